@@ -1,0 +1,168 @@
+//! Stable error codes: what happened, why, what to do next. `quipu explain QP0123` prints an entry.
+//!
+//! A number is never used for another meaning, and never removed. Receipts carry the number.
+//! 00xx decoding · 01xx admission · 02xx execution · 03xx storage · 04xx proofs · 05xx queries ·
+//! 06xx configuration and start · 07xx clients and network.
+
+use std::fmt;
+
+/// A stable error code, written `QP0123`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Code(u16);
+
+/// What a code means.
+#[derive(Clone, Copy, Debug)]
+pub struct Explanation {
+    /// The code.
+    pub code: Code,
+    /// What happened, in a few words.
+    pub title: &'static str,
+    /// Why it happens and what to do next.
+    pub text: &'static str,
+}
+
+impl Code {
+    /// The number.
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        self.0
+    }
+
+    /// The code of a number that has an entry.
+    #[must_use]
+    pub fn from_number(number: u16) -> Option<Self> {
+        CODES.iter().map(|entry| entry.code).find(|code| code.0 == number)
+    }
+
+    /// What it means.
+    ///
+    /// # Panics
+    /// Never: a `Code` is made from an entry of [`CODES`] only.
+    #[must_use]
+    pub fn explanation(self) -> &'static Explanation {
+        CODES.iter().find(|entry| entry.code == self).expect("codes are made by the table alone")
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "QP{:04}", self.0)
+    }
+}
+
+impl std::str::FromStr for Code {
+    type Err = crate::DecodeError;
+
+    fn from_str(text: &str) -> Result<Self, crate::DecodeError> {
+        let wrong = crate::DecodeError::NotCanonical { what: "code, QPnnnn" };
+        let digits =
+            text.strip_prefix("QP").filter(|digits| digits.len() == 4).ok_or(wrong.clone())?;
+        digits.parse().ok().and_then(Self::from_number).ok_or(wrong)
+    }
+}
+
+macro_rules! codes {
+    ($($number:literal $name:ident $title:literal $text:literal)*) => {
+        $(#[doc = $title] pub const $name: Code = Code($number);)*
+        /// Every code, ascending.
+        pub const CODES: &[Explanation] = &[$(Explanation { code: $name, title: $title, text: $text }),*];
+    };
+}
+
+codes! {
+    1 MALFORMED "bytes are not a transaction"
+      "The bytes sent do not decode, or are not in canonical form. Use the client library, or compare with docs/formats.md. Nothing was ordered."
+    2 TOO_LARGE "transaction is too large"
+      "A transaction has at most 1,000,000 bytes and 16,384 actions. Send several smaller ones."
+    101 BAD_SIGNATURE "signature does not verify"
+      "The signature is not by the named key over this ledger's chain id and these actions. A transaction signed for another ledger fails here too: check the genesis you signed for."
+    102 SEQUENCE_USED "sequence was used before"
+      "Another transaction of this signer already stands in the lane under this sequence. Ask for the producer's next sequence and sign again."
+    103 SEQUENCE_GAP "sequence leaves a gap"
+      "Sequences of a signer in a lane are dense, from 1. Send the missing ones first, or ask for the producer's next sequence."
+    104 FENCED "a newer incarnation of this producer is active"
+      "A producer with the same key and a higher incarnation has appended since. Only one instance may run; stop this one or raise its incarnation."
+    105 OVERLOADED "the validator's queue is full"
+      "The transaction was not taken. Send it again after a pause, byte for byte: a repeat is never applied twice."
+    106 STOPPING "the validator is stopping"
+      "The transaction was not taken. Send it to another validator, or again after the restart."
+    107 ANCHOR_UNKNOWN "anchor is not in this history"
+      "The anchor names no header of this ledger, or one that is too old. Fetch the newest header and sign again. If you did see that header, this history was forked: keep the evidence."
+    201 EXPIRED "anchor is too old"
+      "The transaction was ordered more than the genesis' anchor window after the header it names. It changed nothing but its sequence; sign again with a newer anchor."
+    202 NO_FUNDS "account has too few units"
+      "The signer's balance is below the amount. Nothing was moved."
+    203 NO_STREAM "no such stream"
+      "The transaction appends to a stream that does not exist at its place in the order. Create it first: quipu stream create."
+    204 STREAM_EXISTS "stream exists already"
+      "Another transaction created a stream of this name first."
+    205 NOT_A_WRITER "signer may not append to this stream"
+      "The stream's creator decides who may append. Ask the creator, or append to a stream of your own."
+    206 WRONG_ROUTE "transaction has another route than its stream"
+      "A stream routed by a column takes transactions whose route is that column's value; one routed by signer takes transactions without a route."
+    207 BAD_ROW "payload is no row of the stream"
+      "The payload is not the canonical encoding of a row of the stream's schema. Use the client library."
+    208 NAME_RESERVED "name is reserved"
+      "Stream names beginning with pg_ or quipu_ are reserved."
+    209 BALANCE_OVERFLOW "balance would overflow"
+      "The receiving account would hold more than 2^64 - 1 units."
+    301 STORE_DAMAGED "stored bytes are damaged"
+      "A stored record fails its checksum or its hash. Run quipu check to see which; restore that validator from the others, or from a backup."
+    302 STORE_FULL "no room on the disk"
+      "Nothing that was acknowledged is lost. Make room and start the validator again."
+    303 STORE_LOCKED "another process has this directory open"
+      "One process a validator directory. Stop the other one first."
+    304 STORE_FOREIGN "the directory belongs to another ledger"
+      "The stored chain id is not the genesis file's. Start with the genesis file that the directory was made with."
+    401 PROOF_MALFORMED "bundle is not in its only form"
+      "A proof bundle has one encoding: known fields, lower-case hexadecimal, canonical values. This one differs, so nothing is read from it."
+    402 PROOF_FALSE "proof is false"
+      "The bundle's parts do not agree with each other or with the pinned validator set. Do not trust what it says; keep it as evidence."
+    403 PROOF_UNAVAILABLE "proof can not be made yet"
+      "The transaction is known but not yet final and executed, or its state certificate is not there. Ask again in a moment."
+    404 TX_UNKNOWN "no such transaction"
+      "This validator has not executed a transaction of that name. Check the name, or ask a validator that is caught up."
+    501 SQL_SYNTAX "SQL is wrong"
+      "The statement does not parse, or names what does not exist. The message says where."
+    502 SQL_UNSUPPORTED "SQL feature is not supported"
+      "The statement is valid in PostgreSQL but not offered here. It is refused, never ignored."
+    503 SQL_READ_ONLY "writes through SQL are not offered"
+      "Events are appended by signed transactions: quipu append, or the HTTP interface."
+    504 SQL_LIMIT "query went over a limit"
+      "The query used more memory or time than allowed. Narrow it, or raise the limit in the configuration."
+    601 CONFIG "configuration is wrong"
+      "The configuration file has an unknown key or a value out of range; the message names it and the nearest known key."
+    602 GENESIS "genesis file is damaged or wrong"
+      "The file does not parse or breaks a rule. Take it again from whoever operates the ledger, and compare its hash."
+    603 PORT "address is in use"
+      "Another process listens there. Choose another port, or 0 for any free one."
+    604 KEY_FILE "key file can not be used"
+      "The file is missing, readable by others, damaged, or under another passphrase; the message says which."
+    605 NOT_BUILT "this part is not built yet"
+      "The command names a feature that this version does not have. It refuses rather than pretend."
+    701 UNREACHABLE "no validator answers"
+      "None of the addresses given answers. Check them, and that the ledger runs: quipu status."
+    702 BAD_REQUEST "request is wrong"
+      "A parameter is missing or malformed; the message names it."
+    703 POSITION "no such position"
+      "The position asked for lies beyond what is committed, or names a lane that does not exist."
+    704 BAD_INPUT "input file is wrong"
+      "A line of the file is no row of the stream; the message names the line. Nothing of that batch was appended."
+    705 PARTIAL "some transactions were refused"
+      "Each refused transaction is named with its own code; the others are final."
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_ascend_and_read_back_from_their_text() {
+        assert!(CODES.is_sorted_by_key(|entry| entry.code));
+        for entry in CODES {
+            assert_eq!(entry.code.to_string().parse(), Ok(entry.code));
+            assert!(!entry.text.is_empty() && entry.text.ends_with('.'), "{}", entry.code);
+        }
+        assert!("QP9999".parse::<Code>().is_err());
+    }
+}

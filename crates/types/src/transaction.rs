@@ -1,0 +1,405 @@
+//! Transactions: an ordered, atomic list of actions under one signature.
+//!
+//! ```text
+//!  transaction = 0x01 compact transfer, exactly 176 bytes (below)
+//!              | 0x02 general: key · incarnation u32 · sequence u64 · anchor 32 · route?
+//!                              · actions (count u32, each a u32 length and bytes) · signature 64
+//!
+//!  compact  0        1              4           8         16        48     80        112        176
+//!           0x01 │ incarnation u24 │ sequence u32 │ amount u64 │ signer │ to │ anchor │ signature
+//!
+//!  envelope = key · incarnation · sequence · anchor · route? · action count u32
+//!             · actions root 32 · signature 64
+//! ```
+//! * The signature covers the envelope without its last 64 bytes; the **actions root** is the RFC 9162 root
+//!   of the actions' encodings. So one signature serves a batch and one action is proven alone.
+//! * The envelope is the leaf of the lane's tree. `tx`, a transaction's name, is the SHA-256 of the signed
+//!   bytes (domain included), so that it is known before signing and no second signature gives a second name.
+//! * A transaction that fits the compact form has no other (T1): one transfer, suite ed25519-sha256, no
+//!   route, incarnation below 2^24, sequence below 2^32.
+
+use crate::codec::{Decode, DecodeError, Encode, Reader, put_bytes, put_count};
+use crate::number::{AccountId, Hash, PublicKey, Signature, Suite};
+use crate::row::{NAME_SIZE_MAX, Schema, check_name};
+
+/// Most bytes of an encoded transaction.
+pub const TRANSACTION_SIZE_MAX: usize = 1_000_000;
+/// Most actions of a transaction.
+pub const ACTION_COUNT_MAX: usize = 16_384;
+/// Most bytes of a route or of an event's key.
+pub const ROUTE_SIZE_MAX: usize = 256;
+/// Most accounts that a stream names as writers.
+pub const WRITER_COUNT_MAX: usize = 256;
+/// Size of the compact transfer: the packet of the design's source.
+pub const COMPACT_SIZE: usize = 176;
+
+const COMPACT: u8 = 1;
+const GENERAL: u8 = 2;
+const _: () = assert!(1 + 3 + 4 + 8 + 3 * 32 + 64 == COMPACT_SIZE, "the layout fills the packet");
+
+/// One thing a transaction does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Append an event to a stream.
+    Append {
+        /// The stream's name.
+        stream: String,
+        /// Whatever the producer keys its events by; may be empty.
+        key: Vec<u8>,
+        /// The canonical encoding of one row of the stream's schema.
+        payload: Vec<u8>,
+    },
+    /// Move units from the signer's account.
+    Transfer {
+        /// Receiving account.
+        to: AccountId,
+        /// Units.
+        amount: u64,
+    },
+    /// Create a stream.
+    CreateStream(StreamSpec),
+}
+
+/// What `CreateStream` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamSpec {
+    /// Name, unique in the ledger.
+    pub name: String,
+    /// Columns.
+    pub schema: Schema,
+    /// Which route an appending transaction must have.
+    pub route: RouteRule,
+    /// Who may append.
+    pub writers: Writers,
+}
+
+/// Which route a transaction must have to append to a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteRule {
+    /// The signer's (none given).
+    Signer,
+    /// The value of this column, the same in all the transaction's events of the stream.
+    Column(String),
+}
+
+/// Who may append to a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Writers {
+    /// Who created it.
+    Creator,
+    /// Everyone.
+    Anyone,
+    /// These accounts, sorted, at most [`WRITER_COUNT_MAX`].
+    Accounts(Vec<AccountId>),
+}
+
+/// A signed transaction. See the module's header for its two encodings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transaction {
+    /// Who signs.
+    pub signer: PublicKey,
+    /// The signer's restart count in this lane: a higher one fences the lower.
+    pub incarnation: u32,
+    /// Number of this transaction among the signer's in its lane and incarnation, from 1, dense.
+    pub sequence: u64,
+    /// Hash of a header that the signer has seen; the chain id stands for the genesis.
+    pub anchor: Hash,
+    /// What the lane is chosen by; the signer's key when absent.
+    pub route: Option<Vec<u8>>,
+    /// What to do, 1 to [`ACTION_COUNT_MAX`].
+    pub actions: Vec<Action>,
+    /// Over the envelope's signed part.
+    pub signature: Signature,
+}
+
+/// What a lane's tree holds of a transaction: everything but the actions, and their root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// As in [`Transaction`].
+    pub signer: PublicKey,
+    /// As in [`Transaction`].
+    pub incarnation: u32,
+    /// As in [`Transaction`].
+    pub sequence: u64,
+    /// As in [`Transaction`].
+    pub anchor: Hash,
+    /// As in [`Transaction`].
+    pub route: Option<Vec<u8>>,
+    /// How many actions there are.
+    pub action_count: u32,
+    /// RFC 9162 root over the actions' encodings.
+    pub actions_root: Hash,
+    /// As in [`Transaction`].
+    pub signature: Signature,
+}
+
+impl Transaction {
+    /// The bytes that choose the lane.
+    #[must_use]
+    pub fn route_bytes(&self) -> &[u8] {
+        self.route.as_deref().unwrap_or(self.signer.bytes())
+    }
+
+    /// The envelope; `actions_root` is the root over [`Action::to_bytes`] of every action in order.
+    #[must_use]
+    pub fn envelope(&self, actions_root: Hash) -> Envelope {
+        Envelope {
+            signer: self.signer,
+            incarnation: self.incarnation,
+            sequence: self.sequence,
+            anchor: self.anchor,
+            route: self.route.clone(),
+            action_count: u32::try_from(self.actions.len())
+                .expect("decoding and admission bound the actions by ACTION_COUNT_MAX"),
+            actions_root,
+            signature: self.signature,
+        }
+    }
+
+    fn compact(&self) -> Option<(u32, u32, AccountId, u64)> {
+        let [Action::Transfer { to, amount }] = self.actions.as_slice() else { return None };
+        let fits = self.signer.suite() == Suite::Ed25519Sha256
+            && self.route.is_none()
+            && self.incarnation < 1 << 24;
+        let sequence = u32::try_from(self.sequence).ok()?;
+        fits.then_some((self.incarnation, sequence, *to, *amount))
+    }
+
+    fn decode_compact(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let [a, b, c] = reader.array()?;
+        let incarnation = u32::from_le_bytes([a, b, c, 0]);
+        let sequence = u64::from(reader.u32()?);
+        let amount = reader.u64()?;
+        let signer = PublicKey::new(Suite::Ed25519Sha256, reader.take(32)?)?;
+        let to = AccountId::decode(reader)?;
+        let anchor = Hash::decode(reader)?;
+        let signature = Signature::decode(reader)?;
+        let actions = vec![Action::Transfer { to, amount }];
+        Ok(Self { signer, incarnation, sequence, anchor, route: None, actions, signature })
+    }
+
+    fn decode_general(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let signer = PublicKey::decode(reader)?;
+        let incarnation = reader.u32()?;
+        let sequence = reader.u64()?;
+        let anchor = Hash::decode(reader)?;
+        let route = decode_route(reader)?;
+        let count = reader.count("actions", ACTION_COUNT_MAX, 5)?;
+        if count == 0 {
+            return Err(DecodeError::NotCanonical { what: "transaction without actions" });
+        }
+        let mut actions = Vec::with_capacity(count);
+        for _ in 0..count {
+            actions.push(Action::from_bytes(reader.bytes("action", TRANSACTION_SIZE_MAX)?)?);
+        }
+        let signature = Signature::decode(reader)?;
+        let transaction = Self { signer, incarnation, sequence, anchor, route, actions, signature };
+        if transaction.compact().is_some() {
+            return Err(DecodeError::NotCanonical { what: "transfer that fits the compact form" });
+        }
+        Ok(transaction)
+    }
+}
+
+fn decode_route(reader: &mut Reader<'_>) -> Result<Option<Vec<u8>>, DecodeError> {
+    Ok(match reader.bool("route")? {
+        true => Some(reader.bytes("route", ROUTE_SIZE_MAX)?.to_vec()),
+        false => None,
+    })
+}
+
+fn put_route(out: &mut Vec<u8>, route: Option<&[u8]>) {
+    out.push(u8::from(route.is_some()));
+    if let Some(route) = route {
+        put_bytes(out, route);
+    }
+}
+
+impl Encode for Transaction {
+    fn encode(&self, out: &mut Vec<u8>) {
+        if let Some((incarnation, sequence, to, amount)) = self.compact() {
+            out.push(COMPACT);
+            let [a, b, c, _] = incarnation.to_le_bytes();
+            out.extend_from_slice(&[a, b, c]);
+            out.extend_from_slice(&sequence.to_le_bytes());
+            out.extend_from_slice(&amount.to_le_bytes());
+            out.extend_from_slice(self.signer.bytes());
+            to.encode(out);
+            self.anchor.encode(out);
+            self.signature.encode(out);
+            return;
+        }
+        out.push(GENERAL);
+        self.signer.encode(out);
+        out.extend_from_slice(&self.incarnation.to_le_bytes());
+        out.extend_from_slice(&self.sequence.to_le_bytes());
+        self.anchor.encode(out);
+        put_route(out, self.route.as_deref());
+        put_count(out, self.actions.len());
+        let mut scratch = Vec::new();
+        for action in &self.actions {
+            scratch.clear();
+            action.encode(&mut scratch);
+            put_bytes(out, &scratch);
+        }
+        self.signature.encode(out);
+    }
+}
+
+impl Decode for Transaction {
+    const SIZE_MIN: usize = 64;
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match reader.u8()? {
+            COMPACT => Self::decode_compact(reader),
+            GENERAL => Self::decode_general(reader),
+            tag => Err(DecodeError::Tag { what: "transaction", tag: u64::from(tag) }),
+        }
+    }
+}
+
+impl Envelope {
+    /// What the signature covers, before the domain is put in front of it.
+    #[must_use]
+    pub fn signed_body(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(160);
+        self.encode_body(&mut out);
+        out
+    }
+
+    fn encode_body(&self, out: &mut Vec<u8>) {
+        self.signer.encode(out);
+        out.extend_from_slice(&self.incarnation.to_le_bytes());
+        out.extend_from_slice(&self.sequence.to_le_bytes());
+        self.anchor.encode(out);
+        put_route(out, self.route.as_deref());
+        out.extend_from_slice(&self.action_count.to_le_bytes());
+        self.actions_root.encode(out);
+    }
+}
+
+impl Encode for Envelope {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.encode_body(out);
+        self.signature.encode(out);
+    }
+}
+
+impl Decode for Envelope {
+    const SIZE_MIN: usize = 33 + 4 + 8 + 32 + 1 + 4 + 32 + 64;
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            signer: PublicKey::decode(reader)?,
+            incarnation: reader.u32()?,
+            sequence: reader.u64()?,
+            anchor: Hash::decode(reader)?,
+            route: decode_route(reader)?,
+            action_count: reader.u32()?,
+            actions_root: Hash::decode(reader)?,
+            signature: Signature::decode(reader)?,
+        })
+    }
+}
+
+impl Encode for Action {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Append { stream, key, payload } => {
+                out.push(1);
+                put_bytes(out, stream.as_bytes());
+                put_bytes(out, key);
+                put_bytes(out, payload);
+            }
+            Self::Transfer { to, amount } => {
+                out.push(2);
+                to.encode(out);
+                out.extend_from_slice(&amount.to_le_bytes());
+            }
+            Self::CreateStream(spec) => {
+                out.push(3);
+                spec.encode(out);
+            }
+        }
+    }
+}
+
+impl Decode for Action {
+    const SIZE_MIN: usize = 1;
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match reader.u8()? {
+            1 => Self::Append {
+                stream: decode_name(reader)?,
+                key: reader.bytes("event key", ROUTE_SIZE_MAX)?.to_vec(),
+                payload: reader.bytes("payload", TRANSACTION_SIZE_MAX)?.to_vec(),
+            },
+            2 => Self::Transfer { to: AccountId::decode(reader)?, amount: reader.u64()? },
+            3 => Self::CreateStream(StreamSpec::decode(reader)?),
+            tag => return Err(DecodeError::Tag { what: "action", tag: u64::from(tag) }),
+        })
+    }
+}
+
+fn decode_name(reader: &mut Reader<'_>) -> Result<String, DecodeError> {
+    let name = reader.text("stream name", NAME_SIZE_MAX)?;
+    check_name(name).map_err(|_| DecodeError::NotCanonical { what: "stream name" })?;
+    Ok(name.to_owned())
+}
+
+impl Encode for StreamSpec {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_bytes(out, self.name.as_bytes());
+        self.schema.encode(out);
+        match &self.route {
+            RouteRule::Signer => out.push(0),
+            RouteRule::Column(name) => {
+                out.push(1);
+                put_bytes(out, name.as_bytes());
+            }
+        }
+        match &self.writers {
+            Writers::Creator => out.push(0),
+            Writers::Anyone => out.push(1),
+            Writers::Accounts(accounts) => {
+                out.push(2);
+                crate::codec::put_list(out, accounts);
+            }
+        }
+    }
+}
+
+impl Decode for StreamSpec {
+    const SIZE_MIN: usize = 10;
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let name = decode_name(reader)?;
+        let schema = Schema::decode(reader)?;
+        let route = match reader.u8()? {
+            0 => RouteRule::Signer,
+            1 => RouteRule::Column(reader.text("route column", NAME_SIZE_MAX)?.to_owned()),
+            tag => return Err(DecodeError::Tag { what: "route rule", tag: u64::from(tag) }),
+        };
+        let writers = match reader.u8()? {
+            0 => Writers::Creator,
+            1 => Writers::Anyone,
+            2 => Writers::Accounts(decode_writers(reader)?),
+            tag => return Err(DecodeError::Tag { what: "writers", tag: u64::from(tag) }),
+        };
+        if let RouteRule::Column(column) = &route
+            && schema.index_of(column).is_none()
+        {
+            return Err(DecodeError::NotCanonical { what: "route column" });
+        }
+        Ok(Self { name, schema, route, writers })
+    }
+}
+
+fn decode_writers(reader: &mut Reader<'_>) -> Result<Vec<AccountId>, DecodeError> {
+    let accounts: Vec<AccountId> = reader.list("writers", WRITER_COUNT_MAX)?;
+    if accounts.is_sorted_by(|a, b| a < b) {
+        Ok(accounts)
+    } else {
+        Err(DecodeError::NotCanonical { what: "writers" })
+    }
+}

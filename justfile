@@ -1,0 +1,36 @@
+# The menu. Everything here is a short name for a command that works without `just`.
+
+# List the menu.
+default:
+    @just --list
+
+# Format, lint, test: what a change must pass.
+check: fmt clippy test
+
+# Every lint of the workspace's table, as an error.
+clippy:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# All tests (installs what they need first).
+test *words:
+    scripts/test {{words}}
+
+# The simulator's worlds alone; QUIPU_SIM_SEEDS says how many.
+sim *words:
+    cargo test -p quipu-sim --locked {{words}}
+
+# Events a second into one validator, durable, over sockets; see docs/measurements.md.
+bench *words:
+    cargo run --release --locked -- bench ingest {{words}}
+
+# Write the sources as rustfmt would.
+fmt:
+    cargo fmt --all
+
+# What is untidy, with a fix for each.
+tidy:
+    cargo run -q -p xtask --locked -- tidy
+
+# Install what the build and the tests need beside Rust (Debian, Ubuntu).
+setup:
+    scripts/setup
