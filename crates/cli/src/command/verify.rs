@@ -1,0 +1,163 @@
+//! `quipu verify`: is this proof true? Offline: the bundle and the genesis are all it reads.
+
+use std::fmt::Write as _;
+
+use quipu_proof::{Bound, Verified};
+use quipu_types::{Action, Outcome};
+use serde_json::{Value as Json, json};
+
+use crate::args::Verify;
+use crate::failure::{Failure, Result};
+use crate::{screen, tools};
+
+/// Longest payload that is printed.
+const SHOWN_SIZE_MAX: usize = 256;
+
+/// Verifies a bundle; says what it proves.
+pub(crate) fn run(args: &Verify) -> Result<()> {
+    let genesis = tools::genesis(&args.genesis)?;
+    let text = tools::read_text(&args.bundle, "bundle")?;
+    let verified = match quipu_proof::verify(&text, &genesis) {
+        Ok(verified) => verified,
+        Err(error) => {
+            let failure = Failure::is_false(error.code(), &error);
+            if args.json {
+                let object = json!({
+                    "valid": false, "code": failure.code(), "reason": failure.message()
+                });
+                tools::print(&object.to_string())?;
+            }
+            return Err(failure);
+        }
+    };
+    if args.json {
+        return tools::print(&as_json(&verified).to_string());
+    }
+    tools::print(as_text(&verified).trim_end())
+}
+
+fn as_text(verified: &Verified) -> String {
+    let mut out = String::new();
+    let Verified { tx, position, height, header_time, signer, action_count, support, .. } =
+        verified;
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(out, "{name:<11} {value}");
+    };
+    line("proven", screen::bold("this transaction is final on the ledger of the genesis given"));
+    line("chain", verified.chain.to_string());
+    line("tx", tx.to_string());
+    line("position", format!("{position} (lane:seqno)"));
+    line("height", format!("{height}, header {}", verified.header));
+    line("header time", tools::time_text(header_time.get()));
+    line("not before", bound(&verified.not_before));
+    let not_after = verified.not_after.as_ref();
+    line(
+        "not after",
+        not_after.map_or_else(|| "open: no later header in the bundle".into(), bound),
+    );
+    line("signed by", format!("{signer}, account {}", verified.account));
+    line(
+        "committed",
+        format!(
+            "{} validators with {} of {} power",
+            support.signers.len(),
+            support.power,
+            support.power_total
+        ),
+    );
+    match &verified.receipt {
+        None => line("outcome", "not part of this bundle".into()),
+        Some(receipt) => line(
+            "outcome",
+            match receipt.outcome {
+                Outcome::Applied => "applied".into(),
+                Outcome::Refused { code, .. } => {
+                    format!("refused: {code}, {}", code.explanation().title)
+                }
+            },
+        ),
+    }
+    match &verified.action {
+        None => line("actions", format!("{action_count}, proven by their root")),
+        Some((index, action)) => {
+            line("action", format!("{index} of {action_count}"));
+            for (name, value) in action_lines(action) {
+                line(name, value);
+            }
+        }
+    }
+    out
+}
+
+fn bound(bound: &Bound) -> String {
+    format!("{} (by {})", tools::time_text(bound.time.get()), bound.basis)
+}
+
+fn action_lines(action: &Action) -> Vec<(&'static str, String)> {
+    match action {
+        Action::Append { stream, key, payload } => vec![
+            ("stream", stream.clone()),
+            ("key", readable(key)),
+            ("row bytes", shown(&hex::encode(payload))),
+            ("row text", shown(&readable(payload))),
+        ],
+        Action::Transfer { to, amount } => {
+            vec![("transfer", format!("{amount} to {to}"))]
+        }
+        Action::CreateStream(spec) => {
+            vec![("creates", spec.name.clone()), ("schema", spec.schema.to_string())]
+        }
+    }
+}
+
+/// Printable ASCII as it is, every other byte as a dot.
+fn readable(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .map(|byte| if (0x20..0x7f).contains(byte) { char::from(*byte) } else { '.' })
+        .collect()
+}
+
+fn shown(text: &str) -> String {
+    match text.get(..SHOWN_SIZE_MAX) {
+        Some(start) if text.len() > SHOWN_SIZE_MAX => format!("{start}… ({} in all)", text.len()),
+        _ => text.to_owned(),
+    }
+}
+
+fn as_json(verified: &Verified) -> Json {
+    let bound = |bound: &Bound| json!({ "time_us": bound.time, "basis": bound.basis.to_string() });
+    let action = verified.action.as_ref().map(|(index, action)| match action {
+        Action::Append { stream, key, payload } => json!({
+            "index": index, "append": stream,
+            "key": hex::encode(key), "payload": hex::encode(payload)
+        }),
+        Action::Transfer { to, amount } => json!({ "index": index, "transfer": amount, "to": to }),
+        Action::CreateStream(spec) => {
+            json!({ "index": index, "create": spec.name, "schema": spec.schema.to_string() })
+        }
+    });
+    let outcome = verified.receipt.map(|receipt| match receipt.outcome {
+        Outcome::Applied => json!("applied"),
+        Outcome::Refused { code, .. } => json!(code.to_string()),
+    });
+    json!({
+        "valid": true,
+        "chain": verified.chain,
+        "tx": verified.tx,
+        "position": verified.position.to_string(),
+        "height": verified.height,
+        "header": verified.header,
+        "header_time_us": verified.header_time,
+        "not_before": bound(&verified.not_before),
+        "not_after": verified.not_after.as_ref().map(bound),
+        "signer": verified.signer,
+        "account": verified.account,
+        "action_count": verified.action_count,
+        "action": action,
+        "outcome": outcome,
+        "validators": verified.support.signers,
+        "power": verified.support.power.to_string(),
+        "power_total": verified.support.power_total.to_string(),
+    })
+}

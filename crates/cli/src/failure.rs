@@ -1,0 +1,147 @@
+//! Why a command failed: a stable code, what happened, what to do next, and the exit code.
+
+use std::fmt;
+use std::io::IsTerminal;
+
+use quipu_client::ClientError;
+use quipu_crypto::keyfile::KeyFileError;
+use quipu_node::NodeError;
+use quipu_types::genesis::GenesisError;
+use quipu_types::row::RowError;
+use quipu_types::{Code, code};
+
+/// What a command ends with.
+pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// Exit code of a failure.
+const EXIT_FAILED: u8 = 1;
+/// Exit code of wrong usage, the same that clap uses.
+const EXIT_USAGE: u8 = 2;
+/// Exit code of something that was checked and is false or damaged.
+const EXIT_FALSE: u8 = 3;
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: String,
+    message: String,
+    help: Option<String>,
+    exit: u8,
+}
+
+impl Failure {
+    /// A failure whose help is its code's explanation.
+    pub(crate) fn new(code: Code, message: impl fmt::Display) -> Self {
+        Self {
+            code: code.to_string(),
+            message: message.to_string(),
+            help: Some(code.explanation().text.to_owned()),
+            exit: EXIT_FAILED,
+        }
+    }
+
+    /// The command was not used as it should be.
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+        Self { exit: EXIT_USAGE, ..Self::new(code::BAD_REQUEST, message) }
+    }
+
+    /// What was checked is false.
+    pub(crate) fn is_false(code: Code, message: impl fmt::Display) -> Self {
+        Self { exit: EXIT_FALSE, ..Self::new(code, message) }
+    }
+
+    /// A file or directory that the command needs can not be used.
+    pub(crate) fn file(what: &str, path: &std::path::Path, error: impl fmt::Display) -> Self {
+        Self::new(code::CONFIG, format!("{what} {}: {error}", path.display()))
+            .with_help("Check the path and its permissions.")
+    }
+
+    /// The same with other words on what to do.
+    pub(crate) fn with_help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// The code as text.
+    pub(crate) fn code(&self) -> &str {
+        &self.code
+    }
+
+    /// What happened.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The process' exit code.
+    pub(crate) fn exit(&self) -> u8 {
+        self.exit
+    }
+
+    /// Prints it for people, on standard error.
+    pub(crate) fn report(&self) {
+        let colour = std::env::var_os("NO_COLOR").is_none() && std::io::stderr().is_terminal();
+        let (red, cyan, plain) =
+            if colour { ("\x1b[1;31m", "\x1b[36m", "\x1b[0m") } else { ("", "", "") };
+        eprintln!("{red}error[{}]{plain}: {}", self.code, self.message);
+        if let Some(help) = &self.help {
+            eprintln!("  {cyan}help{plain}: {help}");
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let message = error.to_string();
+        match error {
+            ClientError::Url { .. } => {
+                Self::usage(message).with_help("For example --url http://127.0.0.1:8433")
+            }
+            ClientError::Unreachable { .. } => Self::new(code::UNREACHABLE, message),
+            ClientError::Busy { .. } => Self::new(code::OVERLOADED, message),
+            ClientError::Refused { code, hint, .. } => {
+                Self { code, message, help: hint, exit: EXIT_FAILED }
+            }
+            ClientError::OtherChain { .. } => Self::new(code::STORE_FOREIGN, message),
+            ClientError::Row(_) => Self::new(code::BAD_INPUT, message),
+            ClientError::EventTooLarge { .. } => Self::new(code::TOO_LARGE, message),
+            _ => Self::new(code::UNREACHABLE, message)
+                .with_help("Is this the address of a Quipu validator's HTTP interface?"),
+        }
+    }
+}
+
+impl From<KeyFileError> for Failure {
+    fn from(error: KeyFileError) -> Self {
+        Self::new(code::KEY_FILE, error)
+    }
+}
+
+impl From<GenesisError> for Failure {
+    fn from(error: GenesisError) -> Self {
+        Self::new(code::GENESIS, error)
+    }
+}
+
+impl From<RowError> for Failure {
+    fn from(error: RowError) -> Self {
+        Self::new(code::BAD_INPUT, error)
+    }
+}
+
+impl From<NodeError> for Failure {
+    fn from(error: NodeError) -> Self {
+        Self::new(error.code(), error)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(code::CONFIG, error).with_help("Check the path and its permissions.")
+    }
+}

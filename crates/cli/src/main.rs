@@ -1,0 +1,59 @@
+//! The one binary, `quipu`: reads the command line, runs one command, exits.
+//!
+//! ```text
+//!  args (clap) ─> command/<name>.rs ─> quipu-client ─> a validator's HTTP interface
+//!                        │
+//!                        └─> local (a ledger's directory) ─> quipu-node in this process
+//! ```
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 what was checked is false or damaged.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Bench, Cli, Command, ConfigCommand};
+use crate::failure::Result;
+
+mod args;
+mod command;
+mod failure;
+mod local;
+mod sample;
+mod screen;
+mod tools;
+mod validator;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.report();
+            ExitCode::from(failure.exit())
+        }
+    }
+}
+
+fn run(wanted: Command) -> Result<()> {
+    match wanted {
+        Command::Dev(args) => command::dev::run(args),
+        Command::Init(args) => command::init::run(&args),
+        Command::Start(args) => command::start::run(&args),
+        Command::Keys(args) => command::keys::run(args),
+        Command::Check(args) => command::check::run(&args),
+        Command::Verify(args) => command::verify::run(&args),
+        Command::Sim(args) => command::sim::run(&args),
+        Command::Config(ConfigCommand::Check { file }) => command::config::run(&file),
+        Command::Completions { shell } => command::completions::run(shell),
+        Command::Explain { code } => command::explain::run(code.as_deref()),
+        Command::Stream(args) => tools::runtime()?.block_on(command::stream::run(args)),
+        Command::Append(args) => tools::runtime()?.block_on(command::append::run(args)),
+        Command::Tail(args) => tools::runtime()?.block_on(command::tail::run(args)),
+        Command::Sql(args) => tools::runtime()?.block_on(command::sql::run(args)),
+        Command::Prove(args) => tools::runtime()?.block_on(command::prove::run(args)),
+        Command::Status(args) => tools::runtime()?.block_on(command::status::run(args)),
+        Command::Bench(Bench::Ingest(args)) => {
+            tools::runtime()?.block_on(command::bench::run(args))
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The real binary, over real sockets and files: what people do, and what must hold when things break.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "what is missing fails the test; its numbers are small"
+)]
+
+mod crash;
+mod damage;
+mod harness;
+mod ledger;
+mod proof;
+mod sample;
+mod tour;

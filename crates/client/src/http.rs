@@ -1,0 +1,372 @@
+//! Requests to one of several servers; the next one when one does not answer.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use quipu_proof::names::chain_id;
+use quipu_types::{Encode, Genesis, Hash, PublicKey, Transaction};
+use reqwest::{Method, Response, StatusCode};
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use crate::RESPONSE_SIZE_MAX;
+use crate::api::{
+    ErrorBody, HeaderInfo, ProducerInfo, SqlAnswer, Status, StreamInfo, SubmitAnswer,
+};
+
+/// How long a server may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause before transactions that a busy server did not take are sent again.
+const REPEAT_PAUSE: Duration = Duration::from_millis(25);
+/// How often they are sent again without one of them being taken.
+const REPEAT_COUNT_MAX: u32 = 400;
+/// How long a server may take to answer; a commit takes milliseconds, a large query seconds.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Why a request gave no answer.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The addresses given are none.
+    #[error(
+        "{url:?} is no address of a validator; give http://HOST:PORT, several separated by commas"
+    )]
+    Url {
+        /// What was given.
+        url: String,
+    },
+    /// Nobody answers.
+    #[error("no validator answers: {tried}")]
+    Unreachable {
+        /// Each server with its reason.
+        tried: String,
+    },
+    /// Those that answer can not take more now.
+    #[error("every validator is busy or stopping: {tried}")]
+    Busy {
+        /// Each server with its reason.
+        tried: String,
+    },
+    /// A server refused.
+    #[error("{message}")]
+    Refused {
+        /// Stable code.
+        code: String,
+        /// What happened.
+        message: String,
+        /// What to do next.
+        hint: Option<String>,
+    },
+    /// A server's answer is not what the interface says.
+    #[error("{server} answers what this client does not understand: {reason}")]
+    Protocol {
+        /// The server.
+        server: String,
+        /// What was wrong.
+        reason: String,
+    },
+    /// The server runs another ledger than the one pinned.
+    #[error("{server} runs chain {found}, the genesis given is of chain {pinned}")]
+    OtherChain {
+        /// The server.
+        server: String,
+        /// Its chain.
+        found: Hash,
+        /// The caller's.
+        pinned: Hash,
+    },
+    /// A row does not fit its stream.
+    #[error("{0}")]
+    Row(#[from] quipu_types::row::RowError),
+    /// One event does not fit a transaction.
+    #[error("event of {size} bytes does not fit a transaction; the most is {size_max}")]
+    EventTooLarge {
+        /// Its size.
+        size: usize,
+        /// The bound.
+        size_max: usize,
+    },
+}
+
+/// A connection to a ledger through any of several validators.
+#[derive(Debug)]
+pub struct Client {
+    servers: Vec<String>,
+    /// Index of the server that answered last.
+    preferred: AtomicUsize,
+    http: reqwest::Client,
+    pinned: Option<Hash>,
+}
+
+impl Client {
+    /// A client of the servers in `urls`, separated by commas.
+    pub fn new(urls: &str) -> Result<Self, ClientError> {
+        let wrong = || ClientError::Url { url: urls.to_owned() };
+        let servers: Vec<String> =
+            urls.split(',').map(|url| url.trim().trim_end_matches('/').to_owned()).collect();
+        if servers.iter().any(|url| !url.starts_with("http://") || url.len() < 9) {
+            return Err(wrong());
+        }
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .no_proxy()
+            .build()
+            .map_err(|_| wrong())?;
+        Ok(Self { servers, preferred: AtomicUsize::new(0), http, pinned: None })
+    }
+
+    /// The same, refusing servers of another ledger than `genesis`' (C2).
+    #[must_use]
+    pub fn with_genesis(mut self, genesis: &Genesis) -> Self {
+        self.pinned = Some(chain_id(genesis));
+        self
+    }
+
+    /// The pinned chain, when there is one.
+    #[must_use]
+    pub fn pinned(&self) -> Option<Hash> {
+        self.pinned
+    }
+
+    /// The chain id: the pinned one, after checking that the server's is the same, else the server's.
+    pub async fn chain(&self) -> Result<Hash, ClientError> {
+        let found = self.status().await?.chain;
+        match self.pinned {
+            Some(pinned) if pinned != found => {
+                Err(ClientError::OtherChain { server: self.servers.join(","), found, pinned })
+            }
+            _ => Ok(found),
+        }
+    }
+
+    /// What the server says of itself.
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        self.get("/v1/status").await
+    }
+
+    /// The newest committed header.
+    pub async fn latest_header(&self) -> Result<HeaderInfo, ClientError> {
+        self.get("/v1/headers/latest").await
+    }
+
+    /// A stream by name.
+    pub async fn stream(&self, name: &str) -> Result<StreamInfo, ClientError> {
+        self.get(&format!("/v1/streams/{name}")).await
+    }
+
+    /// Where a producer stands in the lane of a route.
+    pub async fn producer(
+        &self,
+        signer: &PublicKey,
+        route: Option<&[u8]>,
+    ) -> Result<ProducerInfo, ClientError> {
+        let query = route.map_or(String::new(), |route| format!("?route={}", hex::encode(route)));
+        self.get(&format!("/v1/producers/{signer}{query}")).await
+    }
+
+    /// Submits transactions and waits until each is final, replicated and executed, or refused.
+    ///
+    /// The answers are in the order of the transactions. The same bytes go to the next server when one
+    /// does not answer (C1).
+    pub async fn submit(
+        &self,
+        transactions: &[Transaction],
+    ) -> Result<Vec<SubmitAnswer>, ClientError> {
+        let mut body = Vec::new();
+        for transaction in transactions {
+            quipu_net::put_frame(&mut body, &transaction.to_bytes());
+        }
+        self.submit_frames(body.into()).await
+    }
+
+    /// [`Client::submit`] of frames that are already encoded.
+    pub async fn submit_frames(&self, body: Bytes) -> Result<Vec<SubmitAnswer>, ClientError> {
+        let answer = self
+            .send(Method::POST, "/v1/transactions", Some(("application/octet-stream", body)))
+            .await?;
+        self.json(answer).await
+    }
+
+    /// Submits encoded transactions in order until each has its final answer: what a busy ledger did not take is
+    /// sent again byte for byte, with everything after it (C1).
+    pub async fn submit_until_final(
+        &self,
+        transactions: &[Bytes],
+    ) -> Result<Vec<SubmitAnswer>, ClientError> {
+        let mut answers: Vec<SubmitAnswer> = Vec::with_capacity(transactions.len());
+        let mut repeats = 0_u32;
+        while let Some(rest) = transactions.get(answers.len()..).filter(|rest| !rest.is_empty()) {
+            let mut body = Vec::new();
+            for transaction in rest {
+                quipu_net::put_frame(&mut body, transaction);
+            }
+            let (before, rest_count) = (answers.len(), rest.len());
+            match self.submit_frames(body.into()).await {
+                Ok(part) => {
+                    let last_try = repeats >= REPEAT_COUNT_MAX;
+                    let done = part
+                        .into_iter()
+                        .take(rest_count)
+                        .take_while(|answer| last_try || !answer.is_worth_repeating());
+                    answers.extend(done);
+                }
+                Err(ClientError::Busy { .. }) if repeats < REPEAT_COUNT_MAX => {}
+                Err(error) => return Err(error),
+            }
+            if answers.len() == before {
+                repeats = repeats.saturating_add(1);
+                if repeats > REPEAT_COUNT_MAX {
+                    return Err(ClientError::Busy { tried: "gave no final answer".into() });
+                }
+                tokio::time::sleep(REPEAT_PAUSE).await;
+            } else {
+                repeats = 0;
+            }
+        }
+        Ok(answers)
+    }
+
+    /// The proof bundle of a transaction or of one of its actions, as the server gives it: verify it.
+    pub async fn prove(&self, tx: &Hash, action: Option<u32>) -> Result<String, ClientError> {
+        let query = action.map_or(String::new(), |action| format!("?action={action}"));
+        let answer =
+            self.send(Method::GET, &format!("/v1/transactions/{tx}/proof{query}"), None).await?;
+        let server = answer.url().to_string();
+        String::from_utf8(read(answer).await?)
+            .map_err(|error| ClientError::Protocol { server, reason: error.to_string() })
+    }
+
+    /// Runs a query.
+    pub async fn sql(&self, query: &str) -> Result<SqlAnswer, ClientError> {
+        let body = serde_json::json!({ "query": query }).to_string();
+        let answer =
+            self.send(Method::POST, "/v1/sql", Some(("application/json", body.into()))).await?;
+        self.json(answer).await
+    }
+
+    /// A `GET` whose answer is JSON.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let answer = self.send(Method::GET, path, None).await?;
+        self.json(answer).await
+    }
+
+    /// A `GET` whose body is read as it comes.
+    pub(crate) async fn open(&self, path: &str) -> Result<Response, ClientError> {
+        self.request(Method::GET, path, None, None).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&'static str, Bytes)>,
+    ) -> Result<Response, ClientError> {
+        self.request(method, path, body, Some(ANSWER_TIMEOUT)).await
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&'static str, Bytes)>,
+        timeout: Option<Duration>,
+    ) -> Result<Response, ClientError> {
+        let first = self.preferred.load(Ordering::Relaxed);
+        let mut tried = Vec::new();
+        let mut busy = false;
+        for (index, server) in
+            self.servers.iter().enumerate().cycle().skip(first).take(self.servers.len())
+        {
+            let mut request = self.http.request(method.clone(), format!("{server}{path}"));
+            if let Some(timeout) = timeout {
+                request = request.timeout(timeout);
+            }
+            if let Some((kind, bytes)) = &body {
+                request = request.header("content-type", *kind).body(bytes.clone());
+            }
+            match request.send().await {
+                Ok(answer) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => {
+                    busy = true;
+                    tried.push(format!("{server}: {}", refusal(answer).await));
+                }
+                Ok(answer) => {
+                    self.preferred.store(index, Ordering::Relaxed);
+                    return if answer.status().is_success() {
+                        Ok(answer)
+                    } else {
+                        Err(refusal(answer).await)
+                    };
+                }
+                Err(error) => tried.push(format!("{server}: {}", root_cause(&error))),
+            }
+        }
+        let tried = tried.join("; ");
+        Err(if busy { ClientError::Busy { tried } } else { ClientError::Unreachable { tried } })
+    }
+
+    async fn json<T: DeserializeOwned>(&self, answer: Response) -> Result<T, ClientError> {
+        let server = answer.url().to_string();
+        serde_json::from_slice(&read(answer).await?)
+            .map_err(|error| ClientError::Protocol { server, reason: error.to_string() })
+    }
+}
+
+/// Reads a body of at most [`RESPONSE_SIZE_MAX`] bytes (C3).
+async fn read(mut answer: Response) -> Result<Vec<u8>, ClientError> {
+    let server = answer.url().to_string();
+    let mut body = Vec::new();
+    loop {
+        match answer.chunk().await {
+            Ok(Some(part)) if body.len().saturating_add(part.len()) <= RESPONSE_SIZE_MAX => {
+                body.extend_from_slice(&part);
+            }
+            Ok(Some(_)) => {
+                let reason = format!("more than {RESPONSE_SIZE_MAX} bytes");
+                return Err(ClientError::Protocol { server, reason });
+            }
+            Ok(None) => return Ok(body),
+            Err(error) => {
+                let tried = format!("{server}: {}", root_cause(&error));
+                return Err(ClientError::Unreachable { tried });
+            }
+        }
+    }
+}
+
+async fn refusal(answer: Response) -> ClientError {
+    let server = answer.url().to_string();
+    let status = answer.status();
+    let body = match read(answer).await {
+        Ok(body) => body,
+        Err(error) => return error,
+    };
+    match serde_json::from_slice::<ErrorBody>(&body) {
+        Ok(body) => {
+            ClientError::Refused { code: body.code, message: body.message, hint: body.hint }
+        }
+        Err(_) => ClientError::Protocol { server, reason: format!("status {status}") },
+    }
+}
+
+/// The innermost reason: "connection refused" rather than "error sending request".
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_without_a_scheme_is_refused_with_an_example() {
+        let refused = Client::new("localhost:8080").unwrap_err().to_string();
+        assert!(refused.contains("http://HOST:PORT"), "{refused}");
+        assert!(Client::new("http://127.0.0.1:1,http://127.0.0.1:2/").is_ok());
+        assert!(Client::new("").is_err());
+    }
+}

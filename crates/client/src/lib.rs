@@ -1,0 +1,27 @@
+//! The async client library: sign, submit, follow, resume, prove. Talks to any validator over HTTP.
+//!
+//! ```text
+//!  Producer ── rows ─> route ─> batches ─> sign ─> Client::submit ──┐
+//!     ^ sequence per lane, incarnation, anchor                      │ several servers: the next one
+//!     └────────── answers: position, height, code <─────────────────┘ when one does not answer
+//! ```
+//! # Invariants
+//! * C1 A transaction is signed once. After a lost answer the same bytes are sent again, to any server: the
+//!   ledger answers a repeat with the first position, so nothing is appended twice.
+//! * C2 What the chain is, the caller pins (a genesis) or the first server says; [`Client::pinned`] tells which.
+//! * C3 Nothing a server sends is buffered beyond [`RESPONSE_SIZE_MAX`], or [`LINE_SIZE_MAX`] a line.
+
+pub mod api;
+pub mod follow;
+pub mod http;
+pub mod producer;
+
+pub use api::{Event, Status, StreamInfo, SubmitAnswer};
+pub use follow::{Follow, FollowFrom};
+pub use http::{Client, ClientError};
+pub use producer::{NewEvent, Producer};
+
+/// Most bytes of one answer.
+pub const RESPONSE_SIZE_MAX: usize = 64 << 20;
+/// Most bytes of one line of a followed stream.
+pub const LINE_SIZE_MAX: usize = 4 << 20;

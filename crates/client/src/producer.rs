@@ -1,0 +1,246 @@
+//! A producer: rows in, signed batches out, in order, each appended once.
+//!
+//! A batch is one transaction: one signature over many events of one route. The producer keeps the next
+//! sequence of each lane it writes to; after an answer that shows it is behind (another process used the same
+//! key) it asks the server again. The anchor is the newest header it was told of.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use quipu_crypto::suite::SecretKey;
+use quipu_proof::names::{TransactionDraft, lane_of, sign_transaction};
+
+use quipu_types::transaction::{ACTION_COUNT_MAX, TRANSACTION_SIZE_MAX};
+use quipu_types::{Action, Encode, Hash, Lane, Schema, Transaction, code};
+use serde_json::Value as Json;
+
+use crate::api::SubmitAnswer;
+use crate::http::{Client, ClientError};
+
+/// Room left in a transaction for everything but its actions.
+const ENVELOPE_SIZE_MAX: usize = 1_024;
+/// What an action costs beside its payload, key and stream name.
+const ACTION_OVERHEAD: usize = 32;
+/// How often a batch is signed anew after its sequence turned out to be used by another process.
+const RESIGN_COUNT_MAX: usize = 3;
+
+/// An event to append.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// Key; may be empty.
+    pub key: Vec<u8>,
+    /// Canonical row bytes.
+    pub payload: Vec<u8>,
+}
+
+/// Where the producer stands in one lane.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    incarnation: u32,
+    next: u64,
+}
+
+/// Signs and submits for one key. Not shared: one producer a key and process.
+#[derive(Debug)]
+pub struct Producer<'a> {
+    client: &'a Client,
+    key: &'a SecretKey,
+    chain: Hash,
+    lane_count: u16,
+    anchor: Hash,
+    places: BTreeMap<Lane, Place>,
+}
+
+impl<'a> Producer<'a> {
+    /// A producer of `key`, anchored at the newest header the server knows.
+    pub async fn new(client: &'a Client, key: &'a SecretKey) -> Result<Self, ClientError> {
+        let chain = client.chain().await?;
+        let genesis: quipu_types::Genesis = client.get("/v1/genesis").await?;
+        let anchor = client.latest_header().await.map_or(chain, |header| header.hash);
+        let lane_count = genesis.lane_count.max(1);
+        Ok(Self { client, key, chain, lane_count, anchor, places: BTreeMap::new() })
+    }
+
+    /// Anchors what is signed from now on to the newest header.
+    pub async fn refresh_anchor(&mut self) -> Result<(), ClientError> {
+        self.anchor = self.client.latest_header().await?.hash;
+        Ok(())
+    }
+
+    /// Signs the next transaction of `route` with these actions, and counts it.
+    pub async fn sign(
+        &mut self,
+        route: Option<Vec<u8>>,
+        actions: Vec<Action>,
+    ) -> Result<Transaction, ClientError> {
+        let lane = self.lane(route.as_deref());
+        let place = match self.places.get(&lane) {
+            Some(place) => *place,
+            None => self.ask(route.as_deref()).await?,
+        };
+        self.places.insert(lane, Place { next: place.next.saturating_add(1), ..place });
+        let draft = TransactionDraft {
+            incarnation: place.incarnation,
+            sequence: place.next,
+            anchor: self.anchor,
+            route,
+            actions,
+        };
+        Ok(sign_transaction(self.key, &self.chain, draft))
+    }
+
+    /// Signs and submits one transaction; waits until it is final and executed, or refused.
+    pub async fn submit(
+        &mut self,
+        route: Option<Vec<u8>>,
+        actions: Vec<Action>,
+    ) -> Result<SubmitAnswer, ClientError> {
+        let mut signed = 0_usize;
+        loop {
+            let transaction = self.sign(route.clone(), actions.clone()).await?;
+            let answer = self.submit_signed(&transaction).await;
+            signed = signed.saturating_add(1);
+            let again = answer.as_ref().is_ok_and(is_behind);
+            if !again || signed > RESIGN_COUNT_MAX {
+                if answer.as_ref().map_or(true, |answer| answer.position.is_none()) {
+                    self.forget(route.as_deref());
+                }
+                return answer;
+            }
+            self.forget(route.as_deref());
+            self.refresh_anchor().await?;
+        }
+    }
+
+    /// Appends events of one route to a stream in as few transactions as fit; `batch_max` bounds each.
+    pub async fn append(
+        &mut self,
+        stream: &str,
+        route: Option<Vec<u8>>,
+        events: Vec<NewEvent>,
+        batch_max: usize,
+    ) -> Result<Vec<SubmitAnswer>, ClientError> {
+        let mut answers = Vec::new();
+        for batch in batches(stream, events, batch_max)? {
+            let answer = self.submit(route.clone(), batch).await?;
+            let refused = !answer.is_committed();
+            answers.push(answer);
+            if refused {
+                break;
+            }
+        }
+        Ok(answers)
+    }
+
+    async fn submit_signed(&self, transaction: &Transaction) -> Result<SubmitAnswer, ClientError> {
+        let bytes = Bytes::from(transaction.to_bytes());
+        let answers = self.client.submit_until_final(std::slice::from_ref(&bytes)).await?;
+        answers.into_iter().next().ok_or_else(|| ClientError::Protocol {
+            server: "the server".into(),
+            reason: "one transaction was sent, no answer came".into(),
+        })
+    }
+
+    fn lane(&self, route: Option<&[u8]>) -> Lane {
+        let public = self.key.public();
+        lane_of(route.unwrap_or(public.bytes()), self.lane_count)
+    }
+
+    fn forget(&mut self, route: Option<&[u8]>) {
+        self.places.remove(&self.lane(route));
+    }
+
+    async fn ask(&self, route: Option<&[u8]>) -> Result<Place, ClientError> {
+        let info = self.client.producer(&self.key.public(), route).await?;
+        Ok(Place { incarnation: info.incarnation, next: info.next_sequence })
+    }
+}
+
+/// Whether a refusal means that another process used this key's sequence, or that the anchor is too old.
+fn is_behind(answer: &SubmitAnswer) -> bool {
+    answer.position.is_none()
+        && matches!(
+            answer.refusal(),
+            Some(code::SEQUENCE_USED | code::SEQUENCE_GAP | code::ANCHOR_UNKNOWN)
+        )
+}
+
+/// Cuts events into lists of actions that each fit a transaction, in order.
+pub fn batches(
+    stream: &str,
+    events: Vec<NewEvent>,
+    batch_max: usize,
+) -> Result<Vec<Vec<Action>>, ClientError> {
+    let size_max = TRANSACTION_SIZE_MAX.saturating_sub(ENVELOPE_SIZE_MAX);
+    let count_max = batch_max.clamp(1, ACTION_COUNT_MAX);
+    let mut out: Vec<Vec<Action>> = Vec::new();
+    let mut room = 0_usize;
+    for NewEvent { key, payload } in events {
+        let size = [stream.len(), key.len(), payload.len(), ACTION_OVERHEAD]
+            .iter()
+            .fold(0_usize, |sum, part| sum.saturating_add(*part));
+        if size > size_max {
+            return Err(ClientError::EventTooLarge { size, size_max });
+        }
+        if out.last().is_none_or(|batch| batch.len() >= count_max) || size > room {
+            out.push(Vec::new());
+            room = size_max;
+        }
+        room = room.saturating_sub(size);
+        if let Some(batch) = out.last_mut() {
+            batch.push(Action::Append { stream: stream.to_owned(), key, payload });
+        }
+    }
+    Ok(out)
+}
+
+/// The route of a row in a stream routed by `route_by`, or none for one routed by its signer.
+pub fn route_of_row(
+    schema: &Schema,
+    route_by: Option<&str>,
+    row: &Json,
+) -> Result<Option<Vec<u8>>, ClientError> {
+    let Some(index) = route_by.and_then(|column| schema.index_of(column)) else { return Ok(None) };
+    let payload = schema.row_from_json(row)?;
+    Ok(Some(schema.route_bytes(&payload, index)?))
+}
+
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "sums of a test's own small numbers")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn batches_keep_every_event_in_order_and_each_fits_a_transaction(
+            sizes in prop::collection::vec(0..400_000_usize, 0..30), batch_max in 1..10_usize
+        ) {
+            let events = sizes.iter().enumerate().map(|(index, size)| {
+                let mut payload = vec![0; *size];
+                payload.extend_from_slice(&u32::try_from(index).unwrap().to_le_bytes());
+                NewEvent { key: vec![], payload }
+            });
+            let batches = batches("s", events.collect(), batch_max).unwrap();
+            let mut seen = 0_u32;
+            for batch in &batches {
+                prop_assert!(!batch.is_empty() && batch.len() <= batch_max);
+                let bytes: usize = batch.iter().map(|action| action.to_bytes().len() + 4).sum();
+                prop_assert!(bytes + ENVELOPE_SIZE_MAX <= TRANSACTION_SIZE_MAX);
+                for action in batch {
+                    let Action::Append { payload, .. } = action else { unreachable!() };
+                    prop_assert_eq!(payload.last_chunk::<4>().unwrap(), &seen.to_le_bytes());
+                    seen += 1;
+                }
+            }
+            prop_assert_eq!(usize::try_from(seen).unwrap(), sizes.len());
+        }
+    }
+
+    #[test]
+    fn an_event_that_fits_no_transaction_is_refused_with_the_bound() {
+        let event = NewEvent { key: vec![], payload: vec![0; TRANSACTION_SIZE_MAX] };
+        let refused = batches("s", vec![event], 10).unwrap_err().to_string();
+        assert!(refused.contains("the most is"), "{refused}");
+    }
+}

@@ -1,0 +1,480 @@
+//! The value: which header may follow a header. Pure functions of headers and what they carry (I4).
+//!
+//! ```text
+//!  Parent{height, hash, time, cut, commit, certified} ── next(tips, state certificate) ──> Header
+//!                                                     └─ check(header) ──> Ok | HeaderError
+//! ```
+//! * **Time** is `max(parent.time + 1, lower stake-weighted median of the times in prev_commit)`. Height 1 has no
+//!   `prev_commit`: its time is the genesis' + 1 µs.
+//! * **Inclusion**: a lane's tip reaches at least the index that precommits of a third in `prev_commit` report.
+//! * More than [`STATE_LAG_MAX`] heights after the newest state certificate, a cut moves no lane.
+
+use quipu_crypto::merkle;
+use quipu_crypto::suite::verify_tagged;
+use quipu_crypto::Tag;
+use quipu_proof::names::header_hash;
+use quipu_types::{
+    CommitCertificate, Encode, Hash, Header, Height, Lane, Precommit, Seqno, StateCertificate,
+    Term, Time, Tip, ValidatorIndex, ValidatorSet,
+};
+use thiserror::Error;
+
+/// Heights that a cut may move lanes beyond the newest state certificate.
+pub const STATE_LAG_MAX: u64 = 64;
+/// The first term of every lane.
+pub const TERM_FIRST: Term = Term::new(1);
+
+/// What a header follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parent {
+    /// Its height; 0 for the genesis.
+    pub height: Height,
+    /// Its hash; the chain id for the genesis.
+    pub hash: Hash,
+    /// Its time.
+    pub time: Time,
+    /// Its cut.
+    pub cut: Vec<Tip>,
+    /// Why it is committed; none for the genesis.
+    pub commit: Option<CommitCertificate>,
+    /// Newest height whose state certificate stands in it or before it.
+    pub certified: Height,
+}
+
+/// What does not change from header to header in an epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// The ledger.
+    pub chain: Hash,
+    /// The epoch's validators.
+    pub set: ValidatorSet,
+}
+
+/// Why a header may not follow its parent.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HeaderError {
+    /// Another height, parent or epoch.
+    #[error("the header does not follow the last one: {what}")]
+    Link {
+        /// Which field.
+        what: &'static str,
+    },
+    /// The cut has not exactly one tip for each lane.
+    #[error("the cut has not one tip for each lane, ascending")]
+    CutShape,
+    /// A tip goes back, or changes without moving, or is of another term.
+    #[error("the tip of lane {lane} does not extend the last cut")]
+    TipBack {
+        /// The lane.
+        lane: Lane,
+    },
+    /// A tip leaves out what a third reported.
+    #[error("lane {lane} stops at chunk {index}, a third holds {required}")]
+    LeftOut {
+        /// The lane.
+        lane: Lane,
+        /// What the header has.
+        index: u64,
+        /// What it must reach.
+        required: u64,
+    },
+    /// Lanes move too far beyond the certified state.
+    #[error("lanes move {lag} heights after the newest state certificate")]
+    StateLag {
+        /// Heights since.
+        lag: u64,
+    },
+    /// Not the time that follows from `prev_commit`.
+    #[error("the time is {time}, it follows that it is {due}")]
+    Time {
+        /// What the header has.
+        time: Time,
+        /// What is due.
+        due: Time,
+    },
+    /// `prev_commit` does not commit the parent.
+    #[error("prev_commit: {0}")]
+    PrevCommit(CertificateError),
+    /// The state certificate does not hold.
+    #[error("state certificate: {0}")]
+    State(CertificateError),
+    /// A field whose rules are not built yet is not empty.
+    #[error("{what} is not built yet")]
+    NotBuilt {
+        /// The field.
+        what: &'static str,
+    },
+}
+
+/// Why a certificate does not hold.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CertificateError {
+    /// It is there and must not be, or the other way round.
+    #[error("missing, or where none belongs")]
+    Presence,
+    /// Its votes are not about what it is to certify.
+    #[error("the vote of validator {validator} is about something else")]
+    Foreign {
+        /// Whose.
+        validator: ValidatorIndex,
+    },
+    /// A signer is not of the set, or its signature does not verify.
+    #[error("the signature of validator {validator} does not verify")]
+    Signature {
+        /// Whose.
+        validator: ValidatorIndex,
+    },
+    /// Signers do not ascend.
+    #[error("signers do not ascend")]
+    Order,
+    /// Less than a quorum.
+    #[error("{power} of {power_total} is no quorum")]
+    Power {
+        /// Stake of the signers.
+        power: u128,
+        /// Stake of all.
+        power_total: u128,
+    },
+}
+
+/// The cut before height 1: every lane empty in its first term.
+#[must_use]
+pub fn genesis_cut(lane_count: u16) -> Vec<Tip> {
+    (0..lane_count)
+        .map(|lane| Tip {
+            lane: Lane::new(lane),
+            term: TERM_FIRST,
+            index: 0,
+            seqno: Seqno::default(),
+            lane_root: merkle::empty_root(),
+            chunk_hash: Hash::ZERO,
+        })
+        .collect()
+}
+
+/// The order of lanes in the height that follows `prev_header`: all lanes, from one that its hash chooses.
+///
+/// # Panics
+/// When `lane_count` is 0, which no checked genesis has.
+#[must_use]
+pub fn lane_order(prev_header: &Hash, lane_count: u16) -> Vec<Lane> {
+    let first = prev_header.0.first_chunk::<8>().expect("a hash has 32 bytes");
+    let first = u64::from_le_bytes(*first)
+        .checked_rem(u64::from(lane_count))
+        .expect("a checked genesis has at least one lane");
+    let first = u16::try_from(first).expect("a remainder of a u16 is a u16");
+    (first..lane_count).chain(0..first).map(Lane::new).collect()
+}
+
+/// The transactions that a header adds, lane by lane in the ledger's order: those of the lane with `after < seqno ≤ to`.
+/// `cut_before` is the cut of the header before; empty at height 1.
+#[must_use]
+pub fn moves(header: &Header, cut_before: &[Tip]) -> Vec<(Lane, Seqno, Seqno)> {
+    let lane_count = u16::try_from(header.cut.len()).expect("decoding bounds the lanes");
+    if lane_count == 0 {
+        return Vec::new();
+    }
+    lane_order(&header.prev_header, lane_count)
+        .into_iter()
+        .filter_map(|lane| {
+            let to = tip_of(&header.cut, lane)?.seqno;
+            let after = tip_of(cut_before, lane).map_or(Seqno::default(), |tip| tip.seqno);
+            (after < to).then_some((lane, after, to))
+        })
+        .collect()
+}
+
+/// The tip of a lane in a cut.
+#[must_use]
+pub fn tip_of(cut: &[Tip], lane: Lane) -> Option<&Tip> {
+    cut.iter().find(|tip| tip.lane == lane)
+}
+
+impl Parent {
+    /// What height 1 follows.
+    #[must_use]
+    pub fn genesis(chain: Hash, time: Time, lane_count: u16) -> Self {
+        Self {
+            height: Height::default(),
+            hash: chain,
+            time,
+            cut: genesis_cut(lane_count),
+            commit: None,
+            certified: Height::default(),
+        }
+    }
+
+    /// What the height after a committed header follows; `certified` is the newest height that a header before it
+    /// embeds a state certificate of.
+    #[must_use]
+    pub fn of(header: &Header, commit: CommitCertificate, certified: Height) -> Self {
+        Self {
+            height: header.height,
+            hash: header_hash(header),
+            time: header.time,
+            cut: header.cut.clone(),
+            commit: Some(commit),
+            certified: certified_after(certified, header.state_certificate.as_ref()),
+        }
+    }
+
+    /// The time of the header that follows.
+    #[must_use]
+    pub fn time_due(&self, set: &ValidatorSet) -> Time {
+        let least = self.time.next();
+        let median = self.commit.as_ref().and_then(|commit| median_time(set, &commit.precommits));
+        median.map_or(least, |median| median.max(least))
+    }
+
+    /// The index that the header that follows must reach in a lane.
+    #[must_use]
+    pub fn index_required(&self, set: &ValidatorSet, lane: Lane) -> u64 {
+        let Some(tip) = tip_of(&self.cut, lane) else { return 0 };
+        let Some(commit) = &self.commit else { return tip.index };
+        let mut reported: Vec<(u64, u128)> = commit
+            .precommits
+            .iter()
+            .filter_map(|vote| {
+                let reported = tip_of(&vote.tips, lane).filter(|found| found.term == tip.term)?;
+                Some((reported.index, set.power(vote.validator)))
+            })
+            .collect();
+        index_reached(&mut reported, |power| set.is_third(power)).unwrap_or(0).max(tip.index)
+    }
+
+    /// Whether the header that follows may move lanes, when it embeds `certificate`.
+    #[must_use]
+    pub fn may_move(&self, certificate: Option<&StateCertificate>) -> bool {
+        self.state_lag(certificate) <= STATE_LAG_MAX
+    }
+
+    fn state_lag(&self, certificate: Option<&StateCertificate>) -> u64 {
+        let certified = certified_after(self.certified, certificate);
+        self.height.next().get().saturating_sub(certified.get())
+    }
+
+    /// The header that follows with these tips (one for each lane, ascending).
+    #[must_use]
+    pub fn next(
+        &self,
+        context: &Context,
+        proposer: ValidatorIndex,
+        cut: Vec<Tip>,
+        state_certificate: Option<StateCertificate>,
+    ) -> Header {
+        Header {
+            epoch: context.set.epoch,
+            height: self.height.next(),
+            proposer,
+            prev_header: self.hash,
+            cut,
+            term_changes: Vec::new(),
+            time: self.time_due(&context.set),
+            prev_commit: self.commit.clone(),
+            late_votes: Vec::new(),
+            state_certificate,
+            next_set_hash: None,
+            evidence_root: merkle::empty_root(),
+        }
+    }
+}
+
+fn certified_after(certified: Height, certificate: Option<&StateCertificate>) -> Height {
+    certificate.map_or(certified, |certificate| certificate.state.height.max(certified))
+}
+
+/// The greatest index that validators of enough power reach together.
+pub(crate) fn index_reached(
+    reported: &mut [(u64, u128)],
+    enough: impl Fn(u128) -> bool,
+) -> Option<u64> {
+    reported.sort_by_key(|(index, _)| std::cmp::Reverse(*index));
+    let mut power = 0_u128;
+    reported.iter().find_map(|(index, own)| {
+        power = power.saturating_add(*own);
+        enough(power).then_some(*index)
+    })
+}
+
+/// The lower stake-weighted median of the times of votes.
+fn median_time(set: &ValidatorSet, votes: &[Precommit]) -> Option<Time> {
+    let mut times: Vec<(Time, u128)> =
+        votes.iter().map(|vote| (vote.time, set.power(vote.validator))).collect();
+    times.sort();
+    let total = times.iter().map(|(_, power)| power).sum::<u128>();
+    let mut power = 0_u128;
+    times.into_iter().find_map(|(time, own)| {
+        power = power.saturating_add(own);
+        (power.saturating_mul(2) >= total).then_some(time)
+    })
+}
+
+/// Whether `header` may follow `parent`. What only a validator's store can say (acks, chunks held) is not asked here.
+///
+/// # Errors
+/// The first rule it breaks.
+pub fn check(header: &Header, parent: &Parent, context: &Context) -> Result<(), HeaderError> {
+    check_links(header, parent, context)?;
+    check_cut(header, parent, context)?;
+    let due = parent.time_due_by(header, &context.set);
+    if header.time != due {
+        return Err(HeaderError::Time { time: header.time, due });
+    }
+    if let Some(certificate) = &header.state_certificate {
+        let height = certificate.state.height;
+        if height <= parent.certified || height > parent.height {
+            return Err(HeaderError::State(CertificateError::Presence));
+        }
+        check_state_certificate(certificate, context).map_err(HeaderError::State)?;
+    }
+    Ok(())
+}
+
+impl Parent {
+    /// As [`time_due`](Self::time_due), by the certificate that the header itself carries.
+    fn time_due_by(&self, header: &Header, set: &ValidatorSet) -> Time {
+        let least = self.time.next();
+        let votes = header.prev_commit.as_ref().map(|commit| commit.precommits.as_slice());
+        votes.and_then(|votes| median_time(set, votes)).map_or(least, |median| median.max(least))
+    }
+}
+
+fn check_links(header: &Header, parent: &Parent, context: &Context) -> Result<(), HeaderError> {
+    let links = [
+        (header.height == parent.height.next(), "height"),
+        (header.prev_header == parent.hash, "prev_header"),
+        (header.epoch == context.set.epoch, "epoch"),
+        (context.set.get(header.proposer).is_some(), "proposer"),
+    ];
+    if let Some((_, what)) = links.into_iter().find(|(holds, _)| !holds) {
+        return Err(HeaderError::Link { what });
+    }
+    let built = [
+        (header.term_changes.is_empty(), "term_changes"),
+        (header.late_votes.is_empty(), "late_votes"),
+        (header.next_set_hash.is_none(), "next_set_hash"),
+        (header.evidence_root == merkle::empty_root(), "evidence_root"),
+    ];
+    if let Some((_, what)) = built.into_iter().find(|(holds, _)| !holds) {
+        return Err(HeaderError::NotBuilt { what });
+    }
+    match (&header.prev_commit, &parent.commit) {
+        (None, None) => Ok(()),
+        // What this validator committed by was verified, vote by vote, as it came.
+        (Some(carried), Some(own)) if carried == own => Ok(()),
+        (Some(carried), Some(_)) => {
+            check_commit(carried, parent.height, &parent.hash, context).map_err(HeaderError::PrevCommit)
+        }
+        _ => Err(HeaderError::PrevCommit(CertificateError::Presence)),
+    }
+}
+
+fn check_cut(header: &Header, parent: &Parent, context: &Context) -> Result<(), HeaderError> {
+    let same_lanes = header.cut.len() == parent.cut.len()
+        && header.cut.iter().zip(&parent.cut).all(|(tip, before)| tip.lane == before.lane);
+    if !same_lanes {
+        return Err(HeaderError::CutShape);
+    }
+    let may_move = parent.may_move(header.state_certificate.as_ref());
+    let by_header = Parent { commit: header.prev_commit.clone(), ..parent.clone() };
+    for (tip, before) in header.cut.iter().zip(&parent.cut) {
+        let lane = tip.lane;
+        if tip != before {
+            let extends = tip.term == before.term
+                && tip.index > before.index
+                && tip.seqno >= before.seqno;
+            if !extends {
+                return Err(HeaderError::TipBack { lane });
+            }
+            if !may_move {
+                let lag = parent.state_lag(header.state_certificate.as_ref());
+                return Err(HeaderError::StateLag { lag });
+            }
+        }
+        let required = by_header.index_required(&context.set, lane);
+        if may_move && tip.index < required {
+            return Err(HeaderError::LeftOut { lane, index: tip.index, required });
+        }
+    }
+    Ok(())
+}
+
+/// Whether a certificate commits the header `digest` at `height`.
+///
+/// # Errors
+/// Which vote does not hold, or that they are too few.
+pub fn check_commit(
+    certificate: &CommitCertificate,
+    height: Height,
+    digest: &Hash,
+    context: &Context,
+) -> Result<(), CertificateError> {
+    let first = certificate.precommits.first().ok_or(CertificateError::Presence)?;
+    let mut power = 0_u128;
+    let mut last = None;
+    for vote in &certificate.precommits {
+        let validator = vote.validator;
+        if last >= Some(validator) {
+            return Err(CertificateError::Order);
+        }
+        last = Some(validator);
+        let same = (vote.height, vote.digest) == (height, *digest)
+            && (vote.round, vote.kind, vote.instance) == (first.round, first.kind, first.instance);
+        if !same {
+            return Err(CertificateError::Foreign { validator });
+        }
+        let body = vote.signed_body();
+        verify_by(context, validator, Tag::Precommit, &body, &vote.signature)?;
+        power = power.saturating_add(context.set.power(validator));
+    }
+    check_power(context, power)
+}
+
+/// Whether a quorum signed a state.
+///
+/// # Errors
+/// Which signature does not hold, or that they are too few.
+pub fn check_state_certificate(
+    certificate: &StateCertificate,
+    context: &Context,
+) -> Result<(), CertificateError> {
+    let body = certificate.state.to_bytes();
+    let mut power = 0_u128;
+    let mut last = None;
+    for (validator, signature) in &certificate.signatures {
+        if last >= Some(*validator) {
+            return Err(CertificateError::Order);
+        }
+        last = Some(*validator);
+        verify_by(context, *validator, Tag::StateVote, &body, signature)?;
+        power = power.saturating_add(context.set.power(*validator));
+    }
+    check_power(context, power)
+}
+
+/// Whether `validator` signed `body`.
+///
+/// # Errors
+/// When it is not of the set, or did not.
+pub(crate) fn verify_by(
+    context: &Context,
+    validator: ValidatorIndex,
+    tag: Tag,
+    body: &[u8],
+    signature: &quipu_types::Signature,
+) -> Result<(), CertificateError> {
+    let wrong = CertificateError::Signature { validator };
+    let key = context.set.get(validator).ok_or(wrong)?.key;
+    let holds = verify_tagged(&key, &context.chain, context.set.epoch, tag, body, signature);
+    if holds { Ok(()) } else { Err(wrong) }
+}
+
+fn check_power(context: &Context, power: u128) -> Result<(), CertificateError> {
+    if context.set.is_quorum(power) {
+        Ok(())
+    } else {
+        Err(CertificateError::Power { power, power_total: context.set.power_total() })
+    }
+}

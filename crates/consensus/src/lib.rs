@@ -1,0 +1,46 @@
+//! The order of opaque cuts: votes, certificates, stake. A pure state machine: no clock, socket, disk or thread.
+//!
+//! Sources: Buchman, Kwon, Milosevic, "The latest gossip on BFT consensus" (arXiv:1807.04938) for the steps; the
+//! project's design for lanes, weights, times and recovery.
+//!
+//! ```text
+//!   tips acked by a quorum ──> Propose ──> Prevote ──> polka (QC1) ──> Precommit ──> QC2 ──> Commit
+//!                                 │            │                           │
+//!                                 └── header   └── holds: chunk headers    └── holds: bodies, durable
+//!                                     valid        link to the last cut
+//!
+//!   step(now, event, holdings) ─> [ Core ] ─> poll() ─> Persist(record) · Send(message) · Commit · StateCertified
+//!                                    │
+//!                                 [ safety ]  alone has the key: every signature of a validator is made there
+//! ```
+//! # Invariants
+//! * I1 One vote a kind and place (height, round): what was logged is said again byte for byte, never made anew.
+//! * I2 A vote's `Persist` comes before its `Send`, and before every output that depends on it; who drives the core lets
+//!   nothing after a `Persist` out before that record is durable.
+//! * I3 Hold before vote: no prevote without the linked chunk headers, no precommit without the durable bodies.
+//! * I4 A header is judged by a pure function of headers and what they carry ([`header::check`]).
+//! * I5 Powers add up in `u128`; a quorum is `3·p > 2·S`.
+//! # Limits
+//! Messages of the next height are kept, 4 for each validator; those further ahead are refused.
+//! # Deviations
+//! Round 0 with its leader is built. Round change, open rounds, late votes, term changes, epochs and evidence have their
+//! places in the formats and are refused by name ([`Refused::NotBuilt`]).
+
+pub mod core;
+pub mod header;
+pub mod record;
+pub mod safety;
+pub mod tally;
+
+pub use crate::core::{Config, Core, Event, Holdings, Output, Refused};
+pub use header::{HeaderError, Parent, genesis_cut, lane_order, moves};
+pub use record::{Message, Record};
+
+/// What time it is: an argument everywhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Microseconds since 1970 by the validator's wall clock; may jump.
+    pub wall_us: u64,
+    /// Microseconds of a clock that never goes back, from any start.
+    pub mono_us: u64,
+}

@@ -1,0 +1,177 @@
+//! Messages between validators, and the records of the write-ahead log that make them binding.
+//!
+//! ```text
+//!  message = tag u8 · Propose (1) | Prevote (2) | Precommit (3) | Ack (4) | StateVote (5)
+//!  record  = the same, but a precommit is followed by the prevotes that allowed it (count u32, votes)
+//! ```
+//! A record holds the very bytes that are signed and sent: a repeat is decoded from it, never signed again.
+
+use quipu_types::agreement::VALIDATOR_COUNT_MAX;
+use quipu_types::codec::put_list;
+use quipu_types::{
+    Ack, Decode, DecodeError, Encode, Height, Precommit, Prevote, Propose, Reader, StateVote,
+    ValidatorIndex,
+};
+
+/// What one validator tells the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// A header is proposed.
+    Propose(Box<Propose>),
+    /// First vote.
+    Prevote(Prevote),
+    /// Second vote.
+    Precommit(Precommit),
+    /// Chunks are held, durably.
+    Ack(Ack),
+    /// What execution gave.
+    StateVote(StateVote),
+}
+
+/// What a validator writes down before it says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// Own proposal.
+    Propose(Box<Propose>),
+    /// Own first vote.
+    Prevote(Prevote),
+    /// Own second vote.
+    Precommit {
+        /// The vote.
+        vote: Precommit,
+        /// The polka (QC1) that allowed it.
+        polka: Vec<Prevote>,
+    },
+    /// Own acknowledgement of chunks.
+    Ack(Ack),
+    /// Own word on a state.
+    StateVote(StateVote),
+}
+
+impl Message {
+    /// Who signed it.
+    #[must_use]
+    pub fn validator(&self) -> ValidatorIndex {
+        match self {
+            Self::Propose(propose) => propose.instance,
+            Self::Prevote(vote) => vote.validator,
+            Self::Precommit(vote) => vote.validator,
+            Self::Ack(ack) => ack.validator,
+            Self::StateVote(vote) => vote.validator,
+        }
+    }
+}
+
+impl Record {
+    /// What is sent once the record is durable.
+    #[must_use]
+    pub fn message(&self) -> Message {
+        match self.clone() {
+            Self::Propose(propose) => Message::Propose(propose),
+            Self::Prevote(vote) => Message::Prevote(vote),
+            Self::Precommit { vote, .. } => Message::Precommit(vote),
+            Self::Ack(ack) => Message::Ack(ack),
+            Self::StateVote(vote) => Message::StateVote(vote),
+        }
+    }
+
+    /// The height it is about; none for an ack.
+    #[must_use]
+    pub fn height(&self) -> Option<Height> {
+        match self {
+            Self::Propose(propose) => Some(propose.height),
+            Self::Prevote(vote) => Some(vote.height),
+            Self::Precommit { vote, .. } => Some(vote.height),
+            Self::Ack(_) => None,
+            Self::StateVote(vote) => Some(vote.state.height),
+        }
+    }
+}
+
+impl Encode for Message {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Propose(propose) => put(out, 1, &**propose),
+            Self::Prevote(vote) => put(out, 2, vote),
+            Self::Precommit(vote) => put(out, 3, vote),
+            Self::Ack(ack) => put(out, 4, ack),
+            Self::StateVote(vote) => put(out, 5, vote),
+        }
+    }
+}
+
+impl Decode for Message {
+    const SIZE_MIN: usize = 2;
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match reader.u8()? {
+            1 => Self::Propose(Box::new(Propose::decode(reader)?)),
+            2 => Self::Prevote(Prevote::decode(reader)?),
+            3 => Self::Precommit(Precommit::decode(reader)?),
+            4 => Self::Ack(Ack::decode(reader)?),
+            5 => Self::StateVote(StateVote::decode(reader)?),
+            tag => return Err(DecodeError::Tag { what: "message", tag: u64::from(tag) }),
+        })
+    }
+}
+
+impl Encode for Record {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Propose(propose) => put(out, 1, &**propose),
+            Self::Prevote(vote) => put(out, 2, vote),
+            Self::Precommit { vote, polka } => {
+                put(out, 3, vote);
+                put_list(out, polka);
+            }
+            Self::Ack(ack) => put(out, 4, ack),
+            Self::StateVote(vote) => put(out, 5, vote),
+        }
+    }
+}
+
+impl Decode for Record {
+    const SIZE_MIN: usize = 2;
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match reader.u8()? {
+            1 => Self::Propose(Box::new(Propose::decode(reader)?)),
+            2 => Self::Prevote(Prevote::decode(reader)?),
+            3 => Self::Precommit {
+                vote: Precommit::decode(reader)?,
+                polka: reader.list("polka", VALIDATOR_COUNT_MAX)?,
+            },
+            4 => Self::Ack(Ack::decode(reader)?),
+            5 => Self::StateVote(StateVote::decode(reader)?),
+            tag => return Err(DecodeError::Tag { what: "record", tag: u64::from(tag) }),
+        })
+    }
+}
+
+fn put(out: &mut Vec<u8>, tag: u8, value: &impl Encode) {
+    out.push(tag);
+    value.encode(out);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_decoder_panic_and_what_decodes_has_one_form(
+            tag in 0_u8..7, bytes in proptest::collection::vec(0_u8..3, 0..600),
+        ) {
+            let mut all = vec![tag];
+            all.extend(bytes);
+            if let Ok(message) = Message::from_bytes(&all) {
+                prop_assert_eq!(message.to_bytes(), all.clone());
+            }
+            if let Ok(record) = Record::from_bytes(&all) {
+                prop_assert_eq!(record.to_bytes(), all);
+            }
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! A small ledger with made-up signatures, and the model of what it must hold.
+
+use std::sync::Arc;
+
+use quipu_crypto::hash::blake3;
+use quipu_crypto::merkle::{Frontier, verify_inclusion};
+use quipu_log::{
+    Check, Finding, Ledger, LedgerConfig, LogError, MemoryDisk, Recovered, StoredChunk, TermRecord,
+    leaves_of,
+};
+use quipu_proof::names;
+use quipu_types::chunk::put_transaction;
+use quipu_types::{
+    AccountId, Action, ChunkHeader, CommitCertificate, Encode, Hash, Header, Height, Lane,
+    Precommit, PublicKey, RoundKind, Seqno, Signature, Suite, Term, Time, Tip, Transaction,
+    ValidatorIndex,
+};
+
+pub(crate) const CHAIN: Hash = Hash([7; 32]);
+pub(crate) const LANES: u16 = 2;
+
+pub(crate) fn config() -> LedgerConfig {
+    LedgerConfig { lane_count: LANES, segment_size: 4 << 10, wal_segment_size: 4 << 10 }
+}
+
+/// What was appended, and the ledger that holds it.
+pub(crate) struct World {
+    pub(crate) disk: MemoryDisk,
+    pub(crate) ledger: Ledger,
+    pub(crate) lanes: Vec<LaneModel>,
+    pub(crate) headers: Vec<(Header, CommitCertificate)>,
+    pub(crate) wal: Vec<(Height, Vec<u8>)>,
+    random: fastrand::Rng,
+}
+
+#[derive(Clone)]
+pub(crate) struct LaneModel {
+    pub(crate) transactions: Vec<Vec<u8>>,
+    pub(crate) leaves: Vec<Hash>,
+    pub(crate) tips: Vec<Tip>,
+    pub(crate) frontier: Frontier,
+    pub(crate) term: TermRecord,
+}
+
+impl LaneModel {
+    pub(crate) fn tip(&self) -> Tip {
+        *self.tips.last().expect("the empty tip stays")
+    }
+}
+
+pub(crate) fn open(disk: &MemoryDisk) -> Result<(Ledger, Recovered), LogError> {
+    Ledger::open(Arc::new(disk.clone()), CHAIN, config())
+}
+
+pub(crate) fn check(disk: &MemoryDisk) -> Vec<Finding> {
+    Check {
+        disk,
+        chain: CHAIN,
+        lane_count: LANES,
+        certificate: &|header, certificate| {
+            certificate.digest() == Some(names::header_hash(header))
+        },
+        chunk: &|_, _, signature| *signature == Signature([3; 64]),
+    }
+    .run(&mut |_| {})
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let disk = MemoryDisk::new();
+        let (ledger, recovered) = open(&disk).expect("an empty disk opens");
+        assert_eq!(recovered.torn, []);
+        let lanes = (0..LANES).map(Lane::new).zip(&recovered.tips).map(|(lane, tip)| LaneModel {
+            transactions: Vec::new(),
+            leaves: Vec::new(),
+            tips: vec![*tip],
+            frontier: Frontier::new(),
+            term: first_term(lane),
+        });
+        let lanes = lanes.collect();
+        let random = fastrand::Rng::with_seed(seed);
+        let mut world = Self { disk, ledger, lanes, headers: vec![], wal: vec![], random };
+        for lane in 0..LANES {
+            world.ledger.append_term(&first_term(Lane::new(lane))).expect("a first term links");
+        }
+        world.ledger.sync().expect("memory syncs");
+        world
+    }
+
+    fn transaction(&mut self) -> Vec<u8> {
+        let to = AccountId([self.random.u8(..); 32]);
+        let general = self.random.bool();
+        let route = general.then(|| vec![1; self.random.usize(..200)]);
+        Transaction {
+            signer: PublicKey::new(Suite::Ed25519Sha256, &[self.random.u8(..); 32]).expect("32"),
+            incarnation: 1,
+            sequence: self.random.u64(..1 << 20),
+            anchor: CHAIN,
+            route,
+            actions: vec![Action::Transfer { to, amount: self.random.u64(..) }],
+            signature: Signature([9; 64]),
+        }
+        .to_bytes()
+    }
+
+    /// The next chunk of a lane, not yet appended.
+    pub(crate) fn next_chunk(&mut self, lane: usize, count: usize) -> StoredChunk {
+        let bytes: Vec<Vec<u8>> = (0..count).map(|_| self.transaction()).collect();
+        let model = &self.lanes[lane];
+        let tip = model.tip();
+        let mut body = Vec::new();
+        for bytes in &bytes {
+            put_transaction(&mut body, bytes);
+        }
+        let same_term = tip.index > 0 && tip.term == model.term.term;
+        let prev = if same_term {
+            tip.chunk_hash
+        } else {
+            names::term_start(&model.term.branch, &tip.chunk_hash)
+        };
+        let mut chunk = StoredChunk {
+            header: ChunkHeader {
+                lane: model.term.lane,
+                term: model.term.term,
+                branch: model.term.branch,
+                index: tip.index + 1,
+                first_seqno: tip.seqno.next(),
+                count: u32::try_from(count).expect("few"),
+                prev,
+                lane_root: Hash::ZERO,
+                body_digest: blake3(&body),
+                clock: vec![],
+            },
+            signature: Signature([3; 64]),
+            body,
+        };
+        let mut frontier = model.frontier.clone();
+        for leaf in leaves_of(&chunk).expect("our own") {
+            frontier.append(leaf);
+        }
+        chunk.header.lane_root = frontier.root();
+        chunk
+    }
+
+    pub(crate) fn append(&mut self, lane: usize, count: usize) -> Result<(), LogError> {
+        let chunk = self.next_chunk(lane, count);
+        let leaves = leaves_of(&chunk).expect("our own");
+        let tip = self.ledger.append_chunk(&chunk, &leaves)?;
+        let model = &mut self.lanes[lane];
+        for (leaf, bytes) in leaves
+            .iter()
+            .zip(quipu_types::chunk::split_body(&chunk.body, chunk.header.count).expect("our own"))
+        {
+            model.frontier.append(*leaf);
+            model.leaves.push(*leaf);
+            model.transactions.push(bytes.to_vec());
+        }
+        model.tips.push(tip);
+        Ok(())
+    }
+
+    pub(crate) fn commit(&mut self) -> Result<(), LogError> {
+        let height = Height::new(u64::try_from(self.headers.len()).expect("few") + 1);
+        let prev = self.headers.last().map_or(CHAIN, |(header, _)| names::header_hash(header));
+        let cut = self.lanes.iter().map(LaneModel::tip).collect();
+        let (header, certificate) = committed(height, prev, cut);
+        self.ledger.append_header(&header, &certificate)?;
+        self.headers.push((header, certificate));
+        Ok(())
+    }
+
+    pub(crate) fn vote(&mut self, size: usize) -> Result<(), LogError> {
+        let height = Height::new(u64::try_from(self.headers.len()).expect("few") + 1);
+        let bytes = (0..size).map(|_| self.random.u8(..)).collect::<Vec<_>>();
+        self.ledger.append_wal(height, &bytes)?;
+        self.wal.push((height, bytes));
+        Ok(())
+    }
+
+    /// Voids what is not committed of a lane, and begins a term.
+    pub(crate) fn fail_over(&mut self, lane: usize) -> Result<(), LogError> {
+        let committed = self.headers.last().map_or(0, |(header, _)| header.cut[lane].index);
+        let name = Lane::new(u16::try_from(lane).expect("few"));
+        let tip = self.ledger.truncate_after(name, committed)?;
+        let model = &mut self.lanes[lane];
+        model.tips.truncate(usize::try_from(committed).expect("few") + 1);
+        assert_eq!(model.tip(), tip, "the tip is the committed one");
+        let size = usize::try_from(tip.seqno.get()).expect("few");
+        model.transactions.truncate(size);
+        model.leaves.truncate(size);
+        model.frontier = Frontier::new();
+        model.leaves.iter().for_each(|leaf| model.frontier.append(*leaf));
+        let term = TermRecord {
+            term: model.term.term.next(),
+            branch: Hash([u8::try_from(committed % 250).expect("few"); 32]),
+            first_seqno: tip.seqno.next(),
+            ..model.term
+        };
+        self.ledger.append_term(&term)?;
+        self.lanes[lane].term = term;
+        Ok(())
+    }
+
+    /// Closes the ledger as a killed process does, and opens it again.
+    pub(crate) fn reopen(&mut self) -> Recovered {
+        let (ledger, recovered) = open(&self.disk).expect("what was written is there");
+        self.ledger = ledger;
+        recovered
+    }
+
+    /// A ledger with some of everything, committed and not, synced.
+    pub(crate) fn small(seed: u64) -> Self {
+        let mut world = Self::new(seed);
+        for round in 0..5 {
+            world.append(0, 3).expect("room");
+            world.append(1, round % 3).expect("room");
+            if round == 3 {
+                world.fail_over(1).expect("room");
+                world.append(1, 2).expect("room");
+            }
+            world.vote(100).expect("room");
+            world.ledger.sync().expect("memory syncs");
+            if round < 4 {
+                world.commit().expect("room");
+                let height = Height::new(u64::try_from(world.headers.len()).expect("few") + 1);
+                world.ledger.begin(height).expect("room");
+            }
+        }
+        world.ledger.sync().expect("memory syncs");
+        world
+    }
+}
+
+pub(crate) fn first_term(lane: Lane) -> TermRecord {
+    TermRecord {
+        lane,
+        term: Term::new(1),
+        sequencer: ValidatorIndex::new(0),
+        branch: CHAIN,
+        first_seqno: Seqno::new(1),
+        height: Height::new(0),
+    }
+}
+
+fn committed(height: Height, prev_header: Hash, cut: Vec<Tip>) -> (Header, CommitCertificate) {
+    let header = Header {
+        epoch: 0,
+        height,
+        proposer: ValidatorIndex::new(0),
+        prev_header,
+        cut,
+        term_changes: vec![],
+        time: Time::new(height.get()),
+        prev_commit: None,
+        late_votes: vec![],
+        state_certificate: None,
+        next_set_hash: None,
+        evidence_root: Hash::ZERO,
+    };
+    let vote = Precommit {
+        height,
+        round: 0,
+        kind: RoundKind::Led,
+        instance: ValidatorIndex::new(0),
+        digest: names::header_hash(&header),
+        tips: vec![],
+        suspects: vec![],
+        time: Time::new(height.get() + 1),
+        validator: ValidatorIndex::new(0),
+        signature: Signature([5; 64]),
+    };
+    (header, CommitCertificate { precommits: vec![vote] })
+}
+
+/// Everything a ledger hands out is what the model holds, or an error; how many reads were errors.
+pub(crate) fn nothing_is_wrong(ledger: &Ledger, recovered: &Recovered, world: &World) -> usize {
+    let reader = ledger.reader();
+    let mut error_count = 0;
+    let height = reader.height();
+    for (number, wanted) in (1..=height.get()).zip(&world.headers) {
+        match reader.header(Height::new(number)) {
+            Ok(found) => assert_eq!(&found, wanted, "header {number}"),
+            Err(_) => error_count += 1,
+        }
+    }
+    assert_eq!(
+        recovered.committed,
+        height
+            .get()
+            .checked_sub(1)
+            .map(|last| world.headers[usize::try_from(last).unwrap()].clone())
+    );
+    let wal: Vec<_> =
+        recovered.wal.iter().map(|record| (record.height, record.bytes.clone())).collect();
+    let place = world.wal.windows(wal.len().max(1)).any(|window| window == wal);
+    assert!(place || wal.is_empty(), "the write-ahead log is a stretch of what was written");
+    for (at, model) in world.lanes.iter().enumerate() {
+        let lane = model.term.lane;
+        let tip = reader.tip(lane).expect("a lane");
+        assert!(model.tips.contains(&tip), "committed tips are tips");
+        let size = tip.seqno.get();
+        for start in 1..=size + 1 {
+            let found = reader.read_from(lane, Seqno::new(start)).expect("a lane");
+            for (seqno, item) in (start..).zip(found) {
+                match item {
+                    Ok((found_seqno, bytes)) => {
+                        assert_eq!(found_seqno.get(), seqno);
+                        let index = usize::try_from(seqno - 1).unwrap();
+                        assert_eq!(bytes, model.transactions[index], "lane {at} seqno {seqno}");
+                        assert!(seqno <= size, "only what is committed");
+                    }
+                    Err(_) => error_count += 1,
+                }
+            }
+        }
+        error_count += paths_are_right(ledger, model, size);
+    }
+    error_count
+}
+
+fn paths_are_right(ledger: &Ledger, model: &LaneModel, size: u64) -> usize {
+    let reader = ledger.reader();
+    let lane = model.term.lane;
+    let mut error_count = 0;
+    let mut frontier = Frontier::new();
+    for (part, leaf) in (1..=size).zip(&model.leaves) {
+        frontier.append(*leaf);
+        match reader.root_at(lane, Seqno::new(part)) {
+            Ok(root) => assert_eq!(root, frontier.root(), "root of {part}"),
+            Err(_) => error_count += 1,
+        }
+    }
+    let end = Seqno::new(size);
+    for (seqno, leaf) in (1..=size).zip(&model.leaves) {
+        match reader.inclusion_path(lane, Seqno::new(seqno), end) {
+            Ok(path) => verify_inclusion(leaf, seqno - 1, size, &path, &frontier.root()).unwrap(),
+            Err(_) => error_count += 1,
+        }
+    }
+    error_count
+}

@@ -1,0 +1,507 @@
+//! Everything that a validator stores, verified again: what `quipu check` says. Changes nothing.
+//!
+//! ```text
+//!  configuration, genesis, key ── files of the directory
+//!  log          frames, links, bodies, signatures, lane roots, trees, certificates, unused space
+//!  certificates each slot, its signatures
+//!  state        seal (every byte, after a clean stop), then table by table against an execution from scratch
+//!  columns      every piece against its checksum
+//!  execution    every block from the log once more, into a scratch store: roots against every state certificate
+//! ```
+//! * K1 The directory is locked while it is checked; what the log's recovery would mend is mended in memory only.
+//! * K2 One flipped byte anywhere gives a finding that names its file, and its lane and seqno, header or height
+//!   where there is one.
+//! # Limits
+//! A state store without a seal (after a crash) is read through LMDB, which may end the process if its pages are damaged;
+//! then delete the directory `state`: it is made anew from the log. Clock entries are covered by the signatures of
+//! their chunks and are not hashed again.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use quipu_crypto::domain::Tag;
+use quipu_crypto::keyfile;
+use quipu_crypto::suite::verify_tagged;
+use quipu_log::{Disk, Ledger, LedgerConfig, LedgerReader};
+use quipu_proof::names::chain_id;
+use quipu_proof::{verify_certificate, verify_state_certificate};
+use quipu_query::ColumnStore;
+use quipu_state::{Machine, Ordered, OrderedBlock, Store, StoreError, Table};
+use quipu_types::{Encode, Genesis, Hash, Header, Height, SignedState};
+
+use crate::certificates::{CERTIFICATE_FILE, CertificateFile};
+use crate::config::{CONFIG_FILE, Config};
+use crate::disk::FileDisk;
+use crate::error::NodeError;
+use crate::executor::state_failed;
+use crate::lock::{DirLock, LOCK_FILE};
+use crate::node::{COLUMN_DIR, STATE_DIR, read_genesis};
+use crate::snapshot::SnapshotDisk;
+use crate::store::LmdbStore;
+use crate::view;
+
+/// Where the execution from scratch keeps its state; removed afterwards.
+const SCRATCH_DIR: &str = "check.tmp";
+/// Heights that the execution from scratch flushes together.
+const FLUSH_HEIGHT_COUNT: u64 = 256;
+/// Findings after which one kind of comparison stops.
+const FINDING_COUNT_MAX: usize = 100;
+
+/// One thing that is wrong in a validator's directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The file, relative to the directory where it is inside.
+    pub file: String,
+    /// Where in the file, if that can be said.
+    pub offset: Option<u64>,
+    /// What stands there, and what is wrong with it.
+    pub what: String,
+    /// Whether a crash alone explains it and the next start mends it.
+    pub is_mended_by_starting: bool,
+}
+
+impl Finding {
+    fn new(file: impl Into<String>, what: impl Into<String>) -> Self {
+        let (file, what) = (file.into(), what.into());
+        Self { file, offset: None, what, is_mended_by_starting: false }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(offset) = self.offset {
+            write!(f, " at byte {offset}")?;
+        }
+        write!(f, ": {}", self.what)?;
+        if self.is_mended_by_starting {
+            f.write_str(" (a crash explains it; starting the validator mends it)")?;
+        }
+        Ok(())
+    }
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// What is wrong; empty when all is well.
+    pub findings: Vec<Finding>,
+    /// Committed heights that were read and executed again.
+    pub height_count: u64,
+    /// Transactions in them.
+    pub transaction_count: u64,
+    /// State certificates that were verified against the execution.
+    pub certificate_count: u64,
+}
+
+impl Report {
+    /// One line for people.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        match self.findings.len() {
+            0 => format!(
+                "clean: {} heights with {} transactions executed again, {} state certificates verified",
+                self.height_count, self.transaction_count, self.certificate_count
+            ),
+            count => format!("{count} findings"),
+        }
+    }
+}
+
+/// Verifies everything in a validator's directory; `progress` is told what is being looked at.
+///
+/// An error is about the directory as a whole: it is in use, or its genesis can not be read.
+pub fn check(dir: &Path, mut progress: impl FnMut(&str)) -> Result<Report, NodeError> {
+    let mut report = Report::default();
+    progress("the configuration");
+    let config = match Config::read(dir) {
+        Ok(config) => config,
+        Err(error) => {
+            report.findings.push(Finding::new(CONFIG_FILE, error.to_string()));
+            Config::new(dir)
+        }
+    };
+    if !dir.join("lanes").is_dir() && !dir.join("headers").is_dir() {
+        let reason = "it is no validator's directory, or the validator never ran".to_owned();
+        return Err(NodeError::Config { path: dir.to_path_buf(), reason });
+    }
+    let _lock = DirLock::take(dir)?;
+    let genesis = read_genesis(&config.genesis)?;
+    let chain = chain_id(&genesis);
+    let mut checking =
+        Checking { config, genesis, chain, report, disk: open_disk(dir)?, progress: &mut progress };
+    checking.key();
+    let log_is_whole = checking.log();
+    checking.names();
+    checking.columns();
+    let state_is_readable = checking.seal();
+    checking.slots();
+    if log_is_whole {
+        checking.execution(state_is_readable)?;
+    }
+    Ok(checking.report)
+}
+
+fn open_disk(dir: &Path) -> Result<Arc<dyn Disk>, NodeError> {
+    let disk = FileDisk::new(dir)
+        .map_err(|error| NodeError::system("opening the directory", error))?;
+    Ok(Arc::new(disk))
+}
+
+struct Checking<'a> {
+    config: Config,
+    genesis: Genesis,
+    chain: Hash,
+    report: Report,
+    disk: Arc<dyn Disk>,
+    progress: &'a mut dyn FnMut(&str),
+}
+
+impl Checking<'_> {
+    fn note(&mut self, file: impl Into<String>, what: impl Into<String>) {
+        self.report.findings.push(Finding::new(file, what));
+    }
+
+    fn key(&mut self) {
+        (self.progress)("the key");
+        let name = self.config.key.display().to_string();
+        match keyfile::load(&self.config.key, None) {
+            Err(error) => self.note(name, error.to_string()),
+            Ok(key) => {
+                if self.genesis.validator_set().index_of(&key.public()).is_none() {
+                    self.note(name, "the key is of no validator of the genesis");
+                }
+            }
+        }
+    }
+
+    /// Verifies the log's own bytes; whether it can be opened afterwards.
+    fn log(&mut self) -> bool {
+        let set = self.genesis.validator_set();
+        let chain = self.chain;
+        let check = quipu_log::Check {
+            disk: &*self.disk,
+            chain,
+            lane_count: self.genesis.lane_count,
+            certificate: &|header, certificate| {
+                verify_certificate(&chain, &set, header, certificate).is_ok()
+            },
+            chunk: &|term, header, signature| {
+                set.get(term.sequencer).is_some_and(|validator| {
+                    let body = header.to_bytes();
+                    verify_tagged(&validator.key, &chain, set.epoch, Tag::Chunk, &body, signature)
+                })
+            },
+        };
+        let tell = &mut *self.progress;
+        let found = check.run(&mut |so_far| {
+            if so_far.record_count.is_multiple_of(64) {
+                tell(&format!("the log: {} records", so_far.record_count));
+            }
+        });
+        let is_whole = found.iter().all(quipu_log::Finding::is_mended_by_opening);
+        for finding in found {
+            let text = finding.to_string();
+            let prefix = format!("{} at byte {}", finding.file, finding.offset);
+            let what = text.strip_prefix(&prefix).unwrap_or(&text);
+            self.report.findings.push(Finding {
+                what: what.trim_start_matches([',', ':', ' ']).to_owned(),
+                is_mended_by_starting: finding.is_mended_by_opening(),
+                file: finding.file,
+                offset: Some(finding.offset),
+            });
+        }
+        is_whole
+    }
+
+    /// Files that nobody knows.
+    fn names(&mut self) {
+        let key = self.config.key.file_name().map(|name| name.to_string_lossy().into_owned());
+        let known = [
+            CONFIG_FILE, LOCK_FILE, CERTIFICATE_FILE, STATE_DIR, COLUMN_DIR, SCRATCH_DIR, "lanes", "headers", "wal",
+        ];
+        match self.disk.list("") {
+            Err(error) => self.note(".", error.to_string()),
+            Ok(names) => {
+                for name in names {
+                    if !known.contains(&name.as_str()) && Some(&name) != key.as_ref() {
+                        self.note(name, "no such file belongs to a validator");
+                    }
+                }
+            }
+        }
+    }
+
+    fn columns(&mut self) {
+        (self.progress)("the columns");
+        let folder = self.config.dir.join(COLUMN_DIR);
+        if !folder.exists() {
+            return;
+        }
+        for finding in ColumnStore::check(&folder) {
+            let file = relative(&finding.file, &self.config.dir);
+            let table = if finding.table.is_empty() { "" } else { " of table " };
+            self.note(file, format!("columns{table}{}: {}", finding.table, finding.what));
+        }
+    }
+
+    /// Compares the state's file with its seal; whether the state may be read.
+    fn seal(&mut self) -> bool {
+        (self.progress)("the state");
+        let state = self.config.dir.join(STATE_DIR);
+        if !state.exists() {
+            return false;
+        }
+        match LmdbStore::verify(&state) {
+            Ok(_) => true,
+            Err(error) => {
+                self.note_store(&error);
+                false
+            }
+        }
+    }
+
+    fn note_store(&mut self, error: &StoreError) {
+        let finding = match error {
+            StoreError::DamagedFile { file, offset } => Finding {
+                offset: Some(*offset),
+                ..Finding::new(format!("{STATE_DIR}/{}", file_name(file)), error.to_string())
+            },
+            other => Finding::new(STATE_DIR, other.to_string()),
+        };
+        self.report.findings.push(finding);
+    }
+
+    /// Verifies every state certificate by itself.
+    fn slots(&mut self) {
+        (self.progress)("the state certificates");
+        if self.disk.open_read(CERTIFICATE_FILE).is_err() {
+            return;
+        }
+        let count = self.genesis.validators.len();
+        let file = match CertificateFile::open_read(&*self.disk, count) {
+            Ok(file) => file,
+            Err(error) => return self.note(CERTIFICATE_FILE, error.to_string()),
+        };
+        let (reach, rest) = match file.reach() {
+            Ok(reach) => reach,
+            Err(error) => return self.note(CERTIFICATE_FILE, error.to_string()),
+        };
+        if rest > 0 {
+            self.note(CERTIFICATE_FILE, "the file does not end with a whole slot");
+        }
+        let set = self.genesis.validator_set();
+        let mut height = Height::new(1);
+        while height <= reach && self.report.findings.len() < FINDING_COUNT_MAX {
+            let fault = match file.get(height) {
+                Ok(None) => None,
+                Ok(Some(held)) => verify_state_certificate(&self.chain, &set, height, &held)
+                    .err()
+                    .map(|error| format!("state certificate of height {height}: {error}")),
+                Err(error) => Some(error.to_string()),
+            };
+            if let Some(what) = fault {
+                let offset = Some(file.offset(height));
+                self.report.findings.push(Finding { offset, ..Finding::new(CERTIFICATE_FILE, what) });
+            }
+            height = height.next();
+        }
+    }
+
+    /// Executes every block from scratch and compares what comes of it with what is stored and signed.
+    fn execution(&mut self, state_is_readable: bool) -> Result<(), NodeError> {
+        (self.progress)("the execution");
+        let snapshot = Arc::new(SnapshotDisk::new(Arc::clone(&self.disk)));
+        let config = LedgerConfig::new(self.genesis.lane_count);
+        let (ledger, _) = match Ledger::open(snapshot, self.chain, config) {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.note("log", error.to_string());
+                return Ok(());
+            }
+        };
+        let scratch = Scratch::new(&self.config.dir)?;
+        let store = LmdbStore::open(&scratch.path, self.config.limits.state_size_max)
+            .map_err(|error| NodeError::system("making the scratch state", error))?;
+        let mut machine = Machine::open(store, &self.genesis).map_err(state_failed)?;
+        let stored = if state_is_readable { self.stored_state() } else { None };
+        let stored_at = stored.as_ref().map(Machine::applied);
+        let reader = ledger.reader();
+        let head = reader.height();
+        if let Some(at) = stored_at.filter(|at| *at > head) {
+            self.note(STATE_DIR, format!("the state is at height {at}, the log ends at {head}"));
+        }
+        let file = CertificateFile::open_read(&*self.disk, self.genesis.validators.len()).ok();
+        if stored_at == Some(Height::default()) {
+            self.compare(&machine, stored.as_ref());
+        }
+        let mut height = Height::new(1);
+        while height <= head {
+            let (header, state) = match self.apply(&reader, &mut machine, height) {
+                Ok(done) => done,
+                Err(what) => {
+                    self.note("log", what);
+                    return Ok(());
+                }
+            };
+            self.compare_certificates(&machine, file.as_ref(), &header, &state);
+            let is_compared = stored_at == Some(height);
+            if is_compared || machine.unflushed_heights() >= FLUSH_HEIGHT_COUNT || height == head {
+                machine.flush().map_err(state_failed)?;
+                (self.progress)(&format!("the execution: height {height} of {head}"));
+            }
+            if is_compared {
+                self.compare(&machine, stored.as_ref());
+            }
+            height = height.next();
+        }
+        Ok(())
+    }
+
+    fn stored_state(&mut self) -> Option<Machine<LmdbStore>> {
+        let path = self.config.dir.join(STATE_DIR);
+        let opened = LmdbStore::open_read_only(&path)
+            .map_err(quipu_state::StateError::from)
+            .and_then(|store| Machine::open(store, &self.genesis));
+        match opened {
+            Ok(machine) => Some(machine),
+            Err(error) => {
+                self.note(STATE_DIR, error.to_string());
+                None
+            }
+        }
+    }
+
+    fn apply(
+        &mut self,
+        reader: &LedgerReader,
+        machine: &mut Machine<LmdbStore>,
+        height: Height,
+    ) -> Result<(Header, SignedState), String> {
+        let block = view::block(reader, &self.chain, self.genesis.lane_count, height)
+            .map_err(|error| format!("height {height}: {error}"))?;
+        let transactions: Vec<Ordered<'_>> = block
+            .ordered()
+            .map(|(position, admitted)| Ordered {
+                lane: position.lane,
+                seqno: position.seqno,
+                tx: admitted.tx,
+                transaction: &admitted.transaction,
+            })
+            .collect();
+        let ordered = OrderedBlock {
+            height,
+            header_hash: block.hash,
+            time_us: block.header.time,
+            transactions: &transactions,
+        };
+        let applied =
+            machine.apply(&ordered).map_err(|error| format!("height {height}: {error}"))?;
+        let count = u64::try_from(transactions.len()).unwrap_or(u64::MAX);
+        self.report.height_count = self.report.height_count.saturating_add(1);
+        self.report.transaction_count = self.report.transaction_count.saturating_add(count);
+        let (state_root, receipts_root) = (applied.state_root, applied.receipts_root);
+        drop(transactions);
+        Ok((block.header, SignedState { height, state_root, receipts_root }))
+    }
+
+    /// The stored certificate of this height, and the one that its header embeds, against the execution.
+    fn compare_certificates(
+        &mut self,
+        machine: &Machine<LmdbStore>,
+        file: Option<&CertificateFile>,
+        header: &Header,
+        state: &SignedState,
+    ) {
+        let height = state.height;
+        if let Some(Ok(Some(held))) = file.map(|file| file.get(height)) {
+            self.report.certificate_count = self.report.certificate_count.saturating_add(1);
+            if held.state != *state {
+                let what = format!(
+                    "height {height}: the certificate is for state root {}, an execution from scratch \
+                     gives {}",
+                    held.state.state_root, state.state_root
+                );
+                self.note(CERTIFICATE_FILE, what);
+            }
+        }
+        let Some(embedded) = &header.state_certificate else { return };
+        let about = embedded.state.height;
+        let set = self.genesis.validator_set();
+        if let Err(error) = verify_state_certificate(&self.chain, &set, about, embedded) {
+            self.note("headers", format!("header {height}, state certificate inside: {error}"));
+        }
+        let executed = machine.state(about).ok().flatten().map(|record| record.signed());
+        if executed != Some(embedded.state) {
+            let what = format!("header {height} embeds a certificate of another state of height {about}");
+            self.note("headers", what);
+        }
+    }
+
+    /// Every row of the stored state against the scratch state of the same height, both ways.
+    fn compare(&mut self, scratch: &Machine<LmdbStore>, stored: Option<&Machine<LmdbStore>>) {
+        let Some(stored) = stored else { return };
+        (self.progress)("the state, row by row");
+        let mut wrong = Vec::new();
+        for (from, to, missing) in [
+            (scratch, stored, "is missing or differs from an execution from scratch"),
+            (stored, scratch, "is not what an execution from scratch gives"),
+        ] {
+            let visited = from.dump(|table, key, value| {
+                if wrong.len() >= FINDING_COUNT_MAX {
+                    return;
+                }
+                match to.store().get(table, key) {
+                    Ok(Some(other)) if other == value => {}
+                    Ok(_) => wrong.push(row(table, key, missing)),
+                    Err(error) => wrong.push(error.to_string()),
+                }
+            });
+            if let Err(error) = visited {
+                wrong.push(error.to_string());
+            }
+        }
+        wrong.dedup();
+        for what in wrong {
+            self.note(format!("{STATE_DIR}/data.mdb"), what);
+        }
+    }
+}
+
+fn row(table: Table, key: &[u8], what: &str) -> String {
+    format!("table {table}, key {} {what}", hex::encode(key))
+}
+
+fn relative(path: &Path, dir: &Path) -> String {
+    path.strip_prefix(dir).unwrap_or(path).display().to_string()
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// A directory that is removed when it is no longer wanted.
+struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    fn new(dir: &Path) -> Result<Self, NodeError> {
+        let path = dir.join(SCRATCH_DIR);
+        let failed = |error| NodeError::system("making the scratch directory", error);
+        if path.exists() {
+            std::fs::remove_dir_all(&path).map_err(failed)?;
+        }
+        std::fs::create_dir(&path).map_err(failed)?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.path) {
+            tracing::warn!(%error, "the scratch directory was not removed");
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! `config.toml` of one validator: where its files are, where it listens, what it allows.
+//!
+//! * One file, one `version`. Relative paths start at the directory that holds the file.
+//! * An unknown key is an error that names the nearest known one; a value out of range names its range.
+//! * Listeners are on loopback: there is no TLS and no authentication yet, so any other address is refused.
+//! * Port `0` means any free one.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::error::NodeError;
+
+/// Version of the format.
+pub const CONFIG_VERSION: u32 = 1;
+/// Name of the file in a validator's directory.
+pub const CONFIG_FILE: &str = "config.toml";
+/// Most bytes of a configuration file.
+const CONFIG_SIZE_MAX: u64 = 1 << 20;
+
+/// Every key there is, as a dotted path.
+const KEYS: &[&str] = &[
+    "version",
+    "genesis",
+    "key",
+    "listen",
+    "listen.http",
+    "listen.pg",
+    "listen.admin",
+    "limits",
+    "limits.body_size_max",
+    "limits.http_connection_count_max",
+    "limits.pg_connection_count_max",
+    "limits.follower_count_max",
+    "limits.pending_size_max",
+    "limits.query_memory_size_max",
+    "limits.query_seconds_max",
+    "limits.state_size_max",
+    "limits.segment_size",
+    "log",
+    "log.format",
+    "log.level",
+];
+
+/// What a validator process is told before it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The validator's directory.
+    pub dir: PathBuf,
+    /// The genesis file.
+    pub genesis: PathBuf,
+    /// The file with the voting key.
+    pub key: PathBuf,
+    /// Where to listen.
+    pub listen: Listen,
+    /// What is allowed.
+    pub limits: Limits,
+    /// How the process logs.
+    pub log: Log,
+}
+
+/// Listen addresses, loopback only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listen {
+    /// HTTP interface.
+    pub http: SocketAddr,
+    /// PostgreSQL wire.
+    pub pg: SocketAddr,
+    /// Health and metrics.
+    pub admin: SocketAddr,
+}
+
+/// Limits; sizes are bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Largest body of an HTTP request.
+    pub body_size_max: usize,
+    /// Most HTTP connections at a time.
+    pub http_connection_count_max: usize,
+    /// Most PostgreSQL connections at a time.
+    pub pg_connection_count_max: usize,
+    /// Most streams that are followed at a time.
+    pub follower_count_max: usize,
+    /// Most bytes of transactions that wait to be ordered; beyond it clients are told to pause.
+    pub pending_size_max: usize,
+    /// Most memory that all queries together use.
+    pub query_memory_size_max: usize,
+    /// Longest time that a query runs.
+    pub query_seconds_max: u64,
+    /// Most bytes of the state's file.
+    pub state_size_max: usize,
+    /// Bytes that a log segment is preallocated with.
+    pub segment_size: u64,
+}
+
+/// How the process logs.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// Lines for people, or JSON objects.
+    pub format: LogFormat,
+    /// A `tracing` filter such as `info` or `quipu_node=debug`.
+    pub level: String,
+}
+
+/// Form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    version: u32,
+    genesis: PathBuf,
+    key: PathBuf,
+    #[serde(default)]
+    listen: Listen,
+    #[serde(default)]
+    limits: Limits,
+    #[serde(default)]
+    log: Log,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Self { http: at(8640), pg: at(5433), admin: at(8641) }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_size_max: 16 << 20,
+            http_connection_count_max: 512,
+            pg_connection_count_max: 64,
+            follower_count_max: 256,
+            pending_size_max: 64 << 20,
+            query_memory_size_max: 256 << 20,
+            query_seconds_max: 60,
+            state_size_max: 64 << 30,
+            segment_size: 16 << 20,
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".into() }
+    }
+}
+
+impl Config {
+    /// The default configuration of a validator in `dir` (genesis beside it, default ports).
+    #[must_use]
+    pub fn new(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_path_buf(),
+            genesis: dir.join("../genesis.json"),
+            key: dir.join("validator.key"),
+            listen: Listen::default(),
+            limits: Limits::default(),
+            log: Log::default(),
+        }
+    }
+
+    /// Reads and checks `dir/config.toml`.
+    pub fn read(dir: &Path) -> Result<Self, NodeError> {
+        let path = dir.join(CONFIG_FILE);
+        let wrong = |reason: String| NodeError::Config { path: path.clone(), reason };
+        let size = std::fs::metadata(&path).map_err(|error| wrong(error.to_string()))?.len();
+        if size > CONFIG_SIZE_MAX {
+            return Err(wrong(format!("{size} bytes, the most is {CONFIG_SIZE_MAX}")));
+        }
+        let text = std::fs::read_to_string(&path).map_err(|error| wrong(error.to_string()))?;
+        Self::from_toml(&text, dir).map_err(wrong)
+    }
+
+    /// Checks a configuration's text; the error says what is wrong with which key.
+    pub fn from_toml(text: &str, dir: &Path) -> Result<Self, String> {
+        let table: toml::Table =
+            toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+        check_keys(&table, "")?;
+        let file: File =
+            toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+        if file.version != CONFIG_VERSION {
+            return Err(format!("version is {}, this program reads {CONFIG_VERSION}", file.version));
+        }
+        let config = Self {
+            dir: dir.to_path_buf(),
+            genesis: dir.join(file.genesis),
+            key: dir.join(file.key),
+            listen: file.listen,
+            limits: file.limits,
+            log: file.log,
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Checks the ranges of every value.
+    pub fn check(&self) -> Result<(), String> {
+        let Listen { http, pg, admin } = self.listen;
+        for (key, address) in [("listen.http", http), ("listen.pg", pg), ("listen.admin", admin)] {
+            if !address.ip().is_loopback() {
+                return Err(format!(
+                    "{key} is {address}: only loopback addresses are allowed, since this version has \
+                     neither TLS nor authentication; put a proxy that has both in front of 127.0.0.1"
+                ));
+            }
+        }
+        let limits = &self.limits;
+        let sizes = [
+            ("limits.body_size_max", limits.body_size_max, 1 << 16, 1 << 30),
+            ("limits.http_connection_count_max", limits.http_connection_count_max, 1, 65_536),
+            ("limits.pg_connection_count_max", limits.pg_connection_count_max, 1, 65_536),
+            ("limits.follower_count_max", limits.follower_count_max, 1, 65_536),
+            ("limits.pending_size_max", limits.pending_size_max, 1 << 21, 1 << 34),
+            ("limits.query_memory_size_max", limits.query_memory_size_max, 1 << 24, 1 << 40),
+            ("limits.state_size_max", limits.state_size_max, 1 << 26, 1 << 44),
+        ];
+        for (key, value, least, most) in sizes {
+            if value < least || value > most {
+                return Err(format!("{key} is {value}, it must be {least} to {most}"));
+            }
+        }
+        let numbers = [
+            ("limits.query_seconds_max", limits.query_seconds_max, 1, 86_400),
+            ("limits.segment_size", limits.segment_size, 1 << 22, 1 << 30),
+        ];
+        for (key, value, least, most) in numbers {
+            if value < least || value > most {
+                return Err(format!("{key} is {value}, it must be {least} to {most}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The commented text of a `config.toml` with this configuration's addresses and paths.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let inside = |path: &Path| {
+            let path = path.strip_prefix(&self.dir).unwrap_or(path);
+            toml::Value::from(path.display().to_string())
+        };
+        let Listen { http, pg, admin } = self.listen;
+        let format = match self.log.format {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        };
+        let limits = &self.limits;
+        format!(
+            "# One validator of a Quipu ledger. Relative paths start at this file's directory.\n\
+             version = {CONFIG_VERSION}\n\
+             # What every member agreed on before the first header.\n\
+             genesis = {}\n\
+             # The key that this validator votes with. Readable by its owner only.\n\
+             key = {}\n\n\
+             # Loopback addresses; port 0 takes any free one.\n\
+             [listen]\n\
+             http = \"{http}\"\n\
+             pg = \"{pg}\"\n\
+             # /healthz, /readyz and /metrics.\n\
+             admin = \"{admin}\"\n\n\
+             # Sizes are bytes.\n\
+             [limits]\n\
+             body_size_max = {}\n\
+             http_connection_count_max = {}\n\
+             pg_connection_count_max = {}\n\
+             follower_count_max = {}\n\
+             # Transactions that wait to be ordered; beyond it clients are told to pause.\n\
+             pending_size_max = {}\n\
+             query_memory_size_max = {}\n\
+             query_seconds_max = {}\n\
+             # The most that the state's file may grow to; it takes no room before.\n\
+             state_size_max = {}\n\
+             segment_size = {}\n\n\
+             [log]\n\
+             # \"text\" for people, \"json\" for machines.\n\
+             format = \"{format}\"\n\
+             level = {}\n",
+            inside(&self.genesis),
+            inside(&self.key),
+            limits.body_size_max,
+            limits.http_connection_count_max,
+            limits.pg_connection_count_max,
+            limits.follower_count_max,
+            limits.pending_size_max,
+            limits.query_memory_size_max,
+            limits.query_seconds_max,
+            limits.state_size_max,
+            limits.segment_size,
+            toml::Value::from(self.log.level.clone()),
+        )
+    }
+}
+
+fn check_keys(table: &toml::Table, prefix: &str) -> Result<(), String> {
+    for (name, value) in table {
+        let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        if !KEYS.contains(&path.as_str()) {
+            let nearest = nearest_key(&path);
+            return Err(format!("unknown key {path:?}; the nearest known one is {nearest:?}"));
+        }
+        if let toml::Value::Table(inner) = value {
+            check_keys(inner, &path)?;
+        }
+    }
+    Ok(())
+}
+
+/// The known key with the fewest edits to `path`.
+fn nearest_key(path: &str) -> &'static str {
+    let mut best = ("version", usize::MAX);
+    for key in KEYS {
+        let whole = edit_distance(path, key);
+        let last = key.rsplit('.').next().unwrap_or(key);
+        let tail = edit_distance(path.rsplit('.').next().unwrap_or(path), last).saturating_add(1);
+        let distance = whole.min(tail);
+        if distance < best.1 {
+            best = (key, distance);
+        }
+    }
+    best.0
+}
+
+/// Levenshtein's distance over the first 64 characters.
+fn edit_distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().take(64).collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (index, a) in left.chars().take(64).enumerate() {
+        let mut next = Vec::with_capacity(row.len());
+        let mut before = index.saturating_add(1);
+        next.push(before);
+        for (pair, b) in row.windows(2).zip(&right) {
+            let [diagonal, above] = *pair else { continue };
+            let replaced = diagonal.saturating_add(usize::from(a != *b));
+            before = replaced.min(above.saturating_add(1)).min(before.saturating_add(1));
+            next.push(before);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    fn read(text: &str) -> Result<Config, String> {
+        Config::from_toml(text, Path::new("/d/node0"))
+    }
+
+    #[test]
+    fn the_default_text_reads_back_as_the_default() {
+        let config = Config::new(Path::new("/d/node0"));
+        assert_eq!(read(&config.to_toml()), Ok(config));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_nearest_known_one() {
+        let wrong = "version = 1\ngenesis = \"g\"\nkey = \"k\"\n[limits]\nbody_max_size = 1\n";
+        expect![[r#"unknown key "limits.body_max_size"; the nearest known one is "limits.body_size_max""#]]
+            .assert_eq(&read(wrong).unwrap_err());
+        let wrong = "version = 1\ngenesys = \"g\"\nkey = \"k\"\n";
+        expect![[r#"unknown key "genesys"; the nearest known one is "genesis""#]]
+            .assert_eq(&read(wrong).unwrap_err());
+        let wrong = "version = 1\ngenesis = \"g\"\nkey = \"k\"\n[listen]\nhtpp = \"127.0.0.1:1\"\n";
+        expect![[r#"unknown key "listen.htpp"; the nearest known one is "listen.http""#]]
+            .assert_eq(&read(wrong).unwrap_err());
+    }
+
+    #[test]
+    fn a_public_address_is_refused_by_name() {
+        let wrong = "version = 1\ngenesis = \"g\"\nkey = \"k\"\n[listen]\nhttp = \"0.0.0.0:80\"\n";
+        assert!(read(wrong).unwrap_err().starts_with("listen.http is 0.0.0.0:80: only loopback"));
+    }
+
+    #[test]
+    fn a_value_out_of_range_and_another_version_are_refused() {
+        let wrong = "version = 1\ngenesis = \"g\"\nkey = \"k\"\n[limits]\nquery_seconds_max = 0\n";
+        expect!["limits.query_seconds_max is 0, it must be 1 to 86400"]
+            .assert_eq(&read(wrong).unwrap_err());
+        let wrong = "version = 2\ngenesis = \"g\"\nkey = \"k\"\n";
+        expect!["version is 2, this program reads 1"].assert_eq(&read(wrong).unwrap_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic(text in "\\PC{0,200}") {
+            drop(read(&text));
+        }
+    }
+}

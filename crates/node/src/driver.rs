@@ -1,0 +1,266 @@
+//! The ledger's thread: feeds the replica, does what it asks for, in the order in which it asks.
+//!
+//! ```text
+//!  HTTP ── Message::Submit ──┐                          ┌── log: terms, chunks, votes, headers
+//!  executor ── Executed ─────┼─> step(now, input) ─poll─┼── Sync: fdatasync of all that was touched, then Stored
+//!  clock ── Timer ───────────┤                          ├── Execute ──> executor's thread
+//!  run ── Stop ──────────────┘                          └── Answer ──> the waiting request
+//! ```
+//! * No decision about the protocol is taken here.
+//! * While a sync runs, submissions gather in the bounded channel and share the next one.
+//! * A write or a sync that fails ends the thread with an error: nothing is answered that was not stored.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::Duration;
+
+use quipu_log::{Ledger, LogError};
+use quipu_replica::{Admitted, Answer, Block, Chunk, Effect, Input, Replica, Ticket};
+use quipu_types::{Height, Receipt, SignedState};
+use tokio::sync::oneshot;
+
+use crate::clock::Clock;
+use crate::error::NodeError;
+use crate::executor::Work;
+use crate::metrics::gauge_value;
+use crate::shared::Shared;
+
+/// Messages that wait for the ledger's thread.
+pub(crate) const QUEUE_COUNT_MAX: usize = 4_096;
+/// Messages taken before effects are done: they share one sync.
+const GROUP_COUNT_MAX: usize = 256;
+/// Longest sleep while the replica wants nothing.
+const SLEEP_MAX: Duration = Duration::from_millis(500);
+
+/// What reaches the ledger's thread.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// Clients' transactions.
+    Submit(Vec<Submission>),
+    /// A height was executed.
+    Executed { state: SignedState, receipts: Arc<Vec<Receipt>> },
+    /// The executor can not go on.
+    Failed(NodeError),
+    /// Finish and stop.
+    Stop,
+}
+
+/// One admitted transaction and who waits for it.
+#[derive(Debug)]
+pub(crate) struct Submission {
+    pub(crate) admitted: Arc<Admitted>,
+    pub(crate) reply: oneshot::Sender<Reply>,
+    /// Whether to reply as soon as it is taken.
+    pub(crate) early: bool,
+}
+
+/// What a request is told.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    /// Taken; the rest shows later.
+    Taken,
+    /// The replica's word.
+    Answer(Answer),
+}
+
+/// The ledger's thread.
+pub(crate) struct Driver {
+    pub(crate) replica: Replica,
+    pub(crate) ledger: Ledger,
+    pub(crate) executor: Sender<Work>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) clock: Clock,
+    tickets: BTreeMap<Ticket, oneshot::Sender<Reply>>,
+    next_ticket: Ticket,
+    /// Newest header written; durable after the next sync.
+    header_written: Height,
+    stopped: bool,
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver").finish_non_exhaustive()
+    }
+}
+
+impl Driver {
+    pub(crate) fn new(
+        replica: Replica,
+        ledger: Ledger,
+        executor: Sender<Work>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            replica,
+            ledger,
+            executor,
+            clock: shared.clock,
+            header_written: shared.progress().committed,
+            shared,
+            tickets: BTreeMap::new(),
+            next_ticket: 0,
+            stopped: false,
+        }
+    }
+
+    /// Runs until stopped. What was written is durable when it returns without an error.
+    pub(crate) fn run(mut self, inbox: &Receiver<Message>) -> Result<(), NodeError> {
+        self.perform()?;
+        while !self.stopped {
+            let first = match inbox.recv_timeout(self.sleep()) {
+                Ok(message) => Some(message),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => Some(Message::Stop),
+            };
+            let mut early = Vec::new();
+            if let Some(first) = first {
+                self.take(first, &mut early)?;
+                for _ in 0..GROUP_COUNT_MAX {
+                    let Ok(next) = inbox.try_recv() else { break };
+                    self.take(next, &mut early)?;
+                }
+            }
+            if self.replica.wake_at().is_some_and(|at| at <= self.clock.mono_us()) {
+                self.step(Input::Timer);
+            }
+            self.answer_refused_and_early(early)?;
+            self.perform()?;
+            self.shared.set_pending_bytes(self.replica.status().pending_size);
+        }
+        self.sync()
+    }
+
+    /// Feeds heights that were executed before the start and whose state certificates are not stored.
+    pub(crate) fn execute_again(&mut self, states: Vec<(SignedState, Arc<Vec<Receipt>>)>) {
+        for (state, receipts) in states {
+            self.step(Input::Executed { state, receipts });
+        }
+    }
+
+    fn sleep(&self) -> Duration {
+        let Some(at) = self.replica.wake_at() else { return SLEEP_MAX };
+        Duration::from_micros(at.saturating_sub(self.clock.mono_us())).min(SLEEP_MAX)
+    }
+
+    fn step(&mut self, input: Input) {
+        if let Err(refused) = self.replica.step(self.clock.now(), input) {
+            tracing::warn!(%refused, "a message was refused");
+        }
+    }
+
+    fn take(&mut self, message: Message, early: &mut Vec<Ticket>) -> Result<(), NodeError> {
+        match message {
+            Message::Submit(submissions) => {
+                for Submission { admitted, reply, early: is_early } in submissions {
+                    let ticket = self.next_ticket;
+                    self.next_ticket = ticket.wrapping_add(1);
+                    self.tickets.insert(ticket, reply);
+                    if is_early {
+                        early.push(ticket);
+                    }
+                    self.step(Input::Submit { ticket, admitted });
+                }
+            }
+            Message::Executed { state, receipts } => {
+                self.step(Input::Executed { state, receipts });
+            }
+            Message::Failed(error) => return Err(error),
+            Message::Stop => self.step(Input::Stop),
+        }
+        Ok(())
+    }
+
+    /// Does what was asked for, and tells early waiters that are still unanswered that they were taken.
+    fn answer_refused_and_early(&mut self, early: Vec<Ticket>) -> Result<(), NodeError> {
+        if early.is_empty() {
+            return Ok(());
+        }
+        self.perform()?;
+        for ticket in early {
+            if let Some(reply) = self.tickets.remove(&ticket) {
+                // Whoever asked may have gone away.
+                drop(reply.send(Reply::Taken));
+            }
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self) -> Result<(), NodeError> {
+        while let Some(effect) = self.replica.poll() {
+            match effect {
+                Effect::WriteTerm(term) => self.ledger.append_term(&term).map_err(log_failed)?,
+                Effect::WriteChunk(chunk) => self.write_chunk(&chunk)?,
+                Effect::WriteVote { height, bytes } => {
+                    self.shared.metrics.log_bytes.increment(size_of_bytes(&bytes));
+                    self.ledger.append_wal(height, &bytes).map_err(log_failed)?;
+                }
+                Effect::WriteHeader(block) => self.write_header(&block)?,
+                Effect::BeginHeight(height) => self.ledger.begin(height).map_err(log_failed)?,
+                Effect::Sync(barrier) => {
+                    self.sync()?;
+                    self.step(Input::Stored(barrier));
+                }
+                Effect::Broadcast(_) => {
+                    return Err(NodeError::NotBuilt {
+                        what: "sending to other validators".to_owned(),
+                    });
+                }
+                // The executor ends only after this thread, or after it has said why.
+                Effect::Execute(block) => drop(self.executor.send(Work::Execute(block))),
+                Effect::StateCertified(certificate) => {
+                    drop(self.executor.send(Work::Certified(certificate)));
+                }
+                Effect::Answer { ticket, answer } => {
+                    if let Some(reply) = self.tickets.remove(&ticket) {
+                        drop(reply.send(Reply::Answer(answer)));
+                    }
+                }
+                Effect::Stopped => self.stopped = true,
+            }
+        }
+        Ok(())
+    }
+
+    fn write_chunk(&mut self, chunk: &Chunk) -> Result<(), NodeError> {
+        self.shared.metrics.log_bytes.increment(size_of_bytes(&chunk.stored.body));
+        self.ledger.append_chunk(&chunk.stored, &chunk.leaves()).map_err(log_failed)?;
+        Ok(())
+    }
+
+    fn write_header(&mut self, block: &Block) -> Result<(), NodeError> {
+        self.ledger.append_header(&block.header, &block.certificate).map_err(log_failed)?;
+        self.header_written = block.header.height;
+        self.shared.metrics.height_committed.set(gauge_value(block.header.height.get()));
+        self.shared.update(|progress| progress.committed = block.header.height);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), NodeError> {
+        let began = self.clock.mono_us();
+        self.ledger.sync().map_err(log_failed)?;
+        let micros = self.clock.mono_us().saturating_sub(began);
+        self.shared.metrics.sync_seconds.record(seconds(micros));
+        self.shared.set_durable(self.header_written);
+        Ok(())
+    }
+}
+
+/// Why the process stops, from why the log failed.
+pub(crate) fn log_failed(error: LogError) -> NodeError {
+    let what = "the log";
+    match error {
+        LogError::Full { .. } => NodeError::Full { what, reason: error.to_string() },
+        LogError::Damaged(finding) => NodeError::Damaged { what, reason: finding.to_string() },
+        other => NodeError::Disk { what, reason: other.to_string() },
+    }
+}
+
+fn size_of_bytes(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+/// Microseconds as seconds, for a histogram.
+pub(crate) fn seconds(micros: u64) -> f64 {
+    gauge_value(micros) / 1e6
+}

@@ -1,0 +1,269 @@
+//! The executor's thread: committed blocks in, receipts, roots and visible rows out.
+//!
+//! * E1 Heights are executed in order, once; one that comes again after a restart is answered from what is stored.
+//! * E2 The state is flushed in groups of heights, and only up to a height whose header is durable: state and
+//!   log never disagree about what was ordered.
+//! * E3 Rows are shown to readers before the clients that wait for them are answered.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use quipu_query::{IngestBlock, IngestTx};
+use quipu_replica::Block;
+use quipu_state::{Machine, Ordered, OrderedBlock, StateError};
+use quipu_types::{
+    Action, Code, Hash, Height, Outcome, Receipt, SignedState, StateCertificate, code,
+};
+
+use crate::driver::{Message, seconds};
+use crate::error::NodeError;
+use crate::metrics::gauge_value;
+use crate::shared::Shared;
+
+/// Heights after which the state is flushed.
+const FLUSH_HEIGHT_COUNT: u64 = 256;
+/// Bytes after which the state is flushed.
+const FLUSH_SIZE: usize = 16 << 20;
+/// Time after which the state is flushed.
+const FLUSH_TIME_US: u64 = 2_000_000;
+const IDLE: Duration = Duration::from_secs(1);
+/// Anchors whose times are remembered.
+const ANCHOR_COUNT_MAX: usize = 4_096;
+
+/// What reaches the executor's thread.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// The next committed block.
+    Execute(Arc<Block>),
+    /// A quorum signed a height's state.
+    Certified(Arc<StateCertificate>),
+}
+
+/// The executor.
+#[derive(Debug)]
+pub(crate) struct Executor {
+    shared: Arc<Shared>,
+    /// Times of headers that transactions named as anchors.
+    anchors: BTreeMap<Hash, u64>,
+    flushed_us: u64,
+}
+
+impl Executor {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let flushed_us = shared.clock.mono_us();
+        Self { shared, anchors: BTreeMap::new(), flushed_us }
+    }
+
+    /// Runs until the ledger's thread is gone, then flushes everything.
+    pub(crate) fn run(mut self, inbox: &Receiver<Work>) -> Result<(), NodeError> {
+        loop {
+            match inbox.recv_timeout(IDLE) {
+                Ok(Work::Execute(block)) => {
+                    let (state, receipts) = self.execute(&block)?;
+                    // Without the ledger's thread the channel's other end tells the end next.
+                    drop(self.shared.send_patiently(Message::Executed { state, receipts }));
+                }
+                Ok(Work::Certified(certificate)) => self.keep(&certificate)?,
+                Err(RecvTimeoutError::Timeout) => self.flush_if_due()?,
+                Err(RecvTimeoutError::Disconnected) => return self.finish(),
+            }
+        }
+    }
+
+    /// Executes a block, or finds what its execution gave.
+    pub(crate) fn execute(
+        &mut self,
+        block: &Block,
+    ) -> Result<(SignedState, Arc<Vec<Receipt>>), NodeError> {
+        let began = self.shared.clock.mono_us();
+        let height = block.header.height;
+        let is_new = height > self.shared.machine()?.applied();
+        let (state, receipts) = if is_new {
+            self.flush_if_due()?;
+            self.apply(block)?
+        } else {
+            self.stored(block)?
+        };
+        self.ingest(block, &receipts)?;
+        if is_new {
+            self.measure(block, &receipts, began);
+        }
+        self.shared.update(|progress| progress.executed = progress.executed.max(height));
+        Ok((state, Arc::new(receipts)))
+    }
+
+    fn apply(&self, block: &Block) -> Result<(SignedState, Vec<Receipt>), NodeError> {
+        let transactions: Vec<Ordered<'_>> = block
+            .ordered()
+            .map(|(position, admitted)| Ordered {
+                lane: position.lane,
+                seqno: position.seqno,
+                tx: admitted.tx,
+                transaction: &admitted.transaction,
+            })
+            .collect();
+        let ordered = OrderedBlock {
+            height: block.header.height,
+            header_hash: block.hash,
+            time_us: block.header.time,
+            transactions: &transactions,
+        };
+        let applied = self.shared.with_machine(|machine| machine.apply(&ordered))?;
+        let state = SignedState {
+            height: block.header.height,
+            state_root: applied.state_root,
+            receipts_root: applied.receipts_root,
+        };
+        Ok((state, applied.receipts))
+    }
+
+    fn stored(&self, block: &Block) -> Result<(SignedState, Vec<Receipt>), NodeError> {
+        let height = block.header.height;
+        let machine = self.shared.machine()?;
+        let record = machine.state(height).map_err(state_failed)?;
+        let receipts = machine.receipts(height).map_err(state_failed)?;
+        match (record, receipts) {
+            (Some(record), Some(receipts)) if record.header_hash == block.hash => {
+                Ok((record.signed(), receipts))
+            }
+            _ => Err(NodeError::Damaged {
+                what: "the state",
+                reason: format!("height {height} was executed from another header than the log's"),
+            }),
+        }
+    }
+
+    fn ingest(&mut self, block: &Block, receipts: &[Receipt]) -> Result<(), NodeError> {
+        if block.header.height <= self.shared.sql.height() {
+            return Ok(());
+        }
+        let mut transactions = Vec::with_capacity(receipts.len());
+        for ((position, admitted), receipt) in block.ordered().zip(receipts) {
+            transactions.push(IngestTx {
+                lane: position.lane,
+                seqno: position.seqno,
+                tx: admitted.tx,
+                transaction: &admitted.transaction,
+                receipt,
+                not_before_us: self.time_of(&admitted.transaction.anchor)?,
+            });
+        }
+        self.shared.sql.ingest(&IngestBlock {
+            height: block.header.height,
+            header: &block.header,
+            header_hash: block.hash,
+            time_us: block.header.time.get(),
+            transactions: &transactions,
+        })
+    }
+
+    /// Time of the header that an anchor names; the genesis' for one that this history does not know.
+    fn time_of(&mut self, anchor: &Hash) -> Result<u64, NodeError> {
+        if let Some(time) = self.anchors.get(anchor) {
+            return Ok(*time);
+        }
+        let machine = self.shared.machine()?;
+        let height = machine.anchor(anchor).map_err(state_failed)?;
+        let record = height.map(|height| machine.state(height)).transpose().map_err(state_failed)?;
+        drop(machine);
+        let time = record.flatten().map_or(self.shared.genesis.time_us, |record| record.time_us);
+        if self.anchors.len() >= ANCHOR_COUNT_MAX {
+            self.anchors.clear();
+        }
+        self.anchors.insert(*anchor, time.get());
+        Ok(time.get())
+    }
+
+    fn measure(&self, block: &Block, receipts: &[Receipt], began_us: u64) {
+        let metrics = &self.shared.metrics;
+        let mut events = 0_u64;
+        for ((_, admitted), receipt) in block.ordered().zip(receipts) {
+            match receipt.outcome {
+                Outcome::Applied => {
+                    let appended = admitted.transaction.actions.iter();
+                    let appended = appended.filter(|one| matches!(one, Action::Append { .. }));
+                    let count = u64::try_from(appended.count()).unwrap_or(u64::MAX);
+                    events = events.saturating_add(count);
+                }
+                Outcome::Refused { code, .. } => metrics.refused(code).increment(1),
+            }
+        }
+        let count = u64::try_from(receipts.len()).unwrap_or(u64::MAX);
+        metrics.transactions.increment(count);
+        metrics.events.increment(events);
+        if count > 0 {
+            metrics.batch_events.record(gauge_value(events));
+        }
+        self.shared.transactions.fetch_add(count, Ordering::Relaxed);
+        self.shared.events.fetch_add(events, Ordering::Relaxed);
+        let micros = self.shared.clock.mono_us().saturating_sub(began_us);
+        metrics.execute_seconds.record(seconds(micros));
+    }
+
+    fn keep(&self, certificate: &StateCertificate) -> Result<(), NodeError> {
+        self.shared.certificates.put(certificate).map_err(|error| file_failed(&error))?;
+        let height = certificate.state.height;
+        self.shared.update(|progress| progress.certified = progress.certified.max(height));
+        Ok(())
+    }
+
+    fn flush_if_due(&mut self) -> Result<(), NodeError> {
+        let now = self.shared.clock.mono_us();
+        let is_due = {
+            let machine = self.shared.machine()?;
+            let heights = machine.unflushed_heights();
+            let waited = now.saturating_sub(self.flushed_us) >= FLUSH_TIME_US;
+            let is_wanted = heights >= FLUSH_HEIGHT_COUNT
+                || machine.unflushed_size() >= FLUSH_SIZE
+                || (heights > 0 && waited);
+            is_wanted && machine.applied() <= self.shared.durable()
+        };
+        if is_due { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), NodeError> {
+        self.shared.with_machine(Machine::flush)?;
+        self.shared.certificates.sync().map_err(|error| file_failed(&error))?;
+        self.flushed_us = self.shared.clock.mono_us();
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), NodeError> {
+        let applied = self.shared.machine()?.applied();
+        // After a failure of the log its last headers may not be durable: they are executed again.
+        if applied <= self.shared.durable() {
+            self.flush()?;
+        }
+        self.shared.sql.flush()
+    }
+
+    /// Whether a height's certificate is missing.
+    pub(crate) fn lacks_certificate(&self, height: Height) -> bool {
+        !matches!(self.shared.certificates.get(height), Ok(Some(_)))
+    }
+}
+
+fn file_failed(error: &std::io::Error) -> NodeError {
+    let what = "the state certificates";
+    let reason = error.to_string();
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            NodeError::Full { what, reason }
+        }
+        _ => NodeError::Disk { what, reason },
+    }
+}
+
+/// Why the process stops, from why the state failed.
+pub(crate) fn state_failed(error: StateError) -> NodeError {
+    let what = "the state";
+    let wanted: Code = error.code();
+    let reason = error.to_string();
+    match wanted {
+        code::STORE_FULL => NodeError::Full { what, reason },
+        _ => NodeError::Damaged { what, reason },
+    }
+}

@@ -1,0 +1,77 @@
+//! One form for every error of the HTTP interface: a code, what happened, what to do next.
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use quipu_types::{Code, code};
+
+use super::shape::ErrorBody;
+
+/// Why a request is not served.
+#[derive(Clone, Debug)]
+pub(crate) struct ApiError {
+    code: Code,
+    status: StatusCode,
+    message: String,
+    sqlstate: Option<String>,
+}
+
+impl ApiError {
+    /// An error whose status follows from its code.
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, status: status_of(code), message: message.into(), sqlstate: None }
+    }
+
+    /// A parameter is missing or malformed.
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(code::BAD_REQUEST, message)
+    }
+
+    /// What was read fails its checksum or hash; the reader gets nothing of it.
+    pub(crate) fn damaged(error: impl std::fmt::Display) -> Self {
+        tracing::error!(%error, "stored bytes are damaged");
+        Self::new(code::STORE_DAMAGED, error.to_string())
+    }
+
+    /// The process is stopping.
+    pub(crate) fn stopping() -> Self {
+        Self::new(code::STOPPING, "the validator is stopping")
+    }
+
+    /// The same with PostgreSQL's class.
+    #[must_use]
+    pub(crate) fn with_sqlstate(mut self, sqlstate: impl Into<String>) -> Self {
+        self.sqlstate = Some(sqlstate.into());
+        self
+    }
+
+    /// The same with another status.
+    #[must_use]
+    pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+}
+
+fn status_of(wanted: Code) -> StatusCode {
+    match wanted {
+        code::TX_UNKNOWN | code::NO_STREAM | code::POSITION => StatusCode::NOT_FOUND,
+        code::TOO_LARGE => StatusCode::PAYLOAD_TOO_LARGE,
+        code::PROOF_UNAVAILABLE => StatusCode::CONFLICT,
+        code::OVERLOADED | code::STOPPING => StatusCode::SERVICE_UNAVAILABLE,
+        code::STORE_DAMAGED | code::STORE_FULL => StatusCode::INTERNAL_SERVER_ERROR,
+        code::NOT_BUILT => StatusCode::NOT_IMPLEMENTED,
+        _ => StatusCode::BAD_REQUEST,
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = ErrorBody {
+            code: self.code.to_string(),
+            message: self.message,
+            hint: self.code.explanation().text.to_owned(),
+            sqlstate: self.sqlstate,
+        };
+        (self.status, axum::Json(body)).into_response()
+    }
+}

@@ -1,0 +1,371 @@
+//! A stream's events in the ledger's order, as JSON lines or server-sent events, from any position, with or without end.
+//!
+//! ```text
+//!  height by height ─> lanes in the height's rotated order ─> seqnos ─> actions of the stream, applied only
+//!        page by page on worker threads ──bounded channel──> the client
+//! ```
+//! * F1 Only certified and executed transactions: nothing that was sent is ever taken back.
+//! * F2 `from=LANE:SEQNO` resumes after that transaction in the ledger's order: one position for all lanes.
+//!   With server-sent events only the last event of a transaction has an `id`, so that a client that resumes
+//!   with `Last-Event-ID` never loses the rest of a transaction.
+//! * F3 A slow client slows itself alone: at most `PAGE_COUNT_MAX` pages of `PAGE_SIZE` bytes (and one
+//!   transaction's events) wait for it.
+//! * F4 A follower sleeps until the ledger moves; a line without content comes at least every 15 s.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use quipu_consensus::moves;
+use quipu_state::Stream;
+use quipu_types::{
+    Action, Decode, Hash, Header, Height, Outcome, Position, Receipt, Transaction, code,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::error::ApiError;
+use super::on_worker;
+use super::read::find_stream;
+use super::shape::{ErrorBody, EventBody, EventsQuery};
+use crate::shared::Shared;
+use crate::view;
+
+/// Bytes after which a page is sent.
+const PAGE_SIZE: usize = 128 << 10;
+/// Pages that wait for a client.
+const PAGE_COUNT_MAX: usize = 4;
+/// Heights that one page looks at.
+const PAGE_HEIGHT_COUNT_MAX: u64 = 4_096;
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// The events of a stream, in the ledger's order.
+///
+/// JSON lines; server-sent events when `Accept: text/event-stream` asks for them (then `Last-Event-ID` stands for
+/// `from`). Empty lines keep the connection alive. Resume with `from=` the last line's `position`; a client that
+/// was cut off between two events of one transaction resumes from the position before it.
+#[utoipa::path(
+    get, path = "/v1/streams/{name}/events", tag = "streams",
+    params(("name" = String, Path, description = "The stream's name"), EventsQuery),
+    responses(
+        (status = 200, description = "One `EventBody` a line", content_type = "application/x-ndjson"),
+        (status = 404, body = ErrorBody),
+    )
+)]
+pub(crate) async fn events(
+    State(shared): State<Arc<Shared>>,
+    Path(name): Path<String>,
+    Query(query): Query<EventsQuery>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let sse = text(header::ACCEPT).is_some_and(|kinds| kinds.contains("text/event-stream"));
+    let last_id = headers.get("last-event-id").and_then(|value| value.to_str().ok());
+    let from = query.from.clone().or_else(|| last_id.filter(|_| sse).map(str::to_owned));
+    let from: Option<Position> = from
+        .map(|text| text.parse().map_err(|error| ApiError::bad_request(format!("from: {error}"))))
+        .transpose()?;
+    let key = query.key.as_deref().map(parse_key).transpose()?;
+    let permit = Arc::clone(&shared.followers)
+        .try_acquire_owned()
+        .map_err(|_| ApiError::new(code::OVERLOADED, "too many streams are being read"))?;
+    let start = Arc::clone(&shared);
+    let (stream, place) = on_worker(move || {
+        let stream = find_stream(&start, &name)?;
+        let place = place_after(&start, from)?;
+        Ok((stream, place))
+    })
+    .await?;
+    let follower = Follower {
+        stream: Arc::new(stream),
+        place,
+        left: query.limit.unwrap_or(u64::MAX),
+        follow: query.follow,
+        key,
+        sse,
+    };
+    let (sender, receiver) = mpsc::channel(PAGE_COUNT_MAX);
+    let gauge = shared.metrics.followers.clone();
+    tokio::spawn(async move {
+        gauge.increment(1.0);
+        follower.run(&shared, &sender).await;
+        gauge.decrement(1.0);
+        drop(permit);
+    });
+    let kind = if sse { "text/event-stream" } else { "application/x-ndjson" };
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    Ok((headers, Body::from_stream(ReceiverStream::new(receiver))).into_response())
+}
+
+/// The next transaction to look at: of `height` the one at `ordinal`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    height: Height,
+    ordinal: u64,
+}
+
+struct Follower {
+    stream: Arc<Stream>,
+    place: Place,
+    left: u64,
+    follow: bool,
+    key: Option<Vec<u8>>,
+    sse: bool,
+}
+
+type Page = Result<Bytes, io::Error>;
+
+impl Follower {
+    async fn run(mut self, shared: &Arc<Shared>, client: &mpsc::Sender<Page>) {
+        let mut progress = shared.watch();
+        loop {
+            let seen = *progress.borrow_and_update();
+            while self.place.height <= seen.executed && self.left > 0 {
+                let worker = Arc::clone(shared);
+                let page = on_worker(move || {
+                    let page = self.page(&worker, seen.executed);
+                    Ok((self, page))
+                });
+                let (follower, page) = match page.await {
+                    Ok(done) => done,
+                    Err(_) => return,
+                };
+                self = follower;
+                let (bytes, failed) = match page {
+                    Ok(bytes) => (bytes, false),
+                    Err(error) => (self.failure(error).await, true),
+                };
+                if !bytes.is_empty() && client.send(Ok(bytes.into())).await.is_err() || failed {
+                    return;
+                }
+            }
+            if self.left == 0 || !self.follow || seen.stopping {
+                return;
+            }
+            tokio::select! {
+                moved = progress.changed() => if moved.is_err() { return },
+                () = tokio::time::sleep(KEEP_ALIVE) => {
+                    let line: &[u8] = if self.sse { b": keep-alive\n\n" } else { b"\n" };
+                    if client.send(Ok(Bytes::from_static(line))).await.is_err() {
+                        return;
+                    }
+                }
+                () = client.closed() => return,
+            }
+        }
+    }
+
+    /// What a client reads when the stream can not go on.
+    async fn failure(&self, error: ApiError) -> Vec<u8> {
+        let response = error.into_response();
+        let body = axum::body::to_bytes(response.into_body(), 1 << 16).await.unwrap_or_default();
+        let text = String::from_utf8_lossy(&body);
+        let line = if self.sse {
+            format!("event: error\ndata: {text}\n\n")
+        } else {
+            format!("{{\"error\":{text}}}\n")
+        };
+        line.into_bytes()
+    }
+
+    /// The next lines, and the place after them.
+    fn page(&mut self, shared: &Shared, executed: Height) -> Result<Vec<u8>, ApiError> {
+        let mut page = Vec::new();
+        let mut heights = 0_u64;
+        while self.place.height <= executed
+            && self.left > 0
+            && page.len() < PAGE_SIZE
+            && heights < PAGE_HEIGHT_COUNT_MAX
+        {
+            heights = heights.saturating_add(1);
+            self.read_height(shared, &mut page)?;
+        }
+        Ok(page)
+    }
+
+    /// Reads on in the place's height until it ends or the page is full.
+    fn read_height(&mut self, shared: &Shared, page: &mut Vec<u8>) -> Result<(), ApiError> {
+        let height = self.place.height;
+        let (header, _) = shared.reader.header(height).map_err(ApiError::damaged)?;
+        let cut = view::cut_before(&shared.reader, height).map_err(ApiError::damaged)?;
+        let lanes = moves(&header, &cut);
+        let receipts = match lanes.is_empty() {
+            true => Vec::new(),
+            false => {
+                let stored = shared.machine()?.receipts(height).map_err(ApiError::damaged)?;
+                stored.ok_or_else(|| ApiError::damaged("an executed height has no receipts"))?
+            }
+        };
+        let mut skip = self.place.ordinal;
+        for (lane, after, to) in lanes {
+            let count = to.get().saturating_sub(after.get());
+            if skip >= count {
+                skip = skip.saturating_sub(count);
+                continue;
+            }
+            let first = quipu_types::Seqno::new(after.get().saturating_add(skip)).next();
+            skip = 0;
+            for read in shared.reader.read_from(lane, first).map_err(ApiError::damaged)? {
+                let (seqno, bytes) = read.map_err(ApiError::damaged)?;
+                let ordinal = usize::try_from(self.place.ordinal).unwrap_or(usize::MAX);
+                let receipt = receipts
+                    .get(ordinal)
+                    .filter(|receipt| (receipt.lane, receipt.seqno) == (lane, seqno))
+                    .ok_or_else(|| ApiError::damaged("a receipt is not of its transaction"))?;
+                if receipt.outcome == Outcome::Applied {
+                    self.put_events(&header, receipt, &bytes, page)?;
+                }
+                self.place.ordinal = self.place.ordinal.saturating_add(1);
+                if self.left == 0 || page.len() >= PAGE_SIZE {
+                    return Ok(());
+                }
+                if seqno == to {
+                    break;
+                }
+            }
+        }
+        self.place = Place { height: height.next(), ordinal: 0 };
+        Ok(())
+    }
+
+    /// Appends the lines of one applied transaction.
+    fn put_events(
+        &mut self,
+        header: &Header,
+        receipt: &Receipt,
+        bytes: &[u8],
+        page: &mut Vec<u8>,
+    ) -> Result<(), ApiError> {
+        let transaction = Transaction::from_bytes(bytes).map_err(ApiError::damaged)?;
+        let mut wanted = (0_u32..)
+            .zip(&transaction.actions)
+            .filter_map(|(index, action)| match action {
+                Action::Append { stream, key, payload }
+                    if *stream == self.stream.spec.name
+                        && self.key.as_ref().is_none_or(|wanted| wanted == key) =>
+                {
+                    Some((index, key, payload))
+                }
+                _ => None,
+            })
+            .peekable();
+        let position = Position { lane: receipt.lane, seqno: receipt.seqno };
+        while self.left > 0
+            && let Some((index, key, payload)) = wanted.next()
+        {
+            let data = self.stream.spec.schema.row_to_json(payload).map_err(ApiError::damaged)?;
+            let event = EventBody {
+                stream: self.stream.spec.name.clone(),
+                position: position.to_string(),
+                lane: receipt.lane.get(),
+                seqno: receipt.seqno.get(),
+                action: index,
+                height: header.height.get(),
+                time_us: header.time.get(),
+                tx: tx_text(&receipt.tx, index, transaction.actions.len()),
+                signer: transaction.signer.to_string(),
+                key: key_text(key),
+                data,
+            };
+            self.left = self.left.saturating_sub(1);
+            let id = wanted.peek().is_none().then_some(position);
+            put_line(page, &event, self.sse, id)?;
+        }
+        Ok(())
+    }
+}
+
+fn put_line(
+    page: &mut Vec<u8>,
+    event: &EventBody,
+    sse: bool,
+    id: Option<Position>,
+) -> Result<(), ApiError> {
+    if sse {
+        if let Some(position) = id {
+            page.extend_from_slice(format!("id: {position}\n").as_bytes());
+        }
+        page.extend_from_slice(b"data: ");
+    }
+    serde_json::to_writer(&mut *page, event).map_err(ApiError::damaged)?;
+    page.extend_from_slice(if sse { b"\n\n" } else { b"\n" });
+    Ok(())
+}
+
+/// What `prove` takes: the name, and the action when there are several.
+fn tx_text(tx: &Hash, action: u32, action_count: usize) -> String {
+    if action_count > 1 { format!("{tx}:{action}") } else { tx.to_string() }
+}
+
+/// A key as text: itself when that is plain and reads back, else `\x` and hexadecimal.
+fn key_text(key: &[u8]) -> String {
+    match std::str::from_utf8(key) {
+        Ok(text) if !text.starts_with("\\x") => text.to_owned(),
+        _ => format!("\\x{}", hex::encode(key)),
+    }
+}
+
+fn parse_key(text: &str) -> Result<Vec<u8>, ApiError> {
+    match text.strip_prefix("\\x") {
+        None => Ok(text.as_bytes().to_vec()),
+        Some(digits) => {
+            hex::decode(digits).map_err(|error| ApiError::bad_request(format!("key: {error}")))
+        }
+    }
+}
+
+/// Where reading begins: after a position, or with the first height.
+fn place_after(shared: &Shared, from: Option<Position>) -> Result<Place, ApiError> {
+    let first = Place { height: Height::new(1), ordinal: 0 };
+    let Some(Position { lane, seqno }) = from else { return Ok(first) };
+    if lane.get() >= shared.lane_count() {
+        let text = format!("there is no lane {lane}; lanes are 0 to {}", shared.lane_count() - 1);
+        return Err(ApiError::new(code::POSITION, text));
+    }
+    if seqno.get() == 0 {
+        return Ok(first);
+    }
+    let height = view::height_of(&shared.reader, lane, seqno)
+        .map_err(ApiError::damaged)?
+        .ok_or_else(|| {
+            ApiError::new(code::POSITION, format!("lane {lane} has no committed seqno {seqno} yet"))
+        })?;
+    let (header, _) = shared.reader.header(height).map_err(ApiError::damaged)?;
+    let cut = view::cut_before(&shared.reader, height).map_err(ApiError::damaged)?;
+    let mut ordinal = 0_u64;
+    for (moved, after, to) in moves(&header, &cut) {
+        if moved == lane {
+            ordinal = ordinal.saturating_add(seqno.get().saturating_sub(after.get()));
+            break;
+        }
+        ordinal = ordinal.saturating_add(to.get().saturating_sub(after.get()));
+    }
+    Ok(Place { height, ordinal })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn a_key_reads_back_from_its_text(key in proptest::collection::vec(proptest::num::u8::ANY, 0..40)) {
+            proptest::prop_assert_eq!(parse_key(&key_text(&key)).unwrap(), key);
+        }
+    }
+
+    #[test]
+    fn a_name_has_its_action_only_when_there_are_several() {
+        let tx = Hash([0xab; 32]);
+        assert_eq!(tx_text(&tx, 0, 1), "ab".repeat(32));
+        assert_eq!(tx_text(&tx, 7, 9), format!("{}:7", "ab".repeat(32)));
+    }
+}

@@ -1,0 +1,351 @@
+//! What the HTTP interface answers, as JSON: plain data without behaviour.
+//!
+//! Hashes, keys and signatures are lower-case hexadecimal; positions are `LANE:SEQNO`; times are microseconds
+//! since 1970 in members that end in `_us`.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+use utoipa::{IntoParams, ToSchema};
+
+/// Why a request was not served.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ErrorBody {
+    /// Stable code, `QPnnnn`.
+    #[schema(example = "QP0702")]
+    pub code: String,
+    /// What happened, to what.
+    pub message: String,
+    /// What to do next.
+    pub hint: String,
+    /// PostgreSQL's class of the error, for queries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sqlstate: Option<String>,
+}
+
+/// What became of one transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TxStatus {
+    /// Final, replicated, executed.
+    Committed,
+    /// Taken; not final yet.
+    Pending,
+    /// Refused at admission: it stands nowhere.
+    Invalid,
+    /// This validator has not seen it.
+    Unknown,
+}
+
+/// Answer to one submitted transaction, or to a question after one.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct TxAnswer {
+    /// The transaction's name; empty when the bytes are no transaction.
+    pub tx: String,
+    /// What became of it.
+    pub status: TxStatus,
+    /// Where it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<String>,
+    /// The lane of the position.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lane: Option<u16>,
+    /// The number in the lane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seqno: Option<u64>,
+    /// The height that ordered it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<u64>,
+    /// The header's time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_us: Option<u64>,
+    /// Whether its actions were applied, when it was executed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<bool>,
+    /// Why it was refused, at admission or when executed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// What the code means here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// Where a producer is.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ProducerBody {
+    /// The lane of its route.
+    pub lane: u16,
+    /// The incarnation that is active there.
+    pub incarnation: u32,
+    /// The sequence that its next transaction must have.
+    pub next_sequence: u64,
+}
+
+/// One lane's tip in a cut.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct TipBody {
+    /// The lane.
+    pub lane: u16,
+    /// Its term.
+    pub term: u64,
+    /// Index of the last chunk.
+    pub index: u64,
+    /// Number of the last transaction.
+    pub seqno: u64,
+    /// Root of the lane's tree.
+    pub lane_root: String,
+    /// Hash of the last chunk's header.
+    pub chunk_hash: String,
+}
+
+/// One committed header.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct HeaderBody {
+    /// Height.
+    pub height: u64,
+    /// Its hash.
+    pub hash: String,
+    /// Hash of the header before.
+    pub prev_header: String,
+    /// Epoch of the validator set.
+    pub epoch: u64,
+    /// Index of who made it.
+    pub proposer: u16,
+    /// Agreed time.
+    pub time_us: u64,
+    /// One tip a lane.
+    pub cut: Vec<TipBody>,
+    /// Height whose state certificate it embeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_height: Option<u64>,
+    /// Canonical bytes of the header.
+    pub header: String,
+    /// Canonical bytes of its commit certificate.
+    pub certificate: String,
+}
+
+/// One stream.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct StreamBody {
+    /// Name.
+    pub name: String,
+    /// Columns as `name type [not null], …`.
+    pub schema: String,
+    /// The column that routes; absent: the signer does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route_by: Option<String>,
+    /// `creator`, `anyone` or `accounts`.
+    pub writers: String,
+    /// Accounts that may append, when the stream names them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accounts: Vec<String>,
+    /// Account that created it.
+    pub creator: String,
+    /// Canonical bytes of what created it (`StreamSpec`).
+    pub spec: String,
+}
+
+/// One event, as a line of a followed stream.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct EventBody {
+    /// The stream.
+    pub stream: String,
+    /// Where its transaction stands: resume with `from=` this.
+    pub position: String,
+    /// The lane.
+    pub lane: u16,
+    /// The number in the lane.
+    pub seqno: u64,
+    /// Its place among the transaction's actions.
+    pub action: u32,
+    /// The height that ordered it.
+    pub height: u64,
+    /// The header's time.
+    pub time_us: u64,
+    /// The transaction's name, with `:ACTION` when it has several actions: what `prove` takes.
+    pub tx: String,
+    /// Who signed.
+    pub signer: String,
+    /// The event's key: its text when that is plain UTF-8, else `\x` and hexadecimal.
+    pub key: String,
+    /// The row.
+    pub data: Json,
+}
+
+/// One lane in the status.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct LaneBody {
+    /// The lane.
+    pub lane: u16,
+    /// Its term.
+    pub term: u64,
+    /// Number of its last committed transaction.
+    pub seqno: u64,
+    /// Index of its last committed chunk.
+    pub chunk_index: u64,
+}
+
+/// One validator.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ValidatorBody {
+    /// Index in the set.
+    pub index: u16,
+    /// Name in the genesis.
+    pub name: String,
+    /// Voting key.
+    pub key: String,
+    /// Stake.
+    pub power: u64,
+    /// Whether it is the one that answers.
+    pub this: bool,
+}
+
+/// Rates over the last seconds.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct RatesBody {
+    /// Heights a second.
+    pub heights_per_second: f64,
+    /// Transactions a second.
+    pub transactions_per_second: f64,
+    /// Events a second.
+    pub events_per_second: f64,
+}
+
+/// The directory's disk.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct DiskBody {
+    /// Free bytes.
+    pub free_bytes: u64,
+    /// All bytes.
+    pub total_bytes: u64,
+}
+
+/// How a validator is.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct StatusBody {
+    /// Chain id.
+    pub chain: String,
+    /// The ledger's name.
+    pub name: String,
+    /// Version of the program.
+    pub version: String,
+    /// Newest committed height.
+    pub height: u64,
+    /// Its header's time.
+    pub time_us: u64,
+    /// Its header's hash.
+    pub header_hash: String,
+    /// Newest executed height.
+    pub executed_height: u64,
+    /// Newest height whose state certificate is known.
+    pub certified_height: u64,
+    /// Transactions that were executed since genesis.
+    pub transactions: u64,
+    /// Transactions and bytes that wait to be ordered.
+    pub pending_bytes: u64,
+    /// The lanes.
+    pub lanes: Vec<LaneBody>,
+    /// The validators.
+    pub validators: Vec<ValidatorBody>,
+    /// Rates.
+    pub rates: RatesBody,
+    /// The disk.
+    pub disk: DiskBody,
+    /// Seconds since the start.
+    pub uptime_seconds: u64,
+    /// Address of the PostgreSQL wire.
+    pub pg: String,
+}
+
+/// A query.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SqlRequest {
+    /// One SQL statement.
+    pub query: String,
+}
+
+/// A column of a query's answer.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct SqlColumn {
+    /// Name.
+    pub name: String,
+    /// Type, as PostgreSQL names it.
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
+/// A query's answer.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct SqlAnswer {
+    /// The columns.
+    pub columns: Vec<SqlColumn>,
+    /// The rows: a text or null for each column.
+    pub rows: Vec<Vec<Option<String>>>,
+}
+
+/// When a submission is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Wait {
+    /// When it is final, replicated and executed.
+    #[default]
+    Executed,
+    /// When it is taken.
+    None,
+}
+
+/// Query of a submission.
+#[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct SubmitQuery {
+    /// When to answer.
+    #[serde(default)]
+    #[param(inline)]
+    pub wait: Wait,
+}
+
+/// Query of a proof.
+#[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ProofQuery {
+    /// Index of the action to prove alone, from 0.
+    pub action: Option<u32>,
+}
+
+/// Query of a producer.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ProducerQuery {
+    /// Route in hexadecimal; the producer's key when absent.
+    pub route: Option<String>,
+}
+
+/// Query of a list of headers.
+#[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct HeadersQuery {
+    /// First height; 1 when absent.
+    pub from: Option<u64>,
+    /// Most headers, at most 100.
+    pub limit: Option<u64>,
+}
+
+/// Query of a stream's events.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct EventsQuery {
+    /// `LANE:SEQNO`: only what stands after that transaction in the ledger's order.
+    pub from: Option<String>,
+    /// Whether to go on with new events for ever.
+    #[serde(default)]
+    pub follow: bool,
+    /// Most events.
+    pub limit: Option<u64>,
+    /// Only events of this key: its text, or `\x` and hexadecimal.
+    pub key: Option<String>,
+}

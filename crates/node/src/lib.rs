@@ -1,0 +1,42 @@
+//! Sockets, files, threads, wall clock, metrics, HTTP, PostgreSQL wire: one validator as a process.
+//!
+//! ```text
+//!  http ── admission on worker threads ──┐                        ┌── log (FileDisk)
+//!                                        ├─> [ driver: Replica ] ─┤
+//!  run ── stop ──────────────────────────┘      ^ Executed        └── Execute ─> [ executor: Machine, columns ]
+//!                                               └──────────────────────────────────────┘
+//!  http, pg, admin <── read handles: LedgerReader, RwLock<Machine>, SQL views, watch(Progress)
+//! ```
+//! # Invariants
+//! * D1 No decision about the protocol is taken here: the replica asks, the driver does.
+//! * D2 A failed write or sync stops the process with its code; nothing that was answered is lost by it.
+//! * D3 What clients send is bounded before it is kept: connections, heads, bodies, queues, pages, results.
+//! * D4 A reader gets the bytes that were written or an error, never anything else.
+
+mod admin;
+mod certificates;
+mod check;
+mod clock;
+mod config;
+pub mod disk;
+mod driver;
+mod error;
+mod executor;
+pub mod http;
+mod listen;
+mod lock;
+mod metrics;
+mod node;
+pub mod pg;
+mod recovery;
+mod shared;
+mod snapshot;
+mod sql;
+pub mod store;
+mod view;
+
+pub use check::{Finding, Report, check};
+pub use config::{CONFIG_FILE, CONFIG_VERSION, Config, Limits, Listen, Log, LogFormat};
+pub use error::NodeError;
+pub use lock::{DirLock, LOCK_FILE};
+pub use node::{Node, Running};

@@ -1,0 +1,224 @@
+//! The process's measurements, as Prometheus reads them. Every name begins with `quipu_` and ends in its unit.
+//!
+//! Handles belong to one node, not to the process: several nodes in one process do not mix their numbers.
+
+use std::fmt;
+use std::sync::Arc;
+
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Level, Metadata, Recorder, Unit};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use quipu_types::Code;
+
+const METADATA: Metadata<'static> = Metadata::new("quipu", Level::INFO, None);
+
+/// Handles of everything that is measured.
+pub(crate) struct Metrics {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+    /// Newest committed height.
+    pub(crate) height_committed: Gauge,
+    /// Newest executed height.
+    pub(crate) height_executed: Gauge,
+    /// Newest height with a state certificate in a header.
+    pub(crate) height_certified: Gauge,
+    /// Transactions that were executed.
+    pub(crate) transactions: Counter,
+    /// Events that were applied.
+    pub(crate) events: Counter,
+    /// Events of a height.
+    pub(crate) batch_events: Histogram,
+    /// Bytes appended to the log.
+    pub(crate) log_bytes: Counter,
+    /// Time of one group sync.
+    pub(crate) sync_seconds: Histogram,
+    /// Time of executing one height.
+    pub(crate) execute_seconds: Histogram,
+    /// Time from submission to answer.
+    pub(crate) submit_seconds: Histogram,
+    /// Bytes of transactions that wait to be ordered.
+    pub(crate) pending_bytes: Gauge,
+    /// Connections of the HTTP listener.
+    pub(crate) http_connections: Gauge,
+    /// Connections of the PostgreSQL listener.
+    pub(crate) pg_connections: Gauge,
+    /// Followers of streams.
+    pub(crate) followers: Gauge,
+    /// Bytes of the directory's disk that are free.
+    pub(crate) disk_free_bytes: Gauge,
+    /// Seconds since the start.
+    pub(crate) uptime_seconds: Gauge,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// Fresh measurements, all zero.
+    #[must_use]
+    pub(crate) fn new() -> Arc<Self> {
+        let seconds = [0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
+        let counts = [1.0, 10.0, 100.0, 1_000.0, 10_000.0, 100_000.0];
+        let builder = PrometheusBuilder::new();
+        let builder = builder.set_buckets(&seconds).expect("the list of buckets is not empty");
+        let recorder = builder
+            .set_buckets_for_metric(
+                metrics_exporter_prometheus::Matcher::Full("quipu_batch_events".into()),
+                &counts,
+            )
+            .expect("the list of buckets is not empty")
+            .build_recorder();
+        let gauge = |name, unit, text| {
+            recorder.describe_gauge(KeyName::from_const_str(name), unit, text_of(text));
+            recorder.register_gauge(&Key::from_static_name(name), &METADATA)
+        };
+        let counter = |name, unit, text| {
+            recorder.describe_counter(KeyName::from_const_str(name), unit, text_of(text));
+            recorder.register_counter(&Key::from_static_name(name), &METADATA)
+        };
+        let histogram = |name, unit, text| {
+            recorder.describe_histogram(KeyName::from_const_str(name), unit, text_of(text));
+            recorder.register_histogram(&Key::from_static_name(name), &METADATA)
+        };
+        for (name, text) in [
+            ("quipu_refused_total", "Transactions refused at admission, by code."),
+            ("quipu_garbage_connections_total", "Connections closed for bytes of no protocol."),
+            ("quipu_http_requests_total", "HTTP requests, by status."),
+        ] {
+            recorder.describe_counter(
+                KeyName::from_const_str(name),
+                Some(Unit::Count),
+                text_of(text),
+            );
+        }
+        let metrics = Self {
+            handle: recorder.handle(),
+            height_committed: gauge("quipu_height_committed", None, "Newest committed height."),
+            height_executed: gauge("quipu_height_executed", None, "Newest executed height."),
+            height_certified: gauge(
+                "quipu_height_certified",
+                None,
+                "Newest height whose state certificate a header embeds.",
+            ),
+            transactions: counter("quipu_transactions_total", None, "Executed transactions."),
+            events: counter("quipu_events_total", None, "Applied events."),
+            batch_events: histogram("quipu_batch_events", None, "Events of a height."),
+            log_bytes: counter("quipu_log_bytes_total", Some(Unit::Bytes), "Bytes appended."),
+            sync_seconds: histogram(
+                "quipu_log_sync_seconds",
+                Some(Unit::Seconds),
+                "Time of one group sync of the log.",
+            ),
+            execute_seconds: histogram(
+                "quipu_execute_seconds",
+                Some(Unit::Seconds),
+                "Time of executing one height.",
+            ),
+            submit_seconds: histogram(
+                "quipu_submit_seconds",
+                Some(Unit::Seconds),
+                "Time from a request's last byte to its answer.",
+            ),
+            pending_bytes: gauge(
+                "quipu_pending_bytes",
+                Some(Unit::Bytes),
+                "Transactions that wait to be ordered.",
+            ),
+            http_connections: gauge("quipu_http_connections", None, "Open HTTP connections."),
+            pg_connections: gauge("quipu_pg_connections", None, "Open PostgreSQL connections."),
+            followers: gauge("quipu_followers", None, "Streams that are being followed."),
+            disk_free_bytes: gauge(
+                "quipu_disk_free_bytes",
+                Some(Unit::Bytes),
+                "Free bytes of the directory's disk.",
+            ),
+            uptime_seconds: gauge("quipu_uptime_seconds", Some(Unit::Seconds), "Time running."),
+            recorder,
+        };
+        metrics.garbage("http").increment(0);
+        metrics.garbage("pg").increment(0);
+        metrics.garbage("admin").increment(0);
+        Arc::new(metrics)
+    }
+
+    /// Connections that a listener closed because their bytes are of no protocol.
+    #[must_use]
+    pub(crate) fn garbage(&self, listener: &'static str) -> Counter {
+        let key = Key::from_parts(
+            "quipu_garbage_connections_total",
+            vec![metrics::Label::from_static_parts("listener", listener)],
+        );
+        self.recorder.register_counter(&key, &METADATA)
+    }
+
+    /// Transactions refused at admission, or when executed, with this code.
+    #[must_use]
+    pub(crate) fn refused(&self, code: Code) -> Counter {
+        let label = metrics::Label::new("code", code.to_string());
+        let key = Key::from_parts("quipu_refused_total", vec![label]);
+        self.recorder.register_counter(&key, &METADATA)
+    }
+
+    /// HTTP requests answered with this status.
+    #[must_use]
+    pub(crate) fn http_requests(&self, status: u16) -> Counter {
+        let label = metrics::Label::new("status", status.to_string());
+        let key = Key::from_parts("quipu_http_requests_total", vec![label]);
+        self.recorder.register_counter(&key, &METADATA)
+    }
+
+    /// The text that Prometheus reads.
+    #[must_use]
+    pub(crate) fn render(&self) -> String {
+        self.handle.run_upkeep();
+        self.handle.render()
+    }
+
+    /// Every sample as (name with labels, value): what the table `quipu.metrics` shows.
+    #[must_use]
+    pub(crate) fn samples(&self) -> Vec<(String, f64)> {
+        let text = self.render();
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        lines
+            .filter_map(|line| {
+                let (name, value) = line.rsplit_once(' ')?;
+                Some((name.to_owned(), value.parse().ok()?))
+            })
+            .collect()
+    }
+}
+
+fn text_of(text: &'static str) -> metrics::SharedString {
+    metrics::SharedString::const_str(text)
+}
+
+/// A number as a gauge shows it; exact below 2^53.
+#[must_use]
+pub(crate) fn gauge_value(number: u64) -> f64 {
+    let high = u32::try_from(number >> 32).unwrap_or(u32::MAX);
+    let low = u32::try_from(number & 0xffff_ffff).unwrap_or(u32::MAX);
+    f64::from(high) * 4_294_967_296.0 + f64::from(low)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_carry_names_labels_and_values_and_nodes_do_not_mix() {
+        let (one, other) = (Metrics::new(), Metrics::new());
+        one.events.increment(3);
+        one.refused(quipu_types::code::BAD_SIGNATURE).increment(2);
+        let samples = one.samples();
+        assert!(samples.contains(&("quipu_events_total".into(), 3.0)), "{samples:?}");
+        assert!(samples.contains(&("quipu_refused_total{code=\"QP0101\"}".into(), 2.0)));
+        assert!(other.samples().contains(&("quipu_events_total".into(), 0.0)));
+    }
+
+    #[test]
+    fn gauges_are_exact_for_whole_numbers_below_two_to_the_53() {
+        assert!((gauge_value((1 << 53) - 1) - 9_007_199_254_740_991.0).abs() < 0.5);
+    }
+}

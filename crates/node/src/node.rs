@@ -1,0 +1,390 @@
+//! A validator from its directory to its last flush.
+
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use quipu_crypto::domain::Tag;
+use quipu_crypto::keyfile;
+use quipu_crypto::suite::{SecretKey, verify_tagged};
+use quipu_log::{Ledger, LedgerConfig, LogError};
+use quipu_proof::names::chain_id;
+use quipu_replica::Replica;
+use quipu_state::{Machine, StateError};
+use quipu_types::{Encode, Genesis, Hash, Receipt, SignedState, ValidatorIndex};
+use tokio::sync::oneshot;
+
+use crate::certificates::CertificateFile;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::disk::FileDisk;
+use crate::driver::{Driver, Message, QUEUE_COUNT_MAX, log_failed};
+use crate::error::NodeError;
+use crate::executor::{Executor, Work, state_failed};
+use crate::listen::Guarded;
+use crate::lock::DirLock;
+use crate::metrics::Metrics;
+use crate::shared::{Parts, Progress, Shared};
+use crate::sql::Sql;
+use crate::store::LmdbStore;
+use crate::{admin, http, listen, recovery};
+
+/// How long open requests may finish once the ledger has stopped.
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+/// Directories and files of one validator, relative to its own.
+pub(crate) const STATE_DIR: &str = "state";
+pub(crate) const COLUMN_DIR: &str = "columns";
+
+/// Where a validator listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// The HTTP interface.
+    pub http: SocketAddr,
+    /// The PostgreSQL wire.
+    pub pg: SocketAddr,
+    /// Health and metrics.
+    pub admin: SocketAddr,
+}
+
+/// A validator that is recovered and bound, ready to [`run`](Node::run).
+#[derive(Debug)]
+pub struct Node {
+    shared: Arc<Shared>,
+    driver: Driver,
+    inbox: Receiver<Message>,
+    executor: Executor,
+    work: Receiver<Work>,
+    /// Heights that were executed before, whose state certificates are wanted.
+    uncertified: Vec<(SignedState, Arc<Vec<Receipt>>)>,
+    listeners: Listeners,
+    /// Freed last.
+    _lock: DirLock,
+}
+
+#[derive(Debug)]
+struct Listeners {
+    http: TcpListener,
+    pg: TcpListener,
+    admin: TcpListener,
+}
+
+impl Listeners {
+    fn bind(config: &Config) -> Result<(Self, Running), NodeError> {
+        let (http, http_at) = listen::bind("listen.http", config.listen.http)?;
+        let (pg, pg_at) = listen::bind("listen.pg", config.listen.pg)?;
+        let (admin, admin_at) = listen::bind("listen.admin", config.listen.admin)?;
+        Ok((Self { http, pg, admin }, Running { http: http_at, pg: pg_at, admin: admin_at }))
+    }
+}
+
+impl Node {
+    /// Takes the directory's lock, binds the listeners, recovers the ledger. Nothing is served before
+    /// [`run`](Node::run), though connections may wait already.
+    pub fn open(config: Config) -> Result<Self, NodeError> {
+        let wrong = |reason| NodeError::Config { path: config.dir.join("config.toml"), reason };
+        config.check().map_err(wrong)?;
+        let genesis = read_genesis(&config.genesis)?;
+        let chain = chain_id(&genesis);
+        let key = keyfile::load(&config.key, None).map_err(|error| NodeError::Key {
+            path: config.key.clone(),
+            reason: error.to_string(),
+        })?;
+        let index = own_index(&config, &genesis, &key)?;
+        let lock = DirLock::take(&config.dir)?;
+        let (listeners, running) = Listeners::bind(&config)?;
+
+        let disk = FileDisk::new(&config.dir)
+            .map_err(|error| NodeError::system("opening the directory", error))?;
+        let disk: Arc<FileDisk> = Arc::new(disk);
+        let ledger_config = LedgerConfig {
+            segment_size: config.limits.segment_size,
+            ..LedgerConfig::new(genesis.lane_count)
+        };
+        let (ledger, found) = Ledger::open(disk.clone(), chain, ledger_config)
+            .map_err(|error| open_failed(&config.dir, error))?;
+        for torn in &found.torn {
+            tracing::warn!(finding = %torn, "a torn tail was cut");
+        }
+        let machine = open_machine(&config, &genesis)?;
+        let certificates = CertificateFile::open(&*disk, genesis.validators.len())
+            .map_err(|error| NodeError::system("opening the state certificates", error))?;
+        let metrics = Metrics::new();
+        let sql = Sql::open(&config.dir.join(COLUMN_DIR), &config.limits)?;
+        let (inbox_sender, inbox) = mpsc::sync_channel(QUEUE_COUNT_MAX);
+        let head = found.committed.as_ref().map(|(header, _)| header.height).unwrap_or_default();
+        let progress = Progress { committed: head, ..Progress::default() };
+        let shared = Shared::new(Parts {
+            dir: config.dir.clone(),
+            genesis: genesis.clone(),
+            chain,
+            index,
+            limits: config.limits,
+            running,
+            reader: ledger.reader(),
+            machine,
+            certificates,
+            sql,
+            metrics,
+            clock: Clock::new(),
+            inbox: inbox_sender,
+            progress,
+        });
+        shared.sql.attach(&shared)?;
+        let mut executor = Executor::new(Arc::clone(&shared));
+        recovery::replay(&shared, &mut executor, head)?;
+        let recovered = recovery::recovered(&shared, &ledger, found)?;
+        let uncertified = recovery::uncertified(&shared, &executor, head)?;
+        let mut replica_config = quipu_replica::Config::new(genesis, key);
+        replica_config.pending_size_max = config.limits.pending_size_max;
+        let replica = Replica::new(shared.clock.now(), replica_config, recovered)
+            .map_err(|error| NodeError::Damaged { what: "the log", reason: error.to_string() })?;
+        let (work_sender, work) = mpsc::channel();
+        let driver = Driver::new(replica, ledger, work_sender, Arc::clone(&shared));
+        tracing::info!(chain = %chain, height = head.get(), "the ledger is open");
+        Ok(Self { shared, driver, inbox, executor, work, uncertified, listeners, _lock: lock })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn running(&self) -> Running {
+        self.shared.running
+    }
+
+    /// The chain id.
+    #[must_use]
+    pub fn chain(&self) -> Hash {
+        self.shared.chain
+    }
+
+    /// Serves until `shutdown` is ready or the ledger can not go on. When it returns, everything is flushed and the
+    /// directory is free.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), NodeError> {
+        let Self { shared, driver, inbox, executor, work, uncertified, listeners, _lock } = self;
+        let servers = Servers::start(&shared, listeners)?;
+        let executor = spawn_executor(executor, work, &shared)?;
+        let (mut ended, driver) = spawn_driver(driver, inbox, uncertified)?;
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        tokio::pin!(shutdown);
+        let early = loop {
+            tokio::select! {
+                () = &mut shutdown => break None,
+                result = &mut ended => break Some(driver_result(result)),
+                _ = second.tick() => shared.sample(),
+            }
+        };
+        tracing::info!("stopping");
+        shared.stop();
+        let result = match early {
+            Some(result) => {
+                shared.fail();
+                result
+            }
+            None => {
+                let stop = Arc::clone(&shared);
+                drop(tokio::task::spawn_blocking(move || stop.send_patiently(Message::Stop)).await);
+                driver_result((&mut ended).await)
+            }
+        };
+        let left = tokio::task::spawn_blocking(move || {
+            join(driver, "ledger");
+            executor.join().unwrap_or_else(|_| {
+                Some(NodeError::system("executing", "the executor's thread panicked"))
+            })
+        });
+        let left = left.await.map_err(|error| NodeError::system("stopping", error))?;
+        servers.finish().await;
+        let closed = close(&shared, result.is_ok());
+        match &result {
+            Ok(()) => tracing::info!(height = shared.progress().executed.get(), "stopped"),
+            Err(error) => tracing::error!(code = %error.code(), %error, "stopped"),
+        }
+        result.and(left.map_or(Ok(()), Err)).and(closed)
+    }
+}
+
+/// Closes the state. Only after a clean stop it is sealed: otherwise the next start executes again.
+fn close(shared: &Shared, is_clean: bool) -> Result<(), NodeError> {
+    match shared.take_machine() {
+        Some(machine) if is_clean => {
+            machine.into_store().close().map_err(|error| state_failed(StateError::from(error)))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn driver_result(
+    ended: Result<Result<(), NodeError>, oneshot::error::RecvError>,
+) -> Result<(), NodeError> {
+    ended.unwrap_or_else(|_| {
+        Err(NodeError::system("keeping the ledger", "the ledger's thread panicked"))
+    })
+}
+
+fn join(thread: JoinHandle<()>, name: &str) {
+    if thread.join().is_err() {
+        tracing::error!(thread = name, "a thread panicked");
+    }
+}
+
+type Ended = oneshot::Receiver<Result<(), NodeError>>;
+
+fn spawn_driver(
+    mut driver: Driver,
+    inbox: Receiver<Message>,
+    uncertified: Vec<(SignedState, Arc<Vec<Receipt>>)>,
+) -> Result<(Ended, JoinHandle<()>), NodeError> {
+    let (sender, ended) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("quipu-ledger".into()).spawn(move || {
+        driver.execute_again(uncertified);
+        // Whoever waited has gone only when the whole process goes.
+        drop(sender.send(driver.run(&inbox)));
+    });
+    let thread = thread.map_err(|error| NodeError::system("starting a thread", error))?;
+    Ok((ended, thread))
+}
+
+/// The thread gives the failure that the ledger's thread was not there to hear.
+fn spawn_executor(
+    executor: Executor,
+    work: Receiver<Work>,
+    shared: &Arc<Shared>,
+) -> Result<JoinHandle<Option<NodeError>>, NodeError> {
+    let shared = Arc::clone(shared);
+    std::thread::Builder::new()
+        .name("quipu-execute".into())
+        .spawn(move || {
+            let error = executor.run(&work).err()?;
+            match shared.send_patiently(Message::Failed(error)) {
+                Some(Message::Failed(error)) => Some(error),
+                _ => None,
+            }
+        })
+        .map_err(|error| NodeError::system("starting a thread", error))
+}
+
+/// The listeners' tasks.
+struct Servers {
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+    admin: tokio::task::JoinHandle<()>,
+    /// Dropped to end the admin listener, which outlives the others.
+    admin_stop: Arc<Mutex<Option<oneshot::Sender<()>>>>,
+}
+
+impl Servers {
+    fn start(shared: &Arc<Shared>, listeners: Listeners) -> Result<Self, NodeError> {
+        let metrics = &shared.metrics;
+        let limits = &shared.limits;
+        let http = Guarded::new(
+            listen::to_tokio(listeners.http)?,
+            limits.http_connection_count_max,
+            metrics.http_connections.clone(),
+            metrics.garbage("http"),
+        );
+        let admin_listener = Guarded::new(
+            listen::to_tokio(listeners.admin)?,
+            64,
+            ::metrics::Gauge::noop(),
+            metrics.garbage("admin"),
+        );
+        let (sender, receiver) = oneshot::channel::<()>();
+        let http_router = http::router(Arc::clone(shared));
+        let stopped = Arc::clone(shared);
+        let http = tokio::spawn(async move {
+            let server = axum::serve(http, http_router);
+            let ended = server.with_graceful_shutdown(async move { stopped.stopped().await }).await;
+            log_end("http", ended);
+        });
+        let admin_router = admin::router(Arc::clone(shared));
+        let admin = tokio::spawn(async move {
+            let server = axum::serve(admin_listener, admin_router);
+            let ended = server.with_graceful_shutdown(async move { drop(receiver.await) }).await;
+            log_end("admin", ended);
+        });
+        let pg = shared.sql.serve(shared, listeners.pg);
+        let admin_stop = Arc::new(Mutex::new(Some(sender)));
+        Ok(Self { tasks: vec![http, pg], admin, admin_stop })
+    }
+
+    /// Lets open requests finish for a while, then closes.
+    async fn finish(self) {
+        let deadline = tokio::time::Instant::now().checked_add(DRAIN_TIME);
+        let deadline = deadline.unwrap_or_else(tokio::time::Instant::now);
+        for mut task in self.tasks {
+            if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
+                task.abort();
+            }
+        }
+        drop(self.admin_stop.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let mut admin = self.admin;
+        if tokio::time::timeout(Duration::from_secs(1), &mut admin).await.is_err() {
+            admin.abort();
+        }
+    }
+}
+
+fn log_end(listener: &str, ended: std::io::Result<()>) {
+    if let Err(error) = ended {
+        tracing::error!(listener, %error, "a listener ended");
+    }
+}
+
+/// Reads and checks a genesis file.
+pub(crate) fn read_genesis(path: &Path) -> Result<Genesis, NodeError> {
+    let wrong = |reason: String| NodeError::Genesis { path: path.to_path_buf(), reason };
+    let size = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?.len();
+    let size_max = quipu_types::genesis::GENESIS_SIZE_MAX;
+    if usize::try_from(size).is_ok_and(|size| size > size_max) {
+        return Err(wrong(format!("{size} bytes, the most is {size_max}")));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let genesis = Genesis::from_json(&text).map_err(|error| wrong(error.to_string()))?;
+    for validator in &genesis.validators {
+        let (key, proof) = (&validator.key, &validator.possession);
+        if !verify_tagged(key, &Hash::ZERO, 0, Tag::Possession, &key.to_bytes(), proof) {
+            return Err(wrong(format!("validator {:?} does not prove its key", validator.name)));
+        }
+    }
+    Ok(genesis)
+}
+
+fn own_index(
+    config: &Config,
+    genesis: &Genesis,
+    key: &SecretKey,
+) -> Result<ValidatorIndex, NodeError> {
+    let count = genesis.validators.len();
+    if count > 1 {
+        return Err(NodeError::NotBuilt { what: format!("a ledger of {count} validators") });
+    }
+    genesis.validator_set().index_of(&key.public()).ok_or_else(|| NodeError::Key {
+        path: config.key.clone(),
+        reason: format!("its public key {} is no validator of the genesis", key.public()),
+    })
+}
+
+fn open_failed(dir: &Path, error: LogError) -> NodeError {
+    match error {
+        LogError::Damaged(finding)
+            if matches!(finding.damage, quipu_log::Damage::SegmentHeader) =>
+        {
+            NodeError::Foreign { dir: dir.to_path_buf(), reason: finding.to_string() }
+        }
+        other => log_failed(other),
+    }
+}
+
+fn open_machine(config: &Config, genesis: &Genesis) -> Result<Machine<LmdbStore>, NodeError> {
+    let state = config.dir.join(STATE_DIR);
+    let store = LmdbStore::open(&state, config.limits.state_size_max)
+        .map_err(|error| state_failed(StateError::from(error)))?;
+    Machine::open(store, genesis).map_err(|error| match error {
+        StateError::Foreign { .. } => {
+            NodeError::Foreign { dir: config.dir.clone(), reason: error.to_string() }
+        }
+        other => state_failed(other),
+    })
+}

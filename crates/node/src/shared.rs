@@ -1,0 +1,313 @@
+//! What every request handler sees: read handles, limits, progress, and the way to the ledger's thread.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use quipu_log::LedgerReader;
+use quipu_state::{Machine, StateError};
+use quipu_types::{Genesis, Hash, Height, Receipt, Time, ValidatorIndex, ValidatorSet};
+use tokio::sync::{Semaphore, watch};
+
+use crate::certificates::CertificateFile;
+use crate::clock::Clock;
+use crate::config::Limits;
+use crate::driver::Message;
+use crate::error::NodeError;
+use crate::executor::state_failed;
+use crate::http::error::ApiError;
+use crate::metrics::{Metrics, gauge_value};
+use crate::node::Running;
+use crate::sql::Sql;
+use crate::store::LmdbStore;
+
+/// How far the ledger is, as this process knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Newest committed height.
+    pub(crate) committed: Height,
+    /// Newest executed height: what readers see.
+    pub(crate) executed: Height,
+    /// Newest height whose state certificate is stored.
+    pub(crate) certified: Height,
+    /// Whether the process is stopping.
+    pub(crate) stopping: bool,
+}
+
+/// A transaction that stands in the ledger.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Final {
+    pub(crate) receipt: Receipt,
+    pub(crate) height: Height,
+    pub(crate) time: Time,
+}
+
+/// One point of the rates: a time and two counters.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sample {
+    pub(crate) mono_us: u64,
+    pub(crate) height: u64,
+    pub(crate) transactions: u64,
+    pub(crate) events: u64,
+}
+
+/// What handlers share.
+pub(crate) struct Shared {
+    pub(crate) dir: PathBuf,
+    pub(crate) genesis: Genesis,
+    pub(crate) chain: Hash,
+    pub(crate) set: ValidatorSet,
+    /// This validator's index in the set.
+    pub(crate) index: ValidatorIndex,
+    pub(crate) limits: Limits,
+    pub(crate) running: Running,
+    pub(crate) reader: LedgerReader,
+    /// None once it is closed.
+    machine: RwLock<Option<Machine<LmdbStore>>>,
+    pub(crate) certificates: CertificateFile,
+    pub(crate) sql: Sql,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) clock: Clock,
+    inbox: SyncSender<Message>,
+    progress: watch::Sender<Progress>,
+    /// Newest height whose header is durable: the state is never flushed beyond it.
+    durable: AtomicU64,
+    failed: AtomicBool,
+    /// Counters since genesis and since the start.
+    pub(crate) transactions: AtomicU64,
+    pub(crate) events: AtomicU64,
+    pending_bytes: AtomicU64,
+    samples: Mutex<[Sample; 2]>,
+    pub(crate) body_room: Semaphore,
+    pub(crate) followers: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("chain", &self.chain).finish_non_exhaustive()
+    }
+}
+
+/// The state is closed: the process is at its very end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Closed;
+
+impl From<Closed> for ApiError {
+    fn from(_: Closed) -> Self {
+        Self::stopping()
+    }
+}
+
+impl From<Closed> for NodeError {
+    fn from(_: Closed) -> Self {
+        Self::system("reading the state", "it is closed")
+    }
+}
+
+/// The state while it is read.
+#[derive(Debug)]
+pub(crate) struct MachineRead<'a>(RwLockReadGuard<'a, Option<Machine<LmdbStore>>>);
+
+impl std::ops::Deref for MachineRead<'_> {
+    type Target = Machine<LmdbStore>;
+
+    fn deref(&self) -> &Self::Target {
+        self.0.as_ref().expect("it was there when the guard was made, and a guard keeps it there")
+    }
+}
+
+/// What [`Shared`] is made of.
+pub(crate) struct Parts {
+    pub(crate) dir: PathBuf,
+    pub(crate) genesis: Genesis,
+    pub(crate) chain: Hash,
+    pub(crate) index: ValidatorIndex,
+    pub(crate) limits: Limits,
+    pub(crate) running: Running,
+    pub(crate) reader: LedgerReader,
+    pub(crate) machine: Machine<LmdbStore>,
+    pub(crate) certificates: CertificateFile,
+    pub(crate) sql: Sql,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) clock: Clock,
+    pub(crate) inbox: SyncSender<Message>,
+    pub(crate) progress: Progress,
+}
+
+impl Shared {
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        let room = crate::http::submit::body_units(parts.limits.pending_size_max);
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        Arc::new(Self {
+            set: parts.genesis.validator_set(),
+            durable: AtomicU64::new(parts.progress.committed.get()),
+            failed: AtomicBool::new(false),
+            transactions: AtomicU64::new(0),
+            events: AtomicU64::new(0),
+            pending_bytes: AtomicU64::new(0),
+            samples: Mutex::new([Sample::default(); 2]),
+            body_room: Semaphore::new(room.min(Semaphore::MAX_PERMITS)),
+            followers: Arc::new(Semaphore::new(parts.limits.follower_count_max)),
+            dir: parts.dir,
+            genesis: parts.genesis,
+            chain: parts.chain,
+            index: parts.index,
+            limits: parts.limits,
+            running: parts.running,
+            reader: parts.reader,
+            machine: RwLock::new(Some(parts.machine)),
+            certificates: parts.certificates,
+            sql: parts.sql,
+            metrics: parts.metrics,
+            clock: parts.clock,
+            inbox: parts.inbox,
+            progress: watch::Sender::new(parts.progress),
+        })
+    }
+
+    pub(crate) fn lane_count(&self) -> u16 {
+        self.genesis.lane_count
+    }
+
+    /// The state, to read. Writers wait while it is held.
+    pub(crate) fn machine(&self) -> Result<MachineRead<'_>, Closed> {
+        let guard = self.machine.read().unwrap_or_else(PoisonError::into_inner);
+        if guard.is_some() { Ok(MachineRead(guard)) } else { Err(Closed) }
+    }
+
+    /// Changes the state: for the executor alone.
+    pub(crate) fn with_machine<T>(
+        &self,
+        change: impl FnOnce(&mut Machine<LmdbStore>) -> Result<T, StateError>,
+    ) -> Result<T, NodeError> {
+        let mut guard = self.machine.write().unwrap_or_else(PoisonError::into_inner);
+        change(guard.as_mut().ok_or(Closed)?).map_err(state_failed)
+    }
+
+    /// Takes the state away from readers, to close it.
+    pub(crate) fn take_machine(&self) -> Option<Machine<LmdbStore>> {
+        self.machine.write().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        *self.progress.borrow()
+    }
+
+    /// Wakes whenever the progress moves.
+    pub(crate) fn watch(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Progress)) {
+        self.progress.send_modify(change);
+    }
+
+    pub(crate) fn stopping(&self) -> bool {
+        self.progress().stopping
+    }
+
+    /// New requests are refused from here on, and followers end.
+    pub(crate) fn stop(&self) {
+        self.update(|progress| progress.stopping = true);
+    }
+
+    /// Returns when the process is stopping.
+    pub(crate) async fn stopped(&self) {
+        let mut progress = self.watch();
+        // The sender lives as long as `self`.
+        drop(progress.wait_for(|progress| progress.stopping).await);
+    }
+
+    pub(crate) fn failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn durable(&self) -> Height {
+        Height::new(self.durable.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_durable(&self, height: Height) {
+        self.durable.store(height.get(), Ordering::Release);
+    }
+
+    pub(crate) fn pending_bytes(&self) -> u64 {
+        self.pending_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_pending_bytes(&self, size: usize) {
+        let size = u64::try_from(size).unwrap_or(u64::MAX);
+        self.pending_bytes.store(size, Ordering::Relaxed);
+        self.metrics.pending_bytes.set(gauge_value(size));
+    }
+
+    /// Hands a message to the ledger's thread without waiting; `Err(true)` when its queue is full,
+    /// `Err(false)` when it has ended.
+    pub(crate) fn send(&self, message: Message) -> Result<(), bool> {
+        self.inbox.try_send(message).map_err(|error| matches!(error, TrySendError::Full(_)))
+    }
+
+    /// The same, waiting for room: for the executor and for stopping, never for requests.
+    /// Gives the message back when the ledger's thread has ended.
+    pub(crate) fn send_patiently(&self, message: Message) -> Option<Message> {
+        self.inbox.send(message).err().map(|unsent| unsent.0)
+    }
+
+    /// Where an executed transaction stands and what became of it.
+    pub(crate) fn find(&self, tx: &Hash) -> Result<Option<Final>, ApiError> {
+        let machine = self.machine()?;
+        find(&machine, tx).map_err(ApiError::damaged)
+    }
+
+    /// Gauges that are computed when they are looked at.
+    pub(crate) fn refresh_gauges(&self) {
+        let progress = self.progress();
+        self.metrics.height_committed.set(gauge_value(progress.committed.get()));
+        self.metrics.height_executed.set(gauge_value(progress.executed.get()));
+        self.metrics.height_certified.set(gauge_value(progress.certified.get()));
+        self.metrics.uptime_seconds.set(gauge_value(self.uptime_seconds()));
+        self.metrics.disk_free_bytes.set(gauge_value(self.disk().0));
+    }
+
+    pub(crate) fn uptime_seconds(&self) -> u64 {
+        self.clock.mono_us().div_euclid(1_000_000)
+    }
+
+    /// Free and all bytes of the directory's disk; zeros when the system does not say.
+    pub(crate) fn disk(&self) -> (u64, u64) {
+        let Ok(disk) = rustix::fs::statvfs(&self.dir) else { return (0, 0) };
+        (
+            disk.f_bavail.saturating_mul(disk.f_frsize),
+            disk.f_blocks.saturating_mul(disk.f_frsize),
+        )
+    }
+
+    /// Takes a point for the rates, once a second.
+    pub(crate) fn sample(&self) {
+        let fresh = Sample {
+            mono_us: self.clock.mono_us(),
+            height: self.progress().executed.get(),
+            transactions: self.transactions.load(Ordering::Relaxed),
+            events: self.events.load(Ordering::Relaxed),
+        };
+        let mut samples = self.samples();
+        let [_, last] = *samples;
+        *samples = [last, fresh];
+    }
+
+    /// The last two points.
+    pub(crate) fn samples(&self) -> MutexGuard<'_, [Sample; 2]> {
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn find(machine: &Machine<LmdbStore>, tx: &Hash) -> Result<Option<Final>, StateError> {
+    let Some(place) = machine.tx(tx)? else { return Ok(None) };
+    let receipt = machine.receipt(place.height, place.ordinal)?;
+    let time = machine.state(place.height)?.map(|record| record.time_us);
+    Ok(receipt.zip(time).map(|(receipt, time)| Final { receipt, height: place.height, time }))
+}

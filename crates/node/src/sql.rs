@@ -1,0 +1,246 @@
+//! SQL in the process: the columns that the executor feeds, the engine over them, and `POST /v1/sql`.
+//!
+//! Queries run on a runtime of their own, so that a heavy one delays other queries and never the ledger.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use quipu_query::{
+    AccountRow, ColumnStore, Engine, IngestBlock, MetricRow, Outcome, SqlError, StoreError,
+    SystemSource, ValidatorRow,
+};
+use quipu_types::{AccountId, Height, code};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+use crate::config::Limits;
+use crate::error::NodeError;
+use crate::http::error::ApiError;
+use crate::http::shape::{ErrorBody, SqlAnswer, SqlColumn, SqlRequest};
+use crate::shared::Shared;
+
+/// Most rows of an answer as JSON.
+const ROW_COUNT_MAX: usize = 50_000;
+/// Threads that run queries.
+const THREAD_COUNT: usize = 2;
+/// Accounts that one query reads.
+const ACCOUNT_COUNT_MAX: usize = 1 << 20;
+
+/// The columns and the engine over them.
+#[derive(Debug)]
+pub(crate) struct Sql {
+    columns: ColumnStore,
+    limits: quipu_query::Limits,
+    engine: OnceLock<Arc<Engine>>,
+    runtime: Option<Runtime>,
+}
+
+impl Drop for Sql {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Sql {
+    /// Opens the columns. Damaged ones are made anew from the log: they are derived.
+    pub(crate) fn open(folder: &Path, limits: &Limits) -> Result<Self, NodeError> {
+        let columns = match ColumnStore::open(folder) {
+            Err(error @ StoreError::Damaged { .. }) => {
+                tracing::warn!(%error, "the columns are damaged and are made anew from the log");
+                ColumnStore::wipe(folder).and_then(|()| ColumnStore::open(folder))
+            }
+            other => other,
+        };
+        let columns = columns.map_err(columns_failed)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREAD_COUNT)
+            .thread_name("quipu-query")
+            .enable_all()
+            .build()
+            .map_err(|error| NodeError::system("starting the query threads", error))?;
+        let limits = quipu_query::Limits {
+            memory_size_max: limits.query_memory_size_max,
+            statement_time_max: Duration::from_secs(limits.query_seconds_max),
+            partition_count: THREAD_COUNT,
+        };
+        Ok(Self { columns, limits, engine: OnceLock::new(), runtime: Some(runtime) })
+    }
+
+    /// Makes the engine, whose system tables show what `shared` knows.
+    pub(crate) fn attach(&self, shared: &Arc<Shared>) -> Result<(), NodeError> {
+        let source = Arc::new(Source { shared: Arc::downgrade(shared) });
+        let engine = Engine::new(self.columns.clone(), source, self.limits)
+            .map_err(|error| NodeError::system("starting the query engine", error))?;
+        // A second call changes nothing.
+        drop(self.engine.set(engine));
+        Ok(())
+    }
+
+    fn engine(&self) -> &Arc<Engine> {
+        self.engine.get().expect("the node attaches the engine before anything is served")
+    }
+
+    fn runtime(&self) -> &Runtime {
+        self.runtime.as_ref().expect("the runtime is taken only when this is dropped")
+    }
+
+    /// Newest height that readers see.
+    pub(crate) fn height(&self) -> Height {
+        self.columns.height()
+    }
+
+    /// Shows an executed height to readers.
+    pub(crate) fn ingest(&self, block: &IngestBlock<'_>) -> Result<(), NodeError> {
+        self.columns.ingest(block).map_err(columns_failed)
+    }
+
+    /// Writes everything that is only in memory.
+    pub(crate) fn flush(&self) -> Result<(), NodeError> {
+        self.columns.flush().map_err(columns_failed)
+    }
+
+    /// Serves the PostgreSQL wire until the process stops.
+    pub(crate) fn serve(
+        &self,
+        shared: &Arc<Shared>,
+        listener: std::net::TcpListener,
+    ) -> tokio::task::JoinHandle<()> {
+        let engine = Arc::clone(self.engine());
+        let shared = Arc::clone(shared);
+        self.runtime().spawn(async move {
+            match TcpListener::from_std(listener) {
+                Ok(listener) => crate::pg::serve(listener, engine, shared).await,
+                Err(error) => tracing::error!(%error, "the PostgreSQL listener ended"),
+            }
+        })
+    }
+
+    /// Answers one statement.
+    async fn answer(&self, text: String) -> Result<SqlAnswer, ApiError> {
+        let engine = Arc::clone(self.engine());
+        let work = self.runtime().spawn(async move { answer(&engine, &text).await });
+        match work.await {
+            Ok(result) => result.map_err(sql_failed),
+            Err(error) if error.is_panic() => {
+                tracing::error!("a query panicked");
+                Err(ApiError::new(code::SQL_UNSUPPORTED, "the query failed inside the engine")
+                    .with_status(StatusCode::INTERNAL_SERVER_ERROR)
+                    .with_sqlstate("XX000"))
+            }
+            Err(_) => Err(ApiError::stopping()),
+        }
+    }
+}
+
+async fn answer(engine: &Arc<Engine>, text: &str) -> Result<SqlAnswer, SqlError> {
+    let mut session = engine.session("http");
+    match session.query(text).await? {
+        Outcome::Rows(mut rows) => {
+            let columns = rows
+                .columns()
+                .iter()
+                .map(|column| SqlColumn {
+                    name: column.name.clone(),
+                    kind: column.pg_type.name().to_owned(),
+                })
+                .collect();
+            Ok(SqlAnswer { columns, rows: rows.texts(ROW_COUNT_MAX).await? })
+        }
+        Outcome::Done { .. } => Ok(SqlAnswer { columns: Vec::new(), rows: Vec::new() }),
+    }
+}
+
+fn sql_failed(error: SqlError) -> ApiError {
+    let position = error.position.map_or(String::new(), |place| format!(" (character {place})"));
+    let hint = error.hint.as_ref().map_or(String::new(), |hint| format!("; {hint}"));
+    ApiError::new(error.code, format!("{}{position}{hint}", error.message))
+        .with_sqlstate(error.sqlstate)
+}
+
+fn columns_failed(error: StoreError) -> NodeError {
+    let what = "the columns";
+    match &error {
+        StoreError::Io { source, .. } => {
+            let reason = error.to_string();
+            match source.kind() {
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                    NodeError::Full { what, reason }
+                }
+                _ => NodeError::Disk { what, reason },
+            }
+        }
+        _ => NodeError::Damaged { what, reason: error.to_string() },
+    }
+}
+
+/// Run one SQL statement.
+///
+/// Values come as PostgreSQL writes them in text. Writes are refused: events are appended by signed transactions.
+#[utoipa::path(
+    post, path = "/v1/sql", tag = "queries", request_body = SqlRequest,
+    responses((status = 200, body = SqlAnswer), (status = 400, body = ErrorBody))
+)]
+pub(crate) async fn query(
+    State(shared): State<Arc<Shared>>,
+    Json(request): Json<SqlRequest>,
+) -> Result<Json<SqlAnswer>, ApiError> {
+    if shared.stopping() {
+        return Err(ApiError::stopping());
+    }
+    shared.sql.answer(request.query).await.map(Json)
+}
+
+/// What the system tables show of the process.
+#[derive(Debug)]
+struct Source {
+    shared: Weak<Shared>,
+}
+
+impl SystemSource for Source {
+    fn accounts(&self) -> Vec<AccountRow> {
+        let Some(shared) = self.shared.upgrade() else { return Vec::new() };
+        let Ok(machine) = shared.machine() else { return Vec::new() };
+        match machine.accounts(&AccountId::default(), ACCOUNT_COUNT_MAX) {
+            Ok(accounts) => accounts
+                .into_iter()
+                .map(|(account, balance)| AccountRow { account, balance })
+                .collect(),
+            Err(error) => {
+                tracing::error!(%error, "the accounts can not be read");
+                Vec::new()
+            }
+        }
+    }
+
+    fn validators(&self) -> Vec<ValidatorRow> {
+        let Some(shared) = self.shared.upgrade() else { return Vec::new() };
+        let validators = shared.genesis.validators.iter().zip(0_u16..);
+        validators
+            .map(|(validator, index)| ValidatorRow {
+                index,
+                name: validator.name.clone(),
+                key: validator.key,
+                power: validator.power,
+            })
+            .collect()
+    }
+
+    fn metrics(&self) -> Vec<MetricRow> {
+        let Some(shared) = self.shared.upgrade() else { return Vec::new() };
+        shared.refresh_gauges();
+        let samples = shared.metrics.samples().into_iter();
+        samples
+            .map(|(sample, value)| {
+                let (name, labels) = sample.split_once('{').unwrap_or((&sample, ""));
+                let labels = labels.trim_end_matches('}').replace('"', "");
+                MetricRow { name: name.to_owned(), labels, value }
+            })
+            .collect()
+    }
+}

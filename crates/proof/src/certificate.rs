@@ -1,0 +1,211 @@
+//! Commit and state certificates: do validators worth more than two thirds of the stake say so?
+//!
+//! A vote is counted when its voter is in the set, stands there once (voters ascend), speaks of the very
+//! thing, and signed it under this chain and epoch. One bad vote spoils its certificate, though the rest
+//! would do: a certificate has one meaning, and nothing in it goes unread.
+
+use quipu_crypto::domain::{Tag, signing_bytes};
+use quipu_crypto::suite::{VerifyItem, verify_many};
+use quipu_types::{
+    CommitCertificate, Encode, Hash, Header, Height, RoundKind, Signature, StateCertificate,
+    ValidatorIndex, ValidatorSet,
+};
+use thiserror::Error;
+
+use crate::names::header_hash;
+
+/// Why a certificate proves nothing.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CertificateError {
+    /// The header is of an epoch whose validators are not the pinned ones.
+    #[error("header is of epoch {epoch}, the validators at hand are of epoch {set_epoch}")]
+    OtherEpoch {
+        /// The header's.
+        epoch: u64,
+        /// The set's.
+        set_epoch: u64,
+    },
+    /// A vote speaks of another height.
+    #[error("validator {validator} voted at height {height}, not {wanted}")]
+    OtherHeight {
+        /// Who voted.
+        validator: ValidatorIndex,
+        /// Where.
+        height: Height,
+        /// What is to be proven.
+        wanted: Height,
+    },
+    /// A state certificate of another height.
+    #[error("state certificate is of height {height}, not {wanted}")]
+    OtherState {
+        /// The certificate's.
+        height: Height,
+        /// What is to be proven.
+        wanted: Height,
+    },
+    /// A vote speaks of another header.
+    #[error("validator {validator} voted for header {digest}, not {wanted}")]
+    OtherHeader {
+        /// Who voted.
+        validator: ValidatorIndex,
+        /// For what.
+        digest: Hash,
+        /// What is to be proven.
+        wanted: Hash,
+    },
+    /// Votes of several rounds or instances.
+    #[error("validator {validator} voted in another round or instance than the first voter")]
+    MixedRounds {
+        /// Who voted.
+        validator: ValidatorIndex,
+    },
+    /// Precommits of an open round mean nothing without the coin that elects their instance.
+    #[error("precommits of an open round come without their coin")]
+    OpenRound,
+    /// A voter counted twice, or out of order.
+    #[error("validator {validator} stands twice or out of order")]
+    NotAscending {
+        /// Which.
+        validator: ValidatorIndex,
+    },
+    /// A voter whom the set does not have.
+    #[error("validator {validator} is not in the set")]
+    UnknownValidator {
+        /// Which.
+        validator: ValidatorIndex,
+    },
+    /// The voters' stake is too little.
+    #[error("signers hold {power} of {power_total} stake, no more than two thirds")]
+    UnderQuorum {
+        /// The voters'.
+        power: u128,
+        /// Everyone's.
+        power_total: u128,
+    },
+    /// A signature is not the voter's, over this vote, chain and epoch.
+    #[error("signature of validator {validator} does not verify")]
+    BadSignature {
+        /// Whose.
+        validator: ValidatorIndex,
+    },
+}
+
+/// Who stands behind a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Support {
+    /// The signers, ascending.
+    pub signers: Vec<ValidatorIndex>,
+    /// Their stake.
+    pub power: u128,
+    /// Everyone's stake.
+    pub power_total: u128,
+}
+
+/// Checks that `certificate` commits `header` in the ledger `chain` by validators `set`.
+///
+/// # Errors
+/// Why it does not.
+pub fn verify_certificate(
+    chain: &Hash,
+    set: &ValidatorSet,
+    header: &Header,
+    certificate: &CommitCertificate,
+) -> Result<Support, CertificateError> {
+    if header.epoch != set.epoch {
+        return Err(CertificateError::OtherEpoch { epoch: header.epoch, set_epoch: set.epoch });
+    }
+    let wanted = header_hash(header);
+    let place = certificate.precommits.first().map(|vote| (vote.round, vote.kind, vote.instance));
+    for vote in &certificate.precommits {
+        let validator = vote.validator;
+        if vote.height != header.height {
+            let height = vote.height;
+            return Err(CertificateError::OtherHeight { validator, height, wanted: header.height });
+        }
+        if vote.digest != wanted {
+            let digest = vote.digest;
+            return Err(CertificateError::OtherHeader { validator, digest, wanted });
+        }
+        if place != Some((vote.round, vote.kind, vote.instance)) {
+            return Err(CertificateError::MixedRounds { validator });
+        }
+        if vote.kind == RoundKind::Open {
+            return Err(CertificateError::OpenRound);
+        }
+    }
+    let votes: Vec<Vote> = certificate
+        .precommits
+        .iter()
+        .map(|vote| Vote {
+            validator: vote.validator,
+            message: signing_bytes(chain, set.epoch, Tag::Precommit, &vote.signed_body()),
+            signature: vote.signature,
+        })
+        .collect();
+    tally(set, &votes)
+}
+
+/// Checks that `certificate` is of the state after `height` in the ledger `chain` by validators `set`.
+///
+/// # Errors
+/// Why it is not.
+pub fn verify_state_certificate(
+    chain: &Hash,
+    set: &ValidatorSet,
+    height: Height,
+    certificate: &StateCertificate,
+) -> Result<Support, CertificateError> {
+    let found = certificate.state.height;
+    if found != height {
+        return Err(CertificateError::OtherState { height: found, wanted: height });
+    }
+    let message = signing_bytes(chain, set.epoch, Tag::StateVote, &certificate.state.to_bytes());
+    let votes: Vec<Vote> = certificate
+        .signatures
+        .iter()
+        .map(|(validator, signature)| Vote {
+            validator: *validator,
+            message: message.clone(),
+            signature: *signature,
+        })
+        .collect();
+    tally(set, &votes)
+}
+
+struct Vote {
+    validator: ValidatorIndex,
+    message: Vec<u8>,
+    signature: Signature,
+}
+
+/// What is cheap to see goes first: order, membership, stake; then the signatures, all of them.
+fn tally(set: &ValidatorSet, votes: &[Vote]) -> Result<Support, CertificateError> {
+    let mut power = 0_u128;
+    let mut last = None;
+    let mut items = Vec::with_capacity(votes.len());
+    for vote in votes {
+        let validator = vote.validator;
+        if last >= Some(validator) {
+            return Err(CertificateError::NotAscending { validator });
+        }
+        last = Some(validator);
+        let member = set.get(validator).ok_or(CertificateError::UnknownValidator { validator })?;
+        power = power.saturating_add(u128::from(member.power));
+        let (message, signature) = (vote.message.as_slice(), &vote.signature);
+        items.push(VerifyItem { key: &member.key, message, signature });
+    }
+    let power_total = set.power_total();
+    if !set.is_quorum(power) {
+        return Err(CertificateError::UnderQuorum { power, power_total });
+    }
+    let verdicts = verify_many(&items);
+    assert_eq!(verdicts.len(), votes.len(), "one verdict a signature");
+    match votes.iter().zip(verdicts).find(|(_, valid)| !valid) {
+        Some((vote, _)) => Err(CertificateError::BadSignature { validator: vote.validator }),
+        None => {
+            let signers = votes.iter().map(|vote| vote.validator).collect();
+            Ok(Support { signers, power, power_total })
+        }
+    }
+}

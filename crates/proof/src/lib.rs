@@ -1,0 +1,42 @@
+//! What a bundle proves: certificates, paths, brackets of time, offline.
+//!
+//! ```text
+//!  genesis ── chain id, validators ─────────────────────────────────────────┐ pinned by who verifies
+//!                                                                           v
+//!  action ─path─> actions root ∈ envelope ─path─> lane root ∈ cut ∈ header <── certificate (commit)
+//!                    │ signed by the client                          │  ^
+//!                    │ anchor                                        │  └── previous header (by hash)
+//!                    v                                               v
+//!            anchor's header <── certificate             next header <── certificate
+//!            not before: its time                        not after: its time
+//!
+//!  receipt ─path─> receipts root <── state certificate of the header's height
+//! ```
+//! # Invariants
+//! * P1 [`verify`] takes no word of a bundle on trust: each member is checked against the pinned genesis,
+//!   or against what was. One changed character anywhere makes it fail, with the reason by name.
+//! * P2 A bundle has one form: what is read, written again, is the same JSON value. Optional parts
+//!   may be `null`; then less is proven, and [`Verified`] says so.
+//! * P3 No text makes [`verify`] panic, or allocate more than a small multiple of its size.
+//! * P4 No I/O, no clock, no chance: the verdict is a function of text and genesis.
+//!
+//! # Limits
+//! One validator set, epoch 0: a header of a later epoch is refused by name, until hand-overs are
+//! followed. `not before` rests on the client's anchor, else on the genesis; headers that were mixed into
+//! the lane's clock are not part of a bundle yet.
+
+mod builder;
+mod bundle;
+mod certificate;
+mod hexed;
+pub mod names;
+mod verify;
+
+pub use builder::{BuildError, Parts, Results, build, tip_of};
+pub use bundle::{
+    ActionPart, BUNDLE_SIZE_MAX, BUNDLE_VERSION, Bundle, Committed, LanePart, PATH_SIZE_MAX, Place,
+    ReceiptPart, TimePart,
+};
+pub use certificate::{CertificateError, Support, verify_certificate, verify_state_certificate};
+pub use hexed::Hexed;
+pub use verify::{Basis, Bound, Part, ProofError, Verified, verify};

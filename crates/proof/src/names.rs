@@ -1,0 +1,195 @@
+//! Names: the hashes that stand for a genesis, a header, a chunk, a transaction; and who signed the last.
+//!
+//! ```text
+//!  chain id   = SHA-256("quipu/1 genesis"  ‖ canonical genesis)
+//!  header     = SHA-256("quipu/1 header"   ‖ encoding)        chains by prev_header from the chain id
+//!  chunk      = SHA-256("quipu/1 chunk"    ‖ encoded header)  chains by prev from the term's start
+//!  proposal   = SHA-256("quipu/1 proposal" ‖ encoding)
+//!  term start = SHA-256("quipu/1 term"     ‖ branch ‖ hash of the last chunk before the term)
+//!  tx         = SHA-256(signing bytes of the envelope): fixed before it is signed
+//!  lane       = first 8 bytes of SHA-256(route), little endian, mod lane count
+//! ```
+//! Prefixes keep one kind of name from ever being another's. The functions are pure and allocate little:
+//! every validator calls them for every transaction.
+
+use quipu_crypto::domain::{Tag, signing_bytes};
+use quipu_crypto::hash::{leaf_hash, sha256, sha256_concat};
+use quipu_crypto::merkle;
+use quipu_crypto::suite::{SecretKey, verify};
+use quipu_types::{
+    Action, ChunkHeader, Encode, Envelope, Genesis, Hash, Header, Lane, Propose, Signature,
+    Transaction,
+};
+
+/// The chain id: what every signature of the ledger is bound to, and the anchor that names the genesis.
+#[must_use]
+pub fn chain_id(genesis: &Genesis) -> Hash {
+    sha256_concat(&[b"quipu/1 genesis", &genesis.to_bytes()])
+}
+
+/// The name of a header: what a commit certificate's votes call `digest`.
+#[must_use]
+pub fn header_hash(header: &Header) -> Hash {
+    sha256_concat(&[b"quipu/1 header", &header.to_bytes()])
+}
+
+/// The name of a chunk: what the next chunk's `prev` holds.
+#[must_use]
+pub fn chunk_hash(header: &ChunkHeader) -> Hash {
+    sha256_concat(&[b"quipu/1 chunk", &header.to_bytes()])
+}
+
+/// The name of a very proposal, signature included.
+#[must_use]
+pub fn proposal_hash(propose: &Propose) -> Hash {
+    sha256_concat(&[b"quipu/1 proposal", &propose.to_bytes()])
+}
+
+/// `prev` of the first chunk of a term: `branch` names the term, `last_chunk` is zero in a lane's first term.
+#[must_use]
+pub fn term_start(branch: &Hash, last_chunk: &Hash) -> Hash {
+    sha256_concat(&[b"quipu/1 term", branch.bytes(), last_chunk.bytes()])
+}
+
+/// RFC 9162 root over the encodings of a transaction's actions.
+#[must_use]
+pub fn actions_root(actions: &[Action]) -> Hash {
+    let mut scratch = Vec::new();
+    let leaves: Vec<Hash> = actions
+        .iter()
+        .map(|action| {
+            scratch.clear();
+            action.encode(&mut scratch);
+            leaf_hash(&scratch)
+        })
+        .collect();
+    merkle::root(&leaves)
+}
+
+/// The envelope of a transaction, its actions root computed.
+#[must_use]
+pub fn envelope(transaction: &Transaction) -> Envelope {
+    transaction.envelope(actions_root(&transaction.actions))
+}
+
+/// What a transaction's signature covers.
+#[must_use]
+pub fn transaction_message(chain: &Hash, envelope: &Envelope) -> Vec<u8> {
+    signing_bytes(chain, 0, Tag::Transaction, &envelope.signed_body())
+}
+
+/// The name of a transaction, from the bytes of [`transaction_message`].
+#[must_use]
+pub fn tx_of_message(message: &[u8]) -> Hash {
+    sha256(message)
+}
+
+/// The name of a transaction.
+#[must_use]
+pub fn tx_name(chain: &Hash, envelope: &Envelope) -> Hash {
+    tx_of_message(&transaction_message(chain, envelope))
+}
+
+/// The leaf hash by which a transaction stands in its lane's tree.
+#[must_use]
+pub fn envelope_leaf(envelope: &Envelope) -> Hash {
+    leaf_hash(&envelope.to_bytes())
+}
+
+/// The lane of a route.
+///
+/// # Panics
+/// When `lane_count` is 0, which no checked genesis has.
+#[must_use]
+pub fn lane_of(route: &[u8], lane_count: u16) -> Lane {
+    let digest = sha256(route);
+    let first = digest.0.first_chunk::<8>().expect("a digest has 32 bytes");
+    let lane = u64::from_le_bytes(*first)
+        .checked_rem(u64::from(lane_count))
+        .expect("a checked genesis has at least one lane");
+    Lane::new(u16::try_from(lane).expect("a remainder of a u16 is a u16"))
+}
+
+/// What a client fills in before it signs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransactionDraft {
+    /// Restart count of the producer.
+    pub incarnation: u32,
+    /// Next sequence of the producer in the lane.
+    pub sequence: u64,
+    /// Hash of a header the signer has seen, or the chain id.
+    pub anchor: Hash,
+    /// What the lane is chosen by, when not the signer.
+    pub route: Option<Vec<u8>>,
+    /// What to do.
+    pub actions: Vec<Action>,
+}
+
+/// Signs a draft for the ledger `chain`.
+#[must_use]
+pub fn sign_transaction(key: &SecretKey, chain: &Hash, draft: TransactionDraft) -> Transaction {
+    let TransactionDraft { incarnation, sequence, anchor, route, actions } = draft;
+    let mut transaction = Transaction {
+        signer: key.public(),
+        incarnation,
+        sequence,
+        anchor,
+        route,
+        actions,
+        signature: Signature([0; 64]),
+    };
+    let message = transaction_message(chain, &envelope(&transaction));
+    transaction.signature = key.sign(&message);
+    transaction
+}
+
+/// Whether the envelope's signature is its signer's, for the ledger `chain`.
+#[must_use]
+pub fn verify_envelope(chain: &Hash, envelope: &Envelope) -> bool {
+    verify(&envelope.signer, &transaction_message(chain, envelope), &envelope.signature)
+}
+
+#[cfg(test)]
+mod tests {
+    use quipu_types::Suite;
+
+    use super::*;
+
+    fn draft() -> TransactionDraft {
+        let actions = vec![Action::Append { stream: "s".into(), key: vec![], payload: vec![0] }];
+        TransactionDraft { incarnation: 0, sequence: 1, anchor: Hash::ZERO, route: None, actions }
+    }
+
+    #[test]
+    fn a_signature_holds_for_its_chain_and_actions_only() {
+        for suite in Suite::ALL {
+            let key = SecretKey::from_seed(suite, [7; 32]);
+            let chain = sha256(b"chain");
+            let transaction = sign_transaction(&key, &chain, draft());
+            assert!(verify_envelope(&chain, &envelope(&transaction)), "{suite:?}");
+            assert!(!verify_envelope(&Hash::ZERO, &envelope(&transaction)), "{suite:?}");
+            let mut other = transaction.clone();
+            other.actions.push(Action::Transfer { to: Default::default(), amount: 1 });
+            assert!(!verify_envelope(&chain, &envelope(&other)), "{suite:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_does_not_depend_on_the_signature() {
+        let key = SecretKey::from_seed(Suite::Ed25519Sha256, [7; 32]);
+        let mut transaction = sign_transaction(&key, &Hash::ZERO, draft());
+        let name = tx_name(&Hash::ZERO, &envelope(&transaction));
+        transaction.signature = Signature([1; 64]);
+        assert_eq!(tx_name(&Hash::ZERO, &envelope(&transaction)), name);
+        assert_ne!(tx_name(&sha256(b"other"), &envelope(&transaction)), name);
+    }
+
+    #[test]
+    fn every_lane_is_reached_and_routes_stay_where_they_are() {
+        let lanes: std::collections::BTreeSet<_> =
+            (0..200_u8).map(|route| lane_of(&[route], 16)).collect();
+        assert_eq!(lanes.len(), 16);
+        assert_eq!(lane_of(b"EWR", 16), lane_of(b"EWR", 16));
+        assert_eq!(lane_of(b"anything", 1), Lane::new(0));
+    }
+}

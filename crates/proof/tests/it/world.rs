@@ -1,0 +1,312 @@
+//! A small ledger: clients, lanes, headers, certificates, receipts; honest unless a test says otherwise.
+
+use quipu_crypto::domain::Tag;
+use quipu_crypto::merkle::{MemoryNodes, empty_root, inclusion_path, root};
+use quipu_crypto::suite::{SecretKey, sign_tagged};
+use quipu_crypto::{leaf_hash, sha256};
+use quipu_proof::names::{
+    TransactionDraft, chain_id, envelope, envelope_leaf, header_hash, lane_of, sign_transaction,
+    tx_name,
+};
+use quipu_proof::{Bundle, Committed, Parts, Results, build, tip_of};
+use quipu_types::genesis::{GENESIS_VERSION, GenesisValidator};
+use quipu_types::{
+    Action, CommitCertificate, Encode, Genesis, Hash, Header, Height, Lane, Outcome, Position,
+    Precommit, Receipt, RoundKind, Seqno, Signature, SignedState, StateCertificate, Suite, Term,
+    Time, Tip, Transaction, ValidatorIndex, ValidatorSet,
+};
+
+pub(crate) const LANE_COUNT: u16 = 4;
+
+/// A height with everything that belongs to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Block {
+    pub(crate) committed: Committed,
+    pub(crate) transactions: Vec<(Position, Transaction)>,
+    pub(crate) receipts: Vec<Receipt>,
+    pub(crate) state: StateCertificate,
+}
+
+impl Block {
+    pub(crate) fn header(&self) -> &Header {
+        &self.committed.header.0
+    }
+
+    pub(crate) fn hash(&self) -> Hash {
+        header_hash(self.header())
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) genesis: Genesis,
+    /// Under which chain, epoch and keys validators sign: the genesis', unless a test forges.
+    pub(crate) chain: Hash,
+    pub(crate) epoch: u64,
+    pub(crate) keys: Vec<SecretKey>,
+    /// Who signs certificates from now on.
+    pub(crate) signers: Vec<usize>,
+    /// Microseconds between headers.
+    pub(crate) interval_us: u64,
+    client: SecretKey,
+    leaves: Vec<Vec<Hash>>,
+    pub(crate) blocks: Vec<Block>,
+}
+
+fn key(seed: u8, index: usize) -> SecretKey {
+    let mut bytes = [seed; 32];
+    bytes[0] = u8::try_from(index).unwrap();
+    SecretKey::from_seed(Suite::Ed25519Sha256, bytes)
+}
+
+pub(crate) fn keys(seed: u8, count: usize) -> Vec<SecretKey> {
+    (0..count).map(|index| key(seed, index)).collect()
+}
+
+impl World {
+    pub(crate) fn new(name: &str, powers: &[u64]) -> Self {
+        let keys = keys(1, powers.len());
+        let validators = keys
+            .iter()
+            .zip(powers)
+            .map(|(key, power)| GenesisValidator {
+                name: "v".into(),
+                key: key.public(),
+                power: *power,
+                possession: Signature([0; 64]),
+            })
+            .collect();
+        let genesis = Genesis {
+            version: GENESIS_VERSION,
+            name: name.into(),
+            time_us: Time::new(1_000_000),
+            lane_count: LANE_COUNT,
+            clock_seed: "headline".into(),
+            clock_rate_hz: 100_000,
+            hash_rate_fastest_hz: 20_000_000,
+            anchor_window_heights: 1 << 20,
+            height_interval_min_ms: 5,
+            height_interval_idle_ms: 1_000,
+            open_streams: true,
+            validators,
+            accounts: vec![],
+        };
+        genesis.check().unwrap();
+        Self {
+            chain: chain_id(&genesis),
+            genesis,
+            epoch: 0,
+            signers: (0..keys.len()).collect(),
+            keys,
+            interval_us: 5_000,
+            client: key(99, 0),
+            leaves: vec![vec![]; usize::from(LANE_COUNT)],
+            blocks: vec![],
+        }
+    }
+
+    pub(crate) fn set(&self) -> ValidatorSet {
+        self.genesis.validator_set()
+    }
+
+    /// A transaction of `action_count` appends, anchored at `anchor`.
+    pub(crate) fn transaction(
+        &self,
+        sequence: u64,
+        action_count: usize,
+        anchor: Hash,
+    ) -> Transaction {
+        let actions = (0..action_count)
+            .map(|index| Action::Append {
+                stream: "flights".into(),
+                key: vec![],
+                payload: sequence
+                    .to_le_bytes()
+                    .into_iter()
+                    .chain([index.to_le_bytes()[0]])
+                    .collect(),
+            })
+            .collect();
+        let route = (!sequence.is_multiple_of(3)).then(|| sequence.to_le_bytes().to_vec());
+        let draft = TransactionDraft { incarnation: 1, sequence, anchor, route, actions };
+        sign_transaction(&self.client, &self.chain, draft)
+    }
+
+    pub(crate) fn tip_hash(&self) -> Hash {
+        self.blocks.last().map_or(self.chain, Block::hash)
+    }
+
+    /// Orders, commits and executes `transactions` at the next height.
+    pub(crate) fn commit(&mut self, transactions: Vec<Transaction>) {
+        let mut ordered: Vec<(Position, Transaction)> = transactions
+            .into_iter()
+            .map(|transaction| {
+                let lane = lane_of(transaction.route_bytes(), LANE_COUNT);
+                let leaves = &mut self.leaves[usize::from(lane.get())];
+                leaves.push(envelope_leaf(&envelope(&transaction)));
+                let seqno = Seqno::new(u64::try_from(leaves.len()).unwrap());
+                (Position { lane, seqno }, transaction)
+            })
+            .collect();
+        ordered.sort_by_key(|(position, _)| *position);
+        let header = self.next_header();
+        let receipts: Vec<Receipt> = ordered
+            .iter()
+            .map(|(position, transaction)| self.receipt(*position, transaction))
+            .collect();
+        let leaves: Vec<Hash> =
+            receipts.iter().map(|receipt| leaf_hash(&receipt.to_bytes())).collect();
+        let state = self.certify_state(SignedState {
+            height: header.height,
+            state_root: sha256(b"state"),
+            receipts_root: root(&leaves),
+        });
+        let committed = Committed::new(header.clone(), self.certify(&header));
+        self.blocks.push(Block { committed, transactions: ordered, receipts, state });
+    }
+
+    fn receipt(&self, position: Position, transaction: &Transaction) -> Receipt {
+        Receipt {
+            lane: position.lane,
+            seqno: position.seqno,
+            tx: tx_name(&self.chain, &envelope(transaction)),
+            action_count: u32::try_from(transaction.actions.len()).unwrap(),
+            fee: 3,
+            outcome: Outcome::Applied,
+        }
+    }
+
+    fn next_header(&self) -> Header {
+        let height = u64::try_from(self.blocks.len()).unwrap() + 1;
+        let cut = (0..LANE_COUNT)
+            .map(|lane| {
+                let leaves = &self.leaves[usize::from(lane)];
+                Tip {
+                    lane: Lane::new(lane),
+                    term: Term::new(1),
+                    index: height,
+                    seqno: Seqno::new(u64::try_from(leaves.len()).unwrap()),
+                    lane_root: root(leaves),
+                    chunk_hash: sha256(&[9]),
+                }
+            })
+            .collect();
+        let last = self.blocks.last();
+        Header {
+            epoch: self.epoch,
+            height: Height::new(height),
+            proposer: ValidatorIndex::new(0),
+            prev_header: self.tip_hash(),
+            cut,
+            term_changes: vec![],
+            time: Time::new(1_000_000 + height * self.interval_us),
+            prev_commit: last.map(|block| block.committed.certificate.0.clone()),
+            late_votes: vec![],
+            state_certificate: last.map(|block| block.state.clone()),
+            next_set_hash: None,
+            evidence_root: empty_root(),
+        }
+    }
+
+    /// A precommit on `header`, signed after `change`.
+    pub(crate) fn precommit(
+        &self,
+        header: &Header,
+        validator: usize,
+        change: impl Fn(&mut Precommit),
+    ) -> Precommit {
+        let mut vote = Precommit {
+            height: header.height,
+            round: 0,
+            kind: RoundKind::Led,
+            instance: ValidatorIndex::new(0),
+            digest: header_hash(header),
+            tips: vec![],
+            suspects: vec![],
+            time: Time::new(header.time.get() + 1),
+            validator: ValidatorIndex::new(u16::try_from(validator).unwrap()),
+            signature: Signature([0; 64]),
+        };
+        change(&mut vote);
+        let key = &self.keys[validator.min(self.keys.len() - 1)];
+        vote.signature =
+            sign_tagged(key, &self.chain, self.epoch, Tag::Precommit, &vote.signed_body());
+        vote
+    }
+
+    pub(crate) fn certify(&self, header: &Header) -> CommitCertificate {
+        let votes = self.signers.iter().map(|index| self.precommit(header, *index, |_| ()));
+        CommitCertificate { precommits: votes.collect() }
+    }
+
+    pub(crate) fn certify_state(&self, state: SignedState) -> StateCertificate {
+        let body = state.to_bytes();
+        let signatures = self
+            .signers
+            .iter()
+            .map(|index| {
+                let signature =
+                    sign_tagged(&self.keys[*index], &self.chain, self.epoch, Tag::StateVote, &body);
+                (ValidatorIndex::new(u16::try_from(*index).unwrap()), signature)
+            })
+            .collect();
+        StateCertificate { state, signatures }
+    }
+
+    /// Three heights of some transactions; those of the second are anchored at the first header.
+    pub(crate) fn grown(mut self) -> Self {
+        self.grow();
+        self
+    }
+
+    pub(crate) fn grow(&mut self) {
+        let mut sequence = 0;
+        for count in [3, 9, 4_u64] {
+            let anchor = self.tip_hash();
+            let transactions = (0..count)
+                .map(|index| {
+                    sequence += 1;
+                    let action_count = if index.is_multiple_of(2) { 1 } else { 5 };
+                    self.transaction(sequence, action_count, anchor)
+                })
+                .collect();
+            self.commit(transactions);
+        }
+    }
+
+    /// The bundle of a block's transaction, complete.
+    pub(crate) fn bundle(&self, block: usize, place: usize, action: Option<u32>) -> Bundle {
+        let entry = &self.blocks[block];
+        let (position, transaction) = &entry.transactions[place];
+        let tip = tip_of(entry.header(), position.lane).unwrap();
+        let size = usize::try_from(tip.seqno.get()).unwrap();
+        let leaves = &self.leaves[usize::from(position.lane.get())][..size];
+        let nodes = MemoryNodes::from_leaves(leaves);
+        let Ok(lane_path) = inclusion_path(&nodes, position.seqno.get() - 1, tip.seqno.get());
+        let anchor = self.blocks.iter().find(|block| block.hash() == transaction.anchor);
+        build(Parts {
+            chain: self.chain,
+            transaction,
+            position: *position,
+            action,
+            lane_path,
+            block: entry.committed.clone(),
+            previous: block.checked_sub(1).map(|before| self.blocks[before].header().clone()),
+            results: Some(Results { receipts: &entry.receipts, certificate: entry.state.clone() }),
+            anchor: anchor.map(|block| block.committed.clone()),
+            next: self.blocks.get(block + 1).map(|block| block.committed.clone()),
+        })
+        .unwrap()
+    }
+
+    /// Place of a transaction of the second block with several actions, neither first nor last.
+    pub(crate) fn place_of_many(&self) -> usize {
+        let transactions = &self.blocks[1].transactions;
+        (1..transactions.len() - 1)
+            .find(|place| {
+                let (position, transaction) = &transactions[*place];
+                let tip = tip_of(self.blocks[1].header(), position.lane).unwrap();
+                transaction.actions.len() == 5 && tip.seqno.get() >= 3
+            })
+            .unwrap()
+    }
+}

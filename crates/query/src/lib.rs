@@ -1,0 +1,40 @@
+//! SQL over what the ledger has executed: columns on disk, a catalog that PostgreSQL's clients know, sessions.
+//!
+//! ```text
+//!  executor ── ingest(block) ─> [ ColumnStore ] ── view() ─> ReadView of one height ─┐
+//!                                 tail in memory, batches on disk                    v
+//!  SQL text ─> statement ─> prepare ─> plan ────────────────────────────> Engine::execute ─> batches
+//!                                                                                    └─ wire: rows, formats
+//!  column   kinds and builders       store    ingest, flush, recovery    numeric  PostgreSQL's avg and sum
+//!  table    a table's columns        scan     tables as plans            names    PostgreSQL's column names
+//!  file     frames on disk, check    catalog  schemas public and quipu   wire     parameters in, rows out
+//! ```
+//! # Invariants
+//! * Q1 A query reads one height: every table of it comes from one [`ReadView`].
+//! * Q2 A column's bytes are checked against their CRC on every read; a wrong one is an error, never a row.
+//! * Q3 Nothing here changes the ledger: every write through SQL is refused by name.
+//! * Q4 The columns are derived: they can be wiped and are fed again from the first height.
+
+pub mod catalog;
+pub mod column;
+pub mod engine;
+pub mod error;
+pub mod file;
+mod names;
+mod numeric;
+pub mod parameters;
+mod scalar;
+mod scan;
+mod settings;
+mod statement;
+pub mod store;
+pub mod table;
+pub mod wire;
+
+pub use catalog::{AccountRow, MetricRow, SystemSource, ValidatorRow};
+pub use engine::{DATABASE, Engine, Forget, Limits, Outcome, Prepared, Rows, Session, Statement};
+pub use error::SqlError;
+pub use file::Finding;
+pub use parameters::Parameter;
+pub use store::{ColumnStore, IngestBlock, IngestTx, ReadView, StoreError};
+pub use wire::Column;

@@ -1,0 +1,274 @@
+//! From text to statements: bounds, parsing, and what kind of statement each is.
+//!
+//! The text is parsed twice: as it stands, for names and error positions, and by the catalog crate's parser,
+//! which rewrites what PostgreSQL's clients say to their catalog into what DataFusion can plan. Which columns a
+//! client sees is taken from the former, the plan from the latter.
+
+use datafusion::sql::sqlparser::ast::{
+    Expr, Query, Reset, Set, SetExpr, Statement, TableFactor, TransactionMode, Value, Visit, Visitor,
+};
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
+use quipu_types::code;
+use std::ops::ControlFlow;
+
+use crate::error::SqlError;
+use crate::names;
+
+/// Most bytes of a query text.
+const TEXT_SIZE_MAX: usize = 1 << 20;
+/// Most operators and keywords of a query text: expressions nest as deep as these are many.
+const NODE_COUNT_MAX: usize = 2000;
+
+/// What a statement wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Rows.
+    Query,
+    /// `EXPLAIN`.
+    Explain,
+    /// `SHOW`: the parameter's name, lower case.
+    Show(String),
+    /// `BEGIN`.
+    Begin,
+    /// `COMMIT`, `END`.
+    Commit,
+    /// `ROLLBACK`, `ABORT`.
+    Rollback,
+    /// `ROLLBACK TO SAVEPOINT`.
+    RollbackTo,
+    /// `SET`; without a value, back to the default.
+    Set(String, Option<String>),
+    /// `RESET ALL`.
+    ResetAll,
+    /// `DISCARD ALL`.
+    DiscardAll,
+    /// `DEALLOCATE`; without a name, all.
+    Deallocate(Option<String>),
+    /// Nothing to do but to answer with this tag.
+    Nothing(&'static str),
+}
+
+/// A statement that may run.
+#[derive(Clone, Debug)]
+pub(crate) struct Parsed {
+    pub(crate) kind: Kind,
+    /// As it is planned; none for statements without a plan.
+    pub(crate) plan: Statement,
+    /// As it was written, if that parses.
+    pub(crate) written: Option<Statement>,
+}
+
+/// Reads a query text.
+pub(crate) fn parse(text: &str, parser: &PostgresCompatibilityParser) -> Result<Vec<Parsed>, SqlError> {
+    bound(text)?;
+    let written = Parser::parse_sql(&PostgreSqlDialect {}, text);
+    let planned = match (parser.parse(text), &written) {
+        (Ok(planned), _) => planned,
+        (Err(_), Err(error)) | (Err(error), Ok(_)) => {
+            let error = error.clone();
+            return Err(SqlError::syntax(&error, text));
+        }
+    };
+    let written = match written {
+        Ok(written) if written.len() == planned.len() => written.into_iter().map(Some).collect(),
+        _ => vec![None; planned.len()],
+    };
+    planned
+        .into_iter()
+        .zip(written)
+        .map(|(mut plan, written)| {
+            let kind = kind_of(written.as_ref().unwrap_or(&plan))?;
+            names::alias(&mut plan);
+            Ok(Parsed { kind, plan, written })
+        })
+        .collect()
+}
+
+fn bound(text: &str) -> Result<(), SqlError> {
+    let complex = |message: &str| Err(SqlError::new("54001", code::SQL_LIMIT, message));
+    if text.len() > TEXT_SIZE_MAX {
+        return complex("statement is longer than 1 MiB");
+    }
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, text)
+        .tokenize()
+        .map_err(|error| {
+            let parser_error = datafusion::sql::sqlparser::parser::ParserError::from(error);
+            SqlError::syntax(&parser_error, text)
+        })?;
+    let nodes = tokens
+        .iter()
+        .filter(|token| match token {
+            Token::Word(word) => {
+                word.keyword != datafusion::sql::sqlparser::keywords::Keyword::NoKeyword
+            }
+            Token::Whitespace(_)
+            | Token::Comma
+            | Token::Period
+            | Token::SemiColon
+            | Token::LParen
+            | Token::RParen
+            | Token::Number(..)
+            | Token::SingleQuotedString(_)
+            | Token::Placeholder(_) => false,
+            _ => true,
+        })
+        .count();
+    if nodes > NODE_COUNT_MAX {
+        return complex("statement has too many operators");
+    }
+    Ok(())
+}
+
+fn kind_of(statement: &Statement) -> Result<Kind, SqlError> {
+    Ok(match statement {
+        Statement::Query(query) => {
+            check_query(query)?;
+            Kind::Query
+        }
+        Statement::Explain { statement, .. } => match kind_of(statement)? {
+            Kind::Query => Kind::Explain,
+            _ => return Err(SqlError::unsupported("EXPLAIN of this statement")),
+        },
+        Statement::ShowVariable { variable } => {
+            let words: Vec<String> =
+                variable.iter().map(|word| word.value.to_lowercase()).collect();
+            Kind::Show(words.join(" "))
+        }
+        Statement::StartTransaction { modes, .. } => {
+            check_modes(modes)?;
+            Kind::Begin
+        }
+        Statement::Commit { .. } => Kind::Commit,
+        Statement::Rollback { savepoint: None, .. } => Kind::Rollback,
+        Statement::Rollback { savepoint: Some(_), .. } => Kind::RollbackTo,
+        Statement::Savepoint { .. } => Kind::Nothing("SAVEPOINT"),
+        Statement::ReleaseSavepoint { .. } => Kind::Nothing("RELEASE"),
+        Statement::Set(set) => kind_of_set(set)?,
+        Statement::Reset(reset) => match &reset.reset {
+            Reset::ALL => Kind::ResetAll,
+            Reset::ConfigurationParameter(name) => Kind::Set(name.to_string().to_lowercase(), None),
+        },
+        Statement::Discard { .. } => Kind::DiscardAll,
+        Statement::Deallocate { name, .. } => match name.value.as_str() {
+            all if all.eq_ignore_ascii_case("all") && name.quote_style.is_none() => {
+                Kind::Deallocate(None)
+            }
+            name => Kind::Deallocate(Some(name.to_owned())),
+        },
+        Statement::UNLISTEN { .. } => Kind::Nothing("UNLISTEN"),
+        Statement::Close { .. } => Kind::Nothing("CLOSE CURSOR"),
+        other => return Err(refusal(other)),
+    })
+}
+
+/// Why a statement is refused: as a write, or as something that is not here.
+fn refusal(statement: &Statement) -> SqlError {
+    let text = statement.to_string();
+    let words: Vec<&str> = text.split_whitespace().take(2).collect();
+    let first = words.first().copied().unwrap_or("this statement").to_uppercase();
+    match first.as_str() {
+        "DECLARE" | "FETCH" | "LISTEN" | "NOTIFY" | "PREPARE" | "EXECUTE" | "USE" | "SHOW" | "CALL"
+        | "COPY" | "LOCK" | "ANALYZE" | "VACUUM" | "CACHE" => SqlError::unsupported(&first),
+        "CREATE" | "ALTER" | "DROP" => {
+            let object = words.get(1).copied().unwrap_or_default().to_uppercase();
+            SqlError::read_only(&format!("{first} {object}"))
+        }
+        verb => SqlError::read_only(verb),
+    }
+}
+
+fn check_modes(modes: &[TransactionMode]) -> Result<(), SqlError> {
+    // Every transaction here reads committed data and writes nothing: any isolation asked for is refused only
+    // where it would promise one snapshot over several statements.
+    use datafusion::sql::sqlparser::ast::TransactionIsolationLevel as Level;
+    for mode in modes {
+        if let TransactionMode::IsolationLevel(level) = mode
+            && matches!(level, Level::RepeatableRead | Level::Serializable | Level::Snapshot)
+        {
+            return Err(SqlError::unsupported(&format!("isolation level {level}"))
+                .hint("each statement reads one height; use READ COMMITTED"));
+        }
+    }
+    Ok(())
+}
+
+fn kind_of_set(set: &Set) -> Result<Kind, SqlError> {
+    Ok(match set {
+        Set::SingleAssignment { variable, values, .. } => {
+            let texts: Vec<String> = values.iter().map(value_text).collect();
+            let value = texts.join(", ");
+            let value = (!value.eq_ignore_ascii_case("default")).then_some(value);
+            Kind::Set(variable.to_string().to_lowercase(), value)
+        }
+        Set::SetTimeZone { value, .. } => Kind::Set("timezone".into(), Some(value_text(value))),
+        Set::SetNames { charset_name, .. } => {
+            Kind::Set("client_encoding".into(), Some(charset_name.value.clone()))
+        }
+        Set::SetNamesDefault {} => Kind::Set("client_encoding".into(), None),
+        Set::SetTransaction { modes, .. } => {
+            check_modes(modes)?;
+            Kind::Nothing("SET")
+        }
+        Set::SetRole { role_name: None, .. } => Kind::Nothing("SET"),
+        other => return Err(SqlError::unsupported(&other.to_string())),
+    })
+}
+
+fn value_text(expr: &Expr) -> String {
+    match expr {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) => text.clone(),
+            other => other.to_string(),
+        },
+        Expr::Identifier(ident) => ident.value.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Refuses the writes that a query can hide, and what would be ignored.
+fn check_query(query: &Query) -> Result<(), SqlError> {
+    match query.visit(&mut Hidden) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(*error),
+    }
+}
+
+struct Hidden;
+
+impl Visitor for Hidden {
+    type Break = Box<SqlError>;
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Self::Break> {
+        if !query.locks.is_empty() {
+            return ControlFlow::Break(Box::new(SqlError::read_only("SELECT … FOR UPDATE")));
+        }
+        check_body(&query.body)
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Self::Break> {
+        if let TableFactor::Table { sample: Some(_), .. } = factor {
+            return ControlFlow::Break(Box::new(SqlError::unsupported("TABLESAMPLE")));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn check_body(body: &SetExpr) -> ControlFlow<Box<SqlError>> {
+    match body {
+        SetExpr::Select(select) if select.into.is_some() => {
+            ControlFlow::Break(Box::new(SqlError::read_only("SELECT INTO")))
+        }
+        SetExpr::SetOperation { left, right, .. } => {
+            check_body(left)?;
+            check_body(right)
+        }
+        SetExpr::Insert(_) => ControlFlow::Break(Box::new(SqlError::read_only("INSERT"))),
+        SetExpr::Update(_) => ControlFlow::Break(Box::new(SqlError::read_only("UPDATE"))),
+        SetExpr::Delete(_) => ControlFlow::Break(Box::new(SqlError::read_only("DELETE"))),
+        SetExpr::Merge(_) => ControlFlow::Break(Box::new(SqlError::read_only("MERGE"))),
+        _ => ControlFlow::Continue(()),
+    }
+}

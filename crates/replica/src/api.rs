@@ -1,0 +1,386 @@
+//! What goes into a replica and what comes out of it.
+//!
+//! ```text
+//!  Submit ──┐                       ┌── WriteTerm, WriteChunk, WriteVote, WriteHeader, BeginHeight
+//!  Stored ──┤                       ├── Sync(barrier)  ── the driver answers Stored(barrier)
+//!  Executed ┼── step(now, input) ── ┤
+//!  Message ─┤      poll()           ├── Execute(block) ── the driver answers Executed
+//!  Timer ───┤                       ├── StateCertified, Broadcast
+//!  Stop ────┘                       └── Answer{ticket, answer}, Stopped
+//! ```
+//! Effects are to be done in the order in which they come. A write is done when a read would give it;
+//! `Sync(barrier)` asks that everything written before it becomes durable, lanes first, and
+//! nothing else may be taken for durable.
+
+use std::sync::Arc;
+
+use quipu_crypto::merkle::Frontier;
+use quipu_crypto::suite::SecretKey;
+use quipu_log::{StoredChunk, TermRecord};
+use quipu_types::{
+    ChunkHeader, Code, CommitCertificate, Genesis, Hash, Header, Height, Lane, Position, PublicKey,
+    Receipt, Seqno, SignedState, StateCertificate, Time, Tip,
+};
+
+use crate::admission::Admitted;
+
+/// Names a request to make durable what was written before it. Ascending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Barrier(pub u64);
+
+/// Who waits for an answer. The driver chooses the number and may use one several times.
+pub type Ticket = u64;
+
+/// What happened outside.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A client's transaction passed [`admit`](crate::admission::admit).
+    Submit {
+        /// Comes back with the answer. Exactly one [`Effect::Answer`] comes for each `Submit`, unless the
+        /// process dies first.
+        ticket: Ticket,
+        /// The transaction.
+        admitted: Arc<Admitted>,
+    },
+    /// Everything written before [`Effect::Sync`] of this barrier is durable.
+    Stored(Barrier),
+    /// A committed block was executed. Heights come in order; one that came before may come again (after a
+    /// restart, for each height whose state certificate the driver has not kept).
+    Executed {
+        /// The roots.
+        state: SignedState,
+        /// One per transaction, in the ledger's order.
+        receipts: Arc<Vec<Receipt>>,
+    },
+    /// Bytes of another validator's message.
+    Message(Vec<u8>),
+    /// [`wake_at`](crate::Replica::wake_at) has come.
+    Timer,
+    /// Take nothing new, finish what was taken, then [`Effect::Stopped`].
+    Stop,
+}
+
+/// What the driver is to do, in this order.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Append a term's record to its lane.
+    WriteTerm(TermRecord),
+    /// Append a chunk to its lane.
+    WriteChunk(Arc<Chunk>),
+    /// Append a record to the write-ahead log of votes.
+    WriteVote {
+        /// The height that is being decided.
+        height: Height,
+        /// The record.
+        bytes: Vec<u8>,
+    },
+    /// Append a header and its certificate to the header log. It needs no sync of its own: what is
+    /// lost is committed again, the same, from the votes.
+    WriteHeader(Arc<Block>),
+    /// This height begins: records of the write-ahead log below the height before it may go. What must outlive them
+    /// is written again by the effects that follow.
+    BeginHeight(Height),
+    /// Make everything written before durable, then feed [`Input::Stored`]. One at a time.
+    Sync(Barrier),
+    /// Send to every other validator. Never comes with one validator.
+    Broadcast(Vec<u8>),
+    /// Apply to the state, show to readers, then feed [`Input::Executed`]. The order is final.
+    Execute(Arc<Block>),
+    /// A quorum signed what execution of a height gave. Keep it: proofs of receipts need it.
+    StateCertified(Arc<StateCertificate>),
+    /// Answer a client.
+    Answer {
+        /// As it came with [`Input::Submit`].
+        ticket: Ticket,
+        /// The answer.
+        answer: Answer,
+    },
+    /// Nothing is left to do after [`Input::Stop`]; everything written is durable.
+    Stopped,
+}
+
+/// What a client is told about a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Ordered for ever, replicated, executed.
+    Final {
+        /// Position, name and outcome.
+        receipt: Receipt,
+        /// The height that ordered it.
+        height: Height,
+        /// Hash of that height's header.
+        header: Hash,
+        /// Time of that header.
+        time: Time,
+    },
+    /// The sequence was used and this transaction is not among the pending ones. If the executed state knows
+    /// the name `tx`, it is a repeat: answer its first position. If not, refuse with `otherwise`.
+    Used {
+        /// The transaction's name.
+        tx: Hash,
+        /// Its lane.
+        lane: Lane,
+        /// What is expected of its signer in that lane next.
+        next: Producer,
+        /// [`SEQUENCE_USED`](quipu_types::code::SEQUENCE_USED), or [`FENCED`](quipu_types::code::FENCED) for an older
+        /// incarnation.
+        otherwise: Code,
+    },
+    /// Not taken. A repeat later is safe.
+    Refused(Refusal),
+}
+
+/// Why a transaction was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Sequences before it are missing.
+    #[error("the next sequence is {} of incarnation {}", .next.sequence, .next.incarnation)]
+    Gap {
+        /// What is expected.
+        next: Producer,
+    },
+    /// Too many bytes wait to be ordered and executed.
+    #[error("{pending_size} bytes are waiting, the most is {pending_size_max}")]
+    Overloaded {
+        /// Bytes taken and not executed.
+        pending_size: usize,
+        /// The bound.
+        pending_size_max: usize,
+    },
+    /// The same transaction is waited for by too many.
+    #[error("{count} requests wait for this transaction already")]
+    Crowded {
+        /// How many.
+        count: usize,
+    },
+    /// [`Input::Stop`] came.
+    #[error("the validator is stopping")]
+    Stopping,
+}
+
+impl Refusal {
+    /// The stable code.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::Gap { .. } => quipu_types::code::SEQUENCE_GAP,
+            Self::Overloaded { .. } | Self::Crowded { .. } => quipu_types::code::OVERLOADED,
+            Self::Stopping => quipu_types::code::STOPPING,
+        }
+    }
+}
+
+/// What is expected next of a signer in a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Producer {
+    /// The active incarnation.
+    pub incarnation: u32,
+    /// The next sequence of that incarnation. A higher incarnation begins at 1.
+    pub sequence: u64,
+}
+
+impl Producer {
+    /// What is expected of a signer that the lane has not seen: any incarnation, from 1.
+    pub const NEW: Self = Self { incarnation: 0, sequence: 1 };
+}
+
+/// A chunk as its sequencer made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Header, signature and body, as they are written to the lane.
+    pub stored: StoredChunk,
+    /// Hash of the header.
+    pub hash: Hash,
+    /// The transactions, decoded, in order.
+    pub transactions: Vec<Arc<Admitted>>,
+}
+
+impl Chunk {
+    /// How far the lane reaches with this chunk.
+    #[must_use]
+    pub fn tip(&self) -> Tip {
+        let header = &self.stored.header;
+        Tip {
+            lane: header.lane,
+            term: header.term,
+            index: header.index,
+            seqno: header.last_seqno(),
+            lane_root: header.lane_root,
+            chunk_hash: self.hash,
+        }
+    }
+
+    /// Leaf hashes of the transactions, in order.
+    #[must_use]
+    pub fn leaves(&self) -> Vec<Hash> {
+        self.transactions.iter().map(|admitted| admitted.leaf).collect()
+    }
+}
+
+/// What one lane adds to the ledger at a height.
+pub type LaneBatch = (Lane, Vec<(Seqno, Arc<Admitted>)>);
+
+/// A committed height: the header, why it is final, and the transactions that it orders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// The header.
+    pub header: Header,
+    /// Its hash.
+    pub hash: Hash,
+    /// Precommits of a quorum.
+    pub certificate: CommitCertificate,
+    /// The lanes that the cut moved, in the order of this height, with their transactions.
+    pub lanes: Vec<LaneBatch>,
+}
+
+impl Block {
+    /// The block of a committed header, its transactions read from the lanes: `read(lane, after, to)` gives those
+    /// with `after < seqno ≤ to` in order. `cut_before` is the cut of the header before; empty at height 1.
+    ///
+    /// # Errors
+    /// What reading gives.
+    pub fn assemble<E>(
+        header: Header,
+        certificate: CommitCertificate,
+        cut_before: &[Tip],
+        mut read: impl FnMut(Lane, Seqno, Seqno) -> Result<Vec<Arc<Admitted>>, E>,
+    ) -> Result<Self, E> {
+        let mut lanes = Vec::new();
+        for (lane, after, to) in quipu_consensus::moves(&header, cut_before) {
+            let mut seqno = after;
+            let transactions = read(lane, after, to)?
+                .into_iter()
+                .map(|admitted| {
+                    seqno = seqno.next();
+                    (seqno, admitted)
+                })
+                .collect();
+            assert_eq!(seqno, to, "a lane gives every transaction that was asked for");
+            lanes.push((lane, transactions));
+        }
+        let hash = quipu_proof::names::header_hash(&header);
+        Ok(Self { header, hash, certificate, lanes })
+    }
+
+    /// Every transaction with its position, in the ledger's order.
+    pub fn ordered(&self) -> impl Iterator<Item = (Position, &Arc<Admitted>)> {
+        self.lanes.iter().flat_map(|(lane, transactions)| {
+            transactions
+                .iter()
+                .map(|(seqno, admitted)| (Position { lane: *lane, seqno: *seqno }, admitted))
+        })
+    }
+
+    /// How many transactions it orders.
+    #[must_use]
+    pub fn transaction_count(&self) -> usize {
+        self.lanes.iter().map(|(_, transactions)| transactions.len()).sum()
+    }
+}
+
+/// How a replica is set up.
+#[derive(Debug)]
+pub struct Config {
+    /// The ledger.
+    pub genesis: Genesis,
+    /// The validator's voting key; its public key stands in the genesis.
+    pub key: SecretKey,
+    /// Most bytes of transactions that are taken and not yet executed.
+    pub pending_size_max: usize,
+    /// Bytes of transactions after which a chunk is full, at most
+    /// [`CHUNK_BODY_SIZE_MAX`](quipu_types::chunk::CHUNK_BODY_SIZE_MAX).
+    pub chunk_size_max: usize,
+    /// How often the clocks are ticked while nothing comes.
+    pub clock_interval_us: u64,
+    /// Whether everything that leaves waits for its records to be durable. Always `true`, except in the test that
+    /// shows that the simulator notices.
+    pub wal_before_send: bool,
+}
+
+impl Config {
+    /// The defaults.
+    #[must_use]
+    pub fn new(genesis: Genesis, key: SecretKey) -> Self {
+        Self {
+            genesis,
+            key,
+            pending_size_max: 64 << 20,
+            chunk_size_max: quipu_types::chunk::CHUNK_BODY_SIZE_MAX,
+            clock_interval_us: 50_000,
+            wal_before_send: true,
+        }
+    }
+}
+
+/// What the driver found on disk. The driver executes everything up to `head` before it makes the replica.
+#[derive(Clone, Debug)]
+pub struct Recovered {
+    /// One per lane, ascending.
+    pub lanes: Vec<RecoveredLane>,
+    /// The last committed header; `None` before height 1.
+    pub head: Option<(Header, CommitCertificate)>,
+    /// Newest height whose state certificate a header up to `head` embeds; 0 if none.
+    pub certified: Height,
+    /// Records of the write-ahead log, in order.
+    pub records: Vec<Vec<u8>>,
+    /// The state's sequences at `head`.
+    pub producers: Vec<(Lane, PublicKey, Producer)>,
+}
+
+/// One lane as it was found.
+#[derive(Clone, Debug)]
+pub struct RecoveredLane {
+    /// The newest term's record; `None` for a lane that was never written.
+    pub term: Option<TermRecord>,
+    /// The lane's tree at its last chunk, committed or not.
+    pub frontier: Frontier,
+    /// Header of the last chunk that `head` commits; `None` when the cut has nothing of the lane.
+    pub committed: Option<ChunkHeader>,
+    /// Whole chunks after the committed one, which link to it.
+    pub suffix: Vec<Arc<Chunk>>,
+}
+
+impl Recovered {
+    /// A validator that was never started.
+    #[must_use]
+    pub fn empty(lane_count: u16) -> Self {
+        let lane = RecoveredLane {
+            term: None,
+            frontier: Frontier::new(),
+            committed: None,
+            suffix: Vec::new(),
+        };
+        let lanes = vec![lane; usize::from(lane_count)];
+        Self {
+            lanes,
+            head: None,
+            certified: Height::default(),
+            records: Vec::new(),
+            producers: Vec::new(),
+        }
+    }
+}
+
+/// What a replica says of itself, for metrics and status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Last committed height.
+    pub height: Height,
+    /// Hash of its header.
+    pub header: Hash,
+    /// Time of its header.
+    pub time: Time,
+    /// Newest height executed here.
+    pub executed: Height,
+    /// Newest height with a state certificate.
+    pub certified: Height,
+    /// Transactions that wait to be ordered and executed.
+    pub pending_count: usize,
+    /// Their bytes.
+    pub pending_size: usize,
+    /// How far each lane reaches here, committed or not.
+    pub tips: Vec<Tip>,
+    /// Whether [`Input::Stop`] came.
+    pub stopping: bool,
+}

@@ -1,0 +1,41 @@
+//! One validator as a pure machine: (now, input) to effects. No disk, socket, clock or thread.
+//!
+//! ```text
+//!  bytes ─> admission ─> Submit ─> producers ─> lane ─> chunk ──┐ WriteChunk, Sync
+//!                                                               v
+//!            Answer <── Executed <── Execute <── [ consensus ] <┴─ acks of durable chunks
+//!                          └─> state vote ─> StateCertified ─> a later header
+//! ```
+//! # Invariants
+//! * R1 Nothing leaves (message, block, state certificate) before every record written ahead of it is durable:
+//!   one [`gate`], one place.
+//! * R2 A vote that was logged for a place is sent again byte for byte, never made anew: `quipu-consensus`'s safety
+//!   rules alone hold the key.
+//! * R3 Sequences of a signer in a lane are dense; only the next one is taken, so a repeat is never ordered twice.
+//! * R4 A chunk that was acked stays until a commit covers it, across restarts too.
+//! * R5 At most one `Sync` is under way; what comes meanwhile shares the next one.
+//! * R6 Same inputs, same effects.
+//! # Limits
+//! Bytes taken and not executed are bounded by [`Config::pending_size_max`]; beyond it transactions are refused. The
+//! table of producers is in memory, about 100 bytes for each (lane, signer) that ever appended.
+//! # Deviations
+//! Chunks of other validators are not received yet: with more than one validator a replica sequences, votes for what it
+//! holds, and no more.
+
+pub mod admission;
+pub mod api;
+mod gate;
+mod lane;
+mod producers;
+mod replica;
+pub mod storage;
+
+pub use admission::{Admitted, admit, admit_many, readmit};
+pub use api::{
+    Answer, Barrier, Block, Chunk, Config, Effect, Input, LaneBatch, Producer, Recovered,
+    RecoveredLane, Refusal, Status, Ticket,
+};
+pub use quipu_consensus::{Now, lane_order};
+pub use quipu_log::{StoredChunk, TermRecord};
+pub use storage::{RecoverError, recover, write};
+pub use replica::{Replica, StartError};

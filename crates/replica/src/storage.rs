@@ -1,0 +1,158 @@
+//! Between a replica and the log: which effect is which write, and what a replica starts from. No file is touched here
+//! but through the ledger that the driver opened.
+
+use std::sync::Arc;
+
+use quipu_log::{Ledger, LedgerReader, LogError};
+use quipu_proof::names::chunk_hash;
+use quipu_types::chunk::split_body;
+use quipu_types::{Code, Hash, Header, Height, Lane, PublicKey, Seqno, Tip, code};
+use thiserror::Error;
+
+use crate::admission::{Admitted, readmit};
+use crate::api::{Block, Chunk, Effect, Producer, Recovered, RecoveredLane};
+
+/// Why a replica's beginning cannot be read.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RecoverError {
+    /// The log says so.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A stored transaction is none, though its chunk's digest is right.
+    #[error("lane {lane}, chunk {index}: a transaction does not read back ({code})")]
+    Transaction {
+        /// The lane.
+        lane: Lane,
+        /// The chunk.
+        index: u64,
+        /// What is wrong.
+        code: Code,
+    },
+}
+
+/// Does the effects that write. `false` for every other effect, which is the driver's to do.
+///
+/// # Errors
+/// What the log says; the process must stop then.
+pub fn write(effect: &Effect, ledger: &mut Ledger) -> Result<bool, LogError> {
+    match effect {
+        Effect::WriteTerm(term) => ledger.append_term(term)?,
+        Effect::WriteChunk(chunk) => {
+            ledger.append_chunk(&chunk.stored, &chunk.leaves())?;
+        }
+        Effect::WriteVote { height, bytes } => ledger.append_wal(*height, bytes)?,
+        Effect::WriteHeader(block) => ledger.append_header(&block.header, &block.certificate)?,
+        Effect::BeginHeight(height) => ledger.begin(*height)?,
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// What a replica starts from: `found` as the ledger was opened, `producers` from the state at the last header.
+///
+/// # Errors
+/// When stored bytes cannot be read back.
+pub fn recover(
+    ledger: &Ledger,
+    found: quipu_log::Recovered,
+    chain: &Hash,
+    producers: Vec<(Lane, PublicKey, Producer)>,
+) -> Result<Recovered, RecoverError> {
+    let head = found.committed;
+    let lane_count = u16::try_from(found.tips.len()).unwrap_or(u16::MAX);
+    let mut lanes = Vec::with_capacity(found.tips.len());
+    for ((tip, frontier), terms) in found.tips.iter().zip(found.frontiers).zip(&found.terms) {
+        let index = committed_index(head.as_ref().map(|(header, _)| header), tip.lane);
+        let committed = match index {
+            0 => None,
+            _ => Some(ledger.chunk(tip.lane, index)?.header),
+        };
+        let suffix = (index.saturating_add(1)..=tip.index)
+            .map(|index| read_chunk(ledger, chain, lane_count, tip.lane, index).map(Arc::new))
+            .collect::<Result<Vec<_>, _>>()?;
+        lanes.push(RecoveredLane { term: terms.last().copied(), frontier, committed, suffix });
+    }
+    let certified = match &head {
+        Some((header, _)) => certified(&ledger.reader(), header)?,
+        None => Height::default(),
+    };
+    let records = found.wal.into_iter().map(|record| record.bytes).collect();
+    Ok(Recovered { lanes, head, certified, records, producers })
+}
+
+/// The block of a committed height, read back.
+///
+/// # Errors
+/// When stored bytes cannot be read back.
+pub fn read_block(
+    reader: &LedgerReader,
+    chain: &Hash,
+    height: Height,
+) -> Result<Block, RecoverError> {
+    let (header, certificate) = reader.header(height)?;
+    let cut_before = match height.get().checked_sub(1) {
+        None | Some(0) => Vec::new(),
+        Some(before) => reader.header(Height::new(before))?.0.cut,
+    };
+    let lane_count = u16::try_from(header.cut.len()).unwrap_or(u16::MAX);
+    let read = |lane: Lane, after: Seqno, to: Seqno| {
+        let count = usize::try_from(to.get().saturating_sub(after.get())).unwrap_or(usize::MAX);
+        reader
+            .read_from(lane, after.next())?
+            .take(count)
+            .map(|item| admitted(chain, lane_count, lane, 0, item?.1))
+            .collect()
+    };
+    Block::assemble(header, certificate, &cut_before, read)
+}
+
+fn committed_index(head: Option<&Header>, lane: Lane) -> u64 {
+    let tip: Option<&Tip> = head.and_then(|head| head.cut.iter().find(|tip| tip.lane == lane));
+    tip.map_or(0, |tip| tip.index)
+}
+
+fn read_chunk(
+    ledger: &Ledger,
+    chain: &Hash,
+    lane_count: u16,
+    lane: Lane,
+    index: u64,
+) -> Result<Chunk, RecoverError> {
+    let stored = ledger.chunk(lane, index)?;
+    let wrong = |_| RecoverError::Transaction { lane, index, code: code::MALFORMED };
+    let transactions = split_body(&stored.body, stored.header.count)
+        .map_err(wrong)?
+        .into_iter()
+        .map(|bytes| admitted(chain, lane_count, lane, index, bytes.to_vec()))
+        .collect::<Result<Vec<_>, _>>()?;
+    let hash = chunk_hash(&stored.header);
+    Ok(Chunk { stored, hash, transactions })
+}
+
+fn admitted(
+    chain: &Hash,
+    lane_count: u16,
+    lane: Lane,
+    index: u64,
+    bytes: Vec<u8>,
+) -> Result<Arc<Admitted>, RecoverError> {
+    readmit(chain, lane_count, bytes.into())
+        .map(Arc::new)
+        .map_err(|code| RecoverError::Transaction { lane, index, code })
+}
+
+/// The newest height that `header` or one before it embeds a state certificate of.
+fn certified(reader: &LedgerReader, head: &Header) -> Result<Height, LogError> {
+    if let Some(certificate) = &head.state_certificate {
+        return Ok(certificate.state.height);
+    }
+    let mut height = head.height.get();
+    while height > 1 {
+        height = height.saturating_sub(1);
+        if let Some(certificate) = reader.header(Height::new(height))?.0.state_certificate {
+            return Ok(certificate.state.height);
+        }
+    }
+    Ok(Height::default())
+}

@@ -1,0 +1,354 @@
+//! The rules: what one ordered transaction does to the state, or why it can do nothing.
+//!
+//! ```text
+//!  sequence ── wrong ──> refused, nothing at all changes (a lane never holds such a transaction)
+//!      │ used up
+//!  fee ─────── none ───> refused: NO_FUNDS
+//!      │ paid
+//!  anchor ──── old ────> refused: EXPIRED, ANCHOR_UNKNOWN
+//!      │
+//!  actions ── any wrong ─> refused with the action's index; all that it did is dropped (S2)
+//!      └─ Trial ──> Delta of the height
+//! ```
+//! An anchor is remembered for twice the window, so that an expired one is told from an unknown one.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+
+use quipu_crypto::suite;
+use quipu_types::{
+    AccountId, Action, Code, Hash, Height, Lane, Outcome, Position, PublicKey, Receipt, RouteRule,
+    StreamSpec, Transaction, ValueRef, Writers, code, row,
+};
+
+use crate::machine::Ordered;
+use crate::price::Prices;
+use crate::record::{Sequence, Stream};
+use crate::store::{Store, StoreError};
+use crate::view::View;
+
+/// Most streams, and most anchors, kept decoded.
+const CACHE_COUNT_MAX: usize = 1_024;
+/// Beginnings of names that no one may take.
+const NAMES_RESERVED: [&str; 2] = ["pg_", "quipu_"];
+
+/// What the genesis fixes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    pub(crate) anchor_window: u64,
+    pub(crate) open_streams: bool,
+    pub(crate) prices: Prices,
+}
+
+impl Rules {
+    /// Heights after which an anchor is forgotten.
+    pub(crate) const fn anchor_memory(&self) -> u64 {
+        self.anchor_window.saturating_mul(2)
+    }
+}
+
+/// Values that are read often and never change once they are there.
+#[derive(Debug, Default)]
+pub(crate) struct Cache {
+    streams: BTreeMap<String, Arc<Stream>>,
+    anchors: BTreeMap<Hash, Height>,
+}
+
+/// What a height has changed so far.
+#[derive(Debug, Default)]
+pub(crate) struct Delta {
+    pub(crate) balances: BTreeMap<AccountId, u64>,
+    pub(crate) streams: BTreeMap<String, Arc<Stream>>,
+    pub(crate) event_counts: BTreeMap<String, u64>,
+    pub(crate) sequences: BTreeMap<(Lane, PublicKey), Sequence>,
+    /// Names of the transactions that used up a sequence, with their ordinals.
+    pub(crate) sequenced: Vec<(Hash, Position, u32)>,
+}
+
+/// Executes the transactions of one height, in order.
+#[derive(Debug)]
+pub(crate) struct Executor<'m, S> {
+    pub(crate) view: &'m View<S>,
+    pub(crate) cache: &'m mut Cache,
+    pub(crate) rules: Rules,
+    pub(crate) height: Height,
+    pub(crate) delta: Delta,
+}
+
+/// What a transaction would change.
+#[derive(Debug, Default)]
+struct Trial<'a> {
+    balances: BTreeMap<AccountId, u64>,
+    created: BTreeMap<&'a str, Arc<Stream>>,
+    appended: BTreeMap<&'a str, Appended>,
+    scratch: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Appended {
+    stream: Arc<Stream>,
+    count: u64,
+}
+
+/// A transaction that can not run, or a store that can not be read.
+enum Stop {
+    Refused { code: Code, action: Option<u32> },
+    Store(StoreError),
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Code> for Stop {
+    fn from(code: Code) -> Self {
+        Self::Refused { code, action: None }
+    }
+}
+
+impl<S: Store> Executor<'_, S> {
+    pub(crate) fn execute(
+        &mut self,
+        ordered: &Ordered<'_>,
+        ordinal: u32,
+    ) -> Result<Receipt, StoreError> {
+        let mut fee = 0;
+        let outcome = match self.run(ordered, ordinal, &mut fee) {
+            Ok(()) => Outcome::Applied,
+            Err(Stop::Refused { code, action }) => Outcome::Refused { code, action },
+            Err(Stop::Store(error)) => return Err(error),
+        };
+        Ok(Receipt {
+            lane: ordered.lane,
+            seqno: ordered.seqno,
+            tx: ordered.tx,
+            action_count: u32::try_from(ordered.transaction.actions.len())
+                .expect("admission bounds the actions by ACTION_COUNT_MAX"),
+            fee,
+            outcome,
+        })
+    }
+
+    fn run(&mut self, ordered: &Ordered<'_>, ordinal: u32, fee: &mut u64) -> Result<(), Stop> {
+        let transaction = ordered.transaction;
+        let position = Position { lane: ordered.lane, seqno: ordered.seqno };
+        self.use_sequence(ordered)?;
+        self.delta.sequenced.push((ordered.tx, position, ordinal));
+        *fee = self.pay_fee(transaction)?;
+        self.check_anchor(&transaction.anchor)?;
+        let mut trial = Trial::default();
+        for (index, action) in (0_u32..).zip(&transaction.actions) {
+            self.act(&mut trial, transaction, position, action).map_err(|stop| match stop {
+                Stop::Refused { code, .. } => Stop::Refused { code, action: Some(index) },
+                store @ Stop::Store(_) => store,
+            })?;
+        }
+        self.accept(trial)?;
+        Ok(())
+    }
+
+    fn use_sequence(&mut self, ordered: &Ordered<'_>) -> Result<(), Stop> {
+        let transaction = ordered.transaction;
+        let key = (ordered.lane, transaction.signer);
+        let now = match self.delta.sequences.get(&key) {
+            Some(sequence) => *sequence,
+            None => self.view.sequence(ordered.lane, &transaction.signer)?,
+        };
+        let after = now.after(transaction.incarnation, transaction.sequence)?;
+        self.delta.sequences.insert(key, after);
+        Ok(())
+    }
+
+    fn pay_fee(&mut self, transaction: &Transaction) -> Result<u64, Stop> {
+        let fee = self.rules.prices.fee(transaction);
+        if fee > 0 {
+            let payer = suite::account(&transaction.signer);
+            let left = self.balance(None, &payer)?.checked_sub(fee).ok_or(code::NO_FUNDS)?;
+            self.delta.balances.insert(payer, left);
+        }
+        Ok(fee)
+    }
+
+    fn check_anchor(&mut self, anchor: &Hash) -> Result<(), Stop> {
+        let known = match self.cache.anchors.get(anchor) {
+            Some(height) => Some(*height),
+            None => self.view.anchor(anchor)?,
+        };
+        let at = known.ok_or(code::ANCHOR_UNKNOWN)?;
+        if self.cache.anchors.len() >= CACHE_COUNT_MAX {
+            self.cache.anchors.clear();
+        }
+        self.cache.anchors.insert(*anchor, at);
+        let age = self.height.get().saturating_sub(at.get());
+        if age > self.rules.anchor_memory() {
+            return Err(code::ANCHOR_UNKNOWN.into());
+        }
+        if age > self.rules.anchor_window {
+            return Err(code::EXPIRED.into());
+        }
+        Ok(())
+    }
+
+    fn act<'a>(
+        &mut self,
+        trial: &mut Trial<'a>,
+        transaction: &Transaction,
+        position: Position,
+        action: &'a Action,
+    ) -> Result<(), Stop> {
+        match action {
+            Action::Append { stream, key: _, payload } => {
+                self.append(trial, transaction, stream, payload)
+            }
+            Action::Transfer { to, amount } => {
+                self.transfer(trial, &suite::account(&transaction.signer), to, *amount)
+            }
+            Action::CreateStream(spec) => {
+                self.create_stream(trial, &transaction.signer, position, spec)
+            }
+        }
+    }
+
+    fn append<'a>(
+        &mut self,
+        trial: &mut Trial<'a>,
+        transaction: &Transaction,
+        name: &'a str,
+        payload: &[u8],
+    ) -> Result<(), Stop> {
+        let appended = match trial.appended.entry(name) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let stream = match trial.created.get(name) {
+                    Some(stream) => Arc::clone(stream),
+                    None => self.stream(name)?.ok_or(code::NO_STREAM)?,
+                };
+                if !self.may_write(&stream, &transaction.signer) {
+                    return Err(code::NOT_A_WRITER.into());
+                }
+                entry.insert(Appended { stream, count: 0 })
+            }
+        };
+        let route = transaction.route.as_deref();
+        check_row(&appended.stream, payload, route, &mut trial.scratch)?;
+        appended.count = appended.count.saturating_add(1);
+        Ok(())
+    }
+
+    fn may_write(&self, stream: &Stream, signer: &PublicKey) -> bool {
+        match &stream.spec.writers {
+            Writers::Anyone => true,
+            Writers::Creator => self.rules.open_streams || stream.creator == suite::account(signer),
+            Writers::Accounts(accounts) => accounts.binary_search(&suite::account(signer)).is_ok(),
+        }
+    }
+
+    fn transfer(
+        &self,
+        trial: &mut Trial<'_>,
+        from: &AccountId,
+        to: &AccountId,
+        amount: u64,
+    ) -> Result<(), Stop> {
+        let left = self.balance(Some(trial), from)?.checked_sub(amount).ok_or(code::NO_FUNDS)?;
+        if from == to || amount == 0 {
+            return Ok(());
+        }
+        let more = self.balance(Some(trial), to)?.checked_add(amount);
+        let more = more.ok_or(code::BALANCE_OVERFLOW)?;
+        trial.balances.insert(*from, left);
+        trial.balances.insert(*to, more);
+        Ok(())
+    }
+
+    fn create_stream<'a>(
+        &mut self,
+        trial: &mut Trial<'a>,
+        signer: &PublicKey,
+        position: Position,
+        spec: &'a StreamSpec,
+    ) -> Result<(), Stop> {
+        let name = spec.name.as_str();
+        if NAMES_RESERVED.iter().any(|prefix| name.starts_with(prefix)) {
+            return Err(code::NAME_RESERVED.into());
+        }
+        if trial.created.contains_key(name) || self.stream(name)?.is_some() {
+            return Err(code::STREAM_EXISTS.into());
+        }
+        let creator = suite::account(signer);
+        let stream = Stream::new(creator, self.height, position, spec.clone());
+        trial.created.insert(name, Arc::new(stream.ok_or(code::WRONG_ROUTE)?));
+        Ok(())
+    }
+
+    /// Makes a transaction's changes the height's.
+    fn accept(&mut self, trial: Trial<'_>) -> Result<(), StoreError> {
+        let mut counts = Vec::with_capacity(trial.appended.len());
+        for (name, appended) in trial.appended {
+            let before = match self.delta.event_counts.get(name) {
+                Some(count) => *count,
+                None => self.view.event_count(name)?,
+            };
+            counts.push((name.to_owned(), before.saturating_add(appended.count)));
+        }
+        self.delta.event_counts.extend(counts);
+        self.delta.balances.extend(trial.balances);
+        let created = trial.created.into_iter();
+        self.delta.streams.extend(created.map(|(name, stream)| (name.to_owned(), stream)));
+        Ok(())
+    }
+
+    fn balance(&self, trial: Option<&Trial<'_>>, account: &AccountId) -> Result<u64, StoreError> {
+        let tried = trial.and_then(|trial| trial.balances.get(account));
+        match tried.or_else(|| self.delta.balances.get(account)) {
+            Some(balance) => Ok(*balance),
+            None => self.view.balance(account),
+        }
+    }
+
+    fn stream(&mut self, name: &str) -> Result<Option<Arc<Stream>>, StoreError> {
+        let known = self.delta.streams.get(name).or_else(|| self.cache.streams.get(name));
+        if let Some(stream) = known {
+            return Ok(Some(Arc::clone(stream)));
+        }
+        let Some(stream) = self.view.stream(name)?.map(Arc::new) else { return Ok(None) };
+        if self.cache.streams.len() >= CACHE_COUNT_MAX {
+            self.cache.streams.clear();
+        }
+        self.cache.streams.insert(name.to_owned(), Arc::clone(&stream));
+        Ok(Some(stream))
+    }
+}
+
+/// Checks one event in one walk over its row: that it is one, and that the transaction has its route.
+fn check_row(
+    stream: &Stream,
+    payload: &[u8],
+    route: Option<&[u8]>,
+    scratch: &mut Vec<u8>,
+) -> Result<(), Code> {
+    let schema = &stream.spec.schema;
+    let mut routed = stream.spec.route == RouteRule::Signer && route.is_none();
+    let column =
+        stream.route_column().and_then(|index| Some((index, schema.columns().get(index)?)));
+    let walked = schema.walk_row(payload, |index, value| {
+        if let Some((at, column)) = column
+            && index == at
+            && let Some(route) = route
+        {
+            routed = match value {
+                ValueRef::Null => route.is_empty(),
+                ValueRef::Text(text) => route == text.as_bytes(),
+                other => {
+                    scratch.clear();
+                    row::route_of(column, &other.to_owned(), scratch).is_ok() && route == scratch
+                }
+            };
+        }
+    });
+    walked.map_err(|_| code::BAD_ROW)?;
+    if routed { Ok(()) } else { Err(code::WRONG_ROUTE) }
+}

@@ -1,0 +1,484 @@
+//! The state machine: ordered blocks in, receipts and roots out.
+
+use std::collections::BTreeMap;
+
+use quipu_crypto::hash::{leaf_hash, sha256, sha256_concat};
+use quipu_crypto::merkle;
+use quipu_proof::names;
+use quipu_types::{
+    AccountId, Code, Encode, Genesis, Hash, Height, Lane, PublicKey, Receipt, Seqno, Time,
+    Transaction, code,
+};
+use thiserror::Error;
+
+use crate::execute::{Cache, Delta, Executor, Rules};
+use crate::price::{PRICES, Prices};
+use crate::record::{
+    Sequence, StateRecord, Stream, TxPlace, height_key, sequence_key, sequence_of_key,
+};
+use crate::store::{Store, StoreError, Table, WriteBatch};
+use crate::trie::{self, TrieProof};
+use crate::view::{View, damaged, number_of, put_receipts};
+
+/// Version of the tables' layout.
+const FORMAT: u64 = 1;
+const META_CHAIN: &[u8] = b"chain";
+const META_FORMAT: &[u8] = b"format";
+const META_APPLIED: &[u8] = b"applied";
+/// Rows that a dump reads at a time.
+const DUMP_COUNT: usize = 1_024;
+
+/// The transactions that one header orders.
+#[derive(Clone, Copy, Debug)]
+pub struct OrderedBlock<'a> {
+    /// The header's height.
+    pub height: Height,
+    /// The header's hash.
+    pub header_hash: Hash,
+    /// The header's time.
+    pub time_us: Time,
+    /// The transactions in the ledger's order.
+    pub transactions: &'a [Ordered<'a>],
+}
+
+/// A transaction and where it stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Ordered<'a> {
+    /// Its lane.
+    pub lane: Lane,
+    /// Its number in the lane.
+    pub seqno: Seqno,
+    /// Its name.
+    pub tx: Hash,
+    /// What it says.
+    pub transaction: &'a Transaction,
+}
+
+/// What a block gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// One per transaction, in the block's order.
+    pub receipts: Vec<Receipt>,
+    /// RFC 9162 root over the receipts' encodings.
+    pub receipts_root: Hash,
+    /// Root of the state after the block.
+    pub state_root: Hash,
+}
+
+/// Why the machine could not open or apply. It is as it was before.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store belongs to another ledger.
+    #[error("state store belongs to chain {stored}, not to {wanted}")]
+    Foreign {
+        /// The chain id found.
+        stored: Hash,
+        /// The genesis' chain id.
+        wanted: Hash,
+    },
+    /// The store was written by a version with other tables.
+    #[error("state store has format {stored}, this version reads {FORMAT}")]
+    Format {
+        /// The format found.
+        stored: u64,
+    },
+    /// The block is not the one that comes next.
+    #[error("height {given} does not follow, {wanted} is next")]
+    Height {
+        /// The height that comes next.
+        wanted: Height,
+        /// The block's.
+        given: Height,
+    },
+}
+
+impl StateError {
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Store(error) => error.code(),
+            Self::Foreign { .. } => code::STORE_FOREIGN,
+            Self::Format { .. } | Self::Height { .. } => code::STORE_DAMAGED,
+        }
+    }
+}
+
+/// The state of a ledger over a store.
+#[derive(Debug)]
+pub struct Machine<S> {
+    view: View<S>,
+    cache: Cache,
+    rules: Rules,
+    chain: Hash,
+    applied: Height,
+    flushed: Height,
+    state_root: Hash,
+}
+
+impl<S: Store> Machine<S> {
+    /// Opens a store that belongs to this genesis, or makes an empty one its state at height 0.
+    pub fn open(store: S, genesis: &Genesis) -> Result<Self, StateError> {
+        Self::open_priced(store, genesis, PRICES)
+    }
+
+    /// As [`Machine::open`], at other prices: every member of a ledger must open at the same.
+    pub fn open_priced(store: S, genesis: &Genesis, prices: Prices) -> Result<Self, StateError> {
+        let chain = names::chain_id(genesis);
+        let rules = Rules {
+            anchor_window: genesis.anchor_window_heights,
+            open_streams: genesis.open_streams,
+            prices,
+        };
+        let mut view = View { store, overlay: WriteBatch::new() };
+        match view.read::<Hash>(Table::Meta, META_CHAIN)? {
+            None => put_genesis(&mut view, genesis, chain)?,
+            Some(stored) if stored != chain => {
+                return Err(StateError::Foreign { stored, wanted: chain });
+            }
+            Some(_) => {}
+        }
+        let stored = meta_number(&view, META_FORMAT)?;
+        if stored != FORMAT {
+            return Err(StateError::Format { stored });
+        }
+        let applied = Height::new(meta_number(&view, META_APPLIED)?);
+        let record = view.state(applied)?;
+        let record = record.ok_or_else(|| damaged(Table::State, &height_key(applied)))?;
+        if trie::root(&view)? != record.state_root {
+            return Err(damaged(Table::State, &height_key(applied)).into());
+        }
+        let cache = Cache::default();
+        let state_root = record.state_root;
+        Ok(Self { view, cache, rules, chain, applied, flushed: applied, state_root })
+    }
+
+    /// Executes the block that comes next. An error leaves everything as it was (S4).
+    pub fn apply(&mut self, block: &OrderedBlock<'_>) -> Result<Applied, StateError> {
+        let wanted = self.applied.next();
+        if block.height != wanted {
+            return Err(StateError::Height { wanted, given: block.height });
+        }
+        let mut executor = Executor {
+            view: &self.view,
+            cache: &mut self.cache,
+            rules: self.rules,
+            height: block.height,
+            delta: Delta::default(),
+        };
+        let mut receipts = Vec::with_capacity(block.transactions.len());
+        for (ordinal, ordered) in (0_u32..).zip(block.transactions) {
+            receipts.push(executor.execute(ordered, ordinal)?);
+        }
+        let delta = executor.delta;
+        let leaves: Vec<Hash> =
+            receipts.iter().map(|receipt| leaf_hash(&receipt.to_bytes())).collect();
+        let receipts_root = merkle::root(&leaves);
+
+        let mut batch = WriteBatch::new();
+        let state_root = self.put_delta(delta, block.height, &mut batch)?;
+        put_receipts(&mut batch, block.height, &receipts);
+        let record = StateRecord {
+            height: block.height,
+            header_hash: block.header_hash,
+            time_us: block.time_us,
+            state_root,
+            receipts_root,
+            transaction_count: u32::try_from(receipts.len())
+                .expect("a cut holds fewer transactions than 32 bits count"),
+        };
+        put_record(&mut batch, &record);
+        self.forget_anchor(block.height, &mut batch)?;
+        self.view.overlay.absorb(batch);
+        self.applied = block.height;
+        self.state_root = state_root;
+        Ok(Applied { receipts, receipts_root, state_root })
+    }
+
+    /// Writes every height that is not stored yet, in one commit. An error leaves everything as it was (S4).
+    pub fn flush(&mut self) -> Result<(), StateError> {
+        if self.view.overlay.is_empty() {
+            return Ok(());
+        }
+        self.view.store.commit(&self.view.overlay)?;
+        self.view.overlay = WriteBatch::new();
+        self.flushed = self.applied;
+        Ok(())
+    }
+
+    /// Puts what changed, and the trie's pages; gives the state root.
+    fn put_delta(
+        &self,
+        delta: Delta,
+        height: Height,
+        batch: &mut WriteBatch,
+    ) -> Result<Hash, StoreError> {
+        let mut changes = BTreeMap::new();
+        let mut put = |table: Table, key: Vec<u8>, value: Option<Vec<u8>>| {
+            changes.insert(trie_key(table, &key), value.as_deref().map(sha256));
+            batch.set(table, key, value);
+        };
+        for (account, balance) in delta.balances {
+            let value = (balance > 0).then(|| balance.to_le_bytes().to_vec());
+            put(Table::Account, account.0.to_vec(), value);
+        }
+        for (name, stream) in delta.streams {
+            put(Table::Stream, name.into_bytes(), Some(stream.to_bytes()));
+        }
+        for (name, count) in delta.event_counts {
+            put(Table::EventCount, name.into_bytes(), Some(count.to_le_bytes().to_vec()));
+        }
+        for ((lane, signer), sequence) in delta.sequences {
+            put(Table::Sequence, sequence_key(lane, &signer), Some(sequence.to_bytes()));
+        }
+        for (tx, position, ordinal) in delta.sequenced {
+            let place = TxPlace { position, height, ordinal };
+            batch.put(Table::Tx, tx.bytes().to_vec(), place.to_bytes());
+        }
+        if changes.is_empty() {
+            return Ok(self.state_root);
+        }
+        let changes: Vec<trie::Change> = changes.into_iter().collect();
+        trie::update(&self.view, &changes, batch)
+    }
+
+    /// Drops the anchor that no transaction of a later height can use.
+    fn forget_anchor(&self, height: Height, batch: &mut WriteBatch) -> Result<(), StoreError> {
+        let age = self.rules.anchor_memory().saturating_add(1);
+        let Some(oldest) = height.get().checked_sub(age).map(Height::new) else { return Ok(()) };
+        if let Some(record) = self.view.state(oldest)? {
+            batch.delete(Table::Anchor, record.header_hash.bytes().to_vec());
+        }
+        Ok(())
+    }
+
+    /// The chain id.
+    #[must_use]
+    pub const fn chain(&self) -> Hash {
+        self.chain
+    }
+
+    /// The newest height executed; 0 before the first.
+    #[must_use]
+    pub const fn applied(&self) -> Height {
+        self.applied
+    }
+
+    /// The newest height that a crash can not take away.
+    #[must_use]
+    pub const fn flushed(&self) -> Height {
+        self.flushed
+    }
+
+    /// How many heights a `flush` would write.
+    #[must_use]
+    pub const fn unflushed_heights(&self) -> u64 {
+        self.applied.get().saturating_sub(self.flushed.get())
+    }
+
+    /// Bytes that wait for a `flush`, about what they take in memory.
+    #[must_use]
+    pub const fn unflushed_size(&self) -> usize {
+        self.view.overlay.size()
+    }
+
+    /// Root of the state at [`Machine::applied`].
+    #[must_use]
+    pub const fn state_root(&self) -> Hash {
+        self.state_root
+    }
+
+    /// The store, which holds the state at [`Machine::flushed`].
+    #[must_use]
+    pub const fn store(&self) -> &S {
+        &self.view.store
+    }
+
+    /// The store alone: what was not flushed is lost, as in a crash.
+    #[must_use]
+    pub fn into_store(self) -> S {
+        self.view.store
+    }
+
+    /// The balance of an account; zero when it has none.
+    pub fn balance(&self, account: &AccountId) -> Result<u64, StateError> {
+        Ok(self.view.balance(account)?)
+    }
+
+    /// Up to `limit` accounts that have a balance, ascending, from `from` on.
+    pub fn accounts(
+        &self,
+        from: &AccountId,
+        limit: usize,
+    ) -> Result<Vec<(AccountId, u64)>, StateError> {
+        let rows = self.view.scan(Table::Account, &from.0, limit)?;
+        let accounts = rows.into_iter().map(|(key, value)| {
+            let account = <[u8; 32]>::try_from(key.as_slice()).ok().map(AccountId);
+            match (account, number_of(&value)) {
+                (Some(account), Ok(balance)) => Ok((account, balance)),
+                _ => Err(damaged(Table::Account, &key).into()),
+            }
+        });
+        accounts.collect()
+    }
+
+    /// A stream, if it exists.
+    pub fn stream(&self, name: &str) -> Result<Option<Stream>, StateError> {
+        Ok(self.view.stream(name)?)
+    }
+
+    /// Up to `limit` streams, ascending by name, from `from` on.
+    pub fn streams(&self, from: &str, limit: usize) -> Result<Vec<Stream>, StateError> {
+        let rows = self.view.scan(Table::Stream, from.as_bytes(), limit)?;
+        let streams = rows.into_iter().map(|(key, value)| {
+            quipu_types::Decode::from_bytes(&value).map_err(|_| damaged(Table::Stream, &key).into())
+        });
+        streams.collect()
+    }
+
+    /// How many events a stream has.
+    pub fn event_count(&self, stream: &str) -> Result<u64, StateError> {
+        Ok(self.view.event_count(stream)?)
+    }
+
+    /// Where a producer stands in a lane.
+    pub fn sequence(&self, lane: Lane, signer: &PublicKey) -> Result<Sequence, StateError> {
+        Ok(self.view.sequence(lane, signer)?)
+    }
+
+    /// Every producer of every lane: what a sequencer starts from.
+    pub fn sequences(&self) -> Result<Vec<(Lane, PublicKey, Sequence)>, StateError> {
+        let mut sequences = Vec::new();
+        self.rows(Table::Sequence, |key, value| {
+            let sequence: Sequence = quipu_types::Decode::from_bytes(value)
+                .map_err(|_| damaged(Table::Sequence, key))?;
+            let (lane, signer) = sequence_of_key(key).map_err(|_| damaged(Table::Sequence, key))?;
+            sequences.push((lane, signer, sequence));
+            Ok(())
+        })?;
+        Ok(sequences)
+    }
+
+    /// The height of a header that may still be an anchor; the chain id has height 0.
+    pub fn anchor(&self, header: &Hash) -> Result<Option<Height>, StateError> {
+        Ok(self.view.anchor(header)?)
+    }
+
+    /// Where an executed transaction stands.
+    pub fn tx(&self, tx: &Hash) -> Result<Option<TxPlace>, StateError> {
+        Ok(self.view.tx(tx)?)
+    }
+
+    /// What was executed at a height, if it was.
+    pub fn state(&self, height: Height) -> Result<Option<StateRecord>, StateError> {
+        Ok(self.view.state(height)?)
+    }
+
+    /// The receipts of a height in order, if it was executed.
+    pub fn receipts(&self, height: Height) -> Result<Option<Vec<Receipt>>, StateError> {
+        Ok(self.view.receipts(height)?)
+    }
+
+    /// One receipt: of a height, the `ordinal`-th.
+    pub fn receipt(&self, height: Height, ordinal: u32) -> Result<Option<Receipt>, StateError> {
+        Ok(self.view.receipt(height, ordinal)?)
+    }
+
+    /// The value under an authenticated key, and its proof against [`Machine::state_root`]: of inclusion, or of
+    /// absence. Verified by [`crate::verify_trie`] with [`trie_key`] and the value's SHA-256.
+    pub fn prove(
+        &self,
+        table: Table,
+        key: &[u8],
+    ) -> Result<(Option<Vec<u8>>, TrieProof), StateError> {
+        let value = match table.is_authenticated() {
+            true => self.view.get(table, key)?.map(|value| value.into_owned()),
+            false => None,
+        };
+        Ok((value, trie::prove(&self.view, &trie_key(table, key))?))
+    }
+
+    /// Visits everything, ascending by table and key: two machines that applied the same blocks and flushed
+    /// show the same. An error names what can not be read.
+    pub fn dump(&self, mut visit: impl FnMut(Table, &[u8], &[u8])) -> Result<(), StateError> {
+        for table in Table::ALL {
+            self.rows(table, |key, value| {
+                visit(table, key, value);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn rows(
+        &self,
+        table: Table,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut from = Vec::new();
+        loop {
+            let rows = self.view.scan(table, &from, DUMP_COUNT)?;
+            for (key, value) in &rows {
+                visit(key, value)?;
+            }
+            match rows.last() {
+                Some((key, _)) if rows.len() == DUMP_COUNT => from = crate::view::after(key),
+                _ => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Where a table's key stands in the trie.
+#[must_use]
+pub fn trie_key(table: Table, key: &[u8]) -> Hash {
+    sha256_concat(&[b"quipu/1 state", &[table.tag()], key])
+}
+
+fn meta_number<S: Store>(view: &View<S>, key: &[u8]) -> Result<u64, StoreError> {
+    let bytes = view.get(Table::Meta, key)?.ok_or_else(|| damaged(Table::Meta, key))?;
+    number_of(&bytes).map_err(|_| damaged(Table::Meta, key))
+}
+
+/// A height's record, its anchor, and that it is applied.
+fn put_record(batch: &mut WriteBatch, record: &StateRecord) {
+    batch.put(Table::State, height_key(record.height), record.value());
+    let anchor = record.header_hash.bytes().to_vec();
+    batch.put(Table::Anchor, anchor, record.height.to_bytes());
+    batch.put(Table::Meta, META_APPLIED.to_vec(), record.height.to_bytes());
+}
+
+fn put_genesis<S: Store>(
+    view: &mut View<S>,
+    genesis: &Genesis,
+    chain: Hash,
+) -> Result<(), StoreError> {
+    let mut batch = WriteBatch::new();
+    let mut changes = BTreeMap::new();
+    for entry in genesis.accounts.iter().filter(|entry| entry.balance > 0) {
+        let value = entry.balance.to_le_bytes().to_vec();
+        changes.insert(trie_key(Table::Account, &entry.account.0), Some(sha256(&value)));
+        batch.put(Table::Account, entry.account.0.to_vec(), value);
+    }
+    let changes: Vec<trie::Change> = changes.into_iter().collect();
+    let state_root = trie::update(view, &changes, &mut batch)?;
+    let record = StateRecord {
+        height: Height::new(0),
+        header_hash: chain,
+        time_us: genesis.time_us,
+        state_root,
+        receipts_root: merkle::root(&[]),
+        transaction_count: 0,
+    };
+    put_record(&mut batch, &record);
+    batch.put(Table::Meta, META_CHAIN.to_vec(), chain.bytes().to_vec());
+    batch.put(Table::Meta, META_FORMAT.to_vec(), FORMAT.to_le_bytes().to_vec());
+    view.store.commit(&batch)
+}
+
+#[cfg(test)]
+mod tests;

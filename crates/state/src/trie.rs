@@ -1,0 +1,392 @@
+//! The authenticated map behind the state root: a sparse Merkle trie over 256-bit keys.
+//!
+//! Source: Diem's Jellyfish Merkle tree; nodes are hashed as the `jmt` crate hashes them with SHA-256.
+//!
+//! ```text
+//!  root of nothing      "SPARSE_MERKLE_PLACEHOLDER_HASH__"
+//!  subtree of one leaf  SHA-256("JMT::LeafNode" ‖ key ‖ value hash)      wherever it hangs
+//!  any other subtree    SHA-256("JMT::IntrnalNode" ‖ left ‖ right)       bit 0 of a key is the highest
+//!
+//!  stored: pages of 16 children (4 bits of the key), under the place they hang at
+//!  page key   = the key's first `depth` nibbles, padded to bytes · depth u8
+//!  page value = present u16 · leaf u16 · each present child: leaf (key 32 · value hash 32) | page (hash 32)
+//! ```
+//! # Invariants
+//! * R1 Root and pages follow from the map's content alone, not from how it came to be.
+//! * R2 A page below the root has two leaves or more beneath it; a single leaf hangs in its parent.
+//! # Deviations
+//! Pages have no versions: only the newest state is kept. Leaves are stored inside their parent's page.
+
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "depths end at 64 nibbles and indices at 16 children"
+)]
+
+use quipu_crypto::hash::sha256_concat;
+use quipu_types::codec::{put_list, put_option};
+use quipu_types::{Decode, DecodeError, Encode, Hash, Reader};
+
+use crate::store::{StoreError, Table, WriteBatch};
+
+/// The root of an empty map.
+pub const EMPTY_ROOT: Hash = Hash(*b"SPARSE_MERKLE_PLACEHOLDER_HASH__");
+/// Bits of a key: the longest path.
+pub const PATH_SIZE_MAX: usize = 256;
+
+const LEAF_DOMAIN: &[u8] = b"JMT::LeafNode";
+const INTERNAL_DOMAIN: &[u8] = b"JMT::IntrnalNode";
+const CHILD_COUNT: usize = 16;
+
+/// Where pages are read from.
+pub(crate) trait Pages {
+    /// The stored bytes of a page.
+    fn page(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Child {
+    Empty,
+    Leaf { key: Hash, value: Hash },
+    Page { hash: Hash },
+}
+
+impl Child {
+    fn hash(&self) -> Hash {
+        match self {
+            Self::Empty => EMPTY_ROOT,
+            Self::Leaf { key, value } => leaf_hash(key, value),
+            Self::Page { hash } => *hash,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Page {
+    children: [Child; CHILD_COUNT],
+}
+
+/// A leaf to be written, or (`None`) removed. Lists of them ascend by key, each key once.
+pub(crate) type Change = (Hash, Option<Hash>);
+
+/// Hash of a leaf.
+#[must_use]
+pub fn leaf_hash(key: &Hash, value_hash: &Hash) -> Hash {
+    sha256_concat(&[LEAF_DOMAIN, key.bytes(), value_hash.bytes()])
+}
+
+/// Hash of an inner node.
+#[must_use]
+pub fn internal_hash(left: &Hash, right: &Hash) -> Hash {
+    sha256_concat(&[INTERNAL_DOMAIN, left.bytes(), right.bytes()])
+}
+
+/// The root of what is stored.
+pub(crate) fn root<P: Pages>(pages: &P) -> Result<Hash, StoreError> {
+    Ok(read_page(pages, &Hash::ZERO, 0)?.map_or(EMPTY_ROOT, |page| subtree_hash(&page.children)))
+}
+
+/// Applies `changes` to what `pages` holds: puts the pages that differ into `batch` and gives the new root.
+pub(crate) fn update<P: Pages>(
+    pages: &P,
+    changes: &[Change],
+    batch: &mut WriteBatch,
+) -> Result<Hash, StoreError> {
+    debug_assert!(changes.is_sorted_by(|a, b| a.0 < b.0), "each key once, ascending");
+    let page = read_page(pages, &Hash::ZERO, 0)?.unwrap_or(Page::EMPTY);
+    let mut update = Update { pages, batch };
+    let Some((first, _)) = changes.first() else { return Ok(subtree_hash(&page.children)) };
+    let page = update.change(page, 0, changes)?;
+    update.write(&page, first, 0);
+    Ok(subtree_hash(&page.children))
+}
+
+struct Update<'a, P> {
+    pages: &'a P,
+    batch: &'a mut WriteBatch,
+}
+
+impl<P: Pages> Update<'_, P> {
+    /// The page at `depth` after the changes, which all hang below it.
+    fn change(
+        &mut self,
+        mut page: Page,
+        depth: usize,
+        changes: &[Change],
+    ) -> Result<Page, StoreError> {
+        for group in changes.chunk_by(|a, b| nibble(&a.0, depth) == nibble(&b.0, depth)) {
+            let Some((first, _)) = group.first() else { continue };
+            let Some(child) = page.children.get_mut(nibble(first, depth)) else { continue };
+            *child = match *child {
+                Child::Empty => self.build(&leaves(None, group), depth + 1),
+                Child::Leaf { key, value } => {
+                    self.build(&leaves(Some((key, value)), group), depth + 1)
+                }
+                Child::Page { .. } => {
+                    let below = read_page(self.pages, first, depth + 1)?
+                        .ok_or_else(|| damaged(page_key(first, depth + 1)))?;
+                    let below = self.change(below, depth + 1, group)?;
+                    self.settle(&below, first, depth + 1)
+                }
+            };
+        }
+        Ok(page)
+    }
+
+    /// A subtree of these leaves and nothing else.
+    fn build(&mut self, leaves: &[(Hash, Hash)], depth: usize) -> Child {
+        let (key, value) = match leaves {
+            [] => return Child::Empty,
+            [(key, value)] => return Child::Leaf { key: *key, value: *value },
+            [(key, value), ..] => (*key, *value),
+        };
+        let mut page = Page::EMPTY;
+        for group in leaves.chunk_by(|a, b| nibble(&a.0, depth) == nibble(&b.0, depth)) {
+            let at = group.first().map_or((key, value), |first| *first).0;
+            if let Some(child) = page.children.get_mut(nibble(&at, depth)) {
+                *child = self.build(group, depth + 1);
+            }
+        }
+        self.settle(&page, &key, depth)
+    }
+
+    /// Writes a page below the root, or takes it away when it need not be one (R2).
+    fn settle(&mut self, page: &Page, key: &Hash, depth: usize) -> Child {
+        match page.only_child() {
+            Some(child @ (Child::Empty | Child::Leaf { .. })) => {
+                self.batch.delete(Table::Trie, page_key(key, depth));
+                child
+            }
+            _ => {
+                self.write(page, key, depth);
+                Child::Page { hash: subtree_hash(&page.children) }
+            }
+        }
+    }
+
+    fn write(&mut self, page: &Page, key: &Hash, depth: usize) {
+        let place = page_key(key, depth);
+        match page.only_child() {
+            Some(Child::Empty) => self.batch.delete(Table::Trie, place),
+            _ => self.batch.put(Table::Trie, place, page.to_bytes()),
+        }
+    }
+}
+
+/// The leaves below one child: the one that hangs there, changed.
+fn leaves(old: Option<(Hash, Hash)>, changes: &[Change]) -> Vec<(Hash, Hash)> {
+    let mut leaves: Vec<(Hash, Hash)> =
+        changes.iter().filter_map(|(key, value)| value.map(|value| (*key, value))).collect();
+    if let Some((key, value)) = old
+        && changes.binary_search_by_key(&key, |change| change.0).is_err()
+    {
+        let place = leaves.partition_point(|leaf| leaf.0 < key);
+        leaves.insert(place, (key, value));
+    }
+    leaves
+}
+
+impl Page {
+    const EMPTY: Self = Self { children: [Child::Empty; CHILD_COUNT] };
+
+    /// The one child of a page that has no more than one; `Empty` when it has none.
+    fn only_child(&self) -> Option<Child> {
+        only_child(&self.children)
+    }
+
+    fn from_value(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let (present, leaf) = (reader.u16()?, reader.u16()?);
+        if leaf & !present != 0 || present == 0 {
+            return Err(DecodeError::NotCanonical { what: "trie page" });
+        }
+        let mut page = Self::EMPTY;
+        for (index, child) in page.children.iter_mut().enumerate() {
+            let bit = 1_u16 << index;
+            if leaf & bit != 0 {
+                *child = Child::Leaf {
+                    key: Hash::decode(&mut reader)?,
+                    value: Hash::decode(&mut reader)?,
+                };
+            } else if present & bit != 0 {
+                *child = Child::Page { hash: Hash::decode(&mut reader)? };
+            }
+        }
+        reader.end()?;
+        Ok(page)
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let (mut present, mut leaf) = (0_u16, 0_u16);
+        for (index, child) in self.children.iter().enumerate() {
+            let bit = 1_u16 << index;
+            present |= if *child == Child::Empty { 0 } else { bit };
+            leaf |= if matches!(child, Child::Leaf { .. }) { bit } else { 0 };
+        }
+        let mut out = Vec::with_capacity(4 + CHILD_COUNT * 64);
+        out.extend_from_slice(&present.to_le_bytes());
+        out.extend_from_slice(&leaf.to_le_bytes());
+        for child in &self.children {
+            match child {
+                Child::Empty => {}
+                Child::Leaf { key, value } => {
+                    key.encode(&mut out);
+                    value.encode(&mut out);
+                }
+                Child::Page { hash } => hash.encode(&mut out),
+            }
+        }
+        out
+    }
+}
+
+/// As [`Page::only_child`], of a part of a page.
+fn only_child(children: &[Child]) -> Option<Child> {
+    let mut present = children.iter().filter(|child| **child != Child::Empty);
+    let first = present.next().copied().unwrap_or(Child::Empty);
+    present.next().is_none().then_some(first)
+}
+
+/// Hash of the subtree over a half, quarter … of a page.
+fn subtree_hash(children: &[Child]) -> Hash {
+    match (children, only_child(children)) {
+        ([child], _) => child.hash(),
+        (_, Some(child @ (Child::Empty | Child::Leaf { .. }))) => child.hash(),
+        _ => {
+            let (left, right) = children.split_at(children.len() / 2);
+            internal_hash(&subtree_hash(left), &subtree_hash(right))
+        }
+    }
+}
+
+/// The `index`-th four bits of a key.
+fn nibble(key: &Hash, index: usize) -> usize {
+    let byte = key.0.get(index / 2).copied().unwrap_or(0);
+    usize::from(if index.is_multiple_of(2) { byte >> 4 } else { byte & 0x0f })
+}
+
+/// The `index`-th bit of a key.
+fn bit(key: &Hash, index: usize) -> bool {
+    key.0.get(index / 8).is_some_and(|byte| byte >> (7 - index % 8) & 1 == 1)
+}
+
+/// Where the page that covers `key` below `depth` nibbles is stored.
+fn page_key(key: &Hash, depth: usize) -> Vec<u8> {
+    let mut place = Vec::with_capacity(34);
+    place.extend(key.0.iter().take(depth.div_ceil(2)));
+    if !depth.is_multiple_of(2)
+        && let Some(last) = place.last_mut()
+    {
+        *last &= 0xf0;
+    }
+    place.push(u8::try_from(depth).expect("two keys differ before their 64th nibble"));
+    place
+}
+
+fn read_page<P: Pages>(pages: &P, key: &Hash, depth: usize) -> Result<Option<Page>, StoreError> {
+    let place = page_key(key, depth);
+    let Some(bytes) = pages.page(&place)? else { return Ok(None) };
+    Page::from_value(&bytes).map(Some).map_err(|_| damaged(place))
+}
+
+fn damaged(key: Vec<u8>) -> StoreError {
+    StoreError::Damaged { table: Table::Trie, key }
+}
+
+/// What shows that a key has a value under a root, or none.
+///
+/// ```text
+///  root ─ siblings[0] ─ siblings[1] ─ … ─ leaf: this key's, another's with the same first bits, or nothing
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrieProof {
+    /// Key and value hash of the leaf where the key's path ends.
+    pub leaf: Option<(Hash, Hash)>,
+    /// The other child at each step, from the root down, at most [`PATH_SIZE_MAX`].
+    pub siblings: Vec<Hash>,
+}
+
+impl Encode for TrieProof {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_option(out, self.leaf.as_ref().map(|leaf| &leaf.0));
+        if let Some((_, value)) = &self.leaf {
+            value.encode(out);
+        }
+        put_list(out, &self.siblings);
+    }
+}
+
+impl Decode for TrieProof {
+    const SIZE_MIN: usize = 5;
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let leaf = match reader.option::<Hash>("leaf")? {
+            Some(key) => Some((key, Hash::decode(reader)?)),
+            None => None,
+        };
+        Ok(Self { leaf, siblings: reader.list("siblings", PATH_SIZE_MAX)? })
+    }
+}
+
+/// The path of `key` in what is stored.
+pub(crate) fn prove<P: Pages>(pages: &P, key: &Hash) -> Result<TrieProof, StoreError> {
+    let mut siblings = Vec::new();
+    let mut depth = 0;
+    let mut page = read_page(pages, key, 0)?.unwrap_or(Page::EMPTY);
+    loop {
+        let mut children = page.children.as_slice();
+        let mut index = nibble(key, depth);
+        while children.len() > 1 {
+            match only_child(children) {
+                Some(Child::Empty) => return Ok(TrieProof { leaf: None, siblings }),
+                Some(Child::Leaf { key, value }) => {
+                    return Ok(TrieProof { leaf: Some((key, value)), siblings });
+                }
+                _ => {}
+            }
+            let half = children.len() / 2;
+            let (left, right) = children.split_at(half);
+            let is_right = index >= half;
+            siblings.push(subtree_hash(if is_right { left } else { right }));
+            children = if is_right { right } else { left };
+            index %= half;
+        }
+        match children {
+            [Child::Page { .. }] => {
+                depth += 1;
+                page =
+                    read_page(pages, key, depth)?.ok_or_else(|| damaged(page_key(key, depth)))?;
+            }
+            [Child::Leaf { key, value }] => {
+                return Ok(TrieProof { leaf: Some((*key, *value)), siblings });
+            }
+            _ => return Ok(TrieProof { leaf: None, siblings }),
+        }
+    }
+}
+
+/// Whether `proof` shows that under `root` the key has a value of this hash, or (`None`) no value.
+#[must_use]
+pub fn verify_trie(root: &Hash, key: &Hash, value_hash: Option<&Hash>, proof: &TrieProof) -> bool {
+    let depth = proof.siblings.len();
+    if depth > PATH_SIZE_MAX {
+        return false;
+    }
+    let shares_path = |other: &Hash| (0..depth).all(|index| bit(other, index) == bit(key, index));
+    let says_so = match (&proof.leaf, value_hash) {
+        (Some((leaf, value)), Some(wanted)) => leaf == key && value == wanted,
+        (Some((leaf, _)), None) => leaf != key && shares_path(leaf),
+        (None, wanted) => wanted.is_none(),
+    };
+    let bottom = proof.leaf.as_ref().map_or(EMPTY_ROOT, |(leaf, value)| leaf_hash(leaf, value));
+    let top = proof.siblings.iter().enumerate().rev().fold(bottom, |below, (index, sibling)| {
+        if bit(key, index) {
+            internal_hash(sibling, &below)
+        } else {
+            internal_hash(&below, sibling)
+        }
+    });
+    says_so && top == *root
+}
+
+#[cfg(test)]
+mod tests;
