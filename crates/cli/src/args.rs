@@ -86,7 +86,9 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Bench(Bench),
     /// Run a simulated world with faults; a seed replays exactly.
-    #[command(after_help = "Examples:\n  quipu sim --seeds 1000\n  quipu sim --seed 17 --trace")]
+    #[command(
+        after_help = "Examples:\n  quipu sim --seeds 1000 --profile long\n  quipu sim --seed 17 --trace"
+    )]
     Sim(Sim),
     /// Look at configuration files.
     #[command(subcommand)]
@@ -398,9 +400,18 @@ pub(crate) struct Sim {
     /// Print everything that happens.
     #[arg(long)]
     pub(crate) trace: bool,
-    /// Which faults there are.
-    #[arg(long, value_name = "NAME", default_value = "default")]
-    pub(crate) profile: String,
+    /// How long each world lives.
+    #[arg(long, value_enum, default_value_t = SimProfile::Short)]
+    pub(crate) profile: SimProfile,
+}
+
+/// How long a world lives.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum SimProfile {
+    /// 500 turns with faults, as in the tests.
+    Short,
+    /// 10,000 turns with faults.
+    Long,
 }
 
 /// `quipu config`.

@@ -135,3 +135,56 @@ fn checksum(height: Height, length: u32, bytes: &[u8]) -> u32 {
     let sum = crc32c::crc32c_append(sum, &length.to_le_bytes());
     crc32c::crc32c_append(sum, bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use quipu_log::MemoryDisk;
+    use quipu_types::{Hash, Signature, SignedState, ValidatorIndex};
+
+    use super::*;
+
+    fn certificate(height: u64, signatures: u16) -> StateCertificate {
+        let height = Height::new(height);
+        let state = SignedState { height, state_root: Hash([7; 32]), receipts_root: Hash([9; 32]) };
+        let signatures = (0..signatures)
+            .map(|index| (ValidatorIndex::new(index), Signature([1; 64])))
+            .collect();
+        StateCertificate { state, signatures }
+    }
+
+    #[test]
+    fn certificates_are_found_by_height_and_a_gap_is_nothing() {
+        let disk = MemoryDisk::new();
+        let file = CertificateFile::open(&disk, 4).unwrap();
+        for (height, count) in [(1, 3), (2, 4), (7, 3)] {
+            file.put(&certificate(height, count)).unwrap();
+        }
+        assert!(file.put(&certificate(3, 5)).is_err(), "more signatures than validators");
+        let file = CertificateFile::open(&disk, 4).unwrap();
+        assert_eq!(file.get(Height::new(2)).unwrap(), Some(certificate(2, 4)));
+        assert_eq!(file.get(Height::new(7)).unwrap(), Some(certificate(7, 3)));
+        assert_eq!(file.get(Height::new(5)).unwrap(), None);
+        assert_eq!(file.get(Height::new(70)).unwrap(), None);
+        assert_eq!(file.reach().unwrap(), (Height::new(7), 0));
+    }
+
+    #[test]
+    fn a_flipped_byte_of_a_slot_is_an_error_and_never_a_certificate() {
+        let disk = MemoryDisk::new();
+        let file = CertificateFile::open(&disk, 1).unwrap();
+        for height in 1..=3 {
+            file.put(&certificate(height, 1)).unwrap();
+        }
+        let raw = disk.open(CERTIFICATE_FILE).unwrap();
+        let begin = file.offset(Height::new(2));
+        for offset in begin..begin + file.slot_size() {
+            let mut byte = [0];
+            raw.read_at(offset, &mut byte).unwrap();
+            raw.write_at(offset, &[byte[0] ^ 4]).unwrap();
+            let error = file.get(Height::new(2)).expect_err("the byte is covered");
+            assert!(error.to_string().contains("height 2"), "{error}");
+            raw.write_at(offset, &byte).unwrap();
+        }
+        assert_eq!(file.get(Height::new(2)).unwrap(), Some(certificate(2, 1)));
+    }
+}

@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::error::NodeError;
 use crate::executor::Work;
 use crate::metrics::gauge_value;
+use crate::recovery::Executed;
 use crate::shared::Shared;
 
 /// Messages that wait for the ledger's thread.
@@ -132,7 +133,7 @@ impl Driver {
     }
 
     /// Feeds heights that were executed before the start and whose state certificates are not stored.
-    pub(crate) fn execute_again(&mut self, states: Vec<(SignedState, Arc<Vec<Receipt>>)>) {
+    pub(crate) fn execute_again(&mut self, states: Vec<Executed>) {
         for (state, receipts) in states {
             self.step(Input::Executed { state, receipts });
         }

@@ -21,6 +21,7 @@ use quipu_types::{
 use crate::driver::{Message, seconds};
 use crate::error::NodeError;
 use crate::metrics::gauge_value;
+use crate::recovery::Executed;
 use crate::shared::Shared;
 
 /// Heights after which the state is flushed.
@@ -77,7 +78,7 @@ impl Executor {
     pub(crate) fn execute(
         &mut self,
         block: &Block,
-    ) -> Result<(SignedState, Arc<Vec<Receipt>>), NodeError> {
+    ) -> Result<Executed, NodeError> {
         let began = self.shared.clock.mono_us();
         let height = block.header.height;
         let is_new = height > self.shared.machine()?.applied();

@@ -6,14 +6,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Level, Metadata, Recorder, Unit};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use quipu_types::Code;
 
 const METADATA: Metadata<'static> = Metadata::new("quipu", Level::INFO, None);
 
 /// Handles of everything that is measured.
 pub(crate) struct Metrics {
-    recorder: PrometheusRecorder,
+    registry: Registry,
     handle: PrometheusHandle,
     /// Newest committed height.
     pub(crate) height_committed: Gauge,
@@ -55,129 +55,139 @@ impl fmt::Debug for Metrics {
     }
 }
 
-impl Metrics {
-    /// Fresh measurements, all zero.
-    #[must_use]
-    pub(crate) fn new() -> Arc<Self> {
-        let seconds = [0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
+/// Where names are described and handles come from.
+struct Registry(PrometheusRecorder);
+
+impl Registry {
+    fn new() -> Self {
+        let seconds =
+            [0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
         let counts = [1.0, 10.0, 100.0, 1_000.0, 10_000.0, 100_000.0];
-        let builder = PrometheusBuilder::new();
-        let builder = builder.set_buckets(&seconds).expect("the list of buckets is not empty");
-        let recorder = builder
-            .set_buckets_for_metric(
-                metrics_exporter_prometheus::Matcher::Full("quipu_batch_events".into()),
-                &counts,
-            )
-            .expect("the list of buckets is not empty")
+        let events = Matcher::Full("quipu_batch_events".into());
+        let recorder = PrometheusBuilder::new()
+            .set_buckets(&seconds)
+            .and_then(|builder| builder.set_buckets_for_metric(events, &counts))
+            .expect("the lists of buckets are not empty")
             .build_recorder();
-        let gauge = |name, unit, text| {
-            recorder.describe_gauge(KeyName::from_const_str(name), unit, text_of(text));
-            recorder.register_gauge(&Key::from_static_name(name), &METADATA)
-        };
-        let counter = |name, unit, text| {
-            recorder.describe_counter(KeyName::from_const_str(name), unit, text_of(text));
-            recorder.register_counter(&Key::from_static_name(name), &METADATA)
-        };
-        let histogram = |name, unit, text| {
-            recorder.describe_histogram(KeyName::from_const_str(name), unit, text_of(text));
-            recorder.register_histogram(&Key::from_static_name(name), &METADATA)
-        };
         for (name, text) in [
-            ("quipu_refused_total", "Transactions refused at admission, by code."),
+            ("quipu_refused_total", "Transactions refused, by code."),
             ("quipu_garbage_connections_total", "Connections closed for bytes of no protocol."),
             ("quipu_http_requests_total", "HTTP requests, by status."),
         ] {
-            recorder.describe_counter(
-                KeyName::from_const_str(name),
-                Some(Unit::Count),
-                text_of(text),
-            );
+            recorder.describe_counter(KeyName::from_const_str(name), None, text_of(text));
         }
+        Self(recorder)
+    }
+
+    fn gauge(&self, name: &'static str, unit: Option<Unit>, text: &'static str) -> Gauge {
+        self.0.describe_gauge(KeyName::from_const_str(name), unit, text_of(text));
+        self.0.register_gauge(&Key::from_static_name(name), &METADATA)
+    }
+
+    fn counter(&self, name: &'static str, text: &'static str) -> Counter {
+        self.0.describe_counter(KeyName::from_const_str(name), None, text_of(text));
+        self.0.register_counter(&Key::from_static_name(name), &METADATA)
+    }
+
+    fn histogram(&self, name: &'static str, unit: Option<Unit>, text: &'static str) -> Histogram {
+        self.0.describe_histogram(KeyName::from_const_str(name), unit, text_of(text));
+        self.0.register_histogram(&Key::from_static_name(name), &METADATA)
+    }
+}
+
+impl Metrics {
+    /// Fresh measurements, all zero.
+    pub(crate) fn new() -> Arc<Self> {
+        let registry = Registry::new();
+        let (bytes, seconds) = (Some(Unit::Bytes), Some(Unit::Seconds));
         let metrics = Self {
-            handle: recorder.handle(),
-            height_committed: gauge("quipu_height_committed", None, "Newest committed height."),
-            height_executed: gauge("quipu_height_executed", None, "Newest executed height."),
-            height_certified: gauge(
+            handle: registry.0.handle(),
+            height_committed: registry.gauge("quipu_height_committed", None, "Newest committed height."),
+            height_executed: registry.gauge("quipu_height_executed", None, "Newest executed height."),
+            height_certified: registry.gauge(
                 "quipu_height_certified",
                 None,
-                "Newest height whose state certificate a header embeds.",
+                "Newest height whose state certificate is stored.",
             ),
-            transactions: counter("quipu_transactions_total", None, "Executed transactions."),
-            events: counter("quipu_events_total", None, "Applied events."),
-            batch_events: histogram("quipu_batch_events", None, "Events of a height."),
-            log_bytes: counter("quipu_log_bytes_total", Some(Unit::Bytes), "Bytes appended."),
-            sync_seconds: histogram(
+            transactions: registry.counter("quipu_transactions_total", "Executed transactions."),
+            events: registry.counter("quipu_events_total", "Applied events."),
+            batch_events: registry.histogram("quipu_batch_events", None, "Events of a height."),
+            log_bytes: registry.counter("quipu_log_bytes_total", "Bytes appended to the log."),
+            sync_seconds: registry.histogram(
                 "quipu_log_sync_seconds",
-                Some(Unit::Seconds),
+                seconds,
                 "Time of one group sync of the log.",
             ),
-            execute_seconds: histogram(
+            execute_seconds: registry.histogram(
                 "quipu_execute_seconds",
-                Some(Unit::Seconds),
+                seconds,
                 "Time of executing one height.",
             ),
-            submit_seconds: histogram(
+            submit_seconds: registry.histogram(
                 "quipu_submit_seconds",
-                Some(Unit::Seconds),
-                "Time from a request's last byte to its answer.",
+                seconds,
+                "Time from admission to the answer.",
             ),
-            pending_bytes: gauge(
+            pending_bytes: registry.gauge(
                 "quipu_pending_bytes",
-                Some(Unit::Bytes),
-                "Transactions that wait to be ordered.",
+                bytes,
+                "Transactions that wait to be ordered and executed.",
             ),
-            http_connections: gauge("quipu_http_connections", None, "Open HTTP connections."),
-            pg_connections: gauge("quipu_pg_connections", None, "Open PostgreSQL connections."),
-            followers: gauge("quipu_followers", None, "Streams that are being followed."),
-            disk_free_bytes: gauge(
+            http_connections: registry.gauge(
+                "quipu_http_connections",
+                None,
+                "Open HTTP connections.",
+            ),
+            pg_connections: registry.gauge(
+                "quipu_pg_connections",
+                None,
+                "Open PostgreSQL connections.",
+            ),
+            followers: registry.gauge("quipu_followers", None, "Streams that are being read."),
+            disk_free_bytes: registry.gauge(
                 "quipu_disk_free_bytes",
-                Some(Unit::Bytes),
+                bytes,
                 "Free bytes of the directory's disk.",
             ),
-            uptime_seconds: gauge("quipu_uptime_seconds", Some(Unit::Seconds), "Time running."),
-            recorder,
+            uptime_seconds: registry.gauge("quipu_uptime_seconds", seconds, "Time running."),
+            registry,
         };
-        metrics.garbage("http").increment(0);
-        metrics.garbage("pg").increment(0);
-        metrics.garbage("admin").increment(0);
+        for listener in ["http", "pg", "admin"] {
+            metrics.garbage(listener).increment(0);
+        }
         Arc::new(metrics)
     }
 
     /// Connections that a listener closed because their bytes are of no protocol.
-    #[must_use]
     pub(crate) fn garbage(&self, listener: &'static str) -> Counter {
         let key = Key::from_parts(
             "quipu_garbage_connections_total",
             vec![metrics::Label::from_static_parts("listener", listener)],
         );
-        self.recorder.register_counter(&key, &METADATA)
+        self.registry.0.register_counter(&key, &METADATA)
     }
 
     /// Transactions refused at admission, or when executed, with this code.
-    #[must_use]
     pub(crate) fn refused(&self, code: Code) -> Counter {
         let label = metrics::Label::new("code", code.to_string());
         let key = Key::from_parts("quipu_refused_total", vec![label]);
-        self.recorder.register_counter(&key, &METADATA)
+        self.registry.0.register_counter(&key, &METADATA)
     }
 
     /// HTTP requests answered with this status.
-    #[must_use]
     pub(crate) fn http_requests(&self, status: u16) -> Counter {
         let label = metrics::Label::new("status", status.to_string());
         let key = Key::from_parts("quipu_http_requests_total", vec![label]);
-        self.recorder.register_counter(&key, &METADATA)
+        self.registry.0.register_counter(&key, &METADATA)
     }
 
     /// The text that Prometheus reads.
-    #[must_use]
     pub(crate) fn render(&self) -> String {
         self.handle.run_upkeep();
         self.handle.render()
     }
 
     /// Every sample as (name with labels, value): what the table `quipu.metrics` shows.
-    #[must_use]
     pub(crate) fn samples(&self) -> Vec<(String, f64)> {
         let text = self.render();
         let lines = text.lines().filter(|line| !line.starts_with('#'));

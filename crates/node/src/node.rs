@@ -15,7 +15,7 @@ use quipu_log::{Ledger, LedgerConfig, LogError};
 use quipu_proof::names::chain_id;
 use quipu_replica::Replica;
 use quipu_state::{Machine, StateError};
-use quipu_types::{Encode, Genesis, Hash, Receipt, SignedState, ValidatorIndex};
+use quipu_types::{Encode, Genesis, Hash, ValidatorIndex};
 use tokio::sync::oneshot;
 
 use crate::certificates::CertificateFile;
@@ -28,6 +28,7 @@ use crate::executor::{Executor, Work, state_failed};
 use crate::listen::Guarded;
 use crate::lock::DirLock;
 use crate::metrics::Metrics;
+use crate::recovery::Executed;
 use crate::shared::{Parts, Progress, Shared};
 use crate::sql::Sql;
 use crate::store::LmdbStore;
@@ -59,7 +60,7 @@ pub struct Node {
     executor: Executor,
     work: Receiver<Work>,
     /// Heights that were executed before, whose state certificates are wanted.
-    uncertified: Vec<(SignedState, Arc<Vec<Receipt>>)>,
+    uncertified: Vec<Executed>,
     listeners: Listeners,
     /// Freed last.
     _lock: DirLock,
@@ -235,7 +236,7 @@ type Ended = oneshot::Receiver<Result<(), NodeError>>;
 fn spawn_driver(
     mut driver: Driver,
     inbox: Receiver<Message>,
-    uncertified: Vec<(SignedState, Arc<Vec<Receipt>>)>,
+    uncertified: Vec<Executed>,
 ) -> Result<(Ended, JoinHandle<()>), NodeError> {
     let (sender, ended) = oneshot::channel();
     let thread = std::thread::Builder::new().name("quipu-ledger".into()).spawn(move || {

@@ -53,6 +53,9 @@ pub(crate) fn replay(
     Ok(())
 }
 
+/// What execution of a height gave.
+pub(crate) type Executed = (SignedState, Arc<Vec<Receipt>>);
+
 /// Everything that the replica needs, after [`replay`].
 pub(crate) fn recovered(
     shared: &Shared,
@@ -129,7 +132,7 @@ pub(crate) fn uncertified(
     shared: &Shared,
     executor: &Executor,
     head: Height,
-) -> Result<Vec<(SignedState, Arc<Vec<Receipt>>)>, NodeError> {
+) -> Result<Vec<Executed>, NodeError> {
     let mut missing = Vec::new();
     let mut run = 0_u64;
     let mut newest = Height::default();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use quipu_log::LedgerReader;
 use quipu_state::{Machine, StateError};
-use quipu_types::{Genesis, Hash, Height, Receipt, Time, ValidatorIndex, ValidatorSet};
+use quipu_types::{Genesis, Hash, Height, Receipt, Time, ValidatorIndex};
 use tokio::sync::{Semaphore, watch};
 
 use crate::certificates::CertificateFile;
@@ -57,7 +57,6 @@ pub(crate) struct Shared {
     pub(crate) dir: PathBuf,
     pub(crate) genesis: Genesis,
     pub(crate) chain: Hash,
-    pub(crate) set: ValidatorSet,
     /// This validator's index in the set.
     pub(crate) index: ValidatorIndex,
     pub(crate) limits: Limits,
@@ -140,7 +139,6 @@ impl Shared {
         let room = crate::http::submit::body_units(parts.limits.pending_size_max);
         let room = usize::try_from(room).unwrap_or(usize::MAX);
         Arc::new(Self {
-            set: parts.genesis.validator_set(),
             durable: AtomicU64::new(parts.progress.committed.get()),
             failed: AtomicBool::new(false),
             transactions: AtomicU64::new(0),

@@ -89,6 +89,7 @@ impl Disk for SnapshotDisk {
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
+        drop(self.open(path)?);
         self.files().insert(path.to_owned(), None);
         Ok(())
     }
@@ -214,4 +215,55 @@ impl DiskFile for SnapshotFile {
 
 fn usize_of(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::FileDisk;
+
+    #[test]
+    fn a_snapshot_conforms_as_a_disk_does_and_its_base_stays_as_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let base: Arc<dyn Disk> = Arc::new(FileDisk::new(directory.path()).unwrap());
+        quipu_log::conformance::run(&SnapshotDisk::new(Arc::clone(&base)));
+        assert_eq!(base.list("").unwrap(), Vec::<String>::new());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn reads_see_the_base_below_and_the_writes_above(
+            before in proptest::collection::vec(proptest::num::u8::ANY, 0..10_000),
+            writes in proptest::collection::vec(
+                (0..12_000_usize, proptest::collection::vec(proptest::num::u8::ANY, 0..5_000), 0..3_u8),
+                0..8,
+            ),
+        ) {
+            let directory = tempfile::tempdir().unwrap();
+            let base: Arc<dyn Disk> = Arc::new(FileDisk::new(directory.path()).unwrap());
+            base.create("file").unwrap().write_at(0, &before).unwrap();
+            let file = SnapshotDisk::new(Arc::clone(&base)).open("file").unwrap();
+            let mut twin = before.clone();
+            for (offset, bytes, kind) in &writes {
+                let end = offset.saturating_add(bytes.len());
+                if *kind == 0 {
+                    file.truncate(u64::try_from(*offset).unwrap()).unwrap();
+                    twin.truncate(*offset);
+                } else {
+                    file.write_at(u64::try_from(*offset).unwrap(), bytes).unwrap();
+                    if !bytes.is_empty() {
+                        twin.resize(twin.len().max(end), 0);
+                        twin[*offset..end].copy_from_slice(bytes);
+                    }
+                }
+            }
+            let size = usize::try_from(file.size().unwrap()).unwrap();
+            let mut read = vec![0; size];
+            proptest::prop_assert_eq!(file.read_at(0, &mut read).unwrap(), size);
+            proptest::prop_assert!(size >= twin.len());
+            twin.resize(size, 0);
+            proptest::prop_assert!(read == twin);
+            proptest::prop_assert_eq!(std::fs::read(directory.path().join("file")).unwrap(), before);
+        }
+    }
 }

@@ -419,8 +419,7 @@ mod tests {
 
     #[test]
     fn decimals_keep_the_digits_they_are_written_with() {
-        let of = |text| decimal(text).map(|value| value.to_string());
-        assert_eq!(of("12.50").as_deref(), Some("1250, 38, 2").map(|_| "12.50").or(None));
+        assert_eq!(decimal("12.50"), Some(ScalarValue::Decimal128(Some(1250), 38, 2)));
         assert_eq!(decimal("-1e3"), Some(ScalarValue::Decimal128(Some(-1000), 38, 0)));
         assert_eq!(decimal("x"), None);
     }
@@ -446,7 +445,8 @@ mod tests {
     fn no_bytes_make_it_panic() {
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..20_000 {
-            let bytes: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(random.usize(..40)).collect();
+            let count = random.usize(..40);
+            let bytes: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(count).collect();
             for kind in [Type::NUMERIC, Type::INT8_ARRAY, Type::TEXT_ARRAY, Type::UUID, Type::JSONB, Type::DATE, Type::TIMESTAMP] {
                 let parameter = Parameter { oid: kind.oid(), data_type: None };
                 let _any = decode(&parameter, true, Some(&bytes));

@@ -67,10 +67,8 @@ pub(crate) fn parse(text: &str, parser: &PostgresCompatibilityParser) -> Result<
     let written = Parser::parse_sql(&PostgreSqlDialect {}, text);
     let planned = match (parser.parse(text), &written) {
         (Ok(planned), _) => planned,
-        (Err(_), Err(error)) | (Err(error), Ok(_)) => {
-            let error = error.clone();
-            return Err(SqlError::syntax(&error, text));
-        }
+        (Err(_), Err(error)) => return Err(SqlError::syntax(error, text)),
+        (Err(error), Ok(_)) => return Err(SqlError::syntax(&error, text)),
     };
     let written = match written {
         Ok(written) if written.len() == planned.len() => written.into_iter().map(Some).collect(),

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, AsArray as _, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{Int32Type, Int64Type};
 use arrow::error::ArrowError;
 use quipu_types::row::{RowError, ValueRef};
@@ -179,12 +179,6 @@ impl ReadView {
     #[must_use]
     pub fn height(&self) -> Height {
         self.height
-    }
-
-    /// The time of a header that the tail still knows.
-    pub(crate) fn time_of(&self, height: i64) -> Option<i64> {
-        let place = height.checked_sub(signed(self.times_from.get()))?;
-        self.times.get(usize::try_from(place).ok()?).copied()
     }
 }
 

@@ -293,6 +293,8 @@ pub struct Config {
     pub chunk_size_max: usize,
     /// How often the clocks are ticked while nothing comes.
     pub clock_interval_us: u64,
+    /// Heights after which the write-ahead log is told what it may drop.
+    pub checkpoint_height_count: u64,
     /// Whether everything that leaves waits for its records to be durable. Always `true`, except in the test that
     /// shows that the simulator notices.
     pub wal_before_send: bool,
@@ -308,6 +310,7 @@ impl Config {
             pending_size_max: 64 << 20,
             chunk_size_max: quipu_types::chunk::CHUNK_BODY_SIZE_MAX,
             clock_interval_us: 50_000,
+            checkpoint_height_count: 32,
             wal_before_send: true,
         }
     }

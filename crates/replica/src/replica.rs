@@ -27,8 +27,6 @@ use crate::producers::{Place, Producers};
 const TICKET_COUNT_MAX: usize = 16;
 /// What a pending transaction costs beyond its bytes.
 const PENDING_OVERHEAD_SIZE: usize = 512;
-/// Heights after which the write-ahead log is told what it may drop.
-const CHECKPOINT_HEIGHT_COUNT: u64 = 32;
 
 /// Why a replica cannot start from what was found.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -85,6 +83,7 @@ pub struct Replica {
     chunk_size_max: usize,
     pending_size_max: usize,
     clock_interval_us: u64,
+    checkpoint_height_count: u64,
     is_alone: bool,
     core: Core,
     lanes: Lanes,
@@ -143,6 +142,7 @@ impl Replica {
             chunk_size_max: config.chunk_size_max,
             pending_size_max: config.pending_size_max,
             clock_interval_us: config.clock_interval_us.max(1),
+            checkpoint_height_count: config.checkpoint_height_count.max(1),
             is_alone: genesis.validators.len() == 1,
             core,
             lanes,
@@ -441,7 +441,7 @@ impl Replica {
         self.gate.leave(Effect::WriteHeader(Arc::clone(&block)));
         self.gate.leave(Effect::Execute(block));
         self.settle();
-        if height.get().is_multiple_of(CHECKPOINT_HEIGHT_COUNT) {
+        if height.get().is_multiple_of(self.checkpoint_height_count) {
             self.checkpoint(height.next());
         }
     }

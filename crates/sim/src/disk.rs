@@ -45,6 +45,8 @@ struct Inner {
     durable: BTreeMap<String, Arc<Mutex<Bytes>>>,
     directories: BTreeSet<String>,
     fails_sync: bool,
+    /// Changes to the medium that still succeed; none is left: the power is gone, all fail.
+    fuse: Option<u64>,
     /// Counts up when the process dies: handles of a dead process do nothing.
     life: u64,
 }
@@ -97,11 +99,35 @@ impl CrashDisk {
         lock(&self.inner).fails_sync = fails;
     }
 
+    /// Lets that many changes to the medium succeed; then the power goes, in the midst of whatever is done.
+    pub fn set_fuse(&self, change_count: u64) {
+        lock(&self.inner).fuse = Some(change_count);
+    }
+
+    /// Whether a fuse has blown.
+    #[must_use]
+    pub fn is_blown(&self) -> bool {
+        lock(&self.inner).fuse == Some(0)
+    }
+
+    /// One change to the medium.
+    fn burn(&self) -> io::Result<()> {
+        match &mut lock(&self.inner).fuse {
+            None => Ok(()),
+            Some(0) => Err(io::Error::other("the power is gone")),
+            Some(left) => {
+                *left = left.saturating_sub(1);
+                if *left == 0 { Err(io::Error::other("the power is gone")) } else { Ok(()) }
+            }
+        }
+    }
+
     /// The process dies; what it wrote is in the system's hands.
     pub fn kill(&self) {
         let mut inner = lock(&self.inner);
         inner.life = inner.life.saturating_add(1);
         inner.fails_sync = false;
+        inner.fuse = None;
     }
 
     /// The power goes: what was not synced survives as chance has it.
@@ -189,6 +215,7 @@ impl Disk for CrashDisk {
     }
 
     fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.burn()?;
         let mut inner = lock(&self.inner);
         if inner.files.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -228,11 +255,13 @@ impl Disk for CrashDisk {
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
+        self.burn()?;
         let removed = lock(&self.inner).files.remove(path);
         removed.map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn sync_dir(&self, directory: &str) -> io::Result<()> {
+        self.burn()?;
         let mut inner = lock(&self.inner);
         if inner.fails_sync {
             return Err(io::Error::other("the medium fails"));
@@ -267,6 +296,7 @@ impl DiskFile for CrashFile {
     }
 
     fn write_at(&self, offset: u64, written: &[u8]) -> io::Result<()> {
+        self.disk.burn()?;
         let mut bytes = self.alive()?;
         let offset = place(offset)?;
         write_into(&mut bytes.seen, offset, written);
@@ -275,6 +305,7 @@ impl DiskFile for CrashFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.disk.burn()?;
         if lock(&self.disk.inner).fails_sync {
             return Err(io::Error::other("the medium fails"));
         }
@@ -292,6 +323,7 @@ impl DiskFile for CrashFile {
     }
 
     fn truncate(&self, size: u64) -> io::Result<()> {
+        self.disk.burn()?;
         let mut bytes = self.alive()?;
         let size = place(size)?;
         bytes.seen.truncate(size);

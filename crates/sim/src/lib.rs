@@ -44,7 +44,7 @@ impl Profile {
     /// What the test command runs.
     #[must_use]
     pub const fn short() -> Self {
-        Self { turn_count: 500, crash_per_mille: 12, keeps_trace: false, wal_before_send: true }
+        Self { turn_count: 600, crash_per_mille: 12, keeps_trace: false, wal_before_send: true }
     }
 }
 
@@ -55,6 +55,8 @@ pub struct Totals {
     pub kills: u64,
     /// Power cuts.
     pub power_cuts: u64,
+    /// Power cuts in the midst of a write, a sync or a start.
+    pub power_cuts_in_writes: u64,
     /// Syncs that failed, each with a power cut.
     pub failed_syncs: u64,
     /// Crashes between two effects.
@@ -88,10 +90,11 @@ pub struct Totals {
 impl Totals {
     /// Every total with its name.
     #[must_use]
-    pub const fn rows(&self) -> [(&'static str, u64); 20] {
+    pub const fn rows(&self) -> [(&'static str, u64); 21] {
         [
             ("kills", self.kills),
             ("power cuts", self.power_cuts),
+            ("power cuts in writes", self.power_cuts_in_writes),
             ("failed syncs", self.failed_syncs),
             ("crashes between effects", self.crashes_between_effects),
             ("crashes in a sync", self.crashes_in_sync),
@@ -118,6 +121,7 @@ impl Totals {
         let into = [
             (&mut self.kills, other.kills),
             (&mut self.power_cuts, other.power_cuts),
+            (&mut self.power_cuts_in_writes, other.power_cuts_in_writes),
             (&mut self.failed_syncs, other.failed_syncs),
             (&mut self.crashes_between_effects, other.crashes_between_effects),
             (&mut self.crashes_in_sync, other.crashes_in_sync),

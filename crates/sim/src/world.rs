@@ -149,16 +149,22 @@ impl World {
 
     fn faulty_turn(&mut self) -> Result<(), Broken> {
         if self.alive.is_none() {
+            if self.random.u8(..8) == 0 {
+                self.disk.set_fuse(1 + self.random.u64(..30));
+            }
             return self.start();
         }
         if self.random.u16(..1_000) < self.profile.crash_per_mille {
-            return self.crash();
+            if self.random.bool() {
+                return self.crash();
+            }
+            self.disk.set_fuse(1 + self.random.u64(..60));
         }
         match self.random.u8(..100) {
             0..=29 => self.client_turn(),
             30..=84 => self.work(),
             _ => {
-                self.pass(3_000);
+                self.pass(8_000);
                 self.feed(Input::Timer)
             }
         }
@@ -190,8 +196,32 @@ impl World {
         rule(taken.is_ok(), "V4", || format!("an own input was refused: {taken:?}"))
     }
 
+    /// The power went in the midst of a change to the medium.
+    fn blow(&mut self) -> Result<(), Broken> {
+        self.totals.power_cuts_in_writes += 1;
+        self.disk.cut_power(&mut self.random, &mut self.totals.disk);
+        self.die("in a write");
+        Ok(())
+    }
+
+    /// What is the same for every way to die.
+    fn die(&mut self, how: &str) {
+        if let Some(alive) = self.alive.take() {
+            self.store = Some(alive.machine.into_store());
+        }
+        self.asked.clear();
+        for client in &mut self.clients {
+            client.disconnect();
+        }
+        let faults = self.totals.disk;
+        self.note(|| format!("crash {how} {faults:?}"));
+    }
+
     /// Faults end: everything is answered, then the validator stops by itself.
     fn rest(&mut self) -> Result<(), Broken> {
+        if self.alive.is_some() {
+            self.crash()?;
+        }
         if self.alive.is_none() {
             self.start()?;
         }
@@ -250,6 +280,9 @@ impl World {
         let Some(alive) = &mut self.alive else { return Ok(false) };
         let Some(effect) = alive.replica.poll() else { return Ok(false) };
         let written = write(&effect, &mut alive.ledger);
+        if written.is_err() && self.disk.is_blown() {
+            return self.blow().map(|()| false);
+        }
         rule(written.is_ok(), "V4", || format!("a write failed: {written:?}"))?;
         match &effect {
             Effect::WriteVote { bytes, .. } => alive.written.push(bytes.clone()),
@@ -299,6 +332,9 @@ impl World {
             return Ok(());
         };
         let done = group.run().and_then(|()| alive.ledger.synced(group));
+        if done.is_err() && self.disk.is_blown() {
+            return self.blow();
+        }
         rule(done.is_ok(), "V4", || format!("a sync failed: {done:?}"))?;
         alive.votes.add(records)?;
         alive.header_durable = header;
@@ -372,34 +408,30 @@ impl World {
     }
 
     fn crash(&mut self) -> Result<(), Broken> {
-        let Some(alive) = self.alive.take() else { return Ok(()) };
+        let Some(alive) = &mut self.alive else { return Ok(()) };
         self.totals.crashes_in_sync += u64::from(alive.syncing.is_some());
-        let mut replica = alive.replica;
-        self.totals.crashes_between_effects += u64::from(replica.poll().is_some());
-        let kind = self.random.u8(..4);
-        match (kind, alive.syncing) {
+        self.totals.crashes_between_effects += u64::from(alive.replica.poll().is_some());
+        let how = match (self.random.u8(..4), alive.syncing.take()) {
             (0, _) => {
                 self.totals.kills += 1;
                 self.disk.kill();
+                "by a kill"
             }
             (1, Some(Syncing { group, .. })) => {
                 self.totals.failed_syncs += 1;
                 self.disk.set_sync_fails(true);
-                rule(group.run().is_err(), "V4", || "a failed sync is not noticed".to_owned())?;
+                let noticed = group.is_empty() || group.run().is_err();
+                rule(noticed, "V4", || "a failed sync is not noticed".to_owned())?;
                 self.disk.cut_power(&mut self.random, &mut self.totals.disk);
+                "in a failed sync"
             }
             _ => {
                 self.totals.power_cuts += 1;
                 self.disk.cut_power(&mut self.random, &mut self.totals.disk);
+                "by a power cut"
             }
-        }
-        self.store = Some(alive.machine.into_store());
-        self.asked.clear();
-        for client in &mut self.clients {
-            client.disconnect();
-        }
-        let faults = self.totals.disk;
-        self.note(|| format!("crash {kind} {faults:?}"));
+        };
+        self.die(how);
         Ok(())
     }
 
@@ -411,8 +443,12 @@ impl World {
             segment_size: 4 << 10,
             wal_segment_size: 4 << 10,
         };
-        let (ledger, found) = Ledger::open(disk, self.chain, config)
-            .map_err(|error| broken(format!("the log does not open: {error}")))?;
+        let opened = Ledger::open(disk, self.chain, config);
+        if opened.is_err() && self.disk.is_blown() {
+            return self.blow();
+        }
+        let (ledger, found) =
+            opened.map_err(|error| broken(format!("the log does not open: {error}")))?;
         self.totals.torn_tails += u64::try_from(found.torn.len()).unwrap_or(0);
         self.totals.restarts += u64::from(found.committed.is_some());
         let head = found.committed.as_ref().map_or(Height::default(), |(header, _)| header.height);
@@ -464,7 +500,8 @@ impl World {
 
     fn config(&self) -> Config {
         let mut config = Config::new(self.genesis.clone(), key());
-        config.pending_size_max = 9_000;
+        config.pending_size_max = 20_000;
+        config.checkpoint_height_count = 3;
         config.chunk_size_max = 1_200;
         config.clock_interval_us = 4_000;
         config.wal_before_send = self.profile.wal_before_send;

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value as Json, json};
 
-use crate::harness::{Ledger, fails, json, ok, program, quipu_with, tail};
+use crate::harness::{Ledger, Server, fails, json, ok, program, quipu_with, tail};
 
 const NOTES: &str = "author text not null, stars int2, body text";
 
@@ -231,6 +231,49 @@ fn keys_are_for_their_owner_alone_and_open_with_their_passphrase_only() {
     let right = create("secret\n");
     assert_eq!(right.code, Some(0), "{}", right.stderr);
     server.stop();
+}
+
+#[test]
+fn dev_continues_its_directory_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = dir.path().join("ledger");
+    let signer = ledger.join("keys/dev.key").to_str().unwrap().to_owned();
+    let server = Server::dev(&ledger, &["--no-sample"]);
+    ok(&[
+        "stream",
+        "create",
+        "--url",
+        &server.http,
+        "--signer",
+        &signer,
+        "s",
+        "--schema",
+        "n int4",
+    ]);
+    ok(&[
+        "append",
+        "--url",
+        &server.http,
+        "--signer",
+        &signer,
+        "--stream",
+        "s",
+        "--data",
+        "{\"n\":7}",
+    ]);
+    server.kill();
+    let server = Server::dev(&ledger, &["--no-sample"]);
+    assert_eq!(server.psql("select n from s"), "7\n");
+    server.stop();
+}
+
+#[test]
+fn simulated_worlds_report_what_happened() {
+    let said = ok(&["sim", "--seeds", "20"]);
+    assert!(said.contains("power cuts") && said.contains("no rule was broken"), "{said}");
+    let trace = |seed: &str| ok(&["sim", "--seed", seed, "--trace"]);
+    assert_eq!(trace("5"), trace("5"));
+    assert_ne!(trace("5"), trace("6"));
 }
 
 #[test]

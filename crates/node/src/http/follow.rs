@@ -327,7 +327,7 @@ fn place_after(shared: &Shared, from: Option<Position>) -> Result<Place, ApiErro
     let first = Place { height: Height::new(1), ordinal: 0 };
     let Some(Position { lane, seqno }) = from else { return Ok(first) };
     if lane.get() >= shared.lane_count() {
-        let text = format!("there is no lane {lane}; lanes are 0 to {}", shared.lane_count() - 1);
+        let text = format!("there is no lane {lane}; there are {}", shared.lane_count());
         return Err(ApiError::new(code::POSITION, text));
     }
     if seqno.get() == 0 {

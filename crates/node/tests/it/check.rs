@@ -80,7 +80,7 @@ fn a_reader_of_a_byte_that_was_flipped_while_the_validator_runs_gets_an_error() 
         if let Some(offset) = found {
             use std::os::unix::fs::FileExt;
             let file = std::fs::File::options().write(true).open(&path).unwrap();
-            file.write_all_at(&[b'E'], u64::try_from(offset).unwrap()).unwrap();
+            file.write_all_at(b"E", u64::try_from(offset).unwrap()).unwrap();
             flipped += 1;
         }
     }

@@ -1,0 +1,14 @@
+//! One validator as its users see it: over sockets, across restarts, with bad neighbours and bad disks.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, and its numbers are small"
+)]
+
+mod check;
+mod follow;
+mod garbage;
+mod ledger;
+mod start;
+mod world;

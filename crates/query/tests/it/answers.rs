@@ -1,0 +1,145 @@
+//! What queries answer.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use expect_test::expect;
+use quipu_types::{Schema, Value};
+
+use crate::ledger::{Feeder, append, create, engine, open, runtime, told};
+
+const ALL_TYPES: &str = "a bool, b int2, c int4, d int8, e numeric(10,3), f text, g bytea, h date, \
+                         i timestamptz, j uuid, k jsonb, l float8";
+
+fn all_values() -> Vec<Value> {
+    vec![
+        Value::Bool(true),
+        Value::Int2(-2),
+        Value::Int4(3),
+        Value::Int8(i64::MIN),
+        Value::Numeric(-1_234_567),
+        Value::Text("it's".into()),
+        Value::Bytea(vec![0, 255]),
+        Value::Date(15_706),
+        Value::Timestamptz(1_357_016_400_000_001),
+        Value::Uuid([0xab; 16]),
+        Value::Jsonb("{\"a\":1}".into()),
+        Value::Float8(0.1_f64.to_bits()),
+    ]
+}
+
+#[test]
+fn every_type_reads_back_with_its_system_columns() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let schema = Schema::parse(ALL_TYPES).unwrap();
+    let mut feeder = Feeder::new();
+    feeder.feed(&store, &[vec![create("t", ALL_TYPES)]]);
+    feeder.feed(
+        &store,
+        &[
+            vec![append("t", &schema, &all_values()), append("t", &schema, &vec![Value::Null; 12])],
+            vec![append("t", &schema, &vec![Value::Null; 12])],
+        ],
+    );
+    feeder.feed(&store, &[]);
+    let mut session = engine(&store).session("ann");
+    runtime().block_on(async {
+        expect![[r#""#]].assert_eq(&told(&mut session, "select * from t order by _seqno, _action").await);
+        expect![[r#""#]].assert_eq(&told(&mut session, "select stream, _seqno, _action, _tx from quipu.events order by 2, 3").await);
+        expect![[r#""#]].assert_eq(&told(&mut session, "select * from quipu.receipts order by seqno").await);
+        expect![[r#""#]].assert_eq(&told(&mut session, "select height, transactions, time from quipu.headers order by height").await);
+        expect![[r#""#]].assert_eq(&told(&mut session, "select lane, term, chunk, seqno, height from quipu.lanes").await);
+        expect![[r#""#]].assert_eq(&told(&mut session, "select name, columns, route, writers from quipu.streams").await);
+        expect![[r#""#]].assert_eq(&told(&mut session, "select * from quipu.accounts").await);
+    });
+}
+
+#[test]
+fn averages_and_sums_are_exact_and_named_as_postgresql_names_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let columns = "carrier text not null, delay int4, big int8, price numeric(8,2)";
+    let schema = Schema::parse(columns).unwrap();
+    let mut feeder = Feeder::new();
+    feeder.feed(&store, &[vec![create("flights", columns)]]);
+    let row = |carrier: &str, delay: Option<i32>, big: i64, price: i128| {
+        let delay = delay.map_or(Value::Null, Value::Int4);
+        let values = [Value::Text(carrier.into()), delay, Value::Int8(big), Value::Numeric(price)];
+        append("flights", &schema, &values)
+    };
+    feeder.feed(
+        &store,
+        &[vec![
+            row("AA", Some(1), i64::MAX, 100),
+            row("AA", Some(2), i64::MAX, 101),
+            row("BB", Some(-1), 1, 5),
+            row("BB", None, 2, 6),
+            row("CC", None, 3, 7),
+        ]],
+    );
+    let mut session = engine(&store).session("ann");
+    runtime().block_on(async {
+        expect![[r#""#]].assert_eq(
+            &told(
+                &mut session,
+                "select carrier, count(*), round(avg(delay), 2), avg(delay), sum(delay), sum(big), avg(big), avg(price), sum(price) \
+                 from flights group by 1 order by count desc, 1",
+            )
+            .await,
+        );
+        expect![[r#""#]].assert_eq(
+            &told(&mut session, "select avg(distinct delay), sum(distinct delay), avg(1.5), 5/2, 1.0/3, 7 % 4, sum(delay) filter (where carrier = 'AA') from flights").await,
+        );
+        expect![[r#""#]].assert_eq(
+            &told(&mut session, "select carrier, avg(delay) over (order by carrier, delay rows between 1 preceding and current row) a from flights order by carrier, delay").await,
+        );
+    });
+}
+
+#[test]
+fn an_aggregate_over_many_rows_equals_the_one_by_hand_on_disk_and_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let columns = "carrier text not null, delay int4, note text";
+    let schema = Schema::parse(columns).unwrap();
+    let mut feeder = Feeder::new();
+    feeder.feed(&store, &[vec![create("flights", columns)]]);
+    let mut random = fastrand::Rng::with_seed(11);
+    let mut wanted: BTreeMap<String, (i64, i64, i64)> = BTreeMap::new();
+    for _ in 0..170 {
+        let actions: Vec<_> = (0..1000)
+            .map(|_| {
+                let carrier = format!("C{}", random.u8(..12));
+                let delay = random.bool().then(|| random.i32(-90..900));
+                let entry = wanted.entry(carrier.clone()).or_default();
+                entry.0 += 1;
+                if let Some(delay) = delay {
+                    entry.1 += 1;
+                    entry.2 += i64::from(delay);
+                }
+                let delay = delay.map_or(Value::Null, Value::Int4);
+                append("flights", &schema, &[Value::Text(carrier), delay, Value::Text("x".repeat(60))])
+            })
+            .collect();
+        feeder.feed(&store, &[actions]);
+    }
+    assert!(store.watermark().get() > 60, "most of it is on disk");
+    let mut lines = vec!["carrier|count|round".to_owned()];
+    for (carrier, (count, known, sum)) in &wanted {
+        // Half away from zero at two digits: PostgreSQL's round.
+        let scaled = sum * 100;
+        let rounded = (scaled.abs() * 2 + known) / (2 * known) * scaled.signum();
+        let sign = if rounded < 0 { "-" } else { "" };
+        lines.push(format!("{carrier}|{count}|{sign}{}.{:02}", rounded.abs() / 100, rounded.abs() % 100));
+    }
+    let mut session = engine(&store).session("ann");
+    let sql = "select carrier, count(*), round(avg(delay), 2) from flights group by 1 order by 1";
+    runtime().block_on(async {
+        assert_eq!(told(&mut session, sql).await, lines.join("\n"));
+        let begin = Instant::now();
+        told(&mut session, sql).await;
+        eprintln!("aggregate: {:?}", begin.elapsed());
+        assert_eq!(told(&mut session, "select count(*) from flights").await, "count\n170000");
+    });
+}

@@ -1,0 +1,201 @@
+//! A small ledger for tests: blocks of transactions, fed to a store, asked in SQL.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use quipu_query::{
+    AccountRow, ColumnStore, Engine, IngestBlock, IngestTx, Limits, MetricRow, Outcome, Session,
+    SqlError, SystemSource, ValidatorRow,
+};
+use quipu_types::transaction::{RouteRule, StreamSpec, Writers};
+use quipu_types::{
+    AccountId, Action, Hash, Header, Height, Lane, PublicKey, Receipt, Schema, Seqno, Signature,
+    Suite, Term, Time, Tip, Transaction, ValidatorIndex, Value,
+};
+
+/// Height 1's time; each height is a second after the one before.
+pub(crate) const START_US: u64 = 1_700_000_000_000_000;
+
+#[derive(Debug)]
+pub(crate) struct Source;
+
+impl SystemSource for Source {
+    fn accounts(&self) -> Vec<AccountRow> {
+        vec![AccountRow { account: AccountId([7; 32]), balance: u64::MAX }]
+    }
+
+    fn validators(&self) -> Vec<ValidatorRow> {
+        vec![ValidatorRow { index: 0, name: "node0".into(), key: signer(9), power: 1 }]
+    }
+
+    fn metrics(&self) -> Vec<MetricRow> {
+        vec![MetricRow { name: "events_total".into(), labels: String::new(), value: 3.0 }]
+    }
+}
+
+pub(crate) fn signer(byte: u8) -> PublicKey {
+    PublicKey::new(Suite::Ed25519Sha256, &[byte; 32]).unwrap()
+}
+
+/// What feeds a store, height after height.
+pub(crate) struct Feeder {
+    height: u64,
+    seqno: u64,
+}
+
+impl Feeder {
+    pub(crate) fn new() -> Self {
+        Self { height: 0, seqno: 0 }
+    }
+
+    /// Feeds one height of these transactions.
+    pub(crate) fn feed(&mut self, store: &ColumnStore, transactions: &[Vec<Action>]) {
+        self.feed_with(store, transactions, quipu_types::Outcome::Applied);
+    }
+
+    pub(crate) fn feed_with(
+        &mut self,
+        store: &ColumnStore,
+        transactions: &[Vec<Action>],
+        outcome: quipu_types::Outcome,
+    ) {
+        self.height += 1;
+        let time_us = START_US + self.height * 1_000_000;
+        let built: Vec<(Seqno, Transaction, Receipt)> = transactions
+            .iter()
+            .map(|actions| {
+                self.seqno += 1;
+                let transaction = Transaction {
+                    signer: signer(1),
+                    incarnation: 1,
+                    sequence: self.seqno,
+                    anchor: Hash([3; 32]),
+                    route: None,
+                    actions: actions.clone(),
+                    signature: Signature([0; 64]),
+                };
+                let seqno = Seqno::new(self.seqno);
+                let receipt = Receipt {
+                    lane: Lane::new(2),
+                    seqno,
+                    tx: tx_of(self.seqno),
+                    action_count: u32::try_from(actions.len()).unwrap(),
+                    fee: 5,
+                    outcome,
+                };
+                (seqno, transaction, receipt)
+            })
+            .collect();
+        let header = self.header(time_us);
+        let ingested: Vec<IngestTx<'_>> = built
+            .iter()
+            .map(|(seqno, transaction, receipt)| IngestTx {
+                lane: Lane::new(2),
+                seqno: *seqno,
+                tx: receipt.tx,
+                transaction,
+                receipt,
+                not_before_us: time_us - 1_500_000,
+            })
+            .collect();
+        store
+            .ingest(&IngestBlock {
+                height: Height::new(self.height),
+                header: &header,
+                header_hash: Hash([8; 32]),
+                time_us,
+                transactions: &ingested,
+            })
+            .unwrap();
+    }
+
+    fn header(&self, time_us: u64) -> Header {
+        Header {
+            epoch: 0,
+            height: Height::new(self.height),
+            proposer: ValidatorIndex::new(0),
+            prev_header: Hash([8; 32]),
+            cut: vec![Tip {
+                lane: Lane::new(2),
+                term: Term::new(1),
+                index: self.height,
+                seqno: Seqno::new(self.seqno),
+                lane_root: Hash([4; 32]),
+                chunk_hash: Hash([5; 32]),
+            }],
+            term_changes: Vec::new(),
+            time: Time::new(time_us),
+            prev_commit: None,
+            late_votes: Vec::new(),
+            state_certificate: None,
+            next_set_hash: None,
+            evidence_root: Hash::ZERO,
+        }
+    }
+}
+
+/// The name that the feeder gives the transaction of a seqno.
+pub(crate) fn tx_of(seqno: u64) -> Hash {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seqno.to_be_bytes());
+    Hash(bytes)
+}
+
+pub(crate) fn create(name: &str, columns: &str) -> Action {
+    Action::CreateStream(StreamSpec {
+        name: name.into(),
+        schema: Schema::parse(columns).unwrap(),
+        route: RouteRule::Signer,
+        writers: Writers::Anyone,
+    })
+}
+
+pub(crate) fn append(stream: &str, schema: &Schema, values: &[Value]) -> Action {
+    Action::Append {
+        stream: stream.into(),
+        key: b"k".to_vec(),
+        payload: schema.encode_row(values).unwrap(),
+    }
+}
+
+pub(crate) fn engine(store: &ColumnStore) -> Arc<Engine> {
+    Engine::new(store.clone(), Arc::new(Source), Limits::default()).unwrap()
+}
+
+pub(crate) fn open(folder: &Path) -> ColumnStore {
+    ColumnStore::open(folder).unwrap()
+}
+
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// The answer as lines: names, then values separated by `|`, null as `~`.
+pub(crate) async fn answer(session: &mut Session, sql: &str) -> Result<String, SqlError> {
+    let mut rows = match session.query(sql).await {
+        Ok(Outcome::Rows(rows)) => rows,
+        Ok(Outcome::Done { tag, .. }) => return Ok(tag.to_owned()),
+        Err(error) => return Err(error),
+    };
+    let names: Vec<String> = rows.columns().iter().map(|column| column.name.clone()).collect();
+    let mut lines = vec![names.join("|")];
+    for row in rows.texts(1_000_000).await? {
+        let values: Vec<String> =
+            row.into_iter().map(|value| value.unwrap_or_else(|| "~".into())).collect();
+        lines.push(values.join("|"));
+    }
+    Ok(lines.join("\n"))
+}
+
+/// The answer, or the error as `SQLSTATE message @position`.
+pub(crate) async fn told(session: &mut Session, sql: &str) -> String {
+    match answer(session, sql).await {
+        Ok(text) => text,
+        Err(error) => {
+            session.fail();
+            let position = error.position.map_or(String::new(), |place| format!(" @{place}"));
+            let hint = error.hint.map_or(String::new(), |hint| format!(" ({hint})"));
+            format!("{} {}{position}{hint}", error.sqlstate, error.message)
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! What a session is told: parameters, transactions, refusals.
