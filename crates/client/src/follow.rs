@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quipu_types::Position;
+use serde::Deserialize;
 
 use crate::LINE_SIZE_MAX;
-use crate::api::Event;
+use crate::api::{ErrorBody, Event};
 use crate::http::{Client, ClientError};
 
 /// Pause before a lost stream is opened again.
@@ -38,6 +39,14 @@ pub struct Follow<'a> {
     body: Option<reqwest::Response>,
     buffer: Vec<u8>,
     failures: u32,
+}
+
+/// A line of the stream: an event, or why there is none.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Event(Event),
+    Error { error: ErrorBody },
 }
 
 impl<'a> Follow<'a> {
@@ -84,8 +93,11 @@ impl<'a> Follow<'a> {
     }
 
     fn parse(&self, line: &[u8]) -> Result<(Position, Event), ClientError> {
-        let event: Event =
-            serde_json::from_slice(line).map_err(|error| self.protocol(error.to_string()))?;
+        let event: Event = match serde_json::from_slice(line) {
+            Ok(Line::Event(event)) => event,
+            Ok(Line::Error { error }) => return Err(error.into()),
+            Err(error) => return Err(self.protocol(error.to_string())),
+        };
         let position = event.position.parse().map_err(|_| self.protocol(event.position.clone()))?;
         Ok((position, event))
     }
@@ -168,6 +180,15 @@ mod tests {
         });
         let event: Event = serde_json::from_value(json).expect("the members are an event's");
         (position.parse().expect("the test's positions are well formed"), event)
+    }
+
+    #[test]
+    fn an_error_among_the_events_is_told_with_its_code() {
+        let client = Client::new("http://127.0.0.1:1").expect("an address");
+        let follow = Follow::new(&client, "s", FollowFrom::Start, false);
+        let line = br#"{"error":{"code":"QP0301","message":"damaged","hint":"check"}}"#;
+        let refused = follow.parse(line).expect_err("it is no event");
+        assert!(matches!(refused, ClientError::Refused { code, .. } if code == "QP0301"));
     }
 
     #[test]

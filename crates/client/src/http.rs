@@ -89,6 +89,12 @@ pub enum ClientError {
     },
 }
 
+impl From<ErrorBody> for ClientError {
+    fn from(body: ErrorBody) -> Self {
+        Self::Refused { code: body.code, message: body.message, hint: body.hint }
+    }
+}
+
 /// A connection to a ledger through any of several validators.
 #[derive(Debug)]
 pub struct Client {
@@ -342,9 +348,7 @@ async fn refusal(answer: Response) -> ClientError {
         Err(error) => return error,
     };
     match serde_json::from_slice::<ErrorBody>(&body) {
-        Ok(body) => {
-            ClientError::Refused { code: body.code, message: body.message, hint: body.hint }
-        }
+        Ok(body) => body.into(),
         Err(_) => ClientError::Protocol { server, reason: format!("status {status}") },
     }
 }

@@ -92,6 +92,9 @@ pub enum Output {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refused {
+    /// Bytes that are no message.
+    #[error("the bytes are no message")]
+    Malformed,
     /// The height was committed before.
     #[error("height {height} is committed")]
     Stale {
@@ -232,7 +235,12 @@ impl Core {
     ///
     /// # Errors
     /// When the event is a message that does not hold; the state is then unchanged.
-    pub fn step(&mut self, now: Now, event: Event, holdings: &impl Holdings) -> Result<(), Refused> {
+    pub fn step(
+        &mut self,
+        now: Now,
+        event: Event,
+        holdings: &impl Holdings,
+    ) -> Result<(), Refused> {
         match event {
             Event::Message(message) => self.message(message)?,
             Event::Acked(ack) => self.count_ack(&ack),
@@ -524,7 +532,8 @@ impl Core {
         if height <= self.parent.certified {
             return Err(Refused::Stale { height });
         }
-        let full = self.states.len() >= STATE_HEIGHT_COUNT_MAX && !self.states.contains_key(&height);
+        let full =
+            self.states.len() >= STATE_HEIGHT_COUNT_MAX && !self.states.contains_key(&height);
         if full || height > self.height() {
             return Err(Refused::Ahead { height });
         }

@@ -9,9 +9,9 @@
 //! * **Inclusion**: a lane's tip reaches at least the index that precommits of a third in `prev_commit` report.
 //! * More than [`STATE_LAG_MAX`] heights after the newest state certificate, a cut moves no lane.
 
+use quipu_crypto::Tag;
 use quipu_crypto::merkle;
 use quipu_crypto::suite::verify_tagged;
-use quipu_crypto::Tag;
 use quipu_proof::names::header_hash;
 use quipu_types::{
     CommitCertificate, Encode, Hash, Header, Height, Lane, Precommit, Seqno, StateCertificate,
@@ -364,9 +364,8 @@ fn check_links(header: &Header, parent: &Parent, context: &Context) -> Result<()
         (None, None) => Ok(()),
         // What this validator committed by was verified, vote by vote, as it came.
         (Some(carried), Some(own)) if carried == own => Ok(()),
-        (Some(carried), Some(_)) => {
-            check_commit(carried, parent.height, &parent.hash, context).map_err(HeaderError::PrevCommit)
-        }
+        (Some(carried), Some(_)) => check_commit(carried, parent.height, &parent.hash, context)
+            .map_err(HeaderError::PrevCommit),
         _ => Err(HeaderError::PrevCommit(CertificateError::Presence)),
     }
 }
@@ -382,9 +381,8 @@ fn check_cut(header: &Header, parent: &Parent, context: &Context) -> Result<(), 
     for (tip, before) in header.cut.iter().zip(&parent.cut) {
         let lane = tip.lane;
         if tip != before {
-            let extends = tip.term == before.term
-                && tip.index > before.index
-                && tip.seqno >= before.seqno;
+            let extends =
+                tip.term == before.term && tip.index > before.index && tip.seqno >= before.seqno;
             if !extends {
                 return Err(HeaderError::TipBack { lane });
             }

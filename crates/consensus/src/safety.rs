@@ -14,8 +14,8 @@
 
 use std::collections::BTreeMap;
 
-use quipu_crypto::suite::{SecretKey, sign_tagged};
 use quipu_crypto::Tag;
+use quipu_crypto::suite::{SecretKey, sign_tagged};
 use quipu_types::{
     Ack, ChunkHeader, Encode, Hash, Header, Height, Lane, Precommit, Prevote, Propose, RoundKind,
     Signature, SignedState, StateVote, Term, Time, Tip, ValidatorIndex, ValidatorSet,
@@ -182,7 +182,8 @@ impl Safety {
         };
         assert!(polka.iter().all(same), "a polka is for one header in one place");
         assert!(polka.is_sorted_by(|a, b| a.validator < b.validator), "a validator votes once");
-        let power = polka.iter().fold(0_u128, |sum, vote| sum.saturating_add(set.power(vote.validator)));
+        let power =
+            polka.iter().fold(0_u128, |sum, vote| sum.saturating_add(set.power(vote.validator)));
         assert!(set.is_quorum(power), "a polka is a quorum");
         let mut message = Precommit {
             height: first.height,

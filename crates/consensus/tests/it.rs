@@ -1,4 +1,9 @@
 //! Worlds of cores: every message goes through its bytes, every vote through its record.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "a test's numbers are small, and a wrong index is a failed test"
+)]
 
 use std::collections::VecDeque;
 
@@ -203,6 +208,20 @@ fn one_validator_goes_through_every_step_and_logs_before_it_says() {
     .assert_eq(&node.trace.join("\n"));
     let (second, _) = &node.committed[1];
     assert_eq!(second.state_certificate.as_ref().map(|kept| kept.state), Some(state(1)));
+}
+
+#[test]
+fn records_keep_their_bytes() {
+    let mut node = Node::new(&[1], 0);
+    for height in 1..=3 {
+        node.grow([height * 2, height, 1]);
+        node.wait(MIN_US);
+        node.step(Event::Executed(state(height))).expect("own events are not refused");
+    }
+    let bytes: Vec<u8> = node.log.iter().flat_map(Encode::to_bytes).collect();
+    let frozen = format!("{} records {}", node.log.len(), quipu_crypto::sha256(&bytes));
+    expect!["15 records 2f29ffd152f6868b3d3af512730c6a025d509c522194cecac65d97de48e852c0"]
+        .assert_eq(&frozen);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A disk that reads from another and keeps writes to itself: what is checked is never changed by checking.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,11 +14,12 @@ const PAGE_BYTES: u64 = 4_096;
 pub(crate) struct SnapshotDisk {
     base: Arc<dyn Disk>,
     files: Mutex<BTreeMap<String, Option<Arc<SnapshotFile>>>>,
+    directories: Mutex<BTreeSet<String>>,
 }
 
 impl SnapshotDisk {
     pub(crate) fn new(base: Arc<dyn Disk>) -> Self {
-        Self { base, files: Mutex::new(BTreeMap::new()) }
+        Self { base, files: Mutex::default(), directories: Mutex::default() }
     }
 
     fn files(&self) -> MutexGuard<'_, BTreeMap<String, Option<Arc<SnapshotFile>>>> {
@@ -64,7 +65,9 @@ impl Disk for SnapshotDisk {
         let mut names = match self.base.list(directory) {
             Ok(names) => names,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if !files.keys().any(|path| path.starts_with(&prefix)) {
+                let made = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
+                let made = made.contains(directory);
+                if !made && !files.keys().any(|path| path.starts_with(&prefix)) {
                     return Err(error);
                 }
                 Vec::new()
@@ -84,7 +87,9 @@ impl Disk for SnapshotDisk {
         Ok(names)
     }
 
-    fn make_dir(&self, _directory: &str) -> io::Result<()> {
+    fn make_dir(&self, directory: &str) -> io::Result<()> {
+        let mut directories = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
+        directories.insert(directory.to_owned());
         Ok(())
     }
 

@@ -586,7 +586,7 @@ mod tests {
         assert_eq!(written(|out| decimal_text(738, 2, out)), "7.38");
         assert_eq!(written(|out| decimal_text(0, 0, out)), "0");
         assert_eq!(written(|out| date_text(15_706, out)), "2013-01-01");
-        assert_eq!(written(|out| date_text(-719_529, out)), "0001-12-31 BC".replace("12-31", "01-01"));
+        assert_eq!(written(|out| date_text(-719_529, out)), "0002-12-31 BC");
         assert_eq!(written(|out| timestamp_text(1_357_016_400_000_000, true, out)), "2013-01-01 05:00:00+00");
         assert_eq!(written(|out| timestamp_text(-1, false, out)), "1969-12-31 23:59:59.999999");
     }

@@ -134,7 +134,7 @@ mod tests {
             let sent: Vec<Arc<[u8]>> = flips.iter().zip(1..).map(|(flip, sequence)| {
                 let mut bytes = sample(sequence);
                 if let Some((place, mask)) = flip {
-                    let place = place % bytes.len();
+                    let place = place.checked_rem(bytes.len()).unwrap_or(0);
                     bytes[place] ^= mask;
                 }
                 bytes.into()

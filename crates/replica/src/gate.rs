@@ -19,8 +19,10 @@ pub(crate) struct Gate {
     held: VecDeque<(Barrier, Effect)>,
     under_way: Option<Barrier>,
     last: Barrier,
-    /// Something was written since the last sync was asked for.
+    /// Something that others wait for was written since the last sync was asked for.
     is_dirty: bool,
+    /// Something that nothing waits for was written: headers, and repeats of records.
+    is_untidy: bool,
     /// Something waits for what was written.
     is_wanted: bool,
 }
@@ -34,6 +36,7 @@ impl Gate {
             under_way: None,
             last: Barrier(0),
             is_dirty: false,
+            is_untidy: false,
             is_wanted: false,
         }
     }
@@ -67,7 +70,7 @@ impl Gate {
 
     /// Whether a sync should be asked for now.
     pub(crate) fn wants_sync(&self) -> bool {
-        self.under_way.is_none() && self.is_dirty && self.is_wanted
+        self.under_way.is_none() && self.is_wanted && (self.is_dirty || self.is_untidy)
     }
 
     /// Asks that what was written last becomes durable, though nothing waits for it.
@@ -82,6 +85,7 @@ impl Gate {
         self.last = barrier;
         self.under_way = Some(barrier);
         self.is_dirty = false;
+        self.is_untidy = false;
         self.is_wanted = false;
         self.ready.push_back(Effect::Sync(barrier));
         barrier
@@ -107,11 +111,7 @@ impl Gate {
 
     /// Nothing is written and not durable, nothing waits.
     pub(crate) fn is_quiet(&self) -> bool {
-        !self.is_dirty && self.under_way.is_none() && self.held.is_empty()
-    }
-
-    pub(crate) fn is_dirty(&self) -> bool {
-        self.is_dirty
+        !self.is_dirty && !self.is_untidy && self.under_way.is_none() && self.held.is_empty()
     }
 
     pub(crate) fn poll(&mut self) -> Option<Effect> {
@@ -123,7 +123,7 @@ impl Gate {
             effect,
             Effect::WriteHeader(_) | Effect::BeginHeight(_) | Effect::WriteVote { .. }
         );
-        self.is_dirty |= writes;
+        self.is_untidy |= writes;
         self.ready.push_back(effect);
     }
 

@@ -16,9 +16,7 @@ use quipu_crypto::merkle::Frontier;
 use quipu_log::{StoredChunk, TermRecord};
 use quipu_proof::names;
 use quipu_types::chunk::{CHUNK_BODY_SIZE_MAX, TICKS_PER_ENTRY_MAX, put_transaction};
-use quipu_types::{
-    ChunkHeader, Hash, Height, Lane as LaneNumber, Mix, Signature, Tip,
-};
+use quipu_types::{ChunkHeader, Hash, Height, Lane as LaneNumber, Mix, Signature, Tip};
 
 use crate::admission::Admitted;
 use crate::api::Chunk;
@@ -84,11 +82,8 @@ pub(crate) struct LaneStart {
 impl Lane {
     pub(crate) fn new(start: LaneStart) -> Self {
         let tip = start.suffix.last().map_or(start.committed, |chunk| chunk.tip());
-        let held = start
-            .suffix
-            .iter()
-            .map(|chunk| (chunk.tip(), chunk.transactions.clone()))
-            .collect();
+        let held =
+            start.suffix.iter().map(|chunk| (chunk.tip(), chunk.transactions.clone())).collect();
         Self {
             term: start.term,
             tip,
@@ -218,7 +213,8 @@ impl Lane {
     /// The transactions up to a committed tip, which leave the lane.
     pub(crate) fn commit(&mut self, tip: &Tip) -> Vec<Arc<Admitted>> {
         let mut transactions = Vec::new();
-        while let Some((last, chunk)) = self.held.pop_front_if(|(held, _)| held.index <= tip.index) {
+        while let Some((last, chunk)) = self.held.pop_front_if(|(held, _)| held.index <= tip.index)
+        {
             transactions.extend(chunk);
             if last.index == tip.index {
                 assert_eq!(last, *tip, "I3: what is committed was held");

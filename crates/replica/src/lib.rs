@@ -37,5 +37,5 @@ pub use api::{
 };
 pub use quipu_consensus::{Now, lane_order};
 pub use quipu_log::{StoredChunk, TermRecord};
-pub use storage::{RecoverError, recover, write};
 pub use replica::{Replica, StartError};
+pub use storage::{RecoverError, recover, write};

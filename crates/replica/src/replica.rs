@@ -16,8 +16,8 @@ use thiserror::Error;
 
 use crate::admission::Admitted;
 use crate::api::{
-    Answer, Barrier, Block, Chunk, Config, Effect, Input, Recovered, RecoveredLane, Refusal, Status,
-    Ticket,
+    Answer, Barrier, Block, Chunk, Config, Effect, Input, Recovered, RecoveredLane, Refusal,
+    Status, Ticket,
 };
 use crate::gate::Gate;
 use crate::lane::{Lane, LaneStart, Lanes, links};
@@ -132,11 +132,13 @@ impl Replica {
             interval_min_us: genesis.height_interval_min_ms.saturating_mul(1_000),
             interval_idle_us: genesis.height_interval_idle_ms.saturating_mul(1_000),
         };
-        let mut core = Core::new(now, core, parent, records, &lanes)
-            .map_err(|_| StartError::NotAValidator)?;
+        let mut core =
+            Core::new(now, core, parent, records, &lanes).map_err(|_| StartError::NotAValidator)?;
         for lane in &recovered.lanes {
             let last = lane.suffix.last().map(|chunk| &chunk.stored.header);
-            last.or(lane.committed.as_ref()).into_iter().for_each(|header| core.restore_chunk(header));
+            last.or(lane.committed.as_ref())
+                .into_iter()
+                .for_each(|header| core.restore_chunk(header));
         }
         let mut replica = Self {
             chunk_size_max: config.chunk_size_max,
@@ -195,6 +197,7 @@ impl Replica {
         }
         self.flush();
         self.finish();
+        self.check_invariants();
         Ok(())
     }
 
@@ -235,6 +238,15 @@ impl Replica {
         }
     }
 
+    fn check_invariants(&self) {
+        assert_eq!(self.pending.is_empty(), self.pending_size == 0, "sizes add up");
+        assert!(self.executed <= self.core.parent().height, "only what is committed is executed");
+        for lane in &self.lanes.0 {
+            assert!(lane.durable.index <= lane.tip.index, "what is durable was written");
+        }
+        assert!(!self.gate.wants_sync(), "R5: a sync that is owed is asked for");
+    }
+
     fn submit(&mut self, ticket: Ticket, admitted: Arc<Admitted>) {
         let answer = match self.take(ticket, &admitted) {
             Ok(()) => return self.cut_full(admitted.lane),
@@ -270,7 +282,8 @@ impl Replica {
             let refusal = Refusal::Overloaded { pending_size, pending_size_max };
             return Err(Answer::Refused(refusal));
         }
-        let lane = self.lanes.get_mut(admitted.lane).expect("admission finds a lane of the genesis");
+        let lane =
+            self.lanes.get_mut(admitted.lane).expect("admission finds a lane of the genesis");
         lane.push(Arc::clone(admitted));
         self.producers.take(admitted, after);
         self.pending.insert(admitted.tx, Pending { tickets: vec![ticket], size });
@@ -365,8 +378,7 @@ impl Replica {
     }
 
     fn message(&mut self, now: Now, bytes: &[u8]) -> Result<(), Refused> {
-        let message = Message::from_bytes(bytes)
-            .map_err(|_| Refused::NotBuilt { what: "a message of this form" })?;
+        let message = Message::from_bytes(bytes).map_err(|_| Refused::Malformed)?;
         self.core.step(now, Event::Message(message), &self.lanes)?;
         self.drain(now);
         Ok(())
@@ -485,7 +497,7 @@ impl Replica {
         if self.gate.is_quiet() {
             self.is_stopped = true;
             self.gate.answer(Effect::Stopped);
-        } else if self.gate.is_dirty() {
+        } else {
             self.gate.want_sync();
             self.flush();
         }

@@ -1,4 +1,9 @@
 //! A replica with a driver in memory: what is written, what is durable, what leaves.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "a test's numbers are small, and a wrong index is a failed test"
+)]
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -163,8 +168,7 @@ impl World {
             Effect::StateCertified(certificate) => {
                 for (validator, signature) in &certificate.signatures {
                     let state = certificate.state;
-                    let vote =
-                        StateVote { state, validator: *validator, signature: *signature };
+                    let vote = StateVote { state, validator: *validator, signature: *signature };
                     self.assert_durable(&Message::StateVote(vote));
                 }
             }
@@ -321,7 +325,10 @@ fn what_comes_during_a_sync_shares_the_next_chunk() {
     world.wait(MIN_US);
     world.settle();
     let height = "sync 4\nheader 1\nsync 5";
-    assert_eq!(world.trace.join("\n"), format!("chunk of 1\nsync 2\nchunk of 499\nsync 3\n{height}"));
+    assert_eq!(
+        world.trace.join("\n"),
+        format!("chunk of 1\nsync 2\nchunk of 499\nsync 3\n{height}")
+    );
     assert_eq!(world.answers.len(), 500);
 }
 
@@ -517,6 +524,6 @@ proptest! {
         again.submit(2, transaction(9, 0, sequence + 1, 50));
         again.settle();
         let is_used = matches!(&again.answers[0], (1, Answer::Used { .. }));
-        prop_assert!(is_used, "a repeat of what was executed is used");
+        prop_assert!(is_used, "a repeat of what was executed: {}", again.told());
     }
 }

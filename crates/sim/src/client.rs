@@ -114,9 +114,8 @@ impl Client {
     /// The first that is not final and that nobody waits for: what was lost is sent again, in order.
     pub(crate) fn retry(&mut self) -> Act {
         for (lane, sent) in &mut self.sent {
-            let idle = |sent: &&mut Sent| sent.done.is_none() && !sent.waits;
-            let found = sent.iter_mut().enumerate().map(|(at, sent)| (at, sent));
-            if let Some((at, sent)) = found.into_iter().find(|(_, sent)| idle(&sent)) {
+            let idle = |(_, sent): &(usize, &mut Sent)| sent.done.is_none() && !sent.waits;
+            if let Some((at, sent)) = sent.iter_mut().enumerate().find(idle) {
                 sent.waits = true;
                 return Act::Submit(*lane, at, Arc::clone(&sent.admitted));
             }

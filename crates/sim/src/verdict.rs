@@ -41,7 +41,8 @@ impl History {
                 Ok(true)
             }
             Some(first) => {
-                let what = || format!("height {height} was committed as {:?}, now {said:?}", first.0);
+                let what =
+                    || format!("height {height} was committed as {:?}, now {said:?}", first.0);
                 rule(*first == said, "V2", what).map(|()| false)
             }
         }
@@ -97,7 +98,10 @@ impl Votes {
     }
 
     pub(crate) fn check_commit(&self, certificate: &CommitCertificate) -> Result<(), Broken> {
-        certificate.precommits.iter().try_for_each(|vote| self.check(&Message::Precommit(vote.clone())))
+        certificate
+            .precommits
+            .iter()
+            .try_for_each(|vote| self.check(&Message::Precommit(vote.clone())))
     }
 }
 
@@ -171,7 +175,9 @@ pub(crate) fn check_all(
     }
     for (tx, (position, height, admitted)) in &history.finals {
         let stands = positions.get(tx) == Some(&(*position, *height));
-        rule(stands, "V1", || format!("{tx} was final at {position}, now {:?}", positions.get(tx)))?;
+        rule(stands, "V1", || {
+            format!("{tx} was final at {position}, now {:?}", positions.get(tx))
+        })?;
         let bytes = reader.transaction(position.lane, position.seqno);
         let same = bytes.is_ok_and(|bytes| *bytes == *admitted.bytes);
         rule(same, "V1", || format!("{position} does not give the bytes of {tx}"))?;
@@ -185,8 +191,7 @@ fn check_sequence(
     admitted: &Admitted,
 ) -> Result<(), Broken> {
     let transaction = &admitted.transaction;
-    let producer =
-        producers.entry((position.lane, transaction.signer)).or_insert(Producer::NEW);
+    let producer = producers.entry((position.lane, transaction.signer)).or_insert(Producer::NEW);
     let own = Producer { incarnation: transaction.incarnation, sequence: transaction.sequence };
     let next = own == *producer || (own.incarnation > producer.incarnation && own.sequence == 1);
     rule(next, "V1", || format!("{position} has {own:?} after {producer:?}"))?;
@@ -238,4 +243,3 @@ pub(crate) fn producers<S: Store>(
     };
     Ok(rows.into_iter().map(row).collect())
 }
-

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use quipu_consensus::Message;
 use quipu_crypto::hash::sha256_concat;
 use quipu_crypto::suite::SecretKey;
 use quipu_log::{Ledger, LedgerConfig, SyncGroup};
@@ -12,7 +13,6 @@ use quipu_replica::storage::{read_block, recover, write};
 use quipu_replica::{
     Admitted, Answer, Barrier, Block, Config, Effect, Input, Now, Refusal, Replica, Ticket,
 };
-use quipu_consensus::Message;
 use quipu_state::{Machine, MemoryStore};
 use quipu_types::genesis::{GENESIS_VERSION, GenesisAccount, GenesisValidator};
 use quipu_types::{Genesis, Hash, Height, Lane, Position, Signature, StateVote, Suite, Time, code};
@@ -260,7 +260,11 @@ impl World {
         newest.map_or(self.chain, |(hash, _)| *hash)
     }
 
-    fn submit(&mut self, number: usize, act: impl FnOnce(&mut Client) -> Act) -> Result<(), Broken> {
+    fn submit(
+        &mut self,
+        number: usize,
+        act: impl FnOnce(&mut Client) -> Act,
+    ) -> Result<(), Broken> {
         let Some(client) = self.clients.get_mut(number) else { return Ok(()) };
         let (asked, admitted) = match act(client) {
             Act::Nothing => return Ok(()),

@@ -176,7 +176,7 @@ async fn show(
         let text = serde_json::json!(urls).to_string();
         local::write_atomically(path, &format!("{text}\n"))?;
     }
-    tools::print("ready; Ctrl-C stops")
+    tools::print(if args.tamper { "ready" } else { "ready; Ctrl-C stops" })
 }
 
 /// Loads what is missing of the sample; says what was done.
