@@ -226,6 +226,7 @@ pub struct Rows {
     text: Arc<str>,
     schema: SchemaRef,
     stream: SendableRecordBatchStream,
+    time_max: Duration,
     deadline: Instant,
 }
 
@@ -246,6 +247,11 @@ impl Rows {
     #[must_use]
     pub fn tag(&self) -> &'static str {
         self.tag
+    }
+
+    /// Begins the statement's time anew: for a portal that is fetched from again.
+    pub fn renew(&mut self) {
+        self.deadline = after(self.time_max);
     }
 
     /// The next rows; none when all have come.
@@ -272,6 +278,11 @@ impl Rows {
         }
         Ok(rows)
     }
+}
+
+fn after(time: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(time).unwrap_or(now)
 }
 
 /// A batch with the types that were described.
@@ -354,7 +365,7 @@ impl Session {
             _ => return Ok(bare(None)),
         }
         let state = self.engine.state(&self.settings)?;
-        let deadline = self.deadline();
+        let deadline = after(self.time_max());
         let work = self.plan(&state, parsed, text, types);
         let plan = tokio::time::timeout_at(deadline, work).await.map_err(|_| SqlError::timeout())??;
         let failed = |error| SqlError::from_datafusion(&error, text);
@@ -440,11 +451,9 @@ impl Session {
         }
     }
 
-    fn deadline(&self) -> Instant {
+    fn time_max(&self) -> Duration {
         let most = self.engine.limits.statement_time_max;
-        let time = self.settings.statement_timeout().map_or(most, |time| time.min(most));
-        let now = Instant::now();
-        now.checked_add(time).unwrap_or(now)
+        self.settings.statement_timeout().map_or(most, |time| time.min(most))
     }
 
     async fn run(
@@ -453,7 +462,7 @@ impl Session {
         plan: &LogicalPlan,
         values: Vec<ScalarValue>,
     ) -> Result<Rows, SqlError> {
-        let deadline = self.deadline();
+        let deadline = after(self.time_max());
         let text = Arc::clone(&prepared.text);
         let work = async {
             let state = self.engine.state(&self.settings)?;
@@ -483,6 +492,7 @@ impl Session {
             text,
             schema: Arc::new(Schema::new(fields)),
             stream,
+            time_max: self.time_max(),
             deadline,
         })
     }
@@ -523,7 +533,8 @@ impl Session {
             text: "".into(),
             schema,
             stream: Box::pin(stream),
-            deadline: self.deadline(),
+            time_max: self.time_max(),
+            deadline: after(self.time_max()),
         })
     }
 

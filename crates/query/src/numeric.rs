@@ -56,6 +56,11 @@ fn overflow() -> DataFusionError {
     DataFusionError::Execution("value overflows numeric format".into())
 }
 
+fn not_a_number(function: &str, types: &[DataType]) -> DataFusionError {
+    let types: Vec<String> = types.iter().map(ToString::to_string).collect();
+    DataFusionError::Plan(format!("{function} takes one number, not ({})", types.join(", ")))
+}
+
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Sum {
     signature: Signature,
@@ -78,8 +83,16 @@ impl AggregateUDFImpl for Sum {
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         match types {
-            [only] if only.is_integer() => Ok(types.to_vec()),
-            _ => sum_udaf().coerce_types(types),
+            [DataType::Float16 | DataType::Float32 | DataType::Float64 | DataType::Null] => {
+                Ok(vec![DataType::Float64])
+            }
+            [only]
+                if exact_scale(only).is_some()
+                    || matches!(only, DataType::Interval(_) | DataType::Duration(_)) =>
+            {
+                Ok(types.to_vec())
+            }
+            _ => Err(not_a_number("sum", types)),
         }
     }
 
@@ -146,10 +159,7 @@ impl AggregateUDFImpl for Avg {
                 Ok(vec![DataType::Float64])
             }
             [DataType::Null] => Ok(vec![DataType::Float64]),
-            [only] => Err(DataFusionError::Plan(format!(
-                "Invalid function 'avg': it takes a number, not {only}"
-            ))),
-            _ => Err(DataFusionError::Plan("Invalid function 'avg': it takes one argument".into())),
+            _ => Err(not_a_number("avg", types)),
         }
     }
 

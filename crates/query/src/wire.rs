@@ -34,10 +34,8 @@ pub struct Column {
     pub name: String,
     /// Its type in a batch.
     pub data_type: DataType,
-    /// Its type's number for PostgreSQL.
-    pub oid: u32,
-    /// Its type's name for PostgreSQL.
-    pub type_name: String,
+    /// Its type for PostgreSQL.
+    pub pg_type: Type,
     /// The type's size in bytes, −1 when it varies.
     pub size: i16,
     /// The type's modifier, −1 without one.
@@ -59,8 +57,7 @@ impl Column {
         Self {
             name: name.to_owned(),
             data_type,
-            oid: kind.oid(),
-            type_name: kind.name().to_owned(),
+            pg_type: kind.clone(),
             size: size_of_type(kind),
             modifier,
         }
@@ -131,10 +128,7 @@ impl Encoder {
             .iter()
             .map(|array| simple(array).map_err(|error| failed(&error)))
             .collect::<Result<Vec<_>, _>>()?;
-        let kinds = columns
-            .iter()
-            .map(|column| Type::from_oid(column.oid).unwrap_or(Type::TEXT))
-            .collect();
+        let kinds = columns.iter().map(|column| column.pg_type.clone()).collect();
         Ok(Self { arrays, kinds, row_count: batch.num_rows(), scratch: String::new() })
     }
 

@@ -1,3 +1,5 @@
+//! Execution: outcomes, atomicity, crashes and replays, prices.
+
 use std::fmt::Write as _;
 
 use expect_test::{Expect, expect};

@@ -1,3 +1,5 @@
+//! The trie against its oracle, its proofs, its totality.
+
 use std::collections::BTreeMap;
 
 use jmt::storage::{LeafNode, Node, NodeKey, TreeReader};
