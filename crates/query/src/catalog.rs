@@ -175,7 +175,8 @@ impl TableProvider for Events {
         for table in view.tables.values() {
             if let Some(def) = table.def.events() {
                 let view = Arc::clone(&view);
-                let plan = ScanPlan::new(view, Arc::new(def), projection, limit, partitions(state))?;
+                let plan =
+                    ScanPlan::new(view, Arc::new(def), projection, limit, partitions(state))?;
                 plans.push(Arc::new(plan));
             }
         }
@@ -259,7 +260,12 @@ impl Computed {
     }
 
     /// Calls `row` with the values of each row.
-    fn rows(self, view: &ReadView, source: &dyn SystemSource, mut row: impl FnMut(&[ValueRef<'_>])) {
+    fn rows(
+        self,
+        view: &ReadView,
+        source: &dyn SystemSource,
+        mut row: impl FnMut(&[ValueRef<'_>]),
+    ) {
         match self {
             Self::Accounts => {
                 for found in source.accounts() {

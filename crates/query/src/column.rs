@@ -10,7 +10,10 @@
 //! A [`Kind::Run`] column is text that repeats from row to row (a signer, a transaction's name): kept as a
 //! dictionary whose entries are appended once a run, read as Utf8.
 
-#![expect(clippy::arithmetic_side_effects, reason = "days, digits and offsets are bounded by their types")]
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "days, digits and offsets are bounded by their types"
+)]
 
 use std::sync::Arc;
 
@@ -106,9 +109,7 @@ impl Kind {
     #[must_use]
     pub fn stored_type(self) -> DataType {
         match self {
-            Self::Run => {
-                DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
-            }
+            Self::Run => DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)),
             other => other.data_type(),
         }
     }
@@ -153,11 +154,7 @@ impl ColumnDef {
 
 impl From<&Column> for ColumnDef {
     fn from(column: &Column) -> Self {
-        Self {
-            name: column.name.clone(),
-            kind: column.kind.into(),
-            nullable: column.nullable,
-        }
+        Self { name: column.name.clone(), kind: column.kind.into(), nullable: column.nullable }
     }
 }
 

@@ -19,7 +19,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{GreedyMemoryPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::{FunctionRegistry as _, SendableRecordBatchStream};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
@@ -29,11 +29,14 @@ use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
 use datafusion_pg_catalog::pg_catalog::setup_pg_catalog;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use futures::StreamExt as _;
+use futures::executor::block_on;
 use pgwire::api::Type;
 use quipu_types::code;
 use tokio::time::Instant;
 
+use crate::arithmetic;
 use crate::catalog::{Streams, System, SystemSource};
+use crate::deep;
 use crate::error::SqlError;
 use crate::names;
 use crate::numeric;
@@ -89,7 +92,9 @@ impl Engine {
         source: Arc<dyn SystemSource>,
         limits: Limits,
     ) -> Result<Arc<Self>, SqlError> {
-        Self::build(store, source, limits).map(Arc::new).map_err(|error| SqlError::from_datafusion(&error, ""))
+        Self::build(store, source, limits)
+            .map(Arc::new)
+            .map_err(|error| SqlError::from_datafusion(&error, ""))
     }
 
     fn build(
@@ -128,6 +133,8 @@ impl Engine {
         for function in numeric::functions() {
             context.register_udaf(function);
         }
+        let mut context = context;
+        context.register_expr_planner(Arc::new(arithmetic::Planner))?;
         for function in scalar::functions() {
             context.register_udf(function);
         }
@@ -147,10 +154,9 @@ impl Engine {
         let view = self.store.view()?;
         let config = state.config_mut();
         config.set_extension(view);
-        let schema = settings
-            .search_path()
-            .into_iter()
-            .find(|name| matches!(name.as_str(), "public" | "quipu" | "pg_catalog" | "information_schema"));
+        let schema = settings.search_path().into_iter().find(|name| {
+            matches!(name.as_str(), "public" | "quipu" | "pg_catalog" | "information_schema")
+        });
         if let Some(schema) = schema.filter(|schema| schema != "public") {
             config.options_mut().catalog.default_schema = schema;
         }
@@ -176,7 +182,7 @@ pub struct Session {
 /// A statement that was read and may be prepared.
 #[derive(Clone, Debug)]
 pub struct Statement {
-    parsed: Parsed,
+    parsed: Arc<Parsed>,
     text: Arc<str>,
 }
 
@@ -266,7 +272,10 @@ impl Rows {
     }
 
     /// Every row, as PostgreSQL's text; refused beyond `row_count_max` rows.
-    pub async fn texts(&mut self, row_count_max: usize) -> Result<Vec<Vec<Option<String>>>, SqlError> {
+    pub async fn texts(
+        &mut self,
+        row_count_max: usize,
+    ) -> Result<Vec<Vec<Option<String>>>, SqlError> {
         let mut rows = Vec::new();
         while let Some(batch) = self.next().await {
             let batch = batch?;
@@ -302,11 +311,8 @@ fn conform(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, SqlErr
         .map(|(column, field)| arrow::compute::cast(column, field.data_type()))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| SqlError::from_datafusion(&error.into(), ""))?;
-    let fields: Vec<Field> = schema
-        .fields()
-        .iter()
-        .map(|field| field.as_ref().clone().with_nullable(true))
-        .collect();
+    let fields: Vec<Field> =
+        schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
         .map_err(|error| SqlError::from_datafusion(&error.into(), ""))
 }
@@ -341,14 +347,24 @@ impl Session {
     }
 
     /// Reads a query text: no statement, one, or several.
-    pub fn parse(&self, text: &str) -> Result<Vec<Statement>, SqlError> {
-        let parsed = statement::parse(text, &self.engine.parser)?;
+    pub async fn parse(&self, text: &str) -> Result<Vec<Statement>, SqlError> {
+        let engine = Arc::clone(&self.engine);
         let text: Arc<str> = text.into();
-        Ok(parsed.into_iter().map(|parsed| Statement { parsed, text: Arc::clone(&text) }).collect())
+        deep::run(move || {
+            let parsed = statement::parse(&text, &engine.parser)?;
+            let statement =
+                |parsed| Statement { parsed: Arc::new(parsed), text: Arc::clone(&text) };
+            Ok(parsed.into_iter().map(statement).collect())
+        })
+        .await
     }
 
     /// Plans a statement; `types` are the parameters' types as far as the client says them (0: it does not).
-    pub async fn prepare(&self, statement: &Statement, types: &[u32]) -> Result<Prepared, SqlError> {
+    pub async fn prepare(
+        &self,
+        statement: &Statement,
+        types: &[u32],
+    ) -> Result<Prepared, SqlError> {
         let Statement { parsed, text } = statement;
         let kind = parsed.kind.clone();
         self.admit(&kind)?;
@@ -365,58 +381,11 @@ impl Session {
             _ => return Ok(bare(None)),
         }
         let state = self.engine.state(&self.settings)?;
+        let statement = statement.clone();
+        let types = types.to_vec();
+        let work = deep::run(move || prepare(&state, &statement, &types));
         let deadline = after(self.time_max());
-        let work = self.plan(&state, parsed, text, types);
-        let plan = tokio::time::timeout_at(deadline, work).await.map_err(|_| SqlError::timeout())??;
-        let failed = |error| SqlError::from_datafusion(&error, text);
-        SQLOptions::new()
-            .with_allow_ddl(false)
-            .with_allow_dml(false)
-            .with_allow_statements(false)
-            .verify_plan(&plan)
-            .map_err(failed)?;
-        let parameters = parameters::of_plan(&plan, types).map_err(failed)?;
-        let schema = plan.schema().as_arrow();
-        let count = schema.fields().len();
-        let names = match (&kind, &parsed.written) {
-            (Kind::Query, Some(written)) => names::output(written, count),
-            _ => vec![None; count],
-        };
-        let columns = wire::columns(schema, &names)?;
-        Ok(Prepared {
-            kind,
-            plan: Some(plan),
-            text: Arc::clone(text),
-            columns: Some(Arc::new(columns)),
-            parameters,
-        })
-    }
-
-    async fn plan(
-        &self,
-        state: &SessionState,
-        parsed: &Parsed,
-        text: &str,
-        types: &[u32],
-    ) -> Result<LogicalPlan, SqlError> {
-        let failed = |error| SqlError::from_datafusion(&error, text);
-        let mut statement = parsed.plan.clone();
-        parameters::type_placeholders(&mut statement, types);
-        let plan = state
-            .statement_to_plan(PlanStatement::Statement(Box::new(statement.clone())))
-            .await
-            .map_err(failed)?;
-        let known = parameters::of_plan(&plan, types).map_err(failed)?;
-        if known.iter().all(|parameter| parameter.data_type.is_some()) {
-            return Ok(plan);
-        }
-        // What neither the client nor the plan says is text.
-        let text_types: Vec<u32> = known
-            .iter()
-            .map(|parameter| parameter.data_type.as_ref().map_or(Type::TEXT.oid(), |_| 0))
-            .collect();
-        parameters::type_placeholders(&mut statement, &text_types);
-        state.statement_to_plan(PlanStatement::Statement(Box::new(statement))).await.map_err(failed)
+        tokio::time::timeout_at(deadline, work).await.map_err(|_| SqlError::timeout())?
     }
 
     /// Executes a prepared statement with a value for each of its parameters.
@@ -427,7 +396,9 @@ impl Session {
     ) -> Result<Outcome, SqlError> {
         self.admit(&prepared.kind)?;
         match (&prepared.kind, &prepared.plan) {
-            (Kind::Query | Kind::Explain, Some(plan)) => self.run(prepared, plan, values).await.map(Outcome::Rows),
+            (Kind::Query | Kind::Explain, Some(plan)) => {
+                self.run(prepared, plan, values).await.map(Outcome::Rows)
+            }
             (Kind::Show(name), _) => self.show_rows(name).map(Outcome::Rows),
             (kind, _) => self.command(kind),
         }
@@ -435,9 +406,13 @@ impl Session {
 
     /// Parses, prepares and executes one statement without parameters.
     pub async fn query(&mut self, text: &str) -> Result<Outcome, SqlError> {
-        let mut statements = self.parse(text)?;
+        let mut statements = self.parse(text).await?;
         let (Some(statement), true) = (statements.pop(), statements.is_empty()) else {
-            return Err(SqlError::new("42601", code::SQL_SYNTAX, "exactly one statement is needed"));
+            return Err(SqlError::new(
+                "42601",
+                code::SQL_SYNTAX,
+                "exactly one statement is needed",
+            ));
         };
         let prepared = self.prepare(&statement, &[]).await?;
         self.execute(&prepared, Vec::new()).await
@@ -464,21 +439,9 @@ impl Session {
     ) -> Result<Rows, SqlError> {
         let deadline = after(self.time_max());
         let text = Arc::clone(&prepared.text);
-        let work = async {
-            let state = self.engine.state(&self.settings)?;
-            let failed = |error| SqlError::from_datafusion(&error, &text);
-            let values: Vec<ScalarAndMetadata> =
-                values.into_iter().map(|value| ScalarAndMetadata::new(value, None)).collect();
-            let plan = match values.is_empty() {
-                true => plan.clone(),
-                false => plan
-                    .clone()
-                    .replace_params_with_values(&ParamValues::List(values))
-                    .map_err(failed)?,
-            };
-            let physical = state.create_physical_plan(&plan).await.map_err(failed)?;
-            execute_stream(physical, state.task_ctx()).map_err(failed)
-        };
+        let state = self.engine.state(&self.settings)?;
+        let (plan, sql) = (plan.clone(), Arc::clone(&text));
+        let work = deep::run(move || begin(&state, plan, values, &sql));
         let stream =
             tokio::time::timeout_at(deadline, work).await.map_err(|_| SqlError::timeout())??;
         let columns = prepared.columns.clone().unwrap_or_default();
@@ -518,9 +481,10 @@ impl Session {
             .into_iter()
             .map(|values| -> arrow::array::ArrayRef { Arc::new(StringArray::from(values)) })
             .collect();
-        let failed = |error: datafusion::common::DataFusionError| SqlError::from_datafusion(&error, "");
-        let batch =
-            RecordBatch::try_new(Arc::clone(&schema), arrays).map_err(|error| failed(error.into()))?;
+        let failed =
+            |error: datafusion::common::DataFusionError| SqlError::from_datafusion(&error, "");
+        let batch = RecordBatch::try_new(Arc::clone(&schema), arrays)
+            .map_err(|error| failed(error.into()))?;
         let stream = datafusion::physical_plan::memory::MemoryStream::try_new(
             vec![batch],
             Arc::clone(&schema),
@@ -584,3 +548,74 @@ impl Session {
     }
 }
 
+/// Plans a query. Nothing in planning waits: the tables are in memory.
+fn prepare(
+    state: &SessionState,
+    statement: &Statement,
+    types: &[u32],
+) -> Result<Prepared, SqlError> {
+    let Statement { parsed, text } = statement;
+    let failed = |error| SqlError::from_datafusion(&error, text);
+    let plan = block_on(plan(state, parsed, types)).map_err(failed)?;
+    SQLOptions::new()
+        .with_allow_ddl(false)
+        .with_allow_dml(false)
+        .with_allow_statements(false)
+        .verify_plan(&plan)
+        .map_err(failed)?;
+    let parameters = parameters::of_plan(&plan, types).map_err(failed)?;
+    let schema = plan.schema().as_arrow();
+    let count = schema.fields().len();
+    let names = match (&parsed.kind, &parsed.written) {
+        (Kind::Query, Some(written)) => names::output(written, count),
+        _ => vec![None; count],
+    };
+    let columns = wire::columns(schema, &names)?;
+    Ok(Prepared {
+        kind: parsed.kind.clone(),
+        plan: Some(plan),
+        text: Arc::clone(text),
+        columns: Some(Arc::new(columns)),
+        parameters,
+    })
+}
+
+async fn plan(
+    state: &SessionState,
+    parsed: &Parsed,
+    types: &[u32],
+) -> datafusion::common::Result<LogicalPlan> {
+    let mut statement = parsed.plan.clone();
+    parameters::type_placeholders(&mut statement, types);
+    let plan =
+        state.statement_to_plan(PlanStatement::Statement(Box::new(statement.clone()))).await?;
+    let known = parameters::of_plan(&plan, types)?;
+    if known.iter().all(|parameter| parameter.data_type.is_some()) {
+        return Ok(plan);
+    }
+    // What neither the client nor the plan says is text.
+    let text_types: Vec<u32> = known
+        .iter()
+        .map(|parameter| parameter.data_type.as_ref().map_or(Type::TEXT.oid(), |_| 0))
+        .collect();
+    parameters::type_placeholders(&mut statement, &text_types);
+    state.statement_to_plan(PlanStatement::Statement(Box::new(statement))).await
+}
+
+/// Begins to run a plan.
+fn begin(
+    state: &SessionState,
+    plan: LogicalPlan,
+    values: Vec<ScalarValue>,
+    text: &str,
+) -> Result<SendableRecordBatchStream, SqlError> {
+    let failed = |error| SqlError::from_datafusion(&error, text);
+    let plan = if values.is_empty() {
+        plan
+    } else {
+        let values = values.into_iter().map(|value| ScalarAndMetadata::new(value, None)).collect();
+        plan.replace_params_with_values(&ParamValues::List(values)).map_err(failed)?
+    };
+    let physical = block_on(state.create_physical_plan(&plan)).map_err(failed)?;
+    execute_stream(physical, state.task_ctx()).map_err(failed)
+}

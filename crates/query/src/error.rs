@@ -76,12 +76,20 @@ impl SqlError {
     /// Reads a parser's error; `sql` is what it parsed.
     pub(crate) fn syntax(error: &ParserError, sql: &str) -> Self {
         let (text, sqlstate) = match error {
-            ParserError::TokenizerError(text) | ParserError::ParserError(text) => (text.as_str(), "42601"),
+            ParserError::TokenizerError(text) | ParserError::ParserError(text) => {
+                (text.as_str(), "42601")
+            }
             ParserError::RecursionLimitExceeded => ("statement is nested too deeply", "54001"),
         };
         let (message, place) = split_place(text);
         let mut built = Self::new(sqlstate, code::SQL_SYNTAX, format!("syntax error: {message}"));
-        built.position = place.and_then(|(line, column)| position_of(sql, line, column));
+        built.position = match place {
+            Some((line, column)) => position_of(sql, line, column),
+            None if message.ends_with("found: EOF") => {
+                u32::try_from(sql.chars().count().saturating_add(1)).ok()
+            }
+            None => None,
+        };
         built
     }
 
@@ -98,11 +106,15 @@ impl SqlError {
             },
             DataFusionError::SQL(error, _) => Self::syntax(error, sql),
             DataFusionError::SchemaError(error, _) => Self::from_schema(error, sql),
-            DataFusionError::NotImplemented(text) => Self::new("0A000", code::SQL_UNSUPPORTED, first_line(text)),
-            DataFusionError::ResourcesExhausted(_) => {
-                Self::new("53200", code::SQL_LIMIT, "out of memory: the query needs more than is allowed")
-                    .hint("narrow the query, or raise limits.query_memory_size_max")
+            DataFusionError::NotImplemented(text) => {
+                Self::new("0A000", code::SQL_UNSUPPORTED, first_line(text))
             }
+            DataFusionError::ResourcesExhausted(_) => Self::new(
+                "53200",
+                code::SQL_LIMIT,
+                "out of memory: the query needs more than is allowed",
+            )
+            .hint("narrow the query, or raise limits.query_memory_size_max"),
             DataFusionError::ArrowError(error, _) => Self::from_text(&error.to_string(), sql),
             DataFusionError::Plan(text)
             | DataFusionError::Execution(text)
@@ -152,11 +164,16 @@ impl SqlError {
             let last = name.rsplit('.').next().unwrap_or(name);
             built.position = find_word(sql, name.split('.').next().unwrap_or(last));
             return built;
+        } else if text.contains(crate::arithmetic::TOO_DEEP) {
+            "54001"
         } else if lower.contains("invalid function") || lower.contains("no function matches") {
             "42883"
         } else if lower.contains("divide by zero") || lower.contains("division by zero") {
             "22012"
-        } else if lower.contains("overflow") || lower.contains("out of range") || lower.contains("too large to store") {
+        } else if lower.contains("overflow")
+            || lower.contains("out of range")
+            || lower.contains("too large to store")
+        {
             "22003"
         } else if lower.contains("cast") || lower.contains("parse") || lower.contains("parsing") {
             "22P02"
@@ -179,8 +196,12 @@ impl From<StoreError> for SqlError {
     }
 }
 
+/// What DataFusion says, without what it says of itself.
 fn first_line(text: &str) -> String {
     let line = text.lines().next().unwrap_or(text);
+    let line = line.rsplit(" coercion failed with: ").next().unwrap_or(line);
+    let line = line.split(" No function matches").next().unwrap_or(line);
+    let line = line.strip_prefix("Execution error: ").unwrap_or(line);
     line.strip_prefix("Error during planning: ").unwrap_or(line).trim().to_owned()
 }
 
@@ -210,7 +231,8 @@ pub(crate) fn find_word(sql: &str, word: &str) -> Option<u32> {
     }
     let lower = sql.to_ascii_lowercase();
     let word = word.to_ascii_lowercase();
-    let inside = |character: Option<char>| character.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    let inside =
+        |character: Option<char>| character.is_some_and(|c| c.is_alphanumeric() || c == '_');
     let mut from = 0;
     while let Some(found) = lower.get(from..).and_then(|rest| rest.find(&word)) {
         let start = from.checked_add(found)?;
@@ -228,7 +250,7 @@ pub(crate) fn find_word(sql: &str, word: &str) -> Option<u32> {
 
 /// The name that is like `name`, if one is.
 fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let most = name.chars().count().div_ceil(3);
+    let most = name.chars().count() / 3;
     names
         .map(|other| (distance(name, other), other))
         .filter(|(distance, _)| *distance <= most)

@@ -106,17 +106,14 @@ pub(crate) fn append_batch(
         bytes.extend_from_slice(body);
     }
     let failed = |error| StoreError::io(path, error);
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(failed)?;
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(failed)?;
     file.write_all_at(&bytes, offset).map_err(failed)?;
     file.sync_data().map_err(failed)?;
     let end = offset.saturating_add(size_of_bytes(&bytes));
-    let batch = decode_head(&head, offset.saturating_add(PREFIX_SIZE).saturating_add(size_of_bytes(&head)))
-        .expect("the head was just written");
+    let batch =
+        decode_head(&head, offset.saturating_add(PREFIX_SIZE).saturating_add(size_of_bytes(&head)))
+            .expect("the head was just written");
     Ok((batch, end))
 }
 
@@ -172,7 +169,12 @@ pub(crate) fn read_batches(path: &Path, size: u64) -> Result<Vec<StoredBatch>, S
     Ok(batches)
 }
 
-fn read_head(file: &File, path: &Path, offset: u64, size: u64) -> Result<(StoredBatch, u64), StoreError> {
+fn read_head(
+    file: &File,
+    path: &Path,
+    offset: u64,
+    size: u64,
+) -> Result<(StoredBatch, u64), StoreError> {
     let damaged = |what: &str| StoreError::damaged(path, offset, what);
     let mut prefix = [0; 12];
     file.read_exact_at(&mut prefix, offset).map_err(|error| StoreError::io(path, error))?;
@@ -192,7 +194,8 @@ fn read_head(file: &File, path: &Path, offset: u64, size: u64) -> Result<(Stored
     }
     let batch = decode_head(&head, body_offset.saturating_add(u64::from(head_size)))
         .ok_or_else(|| damaged("a batch's head does not decode"))?;
-    let end = batch.pieces.last().map_or(body_offset, |piece| piece.offset.saturating_add(piece.size));
+    let end =
+        batch.pieces.last().map_or(body_offset, |piece| piece.offset.saturating_add(piece.size));
     if end > size || end <= offset {
         return Err(damaged("a batch reaches beyond the file"));
     }
@@ -200,12 +203,21 @@ fn read_head(file: &File, path: &Path, offset: u64, size: u64) -> Result<(Stored
 }
 
 /// Reads one column of a batch and checks its CRC (Q2).
-pub(crate) fn read_column(path: &Path, batch: &StoredBatch, column: usize) -> Result<ArrayRef, StoreError> {
+pub(crate) fn read_column(
+    path: &Path,
+    batch: &StoredBatch,
+    column: usize,
+) -> Result<ArrayRef, StoreError> {
     let file = File::open(path).map_err(|error| StoreError::io(path, error))?;
     read_piece(&file, path, batch, column)
 }
 
-fn read_piece(file: &File, path: &Path, batch: &StoredBatch, column: usize) -> Result<ArrayRef, StoreError> {
+fn read_piece(
+    file: &File,
+    path: &Path,
+    batch: &StoredBatch,
+    column: usize,
+) -> Result<ArrayRef, StoreError> {
     let piece = batch
         .pieces
         .get(column)
@@ -324,7 +336,11 @@ pub(crate) fn settle(folder: &Path, manifest: &Manifest) -> Result<(), StoreErro
         let file = OpenOptions::new().write(true).open(&path).map_err(failed)?;
         let found = file.metadata().map_err(failed)?.len();
         if found < *size {
-            return Err(StoreError::damaged(&path, found, "the file is shorter than its manifest says"));
+            return Err(StoreError::damaged(
+                &path,
+                found,
+                "the file is shorter than its manifest says",
+            ));
         }
         if found > *size {
             file.set_len(*size).map_err(failed)?;
@@ -362,7 +378,13 @@ pub fn check(folder: &Path) -> Vec<Finding> {
         Ok(None) => {
             let path = folder.join(MANIFEST_NAME);
             if path.exists() {
-                findings.push(finding(path, "", None, None, "no whole frame in the manifest".into()));
+                findings.push(finding(
+                    path,
+                    "",
+                    None,
+                    None,
+                    "no whole frame in the manifest".into(),
+                ));
             }
             return findings;
         }
@@ -394,7 +416,13 @@ fn check_file(folder: &Path, table: &str, size: u64, findings: &mut Vec<Finding>
                 for column in 0..batch.pieces.len() {
                     if let Err(error) = read_piece(&file, &path, &batch, column) {
                         let what = error.to_string();
-                        findings.push(finding(path.clone(), table, Some(index), Some(column), what));
+                        findings.push(finding(
+                            path.clone(),
+                            table,
+                            Some(index),
+                            Some(column),
+                            what,
+                        ));
                     }
                 }
                 offset = end;

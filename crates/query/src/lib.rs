@@ -15,8 +15,10 @@
 //! * Q3 Nothing here changes the ledger: every write through SQL is refused by name.
 //! * Q4 The columns are derived: they can be wiped and are fed again from the first height.
 
+mod arithmetic;
 pub mod catalog;
 pub mod column;
+mod deep;
 pub mod engine;
 pub mod error;
 pub mod file;

@@ -14,6 +14,8 @@ use datafusion::sql::sqlparser::ast::{
 
 /// What PostgreSQL calls a column without a name.
 const NO_NAME: &str = "?column?";
+/// Casts, parentheses and cases within each other, beyond which an expression has no name.
+const DEPTH_MAX: u32 = 32;
 
 /// Names what every `SELECT` of the statement selects.
 pub(crate) fn alias(statement: &mut Statement) {
@@ -114,6 +116,12 @@ fn fold(ident: &Ident) -> String {
 
 /// A column's name, and whether the expression itself says it (a cast's type only helps out).
 fn name_of(expr: &Expr) -> (String, bool) {
+    name_within(expr, DEPTH_MAX)
+}
+
+fn name_within(expr: &Expr, depth: u32) -> (String, bool) {
+    let Some(depth) = depth.checked_sub(1) else { return (NO_NAME.to_owned(), false) };
+    let name_of = |expr: &Expr| name_within(expr, depth);
     let said = |name: &str| (name.to_owned(), true);
     match expr {
         Expr::Identifier(ident) => (fold(ident), true),
@@ -187,10 +195,22 @@ mod tests {
     #[test]
     fn columns_are_named_as_postgresql_names_them() {
         for (sql, wanted) in [
-            ("select count(*), Round(avg(x), 2), 1 + 1, 'a', a, t.b, \"C\" from t", "count round ?column? ?column? a b C"),
-            ("select 1::bigint, x::text, '1'::numeric(4,2), date '2020-01-01'", "int8 x numeric date"),
-            ("select case when a then 1 end, case when a then 1 else b end, (a), (select max(z) from t)", "case b a max"),
-            ("select pg_catalog.version(), exists(select 1), array[1], extract(year from d), trim(a)", "version exists array extract btrim"),
+            (
+                "select count(*), Round(avg(x), 2), 1 + 1, 'a', a, t.b, \"C\" from t",
+                "count round ?column? ?column? a b C",
+            ),
+            (
+                "select 1::bigint, x::text, '1'::numeric(4,2), date '2020-01-01'",
+                "int8 x numeric date",
+            ),
+            (
+                "select case when a then 1 end, case when a then 1 else b end, (a), (select max(z) from t)",
+                "case b a max",
+            ),
+            (
+                "select pg_catalog.version(), exists(select 1), array[1], extract(year from d), trim(a)",
+                "version exists array extract btrim",
+            ),
             ("select count(*) as N, sum(x) over () union select 1, 2", "n sum"),
         ] {
             let statement = Parser::parse_sql(&PostgreSqlDialect {}, sql).unwrap().remove(0);

@@ -28,8 +28,8 @@ use datafusion::functions_aggregate::average::avg_udaf;
 use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, ReversedUDAF, Signature,
-    Volatility,
+    Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, ReversedUDAF,
+    Signature, Volatility,
 };
 
 /// Digits after the point of an average of integers.
@@ -52,7 +52,7 @@ fn exact_scale(data_type: &DataType) -> Option<i8> {
     }
 }
 
-fn overflow() -> DataFusionError {
+pub(crate) fn overflow() -> DataFusionError {
     DataFusionError::Execution("value overflows numeric format".into())
 }
 
@@ -109,7 +109,10 @@ impl AggregateUDFImpl for Sum {
         Ok(Box::new(Cast { inner: sum_udaf().accumulator(args)?, to }))
     }
 
-    fn create_sliding_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+    fn create_sliding_accumulator(
+        &self,
+        args: AccumulatorArgs<'_>,
+    ) -> Result<Box<dyn Accumulator>> {
         let to = args.return_field.data_type().clone();
         Ok(Box::new(Cast { inner: sum_udaf().create_sliding_accumulator(args)?, to }))
     }
@@ -122,7 +125,10 @@ impl AggregateUDFImpl for Sum {
         !args.is_distinct
     }
 
-    fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
+    fn create_groups_accumulator(
+        &self,
+        args: AccumulatorArgs<'_>,
+    ) -> Result<Box<dyn GroupsAccumulator>> {
         let to = args.return_field.data_type().clone();
         Ok(Box::new(CastGroups { inner: sum_udaf().create_groups_accumulator(args)?, to }))
     }
@@ -179,7 +185,8 @@ impl AggregateUDFImpl for Avg {
     }
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
-        let Some(scale) = args.input_fields.first().and_then(|field| exact_scale(field.data_type()))
+        let Some(scale) =
+            args.input_fields.first().and_then(|field| exact_scale(field.data_type()))
         else {
             return avg_udaf().state_fields(args);
         };
@@ -199,7 +206,10 @@ impl AggregateUDFImpl for Avg {
         !args.is_distinct
     }
 
-    fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
+    fn create_groups_accumulator(
+        &self,
+        args: AccumulatorArgs<'_>,
+    ) -> Result<Box<dyn GroupsAccumulator>> {
         match args.expr_fields.first().and_then(|field| exact_scale(field.data_type())) {
             Some(scale) => Ok(Box::new(Averages { scale, sums: Vec::new(), counts: Vec::new() })),
             None => avg_udaf().create_groups_accumulator(args),
@@ -311,15 +321,17 @@ fn average(sum: i128, count: u64, scale: i8) -> Result<i128> {
     if let Some(scaled) = sum.checked_mul(factor) {
         return Ok(rounded(scaled / count, scaled % count));
     }
-    let scaled = i256::from_i128(sum)
-        .checked_mul(i256::from_i128(factor))
-        .ok_or_else(overflow)?;
+    let scaled = i256::from_i128(sum).checked_mul(i256::from_i128(factor)).ok_or_else(overflow)?;
     let divisor = i256::from_i128(count);
     let quotient = scaled.checked_div(divisor).and_then(i256::to_i128).ok_or_else(overflow)?;
     let rest = scaled.checked_rem(divisor).and_then(i256::to_i128).ok_or_else(overflow)?;
     let result = rounded(quotient, rest);
     // 38 digits are what the type holds.
-    if result.unsigned_abs() < 10_u128.pow(u32::from(PRECISION)) { Ok(result) } else { Err(overflow()) }
+    if result.unsigned_abs() < 10_u128.pow(u32::from(PRECISION)) {
+        Ok(result)
+    } else {
+        Err(overflow())
+    }
 }
 
 fn decimals(array: &ArrayRef, scale: i8) -> Result<ArrayRef> {
@@ -465,12 +477,7 @@ struct Averages {
 }
 
 impl Averages {
-    fn add(
-        &mut self,
-        group: usize,
-        value: i128,
-        count: u64,
-    ) -> Result<()> {
+    fn add(&mut self, group: usize, value: i128, count: u64) -> Result<()> {
         if let (Some(sum), Some(total)) = (self.sums.get_mut(group), self.counts.get_mut(group)) {
             *sum = sum.checked_add(value).ok_or_else(overflow)?;
             *total += count;
@@ -547,11 +554,11 @@ impl GroupsAccumulator for Averages {
         let Some(array) = values.first() else { return Ok(Vec::new()) };
         let array = decimals(array, self.scale)?;
         let array = array.as_primitive::<Decimal128Type>();
-        let kept = |row: usize| filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
+        let kept =
+            |row: usize| filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
         let rows = array.iter().enumerate().map(|(row, value)| value.filter(|_| kept(row)));
-        let (counts, sums): (Vec<u64>, Vec<i128>) = rows
-            .map(|value| (u64::from(value.is_some()), value.unwrap_or_default()))
-            .unzip();
+        let (counts, sums): (Vec<u64>, Vec<i128>) =
+            rows.map(|value| (u64::from(value.is_some()), value.unwrap_or_default())).unzip();
         Ok(vec![Arc::new(UInt64Array::from(counts)), decimal_array(sums, None, self.scale)?])
     }
 

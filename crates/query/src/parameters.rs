@@ -12,7 +12,8 @@ use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{
-    CastKind, Expr as AstExpr, Statement, Value, VisitMut, VisitorMut,
+    CastKind, Expr as AstExpr, FunctionArg, FunctionArgExpr, FunctionArguments, Statement, Value,
+    VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -30,6 +31,9 @@ const ELEMENT_COUNT_MAX: usize = 100_000;
 const EPOCH_DAYS: i32 = 10_957;
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
+/// A parameter's value, as [`decode`] reads it and `Session::execute` takes it.
+pub type Scalar = ScalarValue;
+
 /// One parameter of a prepared statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameter {
@@ -41,9 +45,7 @@ pub struct Parameter {
 
 /// Casts every placeholder to the type that the client says, where there is one to cast to.
 pub(crate) fn type_placeholders(statement: &mut Statement, types: &[u32]) {
-    if types.iter().any(|oid| cast_name(*oid).is_some()) {
-        let _never_breaks = VisitMut::visit(statement, &mut Placeholders { types });
-    }
+    let _never_breaks = VisitMut::visit(statement, &mut Placeholders { types });
 }
 
 struct Placeholders<'a> {
@@ -53,26 +55,52 @@ struct Placeholders<'a> {
 impl VisitorMut for Placeholders<'_> {
     type Break = ();
 
+    fn pre_visit_expr(&mut self, expr: &mut AstExpr) -> ControlFlow<()> {
+        // `x = ANY($1)` is `array_contains($1, x)` by now. A parameter without a type is an array of texts there.
+        if let AstExpr::Function(function) = expr
+            && function.name.to_string() == "array_contains"
+            && let FunctionArguments::List(list) = &mut function.args
+            && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(array))) = list.args.first_mut()
+            && let AstExpr::Value(value) = &*array
+            && let Value::Placeholder(name) = &value.value
+            && self.type_of(name) == 0
+        {
+            *array = cast_to(array, "text[]");
+        }
+        ControlFlow::Continue(())
+    }
+
     fn post_visit_expr(&mut self, expr: &mut AstExpr) -> ControlFlow<()> {
         let AstExpr::Value(value) = &*expr else { return ControlFlow::Continue(()) };
         let Value::Placeholder(name) = &value.value else { return ControlFlow::Continue(()) };
-        let oid = number_of(name)
-            .and_then(|number| self.types.get(number.checked_sub(1)?))
-            .copied()
-            .unwrap_or_default();
-        let data_type = cast_name(oid).and_then(|name| {
-            Parser::new(&PostgreSqlDialect {}).try_with_sql(name).ok()?.parse_data_type().ok()
-        });
-        if let Some(data_type) = data_type {
-            *expr = AstExpr::Cast {
-                kind: CastKind::Cast,
-                expr: Box::new(expr.clone()),
-                data_type,
-                array: false,
-                format: None,
-            };
+        if let Some(name) = cast_name(self.type_of(name)) {
+            *expr = cast_to(expr, name);
         }
         ControlFlow::Continue(())
+    }
+}
+
+impl Placeholders<'_> {
+    fn type_of(&self, placeholder: &str) -> u32 {
+        number_of(placeholder)
+            .and_then(|number| self.types.get(number.checked_sub(1)?))
+            .copied()
+            .unwrap_or_default()
+    }
+}
+
+/// `CAST(expr AS name)`; `expr` itself where the dialect has no such type.
+fn cast_to(expr: &AstExpr, name: &str) -> AstExpr {
+    let parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(name);
+    match parser.and_then(|mut parser| parser.parse_data_type()) {
+        Ok(data_type) => AstExpr::Cast {
+            kind: CastKind::Cast,
+            expr: Box::new(expr.clone()),
+            data_type,
+            array: false,
+            format: None,
+        },
+        Err(_) => expr.clone(),
     }
 }
 
@@ -100,12 +128,11 @@ fn cast_name(oid: u32) -> Option<&'static str> {
 
 /// The parameters of a plan, `$1` first.
 pub(crate) fn of_plan(plan: &LogicalPlan, types: &[u32]) -> Result<Vec<Parameter>> {
-    let mut inferred: BTreeMap<usize, Option<DataType>> = BTreeMap::new();
-    for (name, data_type) in plan.get_parameter_types()? {
-        if let Some(number) = number_of(&name) {
-            inferred.insert(number, data_type);
-        }
-    }
+    let mut inferred: BTreeMap<usize, Option<DataType>> = plan
+        .get_parameter_types()?
+        .into_iter()
+        .filter_map(|(name, data_type)| Some((number_of(&name)?, data_type)))
+        .collect();
     plan.apply_with_subqueries(|node| {
         for expr in node.expressions() {
             expr.apply(|expr| {
@@ -138,7 +165,11 @@ pub(crate) fn of_plan(plan: &LogicalPlan, types: &[u32]) -> Result<Vec<Parameter
 }
 
 /// Reads a parameter's value off the wire.
-pub fn decode(parameter: &Parameter, is_binary: bool, bytes: Option<&[u8]>) -> Result<ScalarValue, SqlError> {
+pub fn decode(
+    parameter: &Parameter,
+    is_binary: bool,
+    bytes: Option<&[u8]>,
+) -> Result<ScalarValue, SqlError> {
     let Some(bytes) = bytes else {
         let data_type = parameter.data_type.clone().unwrap_or(DataType::Utf8);
         return Ok(ScalarValue::try_from(&data_type).unwrap_or(ScalarValue::Null));
@@ -146,9 +177,10 @@ pub fn decode(parameter: &Parameter, is_binary: bool, bytes: Option<&[u8]>) -> R
     let kind = Type::from_oid(parameter.oid).unwrap_or(Type::TEXT);
     if is_binary {
         decode_binary(&kind, bytes).ok_or_else(|| {
-            let message = format!("incorrect binary data format for a parameter of type {}", kind.name());
+            let message =
+                format!("incorrect binary data format for a parameter of type {}", kind.name());
             SqlError::new("22P03", code::SQL_SYNTAX, message)
-        })?
+        })
     } else {
         let text = std::str::from_utf8(bytes).map_err(|_| {
             SqlError::new("22021", code::SQL_SYNTAX, "invalid byte sequence for encoding \"UTF8\"")
@@ -162,7 +194,11 @@ fn malformed(kind: &str, text: &str) -> SqlError {
     SqlError::new("22P02", code::SQL_SYNTAX, message)
 }
 
-fn decode_text(kind: &Type, text: &str, wanted: Option<&DataType>) -> Result<ScalarValue, SqlError> {
+fn decode_text(
+    kind: &Type,
+    text: &str,
+    wanted: Option<&DataType>,
+) -> Result<ScalarValue, SqlError> {
     let wrong = || malformed(kind.name(), text);
     let trimmed = text.trim();
     Ok(match *kind {
@@ -295,10 +331,9 @@ fn finish_element(element: String, was_quoted: bool) -> Option<String> {
 }
 
 /// The value of a binary parameter; none for bytes that are none of its type.
-#[expect(clippy::unnecessary_wraps, reason = "the outer result is the caller's")]
-fn decode_binary(kind: &Type, bytes: &[u8]) -> Option<Result<ScalarValue, SqlError>> {
+fn decode_binary(kind: &Type, bytes: &[u8]) -> Option<ScalarValue> {
     let text = || std::str::from_utf8(bytes).ok().map(str::to_owned);
-    Some(Ok(match *kind {
+    Some(match *kind {
         Type::BOOL => match bytes {
             [0] => ScalarValue::Boolean(Some(false)),
             [1] => ScalarValue::Boolean(Some(true)),
@@ -342,7 +377,7 @@ fn decode_binary(kind: &Type, bytes: &[u8]) -> Option<Result<ScalarValue, SqlErr
             list(&binary_array(bytes)?, &DataType::Utf8)
         }
         _ => ScalarValue::Utf8(Some(text()?)),
-    }))
+    })
 }
 
 fn take_i16(reader: &mut Reader<'_>) -> Option<i16> {
@@ -399,7 +434,7 @@ fn binary_array(bytes: &[u8]) -> Option<Vec<ScalarValue>> {
         let size = take_i32(&mut reader)?;
         let element = match usize::try_from(size) {
             Err(_) => None,
-            Ok(size) => Some(decode_binary(&item, reader.take(size).ok()?)?.ok()?),
+            Ok(size) => Some(decode_binary(&item, reader.take(size).ok()?)?),
         };
         elements.push(match (element, &item) {
             (Some(ScalarValue::Int16(value)), _) => ScalarValue::Int64(value.map(i64::from)),
@@ -447,7 +482,15 @@ mod tests {
         for _ in 0..20_000 {
             let count = random.usize(..40);
             let bytes: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(count).collect();
-            for kind in [Type::NUMERIC, Type::INT8_ARRAY, Type::TEXT_ARRAY, Type::UUID, Type::JSONB, Type::DATE, Type::TIMESTAMP] {
+            for kind in [
+                Type::NUMERIC,
+                Type::INT8_ARRAY,
+                Type::TEXT_ARRAY,
+                Type::UUID,
+                Type::JSONB,
+                Type::DATE,
+                Type::TIMESTAMP,
+            ] {
                 let parameter = Parameter { oid: kind.oid(), data_type: None };
                 let _any = decode(&parameter, true, Some(&bytes));
                 let _any = decode(&parameter, false, Some(&bytes));

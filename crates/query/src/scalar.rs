@@ -10,8 +10,7 @@ use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf}
 use crate::settings::Settings;
 
 /// What `version()` says.
-pub(crate) const VERSION: &str =
-    concat!("PostgreSQL 15.0 (Quipu ", env!("CARGO_PKG_VERSION"), ")");
+pub(crate) const VERSION: &str = concat!("PostgreSQL 15.0 (Quipu ", env!("CARGO_PKG_VERSION"), ")");
 
 /// The functions.
 pub(crate) fn functions() -> Vec<ScalarUDF> {
@@ -69,7 +68,10 @@ fn nothing(arguments: &[ColumnarValue]) -> ColumnarValue {
     }
 }
 
-fn map_text(arguments: &[ColumnarValue], map: impl Fn(&str) -> Option<String>) -> Result<ColumnarValue> {
+fn map_text(
+    arguments: &[ColumnarValue],
+    map: impl Fn(&str) -> Option<String>,
+) -> Result<ColumnarValue> {
     match arguments.first() {
         Some(ColumnarValue::Array(array)) => {
             let texts = array.as_string::<i32>();

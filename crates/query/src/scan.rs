@@ -10,7 +10,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch, RecordBatchOptions, StringArray, StringBuilder};
+use arrow::array::{
+    Array as _, ArrayRef, AsArray as _, RecordBatch, RecordBatchOptions, StringArray, StringBuilder,
+};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type, Int64Type, SchemaRef};
 use async_trait::async_trait;
@@ -66,7 +68,8 @@ impl TableProvider for StoredTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let view = view_of(&self.store, state)?;
-        let plan = ScanPlan::new(view, Arc::clone(&self.def), projection, limit, partitions(state))?;
+        let plan =
+            ScanPlan::new(view, Arc::clone(&self.def), projection, limit, partitions(state))?;
         Ok(Arc::new(plan))
     }
 }
@@ -237,7 +240,9 @@ impl ExecutionPlan for ScanPlan {
     fn partition_statistics(&self, partition: Option<usize>) -> Result<Arc<Statistics>> {
         let rows = match partition {
             None => usize::try_from(self.rows).ok(),
-            Some(partition) => self.pieces.get(partition).map(|pieces| pieces.iter().map(rows_of).sum()),
+            Some(partition) => {
+                self.pieces.get(partition).map(|pieces| pieces.iter().map(rows_of).sum())
+            }
         };
         let mut statistics = Statistics::new_unknown(&self.schema);
         statistics.num_rows = rows.map_or(Precision::Absent, Precision::Exact);
@@ -269,7 +274,10 @@ impl ScanPlan {
             Source::Run(column) => Ok(cast(&self.column(piece, column)?, &DataType::Utf8)?),
             Source::Name => {
                 let name = self.def.key.strip_prefix("public.").unwrap_or(&self.def.key);
-                Ok(Arc::new(StringArray::from_iter_values(std::iter::repeat_n(name, rows_of(piece)))))
+                Ok(Arc::new(StringArray::from_iter_values(std::iter::repeat_n(
+                    name,
+                    rows_of(piece),
+                ))))
             }
             Source::Tx { tx, action } => {
                 tx_text(&self.column(piece, tx)?, &self.column(piece, action)?)

@@ -60,8 +60,15 @@ const FIXED: &[(&str, &[&str])] = &[
 
 /// Parameters that no client can set.
 const READ_ONLY: &[&str] = &[
-    "in_hot_standby", "integer_datetimes", "is_superuser", "lc_collate", "lc_ctype",
-    "max_identifier_length", "server_encoding", "server_version", "server_version_num",
+    "in_hot_standby",
+    "integer_datetimes",
+    "is_superuser",
+    "lc_collate",
+    "lc_ctype",
+    "max_identifier_length",
+    "server_encoding",
+    "server_version",
+    "server_version_num",
     "session_authorization",
 ];
 
@@ -78,23 +85,24 @@ fn parameter(name: &str) -> Option<&'static Parameter> {
 impl Settings {
     /// The name as PostgreSQL writes it, and the value.
     pub(crate) fn get(&self, name: &str) -> Result<(String, String), SqlError> {
-        let name = match name {
-            "transaction isolation level" => "transaction_isolation",
-            "time zone" => "timezone",
-            other => other,
-        };
         let changed = self.changed.get(&name.to_lowercase());
         match parameter(name) {
             Some(Parameter(canonical, default, _)) => {
                 let value = changed.map_or(*default, String::as_str);
                 Ok(((*canonical).to_owned(), value.to_owned()))
             }
-            None => changed.map(|value| (name.to_owned(), value.clone())).ok_or_else(|| unknown(name)),
+            None => {
+                changed.map(|value| (name.to_owned(), value.clone())).ok_or_else(|| unknown(name))
+            }
         }
     }
 
     /// Sets a parameter, or puts it back; says what the client is to be told.
-    pub(crate) fn set(&mut self, name: &str, value: Option<&str>) -> Result<Option<(String, String)>, SqlError> {
+    pub(crate) fn set(
+        &mut self,
+        name: &str,
+        value: Option<&str>,
+    ) -> Result<Option<(String, String)>, SqlError> {
         let lower = name.to_lowercase();
         let known = parameter(&lower);
         if known.is_none() && !lower.contains('.') {

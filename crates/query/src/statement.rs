@@ -5,9 +5,11 @@
 //! client sees is taken from the former, the plan from the latter.
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Query, Reset, Set, SetExpr, Statement, TableFactor, TransactionMode, Value, Visit, Visitor,
+    Expr, Query, Reset, Set, SetExpr, Statement, TableFactor, TransactionMode, Value, Visit,
+    Visitor,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
@@ -20,7 +22,9 @@ use crate::names;
 /// Most bytes of a query text.
 const TEXT_SIZE_MAX: usize = 1 << 20;
 /// Most operators and keywords of a query text: expressions nest as deep as these are many.
-const NODE_COUNT_MAX: usize = 2000;
+const NODE_COUNT_MAX: usize = 1000;
+/// Most tables, joins and set operations of a query text: plans nest as deep as these are many.
+const RELATION_COUNT_MAX: usize = 128;
 
 /// What a statement wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +66,10 @@ pub(crate) struct Parsed {
 }
 
 /// Reads a query text.
-pub(crate) fn parse(text: &str, parser: &PostgresCompatibilityParser) -> Result<Vec<Parsed>, SqlError> {
+pub(crate) fn parse(
+    text: &str,
+    parser: &PostgresCompatibilityParser,
+) -> Result<Vec<Parsed>, SqlError> {
     bound(text)?;
     let written = Parser::parse_sql(&PostgreSqlDialect {}, text);
     let planned = match (parser.parse(text), &written) {
@@ -90,32 +97,50 @@ fn bound(text: &str) -> Result<(), SqlError> {
     if text.len() > TEXT_SIZE_MAX {
         return complex("statement is longer than 1 MiB");
     }
-    let tokens = Tokenizer::new(&PostgreSqlDialect {}, text)
-        .tokenize()
-        .map_err(|error| {
-            let parser_error = datafusion::sql::sqlparser::parser::ParserError::from(error);
-            SqlError::syntax(&parser_error, text)
-        })?;
-    let nodes = tokens
-        .iter()
-        .filter(|token| match token {
-            Token::Word(word) => {
-                word.keyword != datafusion::sql::sqlparser::keywords::Keyword::NoKeyword
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, text).tokenize().map_err(|error| {
+        let parser_error = datafusion::sql::sqlparser::parser::ParserError::from(error);
+        SqlError::syntax(&parser_error, text)
+    })?;
+    let mut nodes: usize = 0;
+    let mut relations: usize = 0;
+    let mut is_in_from = false;
+    for token in &tokens {
+        match token {
+            Token::Word(word) if word.keyword != Keyword::NoKeyword => {
+                nodes = nodes.saturating_add(1);
+                let joins = matches!(
+                    word.keyword,
+                    Keyword::UNION
+                        | Keyword::INTERSECT
+                        | Keyword::EXCEPT
+                        | Keyword::JOIN
+                        | Keyword::FROM
+                );
+                relations = relations.saturating_add(usize::from(joins));
+                is_in_from = match word.keyword {
+                    Keyword::FROM => true,
+                    Keyword::SELECT | Keyword::WHERE | Keyword::GROUP | Keyword::ORDER => false,
+                    _ => is_in_from,
+                };
             }
-            Token::Whitespace(_)
-            | Token::Comma
+            Token::Comma => relations = relations.saturating_add(usize::from(is_in_from)),
+            Token::Word(_)
+            | Token::Whitespace(_)
             | Token::Period
             | Token::SemiColon
             | Token::LParen
             | Token::RParen
             | Token::Number(..)
             | Token::SingleQuotedString(_)
-            | Token::Placeholder(_) => false,
-            _ => true,
-        })
-        .count();
+            | Token::Placeholder(_) => {}
+            _ => nodes = nodes.saturating_add(1),
+        }
+    }
     if nodes > NODE_COUNT_MAX {
         return complex("statement has too many operators");
+    }
+    if relations > RELATION_COUNT_MAX {
+        return complex("statement has too many tables");
     }
     Ok(())
 }
@@ -133,7 +158,13 @@ fn kind_of(statement: &Statement) -> Result<Kind, SqlError> {
         Statement::ShowVariable { variable } => {
             let words: Vec<String> =
                 variable.iter().map(|word| word.value.to_lowercase()).collect();
-            Kind::Show(words.join(" "))
+            // Names of several words stand for parameters with one; else the parts are those of a dotted name.
+            Kind::Show(match words.join(" ").as_str() {
+                "transaction isolation level" => "transaction_isolation".into(),
+                "time zone" => "timezone".into(),
+                "session authorization" => "session_authorization".into(),
+                _ => words.join("."),
+            })
         }
         Statement::StartTransaction { modes, .. } => {
             check_modes(modes)?;
@@ -168,8 +199,10 @@ fn refusal(statement: &Statement) -> SqlError {
     let words: Vec<&str> = text.split_whitespace().take(2).collect();
     let first = words.first().copied().unwrap_or("this statement").to_uppercase();
     match first.as_str() {
-        "DECLARE" | "FETCH" | "LISTEN" | "NOTIFY" | "PREPARE" | "EXECUTE" | "USE" | "SHOW" | "CALL"
-        | "COPY" | "LOCK" | "ANALYZE" | "VACUUM" | "CACHE" => SqlError::unsupported(&first),
+        "DECLARE" | "FETCH" | "LISTEN" | "NOTIFY" | "PREPARE" | "EXECUTE" | "USE" | "SHOW"
+        | "CALL" | "COPY" | "LOCK" | "ANALYZE" | "VACUUM" | "CACHE" => {
+            SqlError::unsupported(&first)
+        }
         "CREATE" | "ALTER" | "DROP" => {
             let object = words.get(1).copied().unwrap_or_default().to_uppercase();
             SqlError::read_only(&format!("{first} {object}"))

@@ -21,11 +21,11 @@ use arrow::array::{ArrayRef, AsArray as _, RecordBatch, TimestampMicrosecondArra
 use arrow::datatypes::{Int32Type, Int64Type};
 use arrow::error::ArrowError;
 use quipu_types::row::{RowError, ValueRef};
+use quipu_types::transaction::{RouteRule, StreamSpec, Writers};
 use quipu_types::{
     Action, Decode as _, Encode as _, Hash, Header, Height, Lane, Outcome, Receipt, Seqno, Tip,
     Transaction,
 };
-use quipu_types::transaction::{RouteRule, StreamSpec, Writers};
 use thiserror::Error;
 
 use crate::column::{ColumnDef, Kind};
@@ -393,8 +393,14 @@ impl Inner {
         }
     }
 
-    fn open_table(&mut self, folder: &Path, manifest: &Manifest, def: TableDef) -> Result<(), StoreError> {
-        let size = manifest.files.iter().find(|(name, _)| *name == def.key).map_or(0, |file| file.1);
+    fn open_table(
+        &mut self,
+        folder: &Path,
+        manifest: &Manifest,
+        def: TableDef,
+    ) -> Result<(), StoreError> {
+        let size =
+            manifest.files.iter().find(|(name, _)| *name == def.key).map_or(0, |file| file.1);
         let stored = match size {
             0 => Vec::new(),
             size => file::read_batches(&file::path_of(folder, &def.key), size)?,
@@ -416,7 +422,12 @@ impl Inner {
         self.tables.insert(table.def.key.clone(), table);
     }
 
-    fn stored_column(&self, folder: &Path, key: &str, name: &str) -> Result<Vec<ArrayRef>, StoreError> {
+    fn stored_column(
+        &self,
+        folder: &Path,
+        key: &str,
+        name: &str,
+    ) -> Result<Vec<ArrayRef>, StoreError> {
         let Some(table) = self.tables.get(key) else { return Ok(Vec::new()) };
         let Some(column) = table.def.columns.iter().position(|column| column.name == name) else {
             return Ok(Vec::new());
@@ -518,7 +529,11 @@ impl Inner {
         }
     }
 
-    fn push_transaction(&mut self, block: &IngestBlock<'_>, ingest: &IngestTx<'_>) -> Result<(), StoreError> {
+    fn push_transaction(
+        &mut self,
+        block: &IngestBlock<'_>,
+        ingest: &IngestTx<'_>,
+    ) -> Result<(), StoreError> {
         let transaction = ingest.transaction;
         let signer = transaction.signer.to_string();
         let mut tx = ingest.tx.to_string();
@@ -733,10 +748,7 @@ impl Table {
         // A slice would keep the written rows alive: what stays is copied.
         let rest = match kept {
             0 => None,
-            kept => Some(arrow::compute::concat_batches(
-                &all.schema(),
-                [&all.slice(count, kept)],
-            )?),
+            kept => Some(arrow::compute::concat_batches(&all.schema(), [&all.slice(count, kept)])?),
         };
         self.tail.keep(rest);
         self.view = None;

@@ -56,10 +56,8 @@ pub struct TableDef {
 impl TableDef {
     /// A table that the store keeps itself.
     pub(crate) fn system(name: &str, columns: Vec<ColumnDef>) -> Self {
-        let fields: Vec<Field> = columns
-            .iter()
-            .map(|column| column.kind.field(&column.name, column.nullable))
-            .collect();
+        let fields: Vec<Field> =
+            columns.iter().map(|column| column.kind.field(&column.name, column.nullable)).collect();
         let sources = columns
             .iter()
             .enumerate()

@@ -3,7 +3,10 @@
 //! A row is a count of columns (u16), then each value as a size (i32, −1 for null) and its bytes: the body of a
 //! `DataRow` message. Text is what PostgreSQL prints; times are in UTC.
 
-#![expect(clippy::arithmetic_side_effects, reason = "calendar and digit arithmetic on bounded numbers")]
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "calendar and digit arithmetic on bounded numbers"
+)]
 
 use std::fmt::Write as _;
 
@@ -145,7 +148,8 @@ impl Encoder {
         is_binary: impl Fn(usize) -> bool,
         out: &mut Vec<u8>,
     ) -> Result<(), SqlError> {
-        let count = u16::try_from(self.arrays.len()).map_err(|_| SqlError::unsupported("so many columns"))?;
+        let count = u16::try_from(self.arrays.len())
+            .map_err(|_| SqlError::unsupported("so many columns"))?;
         out.extend_from_slice(&count.to_be_bytes());
         for (index, (array, kind)) in self.arrays.iter().zip(&self.kinds).enumerate() {
             if array.is_null(row) || array.data_type() == &DataType::Null {
@@ -161,8 +165,9 @@ impl Encoder {
                 text(array, row, kind, &mut self.scratch)?;
                 out.extend_from_slice(self.scratch.as_bytes());
             }
-            let size = i32::try_from(out.len() - start - 4)
-                .map_err(|_| SqlError::new("54000", code::SQL_LIMIT, "a value is larger than 2 GiB"))?;
+            let size = i32::try_from(out.len() - start - 4).map_err(|_| {
+                SqlError::new("54000", code::SQL_LIMIT, "a value is larger than 2 GiB")
+            })?;
             if let Some(place) = out.get_mut(start..start + 4) {
                 place.copy_from_slice(&size.to_be_bytes());
             }
@@ -197,7 +202,9 @@ pub(crate) fn text_rows(
 fn simple(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     let to = match array.data_type() {
         DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
-        DataType::BinaryView | DataType::LargeBinary | DataType::FixedSizeBinary(_) => DataType::Binary,
+        DataType::BinaryView | DataType::LargeBinary | DataType::FixedSizeBinary(_) => {
+            DataType::Binary
+        }
         DataType::Dictionary(_, value) => {
             let unfolded = cast(array, value)?;
             return simple(&unfolded);
@@ -209,7 +216,9 @@ fn simple(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
             DataType::Decimal128(*precision, *scale)
         }
         DataType::Float16 => DataType::Float32,
-        DataType::LargeList(item) | DataType::FixedSizeList(item, _) => DataType::List(item.clone()),
+        DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            DataType::List(item.clone())
+        }
         _ => return Ok(array.clone()),
     };
     cast(array, &to)
@@ -446,7 +455,8 @@ fn binary(array: &ArrayRef, row: usize, kind: &Type, out: &mut Vec<u8>) -> Resul
             integer_binary(integer(array, row).unwrap_or_default(), kind, out);
         }
         (DataType::Utf8, &Type::UUID) => {
-            let digits: String = array.as_string::<i32>().value(row).chars().filter(|c| *c != '-').collect();
+            let digits: String =
+                array.as_string::<i32>().value(row).chars().filter(|c| *c != '-').collect();
             let bytes = hex::decode(digits).map_err(|_| SqlError::unsupported("this UUID"))?;
             out.extend_from_slice(&bytes);
         }
@@ -454,7 +464,9 @@ fn binary(array: &ArrayRef, row: usize, kind: &Type, out: &mut Vec<u8>) -> Resul
             out.push(1);
             out.extend_from_slice(array.as_string::<i32>().value(row).as_bytes());
         }
-        (DataType::Utf8, _) => out.extend_from_slice(array.as_string::<i32>().value(row).as_bytes()),
+        (DataType::Utf8, _) => {
+            out.extend_from_slice(array.as_string::<i32>().value(row).as_bytes())
+        }
         (DataType::Binary, _) => out.extend_from_slice(array.as_binary::<i32>().value(row)),
         (DataType::Date32, _) => {
             let days = array.as_primitive::<Date32Type>().value(row).saturating_sub(EPOCH_DAYS);
@@ -489,9 +501,15 @@ fn integer_binary(value: i64, kind: &Type, out: &mut Vec<u8>) {
     out.extend_from_slice(bytes.get(8 - size..).unwrap_or(&bytes));
 }
 
-fn list_binary(array: &ArrayRef, row: usize, item: &Field, out: &mut Vec<u8>) -> Result<(), SqlError> {
+fn list_binary(
+    array: &ArrayRef,
+    row: usize,
+    item: &Field,
+    out: &mut Vec<u8>,
+) -> Result<(), SqlError> {
     let items = simple(&array.as_list::<i32>().value(row)).map_err(|error| failed(&error))?;
-    let kind = type_of(item.data_type()).filter(|_| !matches!(items.data_type(), DataType::List(_)));
+    let kind =
+        type_of(item.data_type()).filter(|_| !matches!(items.data_type(), DataType::List(_)));
     let Some(kind) = kind else {
         return Err(SqlError::unsupported("a nested array in binary").hint("ask for text"));
     };
@@ -531,7 +549,8 @@ fn numeric_binary(value: i128, scale: i8, out: &mut Vec<u8>) {
     for chunk in padded.as_bytes().chunks(4) {
         digits.push(chunk.iter().fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0')));
     }
-    let whole = i16::try_from(digits.len()).unwrap_or_default() - i16::try_from(fraction_count).unwrap_or_default();
+    let whole = i16::try_from(digits.len()).unwrap_or_default()
+        - i16::try_from(fraction_count).unwrap_or_default();
     let mut weight = whole - 1;
     let leading = digits.iter().take_while(|digit| **digit == 0).count();
     digits.drain(..leading);
@@ -566,9 +585,20 @@ mod tests {
     #[test]
     fn floats_are_written_as_postgresql_writes_them() {
         for (value, wanted) in [
-            (0.0, "0"), (1.0, "1"), (-1.5, "-1.5"), (0.1, "0.1"), (1e15, "1e+15"), (1e14, "100000000000000"),
-            (1.5e-7, "1.5e-07"), (0.0001, "0.0001"), (0.00001, "1e-05"), (123_456.789, "123456.789"),
-            (f64::NAN, "NaN"), (f64::NEG_INFINITY, "-Infinity"), (-0.0, "-0"), (1e300, "1e+300"),
+            (0.0, "0"),
+            (1.0, "1"),
+            (-1.5, "-1.5"),
+            (0.1, "0.1"),
+            (1e15, "1e+15"),
+            (1e14, "100000000000000"),
+            (1.5e-7, "1.5e-07"),
+            (0.0001, "0.0001"),
+            (0.00001, "1e-05"),
+            (123_456.789, "123456.789"),
+            (f64::NAN, "NaN"),
+            (f64::NEG_INFINITY, "-Infinity"),
+            (-0.0, "-0"),
+            (1e300, "1e+300"),
         ] {
             assert_eq!(written(|out| float_text(&format!("{value:e}"), value, 15, out)), wanted);
         }
@@ -581,7 +611,10 @@ mod tests {
         assert_eq!(written(|out| decimal_text(0, 0, out)), "0");
         assert_eq!(written(|out| date_text(15_706, out)), "2013-01-01");
         assert_eq!(written(|out| date_text(-719_529, out)), "0002-12-31 BC");
-        assert_eq!(written(|out| timestamp_text(1_357_016_400_000_000, true, out)), "2013-01-01 05:00:00+00");
+        assert_eq!(
+            written(|out| timestamp_text(1_357_016_400_000_000, true, out)),
+            "2013-01-01 05:00:00+00"
+        );
         assert_eq!(written(|out| timestamp_text(-1, false, out)), "1969-12-31 23:59:59.999999");
     }
 

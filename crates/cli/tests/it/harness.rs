@@ -36,6 +36,7 @@ pub(crate) fn quipu_with<S: AsRef<OsStr>>(args: &[S], input: &str) -> Ran {
 fn finish(command: &mut Command, input: &str) -> Ran {
     let mut child = command
         .env("NO_COLOR", "1")
+        .env("PGCONNECT_TIMEOUT", "10")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

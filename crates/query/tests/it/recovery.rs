@@ -17,7 +17,7 @@ fn feed(feeder: &mut Feeder, store: &ColumnStore, height: u64) {
     match height {
         1 => feeder.feed(store, &[vec![create("a", COLUMNS), create("b", COLUMNS)]]),
         height => {
-            let rows = (height * 7 % 5) as i64;
+            let rows = i64::try_from(height * 7 % 5).unwrap();
             let transactions: Vec<_> = (0..rows)
                 .map(|row| {
                     let stream = if row % 2 == 0 { "a" } else { "b" };
@@ -52,7 +52,8 @@ fn everything(store: &ColumnStore) -> String {
 }
 
 fn files(folder: &Path) -> Vec<std::path::PathBuf> {
-    let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     paths
 }

@@ -31,7 +31,11 @@ async fn transcript(session: &mut Session, statements: &[&str]) -> String {
     let mut lines = Vec::new();
     for sql in statements {
         let answer = told(session, sql).await;
-        lines.push(format!("{sql}\n  {} -> {}", char::from(session.status()), answer.replace('\n', "\n       ")));
+        lines.push(format!(
+            "{sql}\n  {} -> {}",
+            char::from(session.status()),
+            answer.replace('\n', "\n       ")
+        ));
     }
     lines.join("\n") + "\n"
 }
@@ -114,7 +118,7 @@ fn errors_carry_a_state_and_a_place() {
               I -> 42601 syntax error: Expected: an SQL statement, found: selec @1
             select
               1 +
-              I -> 42601 syntax error: Expected: an expression, found: EOF
+              I -> 42601 syntax error: Expected: an expression, found: EOF @13
             select * from nope
               I -> 42P01 relation "nope" does not exist @15
             select * from quipu.nope
@@ -122,7 +126,7 @@ fn errors_carry_a_state_and_a_place() {
             select carier from flights
               I -> 42703 column "carier" does not exist @8 (Perhaps you meant to reference the column "carrier".)
             select f.x from flights f
-              I -> 42703 column "f.x" does not exist @10 (Perhaps you meant to reference the column "n".)
+              I -> 42703 column "f.x" does not exist @10
             select nope(1)
               I -> 42883 Invalid function 'nope'.
             select carrier, n from flights group by carrier
@@ -134,10 +138,9 @@ fn errors_carry_a_state_and_a_place() {
             select 1::int2 + 'a'
               I -> 42000 Cannot coerce arithmetic expression Int16 + Utf8 to valid types
             select sum(carrier) from flights
-              I -> 42883 Execution error: Function 'sum' user-defined coercion failed with: Error during planning: sum takes one number, not (Utf8). No function matches the given name and argument types 'sum(Utf8)'. You might need to add explicit type casts.
+              I -> 42883 sum takes one number, not (Utf8).
             select 9223372036854775807 + 1
-              I -> ?column?
-                   -9223372036854775808
+              I -> 22003 Arithmetic overflow: Overflow happened on: 9223372036854775807 + 1
             select 1; select 2
               I -> 42601 exactly one statement is needed
 
@@ -221,11 +224,12 @@ fn a_transaction_fails_as_a_whole_and_parameters_are_told() {
             set my.own = 'x'
               I -> SET
             show my.own
-              I -> 42704 unrecognized configuration parameter "my own"
+              I -> my.own
+                   x
             reset all
               I -> RESET
             show my.own
-              I -> 42704 unrecognized configuration parameter "my own"
+              I -> 42704 unrecognized configuration parameter "my.own"
             SET statement_timeout = '1s'
               I -> SET
             discard all
@@ -277,15 +281,28 @@ fn parameters_have_the_types_that_the_client_or_the_plan_says() {
         let cases: [(&str, &[u32], Vec<(bool, &[u8])>); 7] = [
             ("select n from flights where n = $1", &[INT2], vec![(true, &[0, 3])]),
             ("select n from flights where n = $1", &[], vec![(false, b"4")]),
-            ("select carrier from flights where carrier = $1 and n < $2", &[TEXT, 0], vec![(false, b"BB"), (false, b"2")]),
+            (
+                "select carrier from flights where carrier = $1 and n < $2",
+                &[TEXT, 0],
+                vec![(false, b"BB"), (false, b"2")],
+            ),
             ("select $1, $2::int8 + 1", &[], vec![(false, b"free"), (false, b"41")]),
-            ("select n from flights order by n limit $1 offset $2", &[20, 20], vec![(true, &[0, 0, 0, 0, 0, 0, 0, 2]), (false, b"1")]),
+            (
+                "select n from flights order by n limit $1 offset $2",
+                &[20, 20],
+                vec![(true, &[0, 0, 0, 0, 0, 0, 0, 2]), (false, b"1")],
+            ),
             ("select count(*) from flights where day = $1", &[], vec![(false, b"2013-01-01")]),
             ("select count(*) from flights where n = any($1)", &[1016], vec![(false, b"{1,2,77}")]),
         ];
         let mut lines = String::new();
         for (sql, types, values) in cases {
-            lines.push_str(&format!("{sql}\n  -> {}\n", bound(&mut session, sql, types, &values).await.unwrap_or_else(|error| error.to_string())));
+            lines.push_str(&format!(
+                "{sql}\n  -> {}\n",
+                bound(&mut session, sql, types, &values)
+                    .await
+                    .unwrap_or_else(|error| error.to_string())
+            ));
         }
         expect![[r#"
             select n from flights where n = $1
@@ -302,7 +319,8 @@ fn parameters_have_the_types_that_the_client_or_the_plan_says() {
               -> [1082] [[Some("10")]]
             select count(*) from flights where n = any($1)
               -> [1016] [[Some("2")]]
-        "#]].assert_eq(&lines);
+        "#]]
+        .assert_eq(&lines);
     });
 }
 
@@ -312,7 +330,7 @@ async fn bound(
     types: &[u32],
     values: &[(bool, &[u8])],
 ) -> Result<String, SqlError> {
-    let statement = session.parse(sql)?.remove(0);
+    let statement = session.parse(sql).await?.remove(0);
     let prepared = session.prepare(&statement, types).await?;
     let mut all = String::new();
     // Twice: a prepared statement is not used up.
@@ -321,10 +339,13 @@ async fn bound(
             .parameters
             .iter()
             .zip(values)
-            .map(|(parameter, (is_binary, bytes))| parameters::decode(parameter, *is_binary, Some(bytes)))
+            .map(|(parameter, (is_binary, bytes))| {
+                parameters::decode(parameter, *is_binary, Some(bytes))
+            })
             .collect::<Result<Vec<_>, _>>()?;
         if let Outcome::Rows(mut rows) = session.execute(&prepared, decoded).await? {
-            let types: Vec<u32> = prepared.parameters.iter().map(|parameter| parameter.oid).collect();
+            let types: Vec<u32> =
+                prepared.parameters.iter().map(|parameter| parameter.oid).collect();
             all = format!("{types:?} {:?}", rows.texts(100).await?);
         }
     }
@@ -367,12 +388,34 @@ fn deep_and_long_texts_are_refused_and_never_overflow_a_stack() {
                 format!("select 1 where {}true", "not ".repeat(many)),
                 format!("select 1{}", "::int".repeat(many)),
                 format!("select 1 {}", "union all select 1 ".repeat(many / 4)),
-                format!("select {}1{}", "case when true then ".repeat(many / 4), " end".repeat(many / 4)),
+                format!("select 1 {}", "union all select 1 ".repeat(120)),
+                format!("select 1 {}", "union select 1 ".repeat(60)),
+                format!("select 1 from flights a{}", ", flights".repeat(120)),
+                format!(
+                    "select 1 from flights a{}",
+                    (0..60).map(|n| format!(" join flights b{n} using (n)")).collect::<String>()
+                ),
+                format!(
+                    "with c0 as (select 1 n){} select * from c40",
+                    (1..41)
+                        .map(|n| format!(", c{n} as (select n + 1 n from c{})", n - 1))
+                        .collect::<String>()
+                ),
+                format!("select 1 where 1 = 1{}", " or n = 2".repeat(300)),
+                format!("select n from flights where n = 1{}", " or n = 2 and n < 4".repeat(200)),
+                format!("select 1.5{}", " * 1.5".repeat(many)),
+                format!("select 'a'{}", " || 'a'".repeat(many)),
+                format!(
+                    "select {}1{}",
+                    "case when true then ".repeat(many / 4),
+                    " end".repeat(many / 4)
+                ),
                 format!("select {}1{}", "abs(".repeat(many), ")".repeat(many)),
                 "[".repeat(100_000),
                 "select '".to_owned(),
             ] {
-                let _any = told(&mut session, &sql).await;
+                let said = told(&mut session, &sql).await;
+                assert!(!said.starts_with("XX"), "{said}");
             }
         });
     });

@@ -1,0 +1,134 @@
+//! The PostgreSQL wire, protocol 3: `psql` and every driver read the ledger through it.
+//!
+//! ```text
+//!  accept ─ startup (SSL: N, cancel, start) ─> Connection ─ one request at a time ─> Session of the engine
+//!  message    bytes to requests, answers to bytes        portal       prepared statements and running rows
+//!  connection the conversation                           cancel       whom a cancel request means
+//! ```
+//! # Limits
+//! * P1 At most `limits.pg_connection_count_max` connections; one more is told so (53300) and closed.
+//! * P2 A start-up takes at most [`STARTUP_SECONDS_MAX`]; what is no start-up is closed and counted as garbage.
+//! * P3 Nothing is reserved for announced bytes: a message's buffer grows as its bytes come, up to
+//!   `MESSAGE_SIZE_MAX`. A message that stalls, or a client that does not read, is given up after
+//!   [`STALL_SECONDS_MAX`].
+//! * P4 A connection holds a bounded number of statements, portals and bytes of parameters.
+//!
+//! Nothing here writes: the engine refuses what would. There is no authentication yet, so the listener stands
+//! on a loopback address unless the configuration says otherwise.
+
+mod cancel;
+mod connection;
+mod message;
+mod portal;
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{Counter, Gauge};
+use quipu_query::Engine;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::shared::Shared;
+
+/// Longest time of a start-up.
+const STARTUP_SECONDS_MAX: u64 = 10;
+/// Longest time that half a message is waited for, or an answer is not taken.
+const STALL_SECONDS_MAX: u64 = 60;
+/// Time that connections have to end when the process stops.
+const STOP_TIME: Duration = Duration::from_secs(1);
+/// Refused connections that are being told so at a time.
+const REFUSAL_COUNT_MAX: usize = 64;
+
+/// What bounds and counts the connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Guards {
+    pub(crate) connection_count_max: usize,
+    pub(crate) open: Gauge,
+    pub(crate) garbage: Counter,
+}
+
+/// Serves connections until the process stops.
+pub(crate) async fn serve(listener: TcpListener, engine: Arc<Engine>, shared: Arc<Shared>) {
+    let guards = Guards {
+        connection_count_max: shared.limits.pg_connection_count_max,
+        open: shared.metrics.pg_connections.clone(),
+        garbage: shared.metrics.garbage("pg"),
+    };
+    let stopped = async move { shared.stopped().await };
+    serve_until(listener, engine, guards, stopped).await;
+}
+
+/// Serves connections until `stopped`.
+pub(crate) async fn serve_until(
+    listener: TcpListener,
+    engine: Arc<Engine>,
+    guards: Guards,
+    stopped: impl Future<Output = ()>,
+) {
+    let (stop, stopping) = watch::channel(false);
+    let registry = Arc::new(cancel::Registry::default());
+    let places = Arc::new(Semaphore::new(guards.connection_count_max));
+    let refusals = Arc::new(Semaphore::new(REFUSAL_COUNT_MAX));
+    let mut connections = JoinSet::new();
+    tokio::pin!(stopped);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stopped => break,
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) if crate::listen::is_about_one_connection(&error) => continue,
+            Err(error) => {
+                tracing::warn!(%error, "a PostgreSQL connection was not accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        // A socket that refuses the option is slower, not wrong.
+        drop(stream.set_nodelay(true));
+        let (place, refusal) = match Arc::clone(&places).try_acquire_owned() {
+            Ok(place) => (Some(place), None),
+            // Too many even to be told: closed.
+            Err(_) => match Arc::clone(&refusals).try_acquire_owned() {
+                Ok(refusal) => (None, Some(refusal)),
+                Err(_) => continue,
+            },
+        };
+        let open = guards.open.clone();
+        let context = connection::Context {
+            engine: Arc::clone(&engine),
+            registry: Arc::clone(&registry),
+            stopping: stopping.clone(),
+            garbage: guards.garbage.clone(),
+            is_refused: place.is_none(),
+        };
+        connections.spawn(async move {
+            let _held = (place, refusal);
+            open.increment(1.0);
+            let _closed = Closing(open);
+            connection::run(stream, context).await;
+        });
+    }
+    // Connections see it between two requests, and in a running query.
+    stop.send_replace(true);
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_TIME, ended).await.is_err() {
+        connections.shutdown().await;
+    }
+}
+
+/// Counts a connection's end, however it comes.
+struct Closing(Gauge);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
