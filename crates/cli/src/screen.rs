@@ -1,9 +1,10 @@
 //! What people see: emphasis only on a terminal, aligned tables, bars that draw nothing elsewhere.
 
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 /// Widest cell of a table; longer text is cut with an ellipsis.
 const CELL_WIDTH_MAX: usize = 80;
@@ -26,9 +27,13 @@ pub(crate) fn dim(text: &str) -> String {
 /// A bar over `count` things; silent when standard error is no terminal.
 pub(crate) fn bar(what: &'static str, count: u64) -> ProgressBar {
     let bar = ProgressBar::new(count).with_message(what);
-    let template = "{msg} [{bar:30}] {human_pos}/{human_len} {per_sec} {eta}";
+    let template = "{msg} [{bar:30}] {human_pos}/{human_len} {rate} {eta}";
     if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style.progress_chars("=> "));
+        let rate = |state: &ProgressState, out: &mut dyn Write| {
+            // A bar that can not be drawn is no reason to fail.
+            let _ = write!(out, "{:.0}/s", state.per_sec());
+        };
+        bar.set_style(style.with_key("rate", rate).progress_chars("=> "));
     }
     bar.enable_steady_tick(Duration::from_millis(200));
     bar

@@ -26,7 +26,9 @@ pub(crate) enum CertificateFileError {
     #[error("{CERTIFICATE_FILE}: {0}")]
     Io(#[from] std::io::Error),
     /// The slot's bytes are not what was written.
-    #[error("{CERTIFICATE_FILE} at byte {offset}, height {height}: the state certificate fails its checksum")]
+    #[error(
+        "{CERTIFICATE_FILE} at byte {offset}, height {height}: the state certificate fails its checksum"
+    )]
     Damaged {
         /// The height.
         height: Height,
@@ -146,9 +148,8 @@ mod tests {
     fn certificate(height: u64, signatures: u16) -> StateCertificate {
         let height = Height::new(height);
         let state = SignedState { height, state_root: Hash([7; 32]), receipts_root: Hash([9; 32]) };
-        let signatures = (0..signatures)
-            .map(|index| (ValidatorIndex::new(index), Signature([1; 64])))
-            .collect();
+        let signatures =
+            (0..signatures).map(|index| (ValidatorIndex::new(index), Signature([1; 64]))).collect();
         StateCertificate { state, signatures }
     }
 

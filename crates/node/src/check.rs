@@ -144,8 +144,8 @@ pub fn check(dir: &Path, mut progress: impl FnMut(&str)) -> Result<Report, NodeE
 }
 
 fn open_disk(dir: &Path) -> Result<Arc<dyn Disk>, NodeError> {
-    let disk = FileDisk::new(dir)
-        .map_err(|error| NodeError::system("opening the directory", error))?;
+    let disk =
+        FileDisk::new(dir).map_err(|error| NodeError::system("opening the directory", error))?;
     Ok(Arc::new(disk))
 }
 
@@ -219,7 +219,15 @@ impl Checking<'_> {
     fn names(&mut self) {
         let key = self.config.key.file_name().map(|name| name.to_string_lossy().into_owned());
         let known = [
-            CONFIG_FILE, LOCK_FILE, CERTIFICATE_FILE, STATE_DIR, COLUMN_DIR, SCRATCH_DIR, "lanes", "headers", "wal",
+            CONFIG_FILE,
+            LOCK_FILE,
+            CERTIFICATE_FILE,
+            STATE_DIR,
+            COLUMN_DIR,
+            SCRATCH_DIR,
+            "lanes",
+            "headers",
+            "wal",
         ];
         match self.disk.list("") {
             Err(error) => self.note(".", error.to_string()),
@@ -303,7 +311,9 @@ impl Checking<'_> {
             };
             if let Some(what) = fault {
                 let offset = Some(file.offset(height));
-                self.report.findings.push(Finding { offset, ..Finding::new(CERTIFICATE_FILE, what) });
+                self.report
+                    .findings
+                    .push(Finding { offset, ..Finding::new(CERTIFICATE_FILE, what) });
             }
             height = height.next();
         }
@@ -434,7 +444,8 @@ impl Checking<'_> {
         }
         let executed = machine.state(about).ok().flatten().map(|record| record.signed());
         if executed != Some(embedded.state) {
-            let what = format!("header {height} embeds a certificate of another state of height {about}");
+            let what =
+                format!("header {height} embeds a certificate of another state of height {about}");
             self.note("headers", what);
         }
     }

@@ -193,7 +193,10 @@ impl Config {
         let file: File =
             toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
         if file.version != CONFIG_VERSION {
-            return Err(format!("version is {}, this program reads {CONFIG_VERSION}", file.version));
+            return Err(format!(
+                "version is {}, this program reads {CONFIG_VERSION}",
+                file.version
+            ));
         }
         let config = Self {
             dir: dir.to_path_buf(),
@@ -370,8 +373,10 @@ mod tests {
     #[test]
     fn an_unknown_key_is_refused_with_the_nearest_known_one() {
         let wrong = "version = 1\ngenesis = \"g\"\nkey = \"k\"\n[limits]\nbody_max_size = 1\n";
-        expect![[r#"unknown key "limits.body_max_size"; the nearest known one is "limits.body_size_max""#]]
-            .assert_eq(&read(wrong).unwrap_err());
+        expect![[
+            r#"unknown key "limits.body_max_size"; the nearest known one is "limits.body_size_max""#
+        ]]
+        .assert_eq(&read(wrong).unwrap_err());
         let wrong = "version = 1\ngenesys = \"g\"\nkey = \"k\"\n";
         expect![[r#"unknown key "genesys"; the nearest known one is "genesis""#]]
             .assert_eq(&read(wrong).unwrap_err());

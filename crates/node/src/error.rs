@@ -36,7 +36,9 @@ pub enum NodeError {
         reason: String,
     },
     /// Another process listens there.
-    #[error("{listener} can not listen on {address}: {reason}; choose another port, or 0 for any free one")]
+    #[error(
+        "{listener} can not listen on {address}: {reason}; choose another port, or 0 for any free one"
+    )]
     Port {
         /// Which listener.
         listener: &'static str,
@@ -68,7 +70,9 @@ pub enum NodeError {
         reason: String,
     },
     /// The disk is full.
-    #[error("no room left while writing {what}: {reason}; nothing acknowledged is lost: make room, then start again")]
+    #[error(
+        "no room left while writing {what}: {reason}; nothing acknowledged is lost: make room, then start again"
+    )]
     Full {
         /// Which part.
         what: &'static str,
@@ -76,7 +80,9 @@ pub enum NodeError {
         reason: String,
     },
     /// The disk refused a write or a sync; what it holds now is not known, so the process stops.
-    #[error("disk failed while writing {what}: {reason}; nothing acknowledged is lost: check the disk, then start again")]
+    #[error(
+        "disk failed while writing {what}: {reason}; nothing acknowledged is lost: check the disk, then start again"
+    )]
     Disk {
         /// Which part.
         what: &'static str,

@@ -75,10 +75,7 @@ impl Executor {
     }
 
     /// Executes a block, or finds what its execution gave.
-    pub(crate) fn execute(
-        &mut self,
-        block: &Block,
-    ) -> Result<Executed, NodeError> {
+    pub(crate) fn execute(&mut self, block: &Block) -> Result<Executed, NodeError> {
         let began = self.shared.clock.mono_us();
         let height = block.header.height;
         let is_new = height > self.shared.machine()?.applied();
@@ -168,7 +165,8 @@ impl Executor {
         }
         let machine = self.shared.machine()?;
         let height = machine.anchor(anchor).map_err(state_failed)?;
-        let record = height.map(|height| machine.state(height)).transpose().map_err(state_failed)?;
+        let record =
+            height.map(|height| machine.state(height)).transpose().map_err(state_failed)?;
         drop(machine);
         let time = record.flatten().map_or(self.shared.genesis.time_us, |record| record.time_us);
         if self.anchors.len() >= ANCHOR_COUNT_MAX {

@@ -122,11 +122,8 @@ async fn finish(State(shared): State<Arc<Shared>>, request: Request, next: Next)
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(_) => "the request is malformed".to_owned(),
     };
-    let wanted = if status == StatusCode::PAYLOAD_TOO_LARGE {
-        code::TOO_LARGE
-    } else {
-        code::BAD_REQUEST
-    };
+    let wanted =
+        if status == StatusCode::PAYLOAD_TOO_LARGE { code::TOO_LARGE } else { code::BAD_REQUEST };
     ApiError::new(wanted, text).with_status(status).into_response()
 }
 

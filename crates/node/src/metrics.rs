@@ -6,7 +6,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Level, Metadata, Recorder, Unit};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::{
+    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
 use quipu_types::Code;
 
 const METADATA: Metadata<'static> = Metadata::new("quipu", Level::INFO, None);
@@ -102,8 +104,16 @@ impl Metrics {
         let (bytes, seconds) = (Some(Unit::Bytes), Some(Unit::Seconds));
         let metrics = Self {
             handle: registry.0.handle(),
-            height_committed: registry.gauge("quipu_height_committed", None, "Newest committed height."),
-            height_executed: registry.gauge("quipu_height_executed", None, "Newest executed height."),
+            height_committed: registry.gauge(
+                "quipu_height_committed",
+                None,
+                "Newest committed height.",
+            ),
+            height_executed: registry.gauge(
+                "quipu_height_executed",
+                None,
+                "Newest executed height.",
+            ),
             height_certified: registry.gauge(
                 "quipu_height_certified",
                 None,

@@ -92,7 +92,6 @@ pub(crate) fn recovered(
     Ok(Recovered { lanes, head, certified, records, producers })
 }
 
-
 fn chunk(shared: &Shared, ledger: &Ledger, lane: Lane, index: u64) -> Result<Chunk, NodeError> {
     let stored = ledger.chunk(lane, index).map_err(log_failed)?;
     let damaged = |reason: String| NodeError::Damaged { what: "the log", reason };
@@ -101,7 +100,9 @@ fn chunk(shared: &Shared, ledger: &Ledger, lane: Lane, index: u64) -> Result<Chu
         .into_iter()
         .map(|bytes| {
             readmit(&shared.chain, shared.lane_count(), bytes.into()).map(Arc::new).map_err(
-                |code| damaged(format!("lane {lane}, chunk {index}: a transaction fails with {code}")),
+                |code| {
+                    damaged(format!("lane {lane}, chunk {index}: a transaction fails with {code}"))
+                },
             )
         })
         .collect::<Result<Vec<_>, NodeError>>()?;

@@ -278,10 +278,7 @@ impl Shared {
     /// Free and all bytes of the directory's disk; zeros when the system does not say.
     pub(crate) fn disk(&self) -> (u64, u64) {
         let Ok(disk) = rustix::fs::statvfs(&self.dir) else { return (0, 0) };
-        (
-            disk.f_bavail.saturating_mul(disk.f_frsize),
-            disk.f_blocks.saturating_mul(disk.f_frsize),
-        )
+        (disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize))
     }
 
     /// Takes a point for the rates, once a second.

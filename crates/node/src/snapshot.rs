@@ -60,8 +60,7 @@ impl Disk for SnapshotDisk {
 
     fn list(&self, directory: &str) -> io::Result<Vec<String>> {
         let files = self.files();
-        let prefix =
-            if directory.is_empty() { String::new() } else { format!("{directory}/") };
+        let prefix = if directory.is_empty() { String::new() } else { format!("{directory}/") };
         let mut names = match self.base.list(directory) {
             Ok(names) => names,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -177,10 +176,13 @@ impl DiskFile for SnapshotFile {
                 content.read_in_page(page.saturating_mul(PAGE_BYTES), &mut bytes)?;
                 content.pages.insert(page, bytes);
             }
-            let target = content.pages.get_mut(&page).and_then(|bytes| {
-                bytes.get_mut(place..place.saturating_add(head.len()))
-            });
-            target.expect("the page was just put there, and the part is inside it").copy_from_slice(head);
+            let target = content
+                .pages
+                .get_mut(&page)
+                .and_then(|bytes| bytes.get_mut(place..place.saturating_add(head.len())));
+            target
+                .expect("the page was just put there, and the part is inside it")
+                .copy_from_slice(head);
             offset = offset.saturating_add(u64::try_from(head.len()).unwrap_or(u64::MAX));
             rest = tail;
         }

@@ -87,9 +87,8 @@ pub(crate) fn height_of(
     lane: Lane,
     seqno: Seqno,
 ) -> Result<Option<Height>, LogError> {
-    let covers = |header: &Header| {
-        header.cut.iter().any(|tip| tip.lane == lane && tip.seqno >= seqno)
-    };
+    let covers =
+        |header: &Header| header.cut.iter().any(|tip| tip.lane == lane && tip.seqno >= seqno);
     let mut high = reader.height().get();
     if high == 0 || !covers(&reader.header(Height::new(high))?.0) {
         return Ok(None);

@@ -1,11 +1,6 @@
 //! The store and the engine together: what is ingested is what SQL answers.
 
-#![expect(
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "a test may fail loudly"
-)]
+#![expect(clippy::arithmetic_side_effects, clippy::unwrap_used, reason = "a test may fail loudly")]
 
 #[path = "it/ledger.rs"]
 mod ledger;

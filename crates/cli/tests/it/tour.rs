@@ -66,7 +66,7 @@ fn every_command_of_the_tour_does_what_it_says() {
     assert!(blocks.len() >= 5, "the tour has {} blocks", blocks.len());
     let dir = tempfile::tempdir().unwrap();
     let mut script = String::from(
-        "set -e\ntrap 'code=$?; kill $(jobs -p) 2>/dev/null; wait; exit $code' EXIT\n",
+        "set -e\ntrap 'code=$?; kill $(jobs -p) 2>/dev/null || true; wait; exit $code' EXIT\n",
     );
     for (index, block) in blocks.iter().enumerate() {
         writeln!(script, "exec >out.{index} 2>&1").unwrap();

@@ -88,8 +88,7 @@ fn bundle(shared: &Shared, tx: &Hash, action: Option<u32>) -> Result<String, Api
     };
     let receipts = shared.machine()?.receipts(found.height).map_err(ApiError::damaged)?;
     let receipts = receipts.unwrap_or_default();
-    let certificate_of_state =
-        shared.certificates.get(found.height).map_err(ApiError::damaged)?;
+    let certificate_of_state = shared.certificates.get(found.height).map_err(ApiError::damaged)?;
     let results = certificate_of_state
         .map(|certificate| quipu_proof::Results { receipts: &receipts, certificate });
     let parts = quipu_proof::Parts {
@@ -104,8 +103,8 @@ fn bundle(shared: &Shared, tx: &Hash, action: Option<u32>) -> Result<String, Api
         anchor: anchor(shared, &transaction)?,
         next: next_header(shared, found.height)?,
     };
-    let bundle = quipu_proof::build(parts)
-        .map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let bundle =
+        quipu_proof::build(parts).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let text = bundle.to_json();
     // Never hand out what a verifier would refuse.
     quipu_proof::verify(&text, &shared.genesis).map_err(ApiError::damaged)?;
@@ -151,8 +150,9 @@ pub(crate) async fn producer(
         key.parse().map_err(|error| ApiError::bad_request(format!("key: {error}")))?;
     let route = match &query.route {
         None => key.bytes().to_vec(),
-        Some(text) if text.len() <= ROUTE_SIZE_MAX.saturating_mul(2) => hex::decode(text)
-            .map_err(|error| ApiError::bad_request(format!("route: {error}")))?,
+        Some(text) if text.len() <= ROUTE_SIZE_MAX.saturating_mul(2) => {
+            hex::decode(text).map_err(|error| ApiError::bad_request(format!("route: {error}")))?
+        }
         Some(_) => {
             return Err(ApiError::bad_request(format!("route: at most {ROUTE_SIZE_MAX} bytes")));
         }

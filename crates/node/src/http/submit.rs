@@ -111,8 +111,8 @@ fn admit(shared: &Shared, body: &[u8]) -> Result<Vec<Result<Arc<Admitted>, Code>
 }
 
 fn split(body: &[u8]) -> Result<Vec<Arc<[u8]>>, ApiError> {
-    let frames = quipu_net::split(body, TRANSACTION_SIZE_MAX, TRANSACTION_COUNT_MAX)
-        .map_err(|error| {
+    let frames =
+        quipu_net::split(body, TRANSACTION_SIZE_MAX, TRANSACTION_COUNT_MAX).map_err(|error| {
             let wanted = match error {
                 FrameError::TooLong { .. } => code::TOO_LARGE,
                 _ => code::MALFORMED,
@@ -190,9 +190,7 @@ fn answer_of(shared: &Shared, tx: Hash, reply: Reply) -> Result<TxAnswer, ApiErr
         Reply::Answer(answer) => answer,
     };
     Ok(match answer {
-        Answer::Final { receipt, height, time, .. } => {
-            committed(&Final { receipt, height, time })
-        }
+        Answer::Final { receipt, height, time, .. } => committed(&Final { receipt, height, time }),
         Answer::Used { tx, next, .. } => match shared.find(&tx)? {
             Some(found) => committed(&found),
             None => {

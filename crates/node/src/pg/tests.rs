@@ -313,6 +313,7 @@ impl Client {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "what psql prints is long")]
 fn psql_looks_around_and_asks() {
     let server = Server::start(8);
     expect![[r#"

@@ -32,7 +32,10 @@ fn a_whole_directory_is_clean_and_checking_changes_nothing() {
     let report = quipu_node::check(&world.dir(), |_| {}).unwrap();
     assert_eq!(report.findings, vec![], "{}", report.summary());
     assert_eq!(report.transaction_count, 21);
-    assert!(report.height_count > 0 && report.certificate_count == report.height_count, "{report:?}");
+    assert!(
+        report.height_count > 0 && report.certificate_count == report.height_count,
+        "{report:?}"
+    );
     let after: Vec<_> =
         files(&world.dir()).into_iter().map(|path| (std::fs::read(&path).unwrap(), path)).collect();
     assert!(before == after, "the same files with the same bytes");

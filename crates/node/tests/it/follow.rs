@@ -56,7 +56,9 @@ fn a_reader_that_resumes_anywhere_reads_what_one_that_never_stopped_reads() {
     let wanted: Vec<&&str> = lines.iter().filter(|line| line.contains("\"key\":\"k1\"")).collect();
     assert!(!wanted.is_empty());
     assert_eq!(keyed.lines().collect::<Vec<_>>().iter().collect::<Vec<_>>(), wanted);
-    for (query, status) in [("from=9:1", 404), ("from=0:999", 404), ("from=x", 400), ("nonsense=1", 400)] {
+    for (query, status) in
+        [("from=9:1", 404), ("from=0:999", 404), ("from=x", 400), ("nonsense=1", 400)]
+    {
         let answer = served.get(&format!("/v1/streams/readings/events?{query}"));
         assert_eq!(answer.status, status, "{query}: {}", answer.text());
         assert!(answer.json()["code"].as_str().unwrap().starts_with("QP"));

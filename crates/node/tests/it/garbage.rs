@@ -71,7 +71,11 @@ fn requests_that_are_wrong_are_answered_in_one_form() {
         assert!(!error["hint"].as_str().unwrap().is_empty());
         assert!(!error["message"].as_str().unwrap().is_empty());
         let (code, state) = (error["code"].as_str().unwrap(), error["sqlstate"].as_str());
-        shown.push_str(&format!("{} {code} {} {method} {path}\n", answer.status, state.unwrap_or("-")));
+        shown.push_str(&format!(
+            "{} {code} {} {method} {path}\n",
+            answer.status,
+            state.unwrap_or("-")
+        ));
     }
     expect_test::expect![[r#"
         404 QP0702 - GET /nothing
@@ -144,7 +148,8 @@ fn names_of_measurements_end_in_their_unit() {
         assert!(name.starts_with("quipu_"), "{line}");
         assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
     }
-    for wanted in ["quipu_log_sync_seconds_bucket", "quipu_height_committed", "quipu_batch_events"] {
+    for wanted in ["quipu_log_sync_seconds_bucket", "quipu_height_committed", "quipu_batch_events"]
+    {
         assert!(text.contains(wanted), "{wanted} in {text}");
     }
     served.stop().unwrap();

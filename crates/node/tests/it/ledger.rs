@@ -46,7 +46,11 @@ fn a_submitted_event_is_final_proven_queried_and_there_after_a_restart() {
 
     let served = world.start();
     assert_eq!(served.get_json(&format!("/v1/transactions/{tx}")), answers[0]);
-    assert_eq!(served.get("/v1/streams/readings/events").text(), lines, "a restart changes nothing");
+    assert_eq!(
+        served.get("/v1/streams/readings/events").text(),
+        lines,
+        "a restart changes nothing"
+    );
     let proof = served.get(&format!("/v1/transactions/{tx}/proof?action=3"));
     assert_eq!(proof.status, 200, "{}", proof.text());
     let verified = quipu_proof::verify(&proof.text(), &world.genesis).unwrap();
@@ -76,7 +80,8 @@ fn every_kind_of_bad_transaction_is_refused_with_its_code_and_the_good_ones_stan
         other.genesis.name = "another".into();
         other.producer(3).sign(None, vec![create_stream("others")])
     };
-    let poor = world.producer(4).sign(None, vec![Action::Transfer { to: AccountId([9; 32]), amount: 1 }]);
+    let poor =
+        world.producer(4).sign(None, vec![Action::Transfer { to: AccountId([9; 32]), amount: 1 }]);
     let no_stream = producer.sign(Some(b"EWR"), vec![append("nothing", 1, "EWR")]);
     let wrong_route = producer.sign(Some(b"XXX"), vec![append("readings", 1, "EWR")]);
     let bad_row = Action::Append { stream: "readings".into(), key: vec![], payload: vec![255] };
@@ -171,5 +176,27 @@ fn headers_streams_validators_genesis_and_status_agree() {
     assert!(status["executed_height"].as_u64() <= status["height"].as_u64());
     let ready = crate::world::request(served.at.admin, "GET", "/readyz", &[], &[]);
     assert_eq!(ready.status, 200, "{}", ready.text());
+    served.stop().unwrap();
+}
+
+#[test]
+fn psql_sees_what_was_appended_as_soon_as_it_was_answered() {
+    let world = World::new();
+    let served = world.start();
+    filled(&world, &served);
+    let url = format!("postgresql://test@{}/quipu", served.at.pg);
+    let query = "select place, count(*), min(_action) from readings group by 1 order by 1";
+    let run = std::process::Command::new("psql").args([&url, "-XAtc", query]).output();
+    let Ok(run) = run else {
+        eprintln!("psql is not installed: the wire is tested by the crate's own client only");
+        return served.stop().unwrap();
+    };
+    assert_eq!(String::from_utf8_lossy(&run.stderr), "");
+    assert_eq!(String::from_utf8_lossy(&run.stdout), "EWR|20|0\nJFK|20|0\nLGA|20|0\n");
+    let write = std::process::Command::new("psql")
+        .args([&url, "-XAt", "-v", "VERBOSITY=verbose", "-c", "delete from readings"])
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&write.stderr).contains("0A000"), "{write:?}");
     served.stop().unwrap();
 }

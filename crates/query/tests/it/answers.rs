@@ -1,7 +1,6 @@
 //! What queries answer.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use expect_test::expect;
 use quipu_types::{Schema, Value};
@@ -179,9 +178,6 @@ fn an_aggregate_over_many_rows_equals_the_one_by_hand_on_disk_and_in_memory() {
     let sql = "select carrier, count(*), round(avg(delay), 2) from flights group by 1 order by 1";
     runtime().block_on(async {
         assert_eq!(told(&mut session, sql).await, lines.join("\n"));
-        let begin = Instant::now();
-        told(&mut session, sql).await;
-        eprintln!("aggregate: {:?}", begin.elapsed());
         assert_eq!(told(&mut session, "select count(*) from flights").await, "count\n170000");
     });
 }

@@ -172,6 +172,7 @@ fn errors_carry_a_state_and_a_place() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "its transcript is long")]
 fn a_transaction_fails_as_a_whole_and_parameters_are_told() {
     let folder = tempfile::tempdir().unwrap();
     let mut session = engine(&flights(folder.path(), 4)).session("ann");
@@ -271,6 +272,9 @@ fn a_transaction_fails_as_a_whole_and_parameters_are_told() {
     });
 }
 
+/// A statement, the types that the client says, and for each value whether it is binary, and its bytes.
+type Case<'a> = (&'a str, &'a [u32], Vec<(bool, &'a [u8])>);
+
 #[test]
 fn parameters_have_the_types_that_the_client_or_the_plan_says() {
     let folder = tempfile::tempdir().unwrap();
@@ -278,7 +282,7 @@ fn parameters_have_the_types_that_the_client_or_the_plan_says() {
     const INT2: u32 = 21;
     const TEXT: u32 = 25;
     runtime().block_on(async {
-        let cases: [(&str, &[u32], Vec<(bool, &[u8])>); 7] = [
+        let cases: [Case<'_>; 7] = [
             ("select n from flights where n = $1", &[INT2], vec![(true, &[0, 3])]),
             ("select n from flights where n = $1", &[], vec![(false, b"4")]),
             (
