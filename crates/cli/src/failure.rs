@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::IsTerminal;
 
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
 use quipu_client::ClientError;
 use quipu_crypto::keyfile::KeyFileError;
 use quipu_node::NodeError;
@@ -77,21 +78,47 @@ impl Failure {
         self.exit
     }
 
-    /// Prints it for people, on standard error.
+    /// Prints it for people, on standard error: wrapped to a terminal's width, one line each in a pipe.
     pub(crate) fn report(&self) {
-        let colour = std::env::var_os("NO_COLOR").is_none() && std::io::stderr().is_terminal();
-        let (red, cyan, plain) =
-            if colour { ("\x1b[1;31m", "\x1b[36m", "\x1b[0m") } else { ("", "", "") };
-        eprintln!("{red}error[{}]{plain}: {}", self.code, self.message);
+        if std::io::stderr().is_terminal() {
+            let mut text = String::new();
+            let drawn = GraphicalReportHandler::new_themed(theme()).render_report(&mut text, self);
+            if drawn.is_ok() {
+                eprintln!("{text}");
+                return;
+            }
+        }
+        eprintln!("error[{}]: {}", self.code, self.message);
         if let Some(help) = &self.help {
-            eprintln!("  {cyan}help{plain}: {help}");
+            eprintln!("  help: {help}");
         }
     }
 }
 
+/// Colours unless `NO_COLOR` is set.
+fn theme() -> GraphicalTheme {
+    if std::env::var_os("NO_COLOR").is_some() {
+        GraphicalTheme::unicode_nocolor()
+    } else {
+        GraphicalTheme::unicode()
+    }
+}
+
+impl Diagnostic for Failure {
+    fn code(&self) -> Option<Box<dyn fmt::Display + '_>> {
+        Some(Box::new(&self.code))
+    }
+
+    fn help(&self) -> Option<Box<dyn fmt::Display + '_>> {
+        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+}
+
+impl std::error::Error for Failure {}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.code, self.message)
+        f.write_str(&self.message)
     }
 }
 

@@ -6,6 +6,7 @@
 //!  certificates each slot, its signatures
 //!  state        seal (every byte, after a clean stop), then table by table against an execution from scratch
 //!  columns      every piece against its checksum
+//!  clocks       every lane's hash chain once more, lanes side by side
 //!  execution    every block from the log once more, into a scratch store: roots against every state certificate
 //! ```
 //! * K1 The directory is locked while it is checked; what the log's recovery would mend is mended in memory only.
@@ -13,8 +14,7 @@
 //!   where there is one.
 //! # Limits
 //! A state store without a seal (after a crash) is read through LMDB, which may end the process if its pages are damaged;
-//! then delete the directory `state`: it is made anew from the log. Clock entries are covered by the signatures of
-//! their chunks and are not hashed again.
+//! then delete the directory `state`: it is made anew from the log.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,8 @@ use quipu_proof::names::chain_id;
 use quipu_proof::{verify_certificate, verify_state_certificate};
 use quipu_query::ColumnStore;
 use quipu_state::{Machine, Ordered, OrderedBlock, Store, StoreError, Table};
-use quipu_types::{Encode, Genesis, Hash, Header, Height, SignedState};
+use quipu_types::{Encode, Genesis, Hash, Header, Height, Lane, SignedState, Term};
+use rayon::prelude::*;
 
 use crate::certificates::{CERTIFICATE_FILE, CertificateFile};
 use crate::config::{CONFIG_FILE, Config};
@@ -338,6 +339,7 @@ impl Checking<'_> {
         let stored = if state_is_readable { self.stored_state() } else { None };
         let stored_at = stored.as_ref().map(Machine::applied);
         let reader = ledger.reader();
+        self.clocks(&reader);
         let head = reader.height();
         if let Some(at) = stored_at.filter(|at| *at > head) {
             self.note(STATE_DIR, format!("the state is at height {at}, the log ends at {head}"));
@@ -367,6 +369,15 @@ impl Checking<'_> {
             height = height.next();
         }
         Ok(())
+    }
+
+    /// Hashes the clock of every committed chunk again.
+    fn clocks(&mut self, reader: &LedgerReader) {
+        (self.progress)("the clocks");
+        let seed = quipu_clock::seed_value(&self.genesis.clock_seed);
+        let lanes: Vec<Lane> = (0..self.genesis.lane_count).map(Lane::new).collect();
+        let found = lanes.into_par_iter().filter_map(|lane| wrong_clock(reader, lane, seed));
+        self.report.findings.extend(found.collect::<Vec<_>>());
     }
 
     fn stored_state(&mut self) -> Option<Machine<LmdbStore>> {
@@ -514,5 +525,124 @@ impl Drop for Scratch {
         if let Err(error) = std::fs::remove_dir_all(&self.path) {
             tracing::warn!(%error, "the scratch directory was not removed");
         }
+    }
+}
+
+/// The first chunk of a lane whose clock does not follow from the chunk before. A chunk that can not be read ends the
+/// walk: the check of the log has named it.
+fn wrong_clock(reader: &LedgerReader, lane: Lane, seed: Hash) -> Option<Finding> {
+    let end = reader.tip(lane).ok()?.index;
+    let (mut value, mut term) = (seed, Term::default());
+    for index in 1..=end {
+        let header = reader.chunk(lane, index).ok()?.header;
+        if header.term != term {
+            (value, term) = (quipu_clock::start(&header.branch, &value), header.term);
+        }
+        match quipu_clock::verify(value, &header.clock, &header.lane_root) {
+            Ok(after) => value = after,
+            Err(error) => {
+                let what = format!("chunk {index}, seqno {}: {error}", header.first_seqno);
+                return Some(Finding::new(format!("lanes/{lane:02}"), what));
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use quipu_clock::Generator;
+    use quipu_crypto::hash::blake3;
+    use quipu_crypto::merkle::empty_root;
+    use quipu_log::{MemoryDisk, StoredChunk, TermRecord};
+    use quipu_proof::names::{chunk_hash, header_hash, term_start};
+    use quipu_types::{
+        ChunkHeader, CommitCertificate, Mix, Precommit, RoundKind, Seqno, Signature, Time, Tip,
+        ValidatorIndex,
+    };
+
+    use super::*;
+
+    const CHAIN: Hash = Hash([7; 32]);
+
+    /// A ledger of one lane with one chunk of clock alone, its clock begun at `start`.
+    fn ledger(start: Hash) -> Ledger {
+        let lane = Lane::new(0);
+        let (mut ledger, _) =
+            Ledger::open(Arc::new(MemoryDisk::new()), CHAIN, LedgerConfig::new(1)).unwrap();
+        let term = TermRecord {
+            lane,
+            term: Term::new(1),
+            sequencer: ValidatorIndex::new(0),
+            branch: CHAIN,
+            first_seqno: Seqno::new(1),
+            height: Height::new(0),
+        };
+        ledger.append_term(&term).unwrap();
+        let mut clock = Generator::new(start);
+        clock.tick(10);
+        clock.mix(Mix::Batch, &empty_root());
+        let header = ChunkHeader {
+            lane,
+            term: term.term,
+            branch: CHAIN,
+            index: 1,
+            first_seqno: Seqno::new(1),
+            count: 0,
+            prev: term_start(&CHAIN, &Hash::ZERO),
+            lane_root: empty_root(),
+            body_digest: blake3(&[]),
+            clock: clock.take(),
+        };
+        let tip = Tip {
+            lane,
+            term: term.term,
+            index: 1,
+            seqno: Seqno::new(0),
+            lane_root: empty_root(),
+            chunk_hash: chunk_hash(&header),
+        };
+        let signature = Signature([0; 64]);
+        ledger.append_chunk(&StoredChunk { header, signature, body: Vec::new() }, &[]).unwrap();
+        let header = Header {
+            epoch: 0,
+            height: Height::new(1),
+            proposer: ValidatorIndex::new(0),
+            prev_header: CHAIN,
+            cut: vec![tip],
+            term_changes: Vec::new(),
+            time: Time::new(1),
+            prev_commit: None,
+            late_votes: Vec::new(),
+            state_certificate: None,
+            next_set_hash: None,
+            evidence_root: empty_root(),
+        };
+        let precommit = Precommit {
+            height: header.height,
+            round: 0,
+            kind: RoundKind::Led,
+            instance: header.proposer,
+            digest: header_hash(&header),
+            tips: Vec::new(),
+            suspects: Vec::new(),
+            time: Time::new(2),
+            validator: header.proposer,
+            signature,
+        };
+        let certificate = CommitCertificate { precommits: vec![precommit] };
+        ledger.append_header(&header, &certificate).unwrap();
+        ledger
+    }
+
+    #[test]
+    fn a_clock_that_does_not_follow_from_the_seed_is_named_by_lane_and_chunk() {
+        let seed = quipu_clock::seed_value("a public text");
+        let true_start = quipu_clock::start(&CHAIN, &seed);
+        let found = |start| wrong_clock(&ledger(start).reader(), Lane::new(0), seed);
+        assert_eq!(found(true_start), None);
+        let finding = found(Hash([1; 32])).unwrap();
+        assert_eq!(finding.file, "lanes/00");
+        assert!(finding.what.starts_with("chunk 1, seqno 1: "), "{}", finding.what);
     }
 }
