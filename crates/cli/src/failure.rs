@@ -110,7 +110,8 @@ impl Diagnostic for Failure {
     }
 
     fn help(&self) -> Option<Box<dyn fmt::Display + '_>> {
-        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+        let help: Box<dyn fmt::Display> = Box::new(self.help.as_ref()?);
+        Some(help)
     }
 }
 

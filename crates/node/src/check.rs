@@ -27,7 +27,7 @@ use quipu_log::{Disk, Ledger, LedgerConfig, LedgerReader};
 use quipu_proof::names::chain_id;
 use quipu_proof::{verify_certificate, verify_state_certificate};
 use quipu_query::ColumnStore;
-use quipu_state::{Machine, Ordered, OrderedBlock, Store, StoreError, Table};
+use quipu_state::{Machine, Store, StoreError, Table};
 use quipu_types::{Encode, Genesis, Hash, Header, Height, Lane, SignedState, Term};
 use rayon::prelude::*;
 
@@ -402,29 +402,12 @@ impl Checking<'_> {
     ) -> Result<(Header, SignedState), String> {
         let block = view::block(reader, &self.chain, self.genesis.lane_count, height)
             .map_err(|error| format!("height {height}: {error}"))?;
-        let transactions: Vec<Ordered<'_>> = block
-            .ordered()
-            .map(|(position, admitted)| Ordered {
-                lane: position.lane,
-                seqno: position.seqno,
-                tx: admitted.tx,
-                transaction: &admitted.transaction,
-            })
-            .collect();
-        let ordered = OrderedBlock {
-            height,
-            header_hash: block.hash,
-            time_us: block.header.time,
-            transactions: &transactions,
-        };
-        let applied =
-            machine.apply(&ordered).map_err(|error| format!("height {height}: {error}"))?;
-        let count = u64::try_from(transactions.len()).unwrap_or(u64::MAX);
+        let (state, _) =
+            block.apply(machine).map_err(|error| format!("height {height}: {error}"))?;
+        let count = u64::try_from(block.transaction_count()).unwrap_or(u64::MAX);
         self.report.height_count = self.report.height_count.saturating_add(1);
         self.report.transaction_count = self.report.transaction_count.saturating_add(count);
-        let (state_root, receipts_root) = (applied.state_root, applied.receipts_root);
-        drop(transactions);
-        Ok((block.header, SignedState { height, state_root, receipts_root }))
+        Ok((block.header, state))
     }
 
     /// The stored certificate of this height, and the one that its header embeds, against the execution.

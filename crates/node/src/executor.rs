@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use quipu_query::{IngestBlock, IngestTx};
 use quipu_replica::Block;
-use quipu_state::{Machine, Ordered, OrderedBlock, StateError};
+use quipu_state::{Machine, StateError};
 use quipu_types::{
     Action, Code, Hash, Height, Outcome, Receipt, SignedState, StateCertificate, code,
 };
@@ -94,28 +94,7 @@ impl Executor {
     }
 
     fn apply(&self, block: &Block) -> Result<(SignedState, Vec<Receipt>), NodeError> {
-        let transactions: Vec<Ordered<'_>> = block
-            .ordered()
-            .map(|(position, admitted)| Ordered {
-                lane: position.lane,
-                seqno: position.seqno,
-                tx: admitted.tx,
-                transaction: &admitted.transaction,
-            })
-            .collect();
-        let ordered = OrderedBlock {
-            height: block.header.height,
-            header_hash: block.hash,
-            time_us: block.header.time,
-            transactions: &transactions,
-        };
-        let applied = self.shared.with_machine(|machine| machine.apply(&ordered))?;
-        let state = SignedState {
-            height: block.header.height,
-            state_root: applied.state_root,
-            receipts_root: applied.receipts_root,
-        };
-        Ok((state, applied.receipts))
+        self.shared.with_machine(|machine| block.apply(machine))
     }
 
     fn stored(&self, block: &Block) -> Result<(SignedState, Vec<Receipt>), NodeError> {

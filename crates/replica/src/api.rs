@@ -17,6 +17,7 @@ use std::sync::Arc;
 use quipu_crypto::merkle::Frontier;
 use quipu_crypto::suite::SecretKey;
 use quipu_log::{StoredChunk, TermRecord};
+use quipu_state::{Applied, Machine, Ordered, OrderedBlock, StateError, Store};
 use quipu_types::{
     ChunkHeader, Code, CommitCertificate, Genesis, Hash, Header, Height, Lane, Position, PublicKey,
     Receipt, Seqno, SignedState, StateCertificate, Time, Tip,
@@ -270,6 +271,34 @@ impl Block {
                 .iter()
                 .map(|(seqno, admitted)| (Position { lane: *lane, seqno: *seqno }, admitted))
         })
+    }
+
+    /// Executes it: the roots to sign and the receipts, in the ledger's order.
+    ///
+    /// # Errors
+    /// When the store fails, or the block does not follow what the machine has executed.
+    pub fn apply<S: Store>(
+        &self,
+        machine: &mut Machine<S>,
+    ) -> Result<(SignedState, Vec<Receipt>), StateError> {
+        let transactions: Vec<Ordered<'_>> = self
+            .ordered()
+            .map(|(position, admitted)| Ordered {
+                lane: position.lane,
+                seqno: position.seqno,
+                tx: admitted.tx,
+                transaction: &admitted.transaction,
+            })
+            .collect();
+        let height = self.header.height;
+        let applied = machine.apply(&OrderedBlock {
+            height,
+            header_hash: self.hash,
+            time_us: self.header.time,
+            transactions: &transactions,
+        })?;
+        let Applied { state_root, receipts_root, receipts } = applied;
+        Ok((SignedState { height, state_root, receipts_root }, receipts))
     }
 
     /// How many transactions it orders.

@@ -12,7 +12,7 @@ use quipu_log::{Check, LedgerReader};
 use quipu_proof::names::{chain_id, header_hash};
 use quipu_replica::storage::read_block;
 use quipu_replica::{Admitted, Block, Producer};
-use quipu_state::{Machine, MemoryStore, Ordered, OrderedBlock, Store};
+use quipu_state::{Machine, MemoryStore, Store};
 use quipu_types::{
     CommitCertificate, Decode, Encode, Genesis, Hash, Height, Lane, Position, PublicKey, Receipt,
     SignedState,
@@ -110,31 +110,10 @@ pub(crate) fn apply<S: Store>(
     machine: &mut Machine<S>,
     block: &Block,
 ) -> Result<(SignedState, Vec<Receipt>), Broken> {
-    let transactions: Vec<Ordered<'_>> = block
-        .ordered()
-        .map(|(position, admitted)| Ordered {
-            lane: position.lane,
-            seqno: position.seqno,
-            tx: admitted.tx,
-            transaction: &admitted.transaction,
-        })
-        .collect();
     let height = block.header.height;
-    let ordered = OrderedBlock {
-        height,
-        header_hash: block.hash,
-        time_us: block.header.time,
-        transactions: &transactions,
-    };
-    let applied = machine
-        .apply(&ordered)
-        .map_err(|error| Broken { rule: "V2", what: format!("height {height}: {error}") })?;
-    let state = SignedState {
-        height,
-        state_root: applied.state_root,
-        receipts_root: applied.receipts_root,
-    };
-    Ok((state, applied.receipts))
+    block
+        .apply(machine)
+        .map_err(|error| Broken { rule: "V2", what: format!("height {height}: {error}") })
 }
 
 /// V1 and V2 over all that is stored, by a replay from scratch.

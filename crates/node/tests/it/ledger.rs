@@ -86,7 +86,7 @@ fn every_kind_of_bad_transaction_is_refused_with_its_code_and_the_good_ones_stan
     let wrong_route = producer.sign(Some(b"XXX"), vec![append("readings", 1, "EWR")]);
     let bad_row = Action::Append { stream: "readings".into(), key: vec![], payload: vec![255] };
     let bad_row = producer.sign(Some(&route("JFK")), vec![bad_row]);
-    assert_eq!(shown(&served.submit(&[good.clone()])), "committed true - -\n");
+    assert_eq!(shown(&served.submit(std::slice::from_ref(&good))), "committed true - -\n");
     let answers = served.submit(&[
         good,
         used,
@@ -124,7 +124,7 @@ fn a_repeat_is_answered_with_the_first_position_before_and_after_a_restart() {
     let again = producer.sign(Some(&route("EWR")), vec![append("readings", 7, "EWR")]);
     let first = served.submit(&[again.clone(), again.clone()]);
     assert_eq!(first[0], first[1], "a repeat in one body");
-    assert_eq!(served.submit(&[again.clone()])[0], first[0], "a repeat later");
+    assert_eq!(served.submit(std::slice::from_ref(&again))[0], first[0], "a repeat later");
     served.stop().unwrap();
     let served = world.start();
     assert_eq!(served.submit(&[again])[0], first[0], "a repeat after a restart");
