@@ -350,6 +350,9 @@ pub(crate) struct Check {
     /// Machine output.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Check in this very process: what `check` starts, to outlive a store that ends its reader.
+    #[arg(long, hide = true)]
+    pub(crate) in_process: bool,
 }
 
 /// `quipu bench`.

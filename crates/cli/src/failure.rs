@@ -51,6 +51,11 @@ impl Failure {
         Self { exit: EXIT_FALSE, ..Self::new(code, message) }
     }
 
+    /// A failure that another process has reported already.
+    pub(crate) fn reported(exit: u8) -> Self {
+        Self { code: String::new(), message: String::new(), help: None, exit }
+    }
+
     /// A file or directory that the command needs can not be used.
     pub(crate) fn file(what: &str, path: &std::path::Path, error: impl fmt::Display) -> Self {
         Self::new(code::CONFIG, format!("{what} {}: {error}", path.display()))
@@ -80,6 +85,9 @@ impl Failure {
 
     /// Prints it for people, on standard error: wrapped to a terminal's width, one line each in a pipe.
     pub(crate) fn report(&self) {
+        if self.message.is_empty() {
+            return;
+        }
         if std::io::stderr().is_terminal() {
             let mut text = String::new();
             let drawn = GraphicalReportHandler::new_themed(theme()).render_report(&mut text, self);

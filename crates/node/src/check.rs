@@ -14,7 +14,7 @@
 //!   where there is one.
 //! # Limits
 //! A state store without a seal (after a crash) is read through LMDB, which may end the process if its pages are damaged;
-//! then delete the directory `state`: it is made anew from the log.
+//! so `quipu check` runs this in a second process and takes such an end for a finding.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -95,6 +95,34 @@ fn a_flipped_byte_of_the_state_is_found() {
 }
 
 #[test]
+fn a_state_that_ends_its_reader_is_damage_and_is_made_anew_from_the_log() {
+    let ledger = Ledger::new();
+    let server = ledger.start();
+    ledger.create_stream(&server, "notes", "body text", &[]);
+    for index in 0..20 {
+        ledger.append(&server, "notes", &json!({ "body": format!("note {index}") }));
+    }
+    server.stop();
+    // Without its seal the file is as after a crash: every page's header is overwritten but the two meta pages'.
+    let state = ledger.path("l/node0/state");
+    std::fs::remove_file(state.join("seal")).unwrap();
+    let mut bytes = std::fs::read(state.join("data.mdb")).unwrap();
+    for page in bytes.chunks_mut(4_096).skip(2) {
+        page[8..24].fill(0xff);
+    }
+    std::fs::write(state.join("data.mdb"), bytes).unwrap();
+    let ran = quipu(&["check", "--dir", &ledger.text("l/node0")]);
+    assert_eq!(ran.code, Some(3), "{}{}", ran.stdout, ran.stderr);
+    assert!(format!("{}{}", ran.stdout, ran.stderr).contains("state"), "{}", ran.stderr);
+
+    std::fs::remove_dir_all(state).unwrap();
+    let server = ledger.start();
+    assert_eq!(tail(&server, "notes").len(), 20);
+    server.stop();
+    ok(&["check", "--dir", &ledger.text("l/node0")]);
+}
+
+#[test]
 fn a_reader_never_gets_a_changed_byte() {
     let ledger = Ledger::new();
     let server = ledger.start();
