@@ -21,9 +21,11 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// The repository that this crate was built from.
+    /// The repository that Cargo runs this from. Asked for when it runs: a target directory may serve several checkouts.
     pub fn of_this_repository() -> io::Result<Self> {
-        Self::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
+        let folder = std::env::var_os("CARGO_MANIFEST_DIR")
+            .ok_or_else(|| io::Error::other("CARGO_MANIFEST_DIR is not set: run it by `cargo`"))?;
+        Self::read(&Path::new(&folder).join("../.."))
     }
 
     /// Read a repository.
