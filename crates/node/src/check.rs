@@ -27,6 +27,7 @@ use quipu_log::{Disk, Ledger, LedgerConfig, LedgerReader};
 use quipu_proof::names::chain_id;
 use quipu_proof::{verify_certificate, verify_state_certificate};
 use quipu_query::ColumnStore;
+use quipu_replica::storage::read_block;
 use quipu_state::{Machine, Store, StoreError, Table};
 use quipu_types::{Encode, Genesis, Hash, Header, Height, Lane, SignedState, Term};
 use rayon::prelude::*;
@@ -40,7 +41,6 @@ use crate::lock::{DirLock, LOCK_FILE};
 use crate::node::{COLUMN_DIR, STATE_DIR, read_genesis};
 use crate::snapshot::SnapshotDisk;
 use crate::store::LmdbStore;
-use crate::view;
 
 /// Where the execution from scratch keeps its state; removed afterwards.
 const SCRATCH_DIR: &str = "check.tmp";
@@ -400,7 +400,7 @@ impl Checking<'_> {
         machine: &mut Machine<LmdbStore>,
         height: Height,
     ) -> Result<(Header, SignedState), String> {
-        let block = view::block(reader, &self.chain, self.genesis.lane_count, height)
+        let block = read_block(reader, &self.chain, height)
             .map_err(|error| format!("height {height}: {error}"))?;
         let (state, _) =
             block.apply(machine).map_err(|error| format!("height {height}: {error}"))?;

@@ -9,18 +9,16 @@
 
 use std::sync::Arc;
 
-use quipu_log::{Ledger, LogError};
-use quipu_proof::names::chunk_hash;
-use quipu_replica::{Chunk, Producer, Recovered, RecoveredLane, readmit};
+use quipu_log::Ledger;
+use quipu_replica::storage::read_block;
+use quipu_replica::{Producer, RecoverError, Recovered};
 use quipu_state::Sequence;
-use quipu_types::chunk::split_body;
-use quipu_types::{CommitCertificate, Header, Height, Lane, Receipt, SignedState, Tip};
+use quipu_types::{Height, Receipt, SignedState};
 
 use crate::driver::log_failed;
 use crate::error::NodeError;
 use crate::executor::{Executor, state_failed};
 use crate::shared::Shared;
-use crate::view::{self, ViewError};
 
 /// Heights without a stored state certificate that are looked for below the newest that has one.
 const CERTIFICATE_RUN: u64 = 1_024;
@@ -44,8 +42,7 @@ pub(crate) fn replay(
     }
     let mut height = from;
     while height <= head {
-        let block = view::block(&shared.reader, &shared.chain, shared.lane_count(), height)
-            .map_err(view_failed)?;
+        let block = read_block(&shared.reader, &shared.chain, height).map_err(recover_failed)?;
         executor.execute(&block)?;
         height = height.next();
     }
@@ -62,23 +59,6 @@ pub(crate) fn recovered(
     ledger: &Ledger,
     found: quipu_log::Recovered,
 ) -> Result<Recovered, NodeError> {
-    let head = found.committed;
-    let cut: &[Tip] = head.as_ref().map_or(&[], |(header, _)| &header.cut);
-    let mut lanes = Vec::with_capacity(found.tips.len());
-    for ((tip, frontier), terms) in found.tips.iter().zip(found.frontiers).zip(&found.terms) {
-        let committed = cut.iter().find(|one| one.lane == tip.lane).filter(|one| one.index > 0);
-        let committed_index = committed.map_or(0, |one| one.index);
-        let committed = match committed {
-            None => None,
-            Some(one) => Some(ledger.chunk(one.lane, one.index).map_err(log_failed)?.header),
-        };
-        let first = committed_index.saturating_add(1);
-        let suffix = (first..=tip.index)
-            .map(|index| chunk(shared, ledger, tip.lane, index).map(Arc::new))
-            .collect::<Result<Vec<_>, NodeError>>()?;
-        let term = terms.last().copied();
-        lanes.push(RecoveredLane { term, frontier, committed, suffix });
-    }
     let sequences = shared.machine()?.sequences().map_err(state_failed)?;
     let producers = sequences
         .into_iter()
@@ -87,45 +67,7 @@ pub(crate) fn recovered(
             (lane, signer, Producer { incarnation, sequence: next })
         })
         .collect();
-    let certified = certified(shared, head.as_ref()).map_err(log_failed)?;
-    let records = found.wal.into_iter().map(|record| record.bytes).collect();
-    Ok(Recovered { lanes, head, certified, records, producers })
-}
-
-fn chunk(shared: &Shared, ledger: &Ledger, lane: Lane, index: u64) -> Result<Chunk, NodeError> {
-    let stored = ledger.chunk(lane, index).map_err(log_failed)?;
-    let damaged = |reason: String| NodeError::Damaged { what: "the log", reason };
-    let transactions = split_body(&stored.body, stored.header.count)
-        .map_err(|error| damaged(format!("lane {lane}, chunk {index}: {error}")))?
-        .into_iter()
-        .map(|bytes| {
-            readmit(&shared.chain, shared.lane_count(), bytes.into()).map(Arc::new).map_err(
-                |code| {
-                    damaged(format!("lane {lane}, chunk {index}: a transaction fails with {code}"))
-                },
-            )
-        })
-        .collect::<Result<Vec<_>, NodeError>>()?;
-    let hash = chunk_hash(&stored.header);
-    Ok(Chunk { stored, hash, transactions })
-}
-
-/// The newest height whose state certificate a header embeds.
-fn certified(
-    shared: &Shared,
-    head: Option<&(Header, CommitCertificate)>,
-) -> Result<Height, LogError> {
-    let Some((head, _)) = head else { return Ok(Height::default()) };
-    let mut header = head.clone();
-    loop {
-        if let Some(certificate) = &header.state_certificate {
-            return Ok(certificate.state.height);
-        }
-        let Some(before) = header.height.get().checked_sub(1).filter(|height| *height > 0) else {
-            return Ok(Height::default());
-        };
-        header = shared.reader.header(Height::new(before))?.0;
-    }
+    quipu_replica::recover(ledger, found, &shared.chain, producers).map_err(recover_failed)
 }
 
 /// Executed heights up to `head` whose state certificates are not stored, ascending, with what execution gave.
@@ -162,9 +104,9 @@ pub(crate) fn uncertified(
     Ok(states)
 }
 
-fn view_failed(error: ViewError) -> NodeError {
+fn recover_failed(error: RecoverError) -> NodeError {
     match error {
-        ViewError::Log(error) => log_failed(error),
+        RecoverError::Log(error) => log_failed(error),
         other => NodeError::Damaged { what: "the log", reason: other.to_string() },
     }
 }

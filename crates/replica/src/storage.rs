@@ -6,7 +6,7 @@ use std::sync::Arc;
 use quipu_log::{Ledger, LedgerReader, LogError};
 use quipu_proof::names::chunk_hash;
 use quipu_types::chunk::split_body;
-use quipu_types::{Code, Hash, Header, Height, Lane, PublicKey, Seqno, Tip, code};
+use quipu_types::{Code, DecodeError, Hash, Header, Height, Lane, PublicKey, Seqno, Tip};
 use thiserror::Error;
 
 use crate::admission::{Admitted, readmit};
@@ -19,15 +19,33 @@ pub enum RecoverError {
     /// The log says so.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// A stored transaction is none, though its chunk's digest is right.
-    #[error("lane {lane}, chunk {index}: a transaction does not read back ({code})")]
-    Transaction {
+    /// A chunk's body is not a list of transactions, though its digest is right.
+    #[error("lane {lane}, chunk {index}: {reason}")]
+    Body {
         /// The lane.
         lane: Lane,
         /// The chunk.
         index: u64,
         /// What is wrong.
+        reason: DecodeError,
+    },
+    /// A stored transaction is none, though its chunk's digest is right.
+    #[error("lane {lane}, seqno {seqno}: the stored transaction is refused with {code}")]
+    Transaction {
+        /// The lane.
+        lane: Lane,
+        /// The number.
+        seqno: Seqno,
+        /// What is wrong.
         code: Code,
+    },
+    /// A lane ends before a committed cut.
+    #[error("lane {lane} ends at seqno {seqno}, which is below a committed cut")]
+    Short {
+        /// The lane.
+        lane: Lane,
+        /// The last that was read.
+        seqno: Seqno,
     },
 }
 
@@ -91,20 +109,46 @@ pub fn read_block(
     height: Height,
 ) -> Result<Block, RecoverError> {
     let (header, certificate) = reader.header(height)?;
-    let cut_before = match height.get().checked_sub(1) {
-        None | Some(0) => Vec::new(),
-        Some(before) => reader.header(Height::new(before))?.0.cut,
-    };
     let lane_count = u16::try_from(header.cut.len()).unwrap_or(u16::MAX);
-    let read = |lane: Lane, after: Seqno, to: Seqno| {
-        let count = usize::try_from(to.get().saturating_sub(after.get())).unwrap_or(usize::MAX);
-        reader
-            .read_from(lane, after.next())?
-            .take(count)
-            .map(|item| admitted(chain, lane_count, lane, 0, item?.1))
-            .collect()
-    };
-    Block::assemble(header, certificate, &cut_before, read)
+    let cut = cut_before(reader, height)?;
+    Block::assemble(header, certificate, &cut, |lane, after, to| {
+        read_lane(reader, chain, lane_count, lane, after, to)
+    })
+}
+
+/// The cut of the header before `height`; empty at height 1.
+///
+/// # Errors
+/// When that header cannot be read back.
+pub fn cut_before(reader: &LedgerReader, height: Height) -> Result<Vec<Tip>, LogError> {
+    match height.get() {
+        0 | 1 => Ok(Vec::new()),
+        number => Ok(reader.header(Height::new(number.saturating_sub(1)))?.0.cut),
+    }
+}
+
+fn read_lane(
+    reader: &LedgerReader,
+    chain: &Hash,
+    lane_count: u16,
+    lane: Lane,
+    after: Seqno,
+    to: Seqno,
+) -> Result<Vec<Arc<Admitted>>, RecoverError> {
+    let mut transactions = Vec::new();
+    let mut last = after;
+    for read in reader.read_from(lane, after.next())? {
+        let (seqno, bytes) = read?;
+        if seqno > to {
+            break;
+        }
+        transactions.push(admitted(chain, lane_count, lane, seqno, bytes)?);
+        last = seqno;
+        if seqno == to {
+            break;
+        }
+    }
+    if last == to { Ok(transactions) } else { Err(RecoverError::Short { lane, seqno: last }) }
 }
 
 fn committed_index(head: Option<&Header>, lane: Lane) -> u64 {
@@ -120,11 +164,16 @@ fn read_chunk(
     index: u64,
 ) -> Result<Chunk, RecoverError> {
     let stored = ledger.chunk(lane, index)?;
-    let wrong = |_| RecoverError::Transaction { lane, index, code: code::MALFORMED };
+    let wrong = |reason| RecoverError::Body { lane, index, reason };
+    let mut seqno = stored.header.first_seqno;
     let transactions = split_body(&stored.body, stored.header.count)
         .map_err(wrong)?
         .into_iter()
-        .map(|bytes| admitted(chain, lane_count, lane, index, bytes.to_vec()))
+        .map(|bytes| {
+            let read = admitted(chain, lane_count, lane, seqno, bytes.to_vec());
+            seqno = seqno.next();
+            read
+        })
         .collect::<Result<Vec<_>, _>>()?;
     let hash = chunk_hash(&stored.header);
     Ok(Chunk { stored, hash, transactions })
@@ -134,12 +183,12 @@ fn admitted(
     chain: &Hash,
     lane_count: u16,
     lane: Lane,
-    index: u64,
+    seqno: Seqno,
     bytes: Vec<u8>,
 ) -> Result<Arc<Admitted>, RecoverError> {
     readmit(chain, lane_count, bytes.into())
         .map(Arc::new)
-        .map_err(|code| RecoverError::Transaction { lane, index, code })
+        .map_err(|code| RecoverError::Transaction { lane, seqno, code })
 }
 
 /// The newest height that `header` or one before it embeds a state certificate of.

@@ -22,6 +22,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use quipu_consensus::moves;
+use quipu_replica::storage::cut_before;
 use quipu_state::Stream;
 use quipu_types::{
     Action, Decode, Hash, Header, Height, Outcome, Position, Receipt, Transaction, code,
@@ -195,7 +196,7 @@ impl Follower {
     fn read_height(&mut self, shared: &Shared, page: &mut Vec<u8>) -> Result<(), ApiError> {
         let height = self.place.height;
         let (header, _) = shared.reader.header(height).map_err(ApiError::damaged)?;
-        let cut = view::cut_before(&shared.reader, height).map_err(ApiError::damaged)?;
+        let cut = cut_before(&shared.reader, height).map_err(ApiError::damaged)?;
         let lanes = moves(&header, &cut);
         let receipts = match lanes.is_empty() {
             true => Vec::new(),
@@ -339,7 +340,7 @@ fn place_after(shared: &Shared, from: Option<Position>) -> Result<Place, ApiErro
             ApiError::new(code::POSITION, format!("lane {lane} has no committed seqno {seqno} yet"))
         })?;
     let (header, _) = shared.reader.header(height).map_err(ApiError::damaged)?;
-    let cut = view::cut_before(&shared.reader, height).map_err(ApiError::damaged)?;
+    let cut = cut_before(&shared.reader, height).map_err(ApiError::damaged)?;
     let mut ordinal = 0_u64;
     for (moved, after, to) in moves(&header, &cut) {
         if moved == lane {
