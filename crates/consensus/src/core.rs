@@ -1,36 +1,46 @@
 //! The machine of one validator: from tips and votes to committed headers.
 //!
 //! ```text
-//!            ┌────────────────────── height h ───────────────────────┐
+//!            ┌────────────────────────────── height h ──────────────────────────────┐
 //!  due ──> propose ──> prevote (header valid, chunks held) ──> polka ──> precommit ──> QC2 ──> Commit, h + 1
+//!   r = 0     │ r > 0: with a certificate of round changes             (bodies durable)
+//!             └<── change to r + 1 <── timer, a third beyond, a proposal of a later round
 //! ```
 //! A height is **due** `interval_min` after the last commit when a replicated tip lies beyond the cut (and the state
 //! certificates allow lanes to move), else `interval_idle` after it: certificates of idle heights do not start heights.
+//! A suspicion makes it due after [`SUSPICION_INTERVAL_US`]. The timer of round 0 begins when the height is due, that of a
+//! later round when it is entered.
+
+mod intake;
+mod work;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use quipu_crypto::Tag;
 use quipu_crypto::suite::SecretKey;
-use quipu_proof::names::{header_hash, proposal_hash};
+use quipu_proof::names::header_hash;
 use quipu_types::{
-    Ack, ChunkHeader, CommitCertificate, Encode, Hash, Header, Height, Lane, Precommit, Prevote,
-    Propose, RoundKind, Signature, SignedState, StateCertificate, StateVote, Time, Tip,
-    ValidatorIndex, ValidatorSet,
+    Ack, ChunkHeader, CommitCertificate, Hash, Header, Height, Lane, Propose, Signature,
+    SignedState, StateCertificate, StateVote, Term, Time, Tip, ValidatorIndex, ValidatorSet,
 };
 use thiserror::Error;
 
 use crate::Now;
-use crate::header::{self, CertificateError, Context, HeaderError, Parent, tip_of, verify_by};
+use crate::evidence::Evidence;
+use crate::header::{CertificateError, Context, HeaderError, Parent, tip_of};
 use crate::record::{Message, Record};
-use crate::safety::{Safety, Said};
-use crate::tally::{Acks, StateVotes, Votes};
+use crate::rules::Rules;
+use crate::safety::{OwnPrecommit, Report, Safety, Said};
+use crate::tally::{Acks, StateVotes};
+use work::{Proposal, Work};
 
-/// The only round that is built.
-const ROUND: u32 = 0;
-/// Messages of the next height that are kept for each validator: one of each kind.
-const AHEAD_COUNT_MAX: usize = 4;
-/// Heights whose state votes are collected.
-const STATE_HEIGHT_COUNT_MAX: usize = 1_024;
+/// Least time after a commit at which a suspicion alone starts a height.
+pub const SUSPICION_INTERVAL_US: u64 = 50_000;
+/// Time of a led round, and what each later round has more.
+pub const ROUND_US: u64 = 500_000;
+/// What each later round of a height has more.
+pub const ROUND_MORE_US: u64 = 250_000;
+/// Time after which what was said is said again, byte for byte, while nothing is decided.
+pub const REPEAT_US: u64 = 500_000;
 
 /// How a core is set up.
 #[derive(Debug)]
@@ -39,12 +49,16 @@ pub struct Config {
     pub chain: Hash,
     /// The epoch's validators.
     pub set: ValidatorSet,
+    /// Lanes of the ledger.
+    pub lane_count: u16,
     /// The voting key; its public key is in the set.
     pub key: SecretKey,
     /// Least time between two heights.
     pub interval_min_us: u64,
     /// Time after which a height is made though nothing moved.
     pub interval_idle_us: u64,
+    /// Which rules hold: all, but in tests that show what each is for.
+    pub rules: Rules,
 }
 
 /// What this validator holds of the lanes: answered by whoever keeps them.
@@ -53,17 +67,25 @@ pub trait Holdings {
     fn linked(&self, lane: Lane, index: u64) -> Option<Tip>;
     /// Index of the lane's last chunk whose body, with all before it, is checked and durable.
     fn durable(&self, lane: Lane) -> u64;
+    /// Lanes whose sequencer this validator suspects, with the term, ascending.
+    fn suspects(&self) -> Vec<(Lane, Term)>;
 }
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Another validator's message.
-    Message(Message),
+    /// A message, and who handed it over.
+    Message(ValidatorIndex, Message),
     /// An own ack became durable, with the chunks that it names.
     Acked(Ack),
     /// An executed height's roots.
     Executed(SignedState),
+    /// The header of a hash that was asked for.
+    Value(Header),
+    /// A header that others committed.
+    Decided(Header, CommitCertificate),
+    /// Another validator can be reached again: it is told what was said.
+    Linked(ValidatorIndex),
     /// Time passed, or holdings changed.
     Timer,
 }
@@ -75,6 +97,20 @@ pub enum Output {
     Persist(Record),
     /// Tell every other validator.
     Send(Message),
+    /// Tell one validator.
+    Reply {
+        /// Whom.
+        to: ValidatorIndex,
+        /// What.
+        message: Message,
+    },
+    /// This header will probably be committed: its execution may begin.
+    Speculate {
+        /// The header.
+        header: Header,
+        /// Its hash.
+        hash: Hash,
+    },
     /// The header is final.
     Commit {
         /// The header.
@@ -86,22 +122,58 @@ pub enum Output {
     },
     /// A quorum signed a state.
     StateCertified(StateCertificate),
+    /// Ask others for the bytes of a header of this height.
+    WantValue {
+        /// The height.
+        height: Height,
+        /// The header's hash.
+        digest: Hash,
+    },
+    /// Someone asks about a height that is finished: give it the committed headers from there on.
+    Answer {
+        /// Whom.
+        to: ValidatorIndex,
+        /// Which height.
+        height: Height,
+    },
+    /// Someone speaks of a height beyond the next: ask it for committed headers.
+    Behind {
+        /// Whom to ask.
+        to: ValidatorIndex,
+        /// What it speaks of.
+        height: Height,
+    },
+    /// Nothing was decided for a while: ask anyone for committed headers.
+    Stuck,
+    /// Proof that a validator broke a rule.
+    Evidence(Box<Evidence>),
 }
 
-/// Why a message was not taken. The sender is to blame, and the core is as it was.
+/// A tip that has to be held, and who says that it holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// The tip.
+    pub tip: Tip,
+    /// Who acknowledged it or voted for it.
+    pub holders: Vec<ValidatorIndex>,
+    /// Whether another branch of the lane gives way to it.
+    pub is_due: bool,
+}
+
+/// Why a message was not taken. The core is as it was.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refused {
     /// Bytes that are no message.
     #[error("the bytes are no message")]
     Malformed,
-    /// The height was committed before.
+    /// The height was committed before. Nobody is to blame.
     #[error("height {height} is committed")]
     Stale {
         /// The message's height.
         height: Height,
     },
-    /// Too far ahead, or too many.
+    /// Too far ahead, or too many. Nobody is to blame.
     #[error("height {height} is too far ahead")]
     Ahead {
         /// The message's height.
@@ -111,12 +183,22 @@ pub enum Refused {
     #[error(transparent)]
     Signature(#[from] CertificateError),
     /// Not the leader's proposal.
-    #[error("validator {instance} does not lead height {height}")]
+    #[error("validator {instance} does not lead this round of height {height}")]
     Leader {
         /// Who proposed.
         instance: ValidatorIndex,
         /// The height.
         height: Height,
+    },
+    /// A round that nothing justifies, or not with this value.
+    #[error("validator {instance}: round {round} of height {height} is not justified")]
+    Unjustified {
+        /// Who says it.
+        instance: ValidatorIndex,
+        /// The height.
+        height: Height,
+        /// The round.
+        round: u32,
     },
     /// A header that may not follow.
     #[error(transparent)]
@@ -137,6 +219,14 @@ pub enum Refused {
     },
 }
 
+impl Refused {
+    /// Whether who sent it is to blame: not when it is early, late, or about what this version lacks.
+    #[must_use]
+    pub const fn is_offence(&self) -> bool {
+        !matches!(self, Self::Stale { .. } | Self::Ahead { .. } | Self::NotBuilt { .. })
+    }
+}
+
 /// Why a core cannot be made.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
@@ -146,23 +236,6 @@ pub enum StartError {
     NotAValidator,
 }
 
-#[derive(Clone, Debug)]
-struct Proposal {
-    propose: Propose,
-    digest: Hash,
-    hash: Hash,
-}
-
-/// What is known of the height that is being decided.
-#[derive(Clone, Debug, Default)]
-struct Round {
-    proposal: Option<Proposal>,
-    prevoted: bool,
-    precommitted: bool,
-    prevotes: Votes<Prevote>,
-    precommits: Votes<Precommit>,
-}
-
 /// The machine.
 #[derive(Debug)]
 pub struct Core {
@@ -170,12 +243,13 @@ pub struct Core {
     interval_min_us: u64,
     interval_idle_us: u64,
     safety: Safety,
-    leader: ValidatorIndex,
     parent: Parent,
     committed_mono_us: u64,
     /// Whether the last commit has left, so that the next height may begin.
     is_settled: bool,
-    round: Round,
+    /// Signs nothing before this height is committed.
+    muted_until: Option<Height>,
+    work: Work,
     ahead: Vec<Message>,
     acks: Acks,
     states: BTreeMap<Height, StateVotes>,
@@ -194,41 +268,60 @@ impl Core {
         config: Config,
         parent: Parent,
         records: Vec<Record>,
-        holdings: &impl Holdings,
     ) -> Result<Self, StartError> {
-        let Config { chain, set, key, interval_min_us, interval_idle_us } = config;
+        let Config { chain, set, lane_count, key, interval_min_us, interval_idle_us, rules } =
+            config;
         let own = set.index_of(&key.public()).ok_or(StartError::NotAValidator)?;
-        let mut safety = Safety::new(key, chain, set.epoch, own);
-        let held = |tip: &Tip| match tip_of(&parent.cut, tip.lane) {
-            Some(committed) if tip.index <= committed.index => tip.term <= committed.term,
-            _ => holdings.linked(tip.lane, tip.index) == Some(*tip),
-        };
+        let mut safety = Safety::new(key, chain, set.epoch, own, rules);
         for record in records {
-            safety.restore(record, held);
+            safety.restore(record);
         }
-        safety.forget(parent.height, parent.certified);
-        let mut acks = Acks::default();
-        for tip in safety.acked() {
-            acks.add(own, *tip);
-        }
-        let leader = primary(&set);
-        let context = Context { chain, set };
-        Ok(Self {
+        let context = Context { rules, ..Context::new(chain, set, lane_count) };
+        let mut core = Self {
             context,
             interval_min_us,
             interval_idle_us,
             safety,
-            leader,
             parent,
             committed_mono_us: now.mono_us,
             is_settled: true,
-            round: Round::default(),
+            muted_until: None,
+            work: Work::default(),
             ahead: Vec::new(),
-            acks,
+            acks: Acks::default(),
             states: BTreeMap::new(),
             certificate: None,
             outputs: VecDeque::new(),
-        })
+        };
+        core.restore(now);
+        Ok(core)
+    }
+
+    /// Puts what was logged about this height, and the acks behind it, back into the tallies.
+    fn restore(&mut self, now: Now) {
+        for ack in self.safety.last_acks() {
+            self.acks.add(&ack);
+        }
+        let height = self.height();
+        let own: Vec<OwnPrecommit> = self.safety.all_precommits().cloned().collect();
+        self.safety.forget(self.parent.height, self.parent.certified);
+        let headers = self.safety.prevoted_headers(height).cloned();
+        self.work.values.extend(headers.map(|header| (header_hash(&header), header)));
+        for OwnPrecommit { vote, polka, acks } in own {
+            for ack in acks.iter().filter(|_| self.context.rules.tips_logged) {
+                self.acks.add(ack);
+            }
+            if vote.height == height {
+                self.work.raise(&polka);
+                self.work.precommits.entry(vote.round).or_default().add(vote);
+            }
+        }
+        if let Some((change, polka)) = self.safety.changed(height).cloned() {
+            self.work.round = change.round;
+            self.work.since_us = Some(now.mono_us);
+            self.work.raise(&polka);
+            self.work.changes.insert(self.safety.own(), (change, polka));
+        }
     }
 
     /// Takes an event.
@@ -241,14 +334,26 @@ impl Core {
         event: Event,
         holdings: &impl Holdings,
     ) -> Result<(), Refused> {
-        match event {
-            Event::Message(message) => self.message(message)?,
-            Event::Acked(ack) => self.count_ack(&ack),
-            Event::Executed(state) => self.executed(state),
-            Event::Timer => {}
-        }
+        let taken = match event {
+            Event::Message(from, message) => self.message(from, message),
+            Event::Value(header) => self.value(header),
+            Event::Decided(header, certificate) => self.decided(header, certificate),
+            Event::Acked(ack) => {
+                self.acks.add(&ack);
+                Ok(())
+            }
+            Event::Executed(state) => {
+                self.executed(state);
+                Ok(())
+            }
+            Event::Linked(peer) => {
+                self.repeat_to(peer);
+                Ok(())
+            }
+            Event::Timer => Ok(()),
+        };
         while self.advance(now, holdings) {}
-        Ok(())
+        taken
     }
 
     /// What is to be done next.
@@ -259,8 +364,13 @@ impl Core {
     /// When [`Event::Timer`] is due, in microseconds of the monotonic clock.
     #[must_use]
     pub fn wake_at(&self, holdings: &impl Holdings) -> Option<u64> {
-        let idle = self.round.proposal.is_none() && self.leader == self.safety.own();
-        (idle && self.is_settled).then(|| self.due_at(holdings))
+        if !self.is_settled {
+            return None;
+        }
+        let Some(deadline) = self.deadline() else { return Some(self.due_at(holdings)) };
+        let repeat_at = self.work.said_us.saturating_add(REPEAT_US);
+        let waits = self.is_muted() || self.work.decided.is_some();
+        Some(if waits { repeat_at } else { deadline.min(repeat_at) })
     }
 
     /// The last [`Output::Commit`] has left: its votes are durable. Until then no height is begun, so a slow medium holds
@@ -275,9 +385,35 @@ impl Core {
         &self.parent
     }
 
+    /// The chain, the set, who leads and sequences.
+    #[must_use]
+    pub const fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// The round of the height that is being decided.
+    #[must_use]
+    pub const fn round(&self) -> u32 {
+        self.work.round
+    }
+
+    /// Signs nothing before `height` is committed: for a validator that does not know what it said before.
+    pub fn mute_until(&mut self, height: Height) {
+        self.muted_until = Some(height);
+    }
+
+    /// Whether it signs nothing.
+    #[must_use]
+    pub fn is_muted(&self) -> bool {
+        self.muted_until.is_some_and(|height| self.parent.height < height)
+    }
+
     /// Signs an ack of these durable-to-be tips; the record to log, if anything is new. Feed [`Event::Acked`] when it
     /// and the chunks are durable.
     pub fn ack(&mut self, tips: &[Tip]) -> Option<(Record, Ack)> {
+        if self.is_muted() {
+            return None;
+        }
         let Said { message, record } = self.safety.ack(tips)?;
         Some((record?, message))
     }
@@ -290,6 +426,18 @@ impl Core {
     /// Signs the header of a chunk that this validator sequences.
     pub fn sign_chunk(&mut self, header: &ChunkHeader) -> Signature {
         self.safety.chunk(header)
+    }
+
+    /// Signs that this validator gives up a lane; `None` while it signs nothing.
+    pub fn sign_handover(&self, body: &[u8]) -> Option<Signature> {
+        (!self.is_muted()).then(|| self.safety.handover(body))
+    }
+
+    /// The acks of others that vouch for a tip that is held here.
+    #[must_use]
+    pub fn words_behind(&self, tip: &Tip, holdings: &impl Holdings) -> Vec<Ack> {
+        let words = self.acks.behind(tip, |index| holdings.linked(tip.lane, index));
+        words.into_iter().map(|word| (*word).clone()).collect()
     }
 
     /// Which validator this is.
@@ -309,22 +457,51 @@ impl Core {
         self.parent.height.next()
     }
 
+    fn leader(&self, round: u32) -> ValidatorIndex {
+        self.context.schedule.leader(self.parent.primary, round)
+    }
+
+    fn leads(&self) -> bool {
+        self.leader(self.work.round) == self.safety.own()
+    }
+
     fn due_at(&self, holdings: &impl Holdings) -> u64 {
-        let logged = self.safety.proposed((self.height(), ROUND)).is_some();
-        let interval = if logged {
+        let logged = self.safety.proposed((self.height(), 0)).is_some();
+        let interval = if logged || self.has_heard() {
             0
         } else if self.moved(holdings) {
             self.interval_min_us
+        } else if !holdings.suspects().is_empty() || self.is_suspected() {
+            self.interval_idle_us.min(SUSPICION_INTERVAL_US)
         } else {
             self.interval_idle_us
         };
         self.committed_mono_us.saturating_add(interval)
     }
 
+    /// Whether a leader has begun this height.
+    fn has_heard(&self) -> bool {
+        !self.work.proposals.is_empty()
+    }
+
+    /// Whether the last commit's votes suspect a lane.
+    fn is_suspected(&self) -> bool {
+        let commit = self.parent.commit.as_ref();
+        commit.is_some_and(|commit| {
+            let current = |(lane, term): &(Lane, Term)| {
+                self.parent.term(*lane).is_some_and(|current| current.term == *term)
+            };
+            commit.precommits.iter().any(|vote| vote.suspects.iter().any(current))
+        })
+    }
+
     /// Whether a height now would move a lane.
     fn moved(&self, holdings: &impl Holdings) -> bool {
         self.parent.may_move(self.certificate.as_ref())
-            && self.parent.cut.iter().any(|tip| self.replicated(tip, holdings).is_some())
+            && self.parent.cut.iter().any(|tip| {
+                self.replicated(tip, holdings).is_some()
+                    || self.parent.index_required(&self.context, tip.lane) > tip.index
+            })
     }
 
     /// The lane's highest tip beyond `committed` that a quorum acknowledged.
@@ -345,54 +522,184 @@ impl Core {
         holdings: &impl Holdings,
         enough: impl Fn(u128) -> bool,
     ) -> Option<Tip> {
-        let linked = |index| {
-            let beyond = index > committed.index;
-            beyond.then(|| holdings.linked(committed.lane, index)).flatten()
-        };
+        let linked = |index| beyond(committed, holdings, index);
         self.acks.reached(&self.context.set, committed.lane, linked, enough)
     }
 
-    /// One step of the round, if one is due.
+    /// One step of the height, if one is due.
     fn advance(&mut self, now: Now, holdings: &impl Holdings) -> bool {
-        let Some(proposal) = self.round.proposal.clone() else {
-            return self.propose(now, holdings);
-        };
-        if !self.round.prevoted && self.holds(&proposal.propose.header, holdings) {
-            let said = self.safety.prevote(&proposal.propose, proposal.digest, proposal.hash);
-            let vote = self.say(said, Message::Prevote);
-            self.round.prevoted = true;
-            self.round.prevotes.add(vote);
+        if !self.is_settled {
+            return false;
+        }
+        if self.decide() || self.commit(now, holdings) {
             return true;
         }
-        if !self.round.precommitted {
-            return self.precommit(now, &proposal, holdings);
+        if self.work.since_us.is_none() && now.mono_us >= self.due_at(holdings) {
+            self.work.since_us = Some(now.mono_us);
+            self.work.said_us = now.mono_us;
         }
-        let quorum = self.round.precommits.quorum(&self.context.set, &proposal.digest);
-        let Some(precommits) = quorum else { return false };
-        self.commit(now, proposal, CommitCertificate { precommits });
+        self.want_value(now);
+        if self.is_muted() || self.work.decided.is_some() {
+            self.repeat_if_due(now, holdings);
+            return false;
+        }
+        let went = self.pull(now)
+            || self.follow(now)
+            || self.time_out(now)
+            || self.propose(now, holdings)
+            || self.prevote(holdings)
+            || self.precommit(now, holdings);
+        if !went {
+            self.repeat_if_due(now, holdings);
+        }
+        went
+    }
+
+    /// A quorum of precommits in any round decides.
+    fn decide(&mut self) -> bool {
+        if self.work.decided.is_some() {
+            return false;
+        }
+        let set = &self.context.set;
+        let found = self.work.precommits.values().find_map(|votes| votes.quorum(set));
+        let Some((digest, precommits)) = found else { return false };
+        self.work.decided = Some((digest, CommitCertificate { precommits }));
         true
     }
 
-    fn propose(&mut self, now: Now, holdings: &impl Holdings) -> bool {
-        let leads = self.is_settled && self.leader == self.safety.own();
-        let due = leads && now.mono_us >= self.due_at(holdings);
-        if !due {
+    /// What is decided is committed once its header and its chunks are held, durably.
+    fn commit(&mut self, now: Now, holdings: &impl Holdings) -> bool {
+        let Some((digest, _)) = &self.work.decided else { return false };
+        let Some(header) = self.work.values.get(digest) else { return false };
+        if !self.moved_tips(header).all(|tip| is_durable(tip, holdings)) {
             return false;
         }
-        let logged = self.safety.proposed((self.height(), ROUND)).cloned();
-        let said = match logged {
-            Some(message) => Said { message, record: None },
+        let work = std::mem::take(&mut self.work);
+        let (hash, certificate) = work.decided.expect("it was there above");
+        let header = work.values.into_iter().find(|(digest, _)| *digest == hash);
+        let (_, header) = header.expect("it was there above");
+        let schedule = &self.context.schedule;
+        self.parent = Parent::of(&header, certificate.clone(), &self.parent, schedule);
+        self.committed_mono_us = now.mono_us;
+        self.is_settled = false;
+        let certified = self.parent.certified;
+        self.certificate = self.certificate.take().filter(|kept| kept.state.height > certified);
+        self.states.retain(|height, _| *height > certified);
+        self.outputs.push_back(Output::Commit { header, hash, certificate });
+        for message in std::mem::take(&mut self.ahead) {
+            // It was signed by its sender, but may not fit the header that was committed: then it is dropped.
+            let _ = self.take(message);
+        }
+        true
+    }
+
+    /// Tips of `header` that are not those of the last cut.
+    fn moved_tips<'a>(&'a self, header: &'a Header) -> impl Iterator<Item = &'a Tip> {
+        let pairs = header.cut.iter().zip(&self.parent.cut);
+        pairs.filter(|(tip, before)| tip != before).map(|(tip, _)| tip)
+    }
+
+    fn want_value(&mut self, now: Now) {
+        let Some(digest) = self.work.missing() else { return };
+        let asked = self.work.asked_us;
+        if asked.is_none_or(|at| now.mono_us >= at.saturating_add(REPEAT_US / 10)) {
+            self.work.asked_us = Some(now.mono_us);
+            self.outputs.push_back(Output::WantValue { height: self.height(), digest });
+        }
+    }
+
+    /// A third beyond pulls (its honest ones have left this round).
+    fn pull(&mut self, now: Now) -> bool {
+        match self.work.pulled_to(&self.context.set) {
+            Some(round) if round > self.work.round => {
+                self.enter(now, round);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A justified proposal of a later round pulls.
+    fn follow(&mut self, now: Now) -> bool {
+        match self.work.proposals.keys().next_back().copied() {
+            Some(round) if round > self.work.round => {
+                self.enter(now, round);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn deadline(&self) -> Option<u64> {
+        let more = ROUND_MORE_US.saturating_mul(u64::from(self.work.round));
+        Some(self.work.since_us?.saturating_add(ROUND_US).saturating_add(more))
+    }
+
+    fn time_out(&mut self, now: Now) -> bool {
+        if self.deadline().is_none_or(|at| now.mono_us < at) {
+            return false;
+        }
+        self.enter(now, self.work.round.saturating_add(1));
+        true
+    }
+
+    /// Rule (a): whoever enters a round, in whatever way, first says so; that ends all its voting below.
+    fn enter(&mut self, now: Now, round: u32) {
+        assert!(round > self.work.round, "rounds are entered upwards");
+        let high = self.work.high.clone();
+        let said = self.safety.change(self.height(), round, high);
+        self.work.round = round;
+        self.work.since_us = Some(now.mono_us);
+        self.work.said_us = now.mono_us;
+        let (change, polka) =
+            self.say(said, |(change, polka)| Message::RoundChange { change, polka });
+        self.work.changes.insert(self.safety.own(), (change, polka));
+    }
+
+    fn propose(&mut self, now: Now, holdings: &impl Holdings) -> bool {
+        let round = self.work.round;
+        if !self.leads() || self.work.proposals.contains_key(&round) {
+            return false;
+        }
+        if round == 0 && now.mono_us < self.due_at(holdings) {
+            return false;
+        }
+        let said = match self.safety.proposed((self.height(), round)).cloned() {
+            Some(message) => Some(Said { message, record: None }),
+            None => self.new_proposal(round, holdings),
+        };
+        let Some(said) = said else { return false };
+        let propose = self.say(said, |propose| Message::Propose(Box::new(propose)));
+        let proposal = Proposal::new(propose);
+        self.work.values.insert(proposal.digest, proposal.propose.header.clone());
+        self.work.proposals.insert(round, proposal);
+        true
+    }
+
+    fn new_proposal(&mut self, round: u32, holdings: &impl Holdings) -> Option<Said<Propose>> {
+        let certificate = match round {
+            0 => None,
+            _ => Some(self.work.certificate(&self.context.set, round)?),
+        };
+        let high = certificate.as_ref().and_then(quipu_types::RoundChangeCertificate::high);
+        let header = match high {
+            Some(high) => {
+                let known = self.work.values.get(&high.digest).cloned();
+                if known.is_none()
+                    && let Some(certificate) = &certificate
+                {
+                    // The bytes are asked for by the polka's name.
+                    self.work.raise(&certificate.polka);
+                }
+                known?
+            }
             None => {
-                let Some(cut) = self.next_cut(holdings) else { return false };
-                let own = self.safety.own();
-                let certificate = self.certificate.clone();
-                let header = self.parent.next(&self.context, own, cut, certificate);
-                self.safety.propose(ROUND, header)
+                let cut = self.next_cut(holdings)?;
+                let (own, certificate) = (self.safety.own(), self.certificate.clone());
+                self.parent.next(&self.context, own, cut, certificate)
             }
         };
-        let propose = self.say(said, |propose| Message::Propose(Box::new(propose)));
-        self.round.proposal = Some(Proposal::new(propose));
-        true
+        self.safety.propose(round, header, certificate)
     }
 
     /// A tip for each lane; `None` while a chunk that inclusion demands is not held.
@@ -402,57 +709,113 @@ impl Core {
         }
         let tip = |before: &Tip| {
             let tip = self.replicated(before, holdings).unwrap_or(*before);
-            let required = self.parent.index_required(&self.context.set, before.lane);
-            if tip.index >= required { Some(tip) } else { holdings.linked(before.lane, required) }
+            let required = self.parent.index_required(&self.context, before.lane);
+            if tip.index >= required {
+                return Some(tip);
+            }
+            self.available(before, holdings).filter(|tip| tip.index >= required)
         };
         self.parent.cut.iter().map(tip).collect()
     }
 
     /// I3, for a prevote: each tip is the old one, or held, linked to it, and acked by a third.
     fn holds(&self, header: &Header, holdings: &impl Holdings) -> bool {
+        let (set, rules) = (&self.context.set, self.context.rules);
         header.cut.iter().zip(&self.parent.cut).all(|(tip, before)| {
             let available = || self.available(before, holdings).map_or(0, |tip| tip.index);
             tip == before
                 || (holdings.linked(tip.lane, tip.index) == Some(*tip) && available() >= tip.index)
+                || (!rules.hold_headers && set.is_third(self.acks.power_on(set, tip)))
         })
     }
 
-    fn precommit(&mut self, now: Now, proposal: &Proposal, holdings: &impl Holdings) -> bool {
-        let Some(polka) = self.round.prevotes.quorum(&self.context.set, &proposal.digest) else {
-            return false;
-        };
-        let header = &proposal.propose.header;
-        let durable = |tip: &Tip| holdings.durable(tip.lane) >= tip.index;
-        let moved = header.cut.iter().zip(&self.parent.cut).filter(|(tip, before)| tip != before);
-        let held = self.holds(header, holdings) && moved.into_iter().all(|(tip, _)| durable(tip));
-        if !held {
-            return false;
+    /// Rounds that are voted in: the current one. Without rule (a) those below it too.
+    fn open_rounds(&self) -> std::ops::RangeInclusive<u32> {
+        let round = self.work.round;
+        if self.context.rules.change_before_vote { round..=round } else { 0..=round }
+    }
+
+    fn prevote(&mut self, holdings: &impl Holdings) -> bool {
+        let height = self.height();
+        let due = self.open_rounds().find_map(|round| {
+            let proposal = self.work.proposals.get(&round)?;
+            let own = self.work.prevotes.get(&round).and_then(|votes| votes.of(self.own()));
+            let is_new = own.is_none() && self.holds(&proposal.propose.header, holdings);
+            let said = self.safety.prevoted((height, round)).is_some();
+            (own.is_none() && (is_new || said)).then(|| proposal.clone())
+        });
+        let Some(proposal) = due else { return false };
+        let Proposal { propose, digest, hash } = proposal;
+        let Some(said) = self.safety.prevote(&propose, digest, hash) else { return false };
+        let is_first = said.record.is_some();
+        let vote = self.say(said, Message::Prevote);
+        self.work.prevotes.entry(propose.round).or_default().add(vote);
+        if is_first {
+            self.outputs.push_back(Output::Speculate { header: propose.header, hash: digest });
         }
-        let tips = header.cut.iter().filter_map(|tip| self.available(tip, holdings));
-        let tips: Vec<Tip> = tips.filter(durable).collect();
-        let time = Time::new(now.wall_us).max(header.time.next());
-        let said = self.safety.precommit(&self.context.set, polka, tips, time);
-        let vote = self.say(said, Message::Precommit);
-        self.round.precommitted = true;
-        self.round.precommits.add(vote);
         true
     }
 
-    fn commit(&mut self, now: Now, proposal: Proposal, certificate: CommitCertificate) {
-        let Proposal { propose, digest, .. } = proposal;
-        let header = propose.header;
-        self.parent = Parent::of(&header, certificate.clone(), self.parent.certified);
-        self.committed_mono_us = now.mono_us;
-        self.is_settled = false;
-        self.round = Round::default();
-        let certified = self.parent.certified;
-        self.certificate = self.certificate.take().filter(|kept| kept.state.height > certified);
-        self.states.retain(|height, _| *height > certified);
-        self.outputs.push_back(Output::Commit { header, hash: digest, certificate });
-        for message in std::mem::take(&mut self.ahead) {
-            // It was signed by its sender, but may not fit the header that was committed: then it is dropped.
-            let _ = self.message(message);
+    fn precommit(&mut self, now: Now, holdings: &impl Holdings) -> bool {
+        let set = &self.context.set;
+        let polka = self.open_rounds().rev().find_map(|round| {
+            let own = self.work.precommits.get(&round).and_then(|votes| votes.of(self.own()));
+            let (digest, polka) = self.work.prevotes.get(&round)?.quorum(set)?;
+            own.is_none().then_some((digest, polka))
+        });
+        let Some((digest, polka)) = polka else { return false };
+        self.work.raise(&polka);
+        let Some(header) = self.work.values.get(&digest).cloned() else {
+            return false;
+        };
+        if !self.may_precommit(&header, holdings) {
+            return false;
         }
+        let report = self.report(now, &header, holdings);
+        let said = self.safety.precommit(&self.context.set, polka, report);
+        let Some(said) = said else { return false };
+        let vote = self.say(said, Message::Precommit);
+        self.work.precommits.entry(vote.round).or_default().add(vote);
+        true
+    }
+
+    /// I3, for a precommit: the bodies are held, checked and durable. A polka says that a third acknowledged the tips.
+    fn may_precommit(&self, header: &Header, holdings: &impl Holdings) -> bool {
+        !self.context.rules.hold_bodies
+            || self.moved_tips(header).all(|tip| is_durable(tip, holdings))
+    }
+
+    /// What a precommit for `header` says of the lanes and the time.
+    fn report(&self, now: Now, header: &Header, holdings: &impl Holdings) -> Report {
+        let rules = self.context.rules;
+        let is_ended = |lane: Lane| header.term_changes.iter().any(|(ended, _)| *ended == lane);
+        let live = |tip: &&Tip| !is_ended(tip.lane) || !rules.tips_of_live_terms;
+        let best = |tip: &Tip| {
+            if !rules.tips_extend {
+                let own = self.safety.acked().find(|acked| acked.lane == tip.lane);
+                return own.filter(|own| own.index > tip.index).copied();
+            }
+            if !rules.tips_acked {
+                return beyond(tip, holdings, holdings.durable(tip.lane));
+            }
+            self.available(tip, holdings).filter(|tip| is_durable(tip, holdings))
+        };
+        let tips: Vec<Tip> = header.cut.iter().filter(live).filter_map(best).collect();
+        let mut acks: Vec<Ack> = Vec::new();
+        for tip in &tips {
+            let linked = |index| holdings.linked(tip.lane, index);
+            for word in self.acks.behind(tip, linked) {
+                if !acks.contains(&word) {
+                    acks.push((*word).clone());
+                }
+            }
+        }
+        let current = |(lane, term): &(Lane, Term)| {
+            self.parent.term(*lane).is_some_and(|current| current.term == *term) && !is_ended(*lane)
+        };
+        let suspects = holdings.suspects().into_iter().filter(current).collect();
+        let time = Time::new(now.wall_us).max(header.time.next());
+        Report { tips, acks, suspects, time }
     }
 
     /// Logs what is new, then sends.
@@ -462,21 +825,75 @@ impl Core {
         said.message
     }
 
+    /// What was said and may not have been heard: of this height, of the lanes, of the state.
+    fn words(&self) -> Vec<Message> {
+        let height = self.height();
+        let place = (height, self.work.round);
+        let mut words: Vec<Message> =
+            self.safety.last_acks().into_iter().map(Message::Ack).collect();
+        let change = self.safety.changed(height).cloned();
+        words.extend(change.map(|(change, polka)| Message::RoundChange { change, polka }));
+        let propose = self.safety.proposed(place).cloned();
+        words.extend(propose.map(|propose| Message::Propose(Box::new(propose))));
+        words.extend(self.safety.prevoted(place).cloned().map(Message::Prevote));
+        words.extend(
+            self.safety.precommitted(place).map(|own| Message::Precommit(own.vote.clone())),
+        );
+        words.extend(self.safety.last_state().map(Message::StateVote));
+        words
+    }
+
+    fn repeat_to(&mut self, to: ValidatorIndex) {
+        let words = self.words().into_iter();
+        self.outputs.extend(words.map(|message| Output::Reply { to, message }));
+    }
+
+    /// Says again, byte for byte, what was said of a height that takes long, and the acks of chunks that no cut reaches.
+    fn repeat_if_due(&mut self, now: Now, holdings: &impl Holdings) {
+        let waits = self.work.since_us.is_some() || self.has_unordered();
+        if !waits || now.mono_us < self.work.said_us.saturating_add(REPEAT_US) {
+            return;
+        }
+        let is_first = self.work.said_us == 0 && self.work.since_us.is_none();
+        self.work.said_us = now.mono_us;
+        if is_first {
+            return;
+        }
+        if !self.context.rules.same_bytes && !self.is_muted() {
+            self.safety.forget_precommit((self.height(), self.work.round));
+            self.work.precommits.remove(&self.work.round);
+            self.precommit(now, holdings);
+        }
+        self.outputs.extend(self.words().into_iter().map(Output::Send));
+        self.outputs.push_back(Output::Stuck);
+    }
+
+    /// Whether an own ack names what no cut reaches.
+    fn has_unordered(&self) -> bool {
+        self.safety.acked().any(|acked| {
+            tip_of(&self.parent.cut, acked.lane).is_some_and(|tip| acked.index > tip.index)
+        })
+    }
+
     fn executed(&mut self, state: SignedState) {
+        if self.is_muted() {
+            return;
+        }
         let said = self.safety.state(state);
         let vote = self.say(said, Message::StateVote);
         self.count_state(&vote);
     }
 
-    fn count_state(&mut self, vote: &StateVote) -> bool {
+    fn count_state(&mut self, vote: &StateVote) -> Option<Evidence> {
         let votes = self.states.entry(vote.state.height).or_default();
-        if !votes.add(vote) {
-            return false;
+        if let Some(pair) = votes.add(vote) {
+            return Some(Evidence::States(Box::new(pair)));
         }
         if let Some(certificate) = votes.quorum(&self.context.set, &vote.state) {
             let height = certificate.state.height;
             let newest = self.certificate.as_ref().map(|kept| kept.state.height);
-            if height > self.parent.certified && newest < Some(height) {
+            let is_done = height <= self.parent.height;
+            if height > self.parent.certified && newest < Some(height) && is_done {
                 self.certificate = Some(certificate.clone());
             }
             if height <= self.parent.certified {
@@ -484,137 +901,91 @@ impl Core {
             }
             self.outputs.push_back(Output::StateCertified(certificate));
         }
-        true
+        None
     }
 
-    fn count_ack(&mut self, ack: &Ack) {
-        for tip in &ack.tips {
-            self.acks.add(ack.validator, *tip);
-        }
-    }
-
-    fn message(&mut self, message: Message) -> Result<(), Refused> {
-        self.verify(&message)?;
-        match message {
-            Message::Ack(ack) => {
-                let known = |tip: &Tip| tip_of(&self.parent.cut, tip.lane).is_some();
-                if !ack.tips.iter().all(known) {
-                    return Err(HeaderError::CutShape.into());
-                }
-                self.count_ack(&ack);
-                Ok(())
-            }
-            Message::StateVote(vote) => self.state_vote(&vote),
-            Message::Propose(propose) => self.peer_propose(*propose),
-            Message::Prevote(vote) => {
-                let at = (vote.height, vote.round, vote.kind, vote.instance, vote.validator);
-                if self.keep_ahead(vote.height, Message::Prevote(vote.clone()))? {
-                    return Ok(());
-                }
-                self.place(at.1, at.2, at.3)?;
-                let counted = self.round.prevotes.add(vote);
-                once(counted, at.4, at.0)
-            }
-            Message::Precommit(vote) => {
-                let at = (vote.height, vote.round, vote.kind, vote.instance, vote.validator);
-                if self.keep_ahead(vote.height, Message::Precommit(vote.clone()))? {
-                    return Ok(());
-                }
-                self.place(at.1, at.2, at.3)?;
-                let counted = self.round.precommits.add(vote);
-                once(counted, at.4, at.0)
+    /// Tips that have to be held, or would let the ledger go on: of what is decided, prevoted, proposed, reported by
+    /// the last commit; and those that a third or the lane's sequencer acknowledged.
+    #[must_use]
+    pub fn needs(&self, holdings: &impl Holdings) -> Vec<Need> {
+        let mut needs: Vec<Need> = Vec::new();
+        let decided = self.work.decided.as_ref().map(|(digest, _)| *digest);
+        let high = self.work.high.as_ref().map(|(high, _)| high.digest);
+        let proposed = self.work.proposals.get(&self.work.round).map(|proposal| proposal.digest);
+        let value = [decided, high, proposed]
+            .into_iter()
+            .flatten()
+            .find_map(|digest| self.work.values.get(&digest));
+        for tip in value.into_iter().flat_map(|header| self.moved_tips(header)) {
+            if holdings.linked(tip.lane, tip.index) != Some(*tip) {
+                needs.push(Need { tip: *tip, holders: self.holders(tip), is_due: true });
             }
         }
+        for before in &self.parent.cut {
+            if !needs.iter().any(|need| need.tip.lane == before.lane) {
+                needs.extend(self.demanded(before, holdings));
+            }
+            if !needs.iter().any(|need| need.tip.lane == before.lane) {
+                needs.extend(self.offered(before, holdings));
+            }
+        }
+        needs
     }
 
-    fn state_vote(&mut self, vote: &StateVote) -> Result<(), Refused> {
-        let height = vote.state.height;
-        if height <= self.parent.certified {
-            return Err(Refused::Stale { height });
-        }
-        let full =
-            self.states.len() >= STATE_HEIGHT_COUNT_MAX && !self.states.contains_key(&height);
-        if full || height > self.height() {
-            return Err(Refused::Ahead { height });
-        }
-        let counted = self.count_state(vote);
-        once(counted, vote.validator, height)
+    fn holders(&self, tip: &Tip) -> Vec<ValidatorIndex> {
+        let own = self
+            .acks
+            .of(tip.lane)
+            .filter(|(_, acked)| (acked.term, acked.index) >= (tip.term, tip.index));
+        own.map(|(validator, _)| validator).filter(|validator| *validator != self.own()).collect()
     }
 
-    fn peer_propose(&mut self, propose: Propose) -> Result<(), Refused> {
-        let (height, instance) = (propose.height, propose.instance);
-        if self.keep_ahead(height, Message::Propose(Box::new(propose.clone())))? {
-            return Ok(());
+    /// A tip that inclusion demands and that is not available here.
+    fn demanded(&self, before: &Tip, holdings: &impl Holdings) -> Option<Need> {
+        let required = self.parent.index_required(&self.context, before.lane);
+        let reached = self.available(before, holdings).map_or(0, |tip| tip.index);
+        if required <= before.index || reached >= required {
+            return None;
         }
-        self.place(propose.round, propose.kind, instance)?;
-        if propose.header.proposer != instance || propose.header.height != height {
-            return Err(Refused::Leader { instance, height });
-        }
-        if let Some(known) = &self.round.proposal {
-            return once(known.propose == propose, instance, height);
-        }
-        header::check(&propose.header, &self.parent, &self.context)?;
-        self.round.proposal = Some(Proposal::new(propose));
-        Ok(())
+        let votes = self.parent.commit.iter().flat_map(|commit| &commit.precommits);
+        let reports = votes.filter_map(|vote| {
+            let tip = tip_of(&vote.tips, before.lane)?;
+            (tip.index >= required).then_some((*tip, vote.validator))
+        });
+        let (tip, _) = reports.clone().min_by_key(|(tip, _)| tip.index)?;
+        let held = holdings.linked(tip.lane, tip.index) == Some(tip);
+        let holders = reports.filter(|(own, _)| *own == tip).map(|(_, validator)| validator);
+        let holders = holders.filter(|validator| *validator != self.own()).collect();
+        (!held).then_some(Need { tip, holders, is_due: true })
     }
 
-    /// Round 0, led, by the leader.
-    fn place(&self, round: u32, kind: RoundKind, instance: ValidatorIndex) -> Result<(), Refused> {
-        if round != ROUND {
-            return Err(Refused::NotBuilt { what: "round change" });
-        }
-        if kind != RoundKind::Led {
-            return Err(Refused::NotBuilt { what: "open rounds" });
-        }
-        let height = self.height();
-        if instance == self.leader { Ok(()) } else { Err(Refused::Leader { instance, height }) }
-    }
-
-    /// Keeps a message of the next height. `false`: it is of this height.
-    fn keep_ahead(&mut self, height: Height, message: Message) -> Result<bool, Refused> {
-        let current = self.height();
-        if height == current {
-            return Ok(false);
-        }
-        if height < current {
-            return Err(Refused::Stale { height });
-        }
-        let sender = message.validator();
-        let kept = self.ahead.iter().filter(|kept| kept.validator() == sender).count();
-        if height > current.next() || kept >= AHEAD_COUNT_MAX {
-            return Err(Refused::Ahead { height });
-        }
-        if !self.ahead.contains(&message) {
-            self.ahead.push(message);
-        }
-        Ok(true)
-    }
-
-    fn verify(&self, message: &Message) -> Result<(), Refused> {
-        let (tag, body, signature) = match message {
-            Message::Propose(propose) => (Tag::Propose, propose.signed_body(), propose.signature),
-            Message::Prevote(vote) => (Tag::Prevote, vote.signed_body(), vote.signature),
-            Message::Precommit(vote) => (Tag::Precommit, vote.signed_body(), vote.signature),
-            Message::Ack(ack) => (Tag::Ack, ack.signed_body(), ack.signature),
-            Message::StateVote(vote) => (Tag::StateVote, vote.state.to_bytes(), vote.signature),
-        };
-        Ok(verify_by(&self.context, message.validator(), tag, &body, &signature)?)
+    /// A tip beyond the own that a third or the sequencer acknowledged.
+    fn offered(&self, before: &Tip, holdings: &impl Holdings) -> Option<Need> {
+        let current = self.parent.term(before.lane)?;
+        let sequencer = self.context.schedule.sequencer(before.lane, current.term);
+        let set = &self.context.set;
+        let mut beyond: Vec<(ValidatorIndex, Tip)> = self
+            .acks
+            .of(before.lane)
+            .filter(|(_, tip)| tip.term == current.term && tip.index > before.index)
+            .filter(|(_, tip)| holdings.linked(tip.lane, tip.index) != Some(**tip))
+            .map(|(validator, tip)| (validator, *tip))
+            .collect();
+        beyond.sort_by_key(|(_, tip)| std::cmp::Reverse(tip.index));
+        let mut power = 0_u128;
+        let (_, tip) = beyond.iter().find(|(validator, _)| {
+            power = power.saturating_add(set.power(*validator));
+            *validator == sequencer || set.is_third(power)
+        })?;
+        Some(Need { tip: *tip, holders: self.holders(tip), is_due: false })
     }
 }
 
-impl Proposal {
-    fn new(propose: Propose) -> Self {
-        let (digest, hash) = (header_hash(&propose.header), proposal_hash(&propose));
-        Self { propose, digest, hash }
-    }
+/// The tip at `index` if it is held and beyond `tip`.
+fn beyond(tip: &Tip, holdings: &impl Holdings, index: u64) -> Option<Tip> {
+    (index > tip.index).then(|| holdings.linked(tip.lane, index)).flatten()
 }
 
-fn once(counted: bool, validator: ValidatorIndex, height: Height) -> Result<(), Refused> {
-    if counted { Ok(()) } else { Err(Refused::Equivocation { validator, height }) }
-}
-
-/// The epoch's first in rank: most stake, then the greatest key.
-fn primary(set: &ValidatorSet) -> ValidatorIndex {
-    let best = set.validators.iter().max_by_key(|validator| (validator.power, validator.key));
-    best.and_then(|validator| set.index_of(&validator.key)).unwrap_or_default()
+fn is_durable(tip: &Tip, holdings: &impl Holdings) -> bool {
+    holdings.linked(tip.lane, tip.index) == Some(*tip) && holdings.durable(tip.lane) >= tip.index
 }

@@ -1,12 +1,15 @@
 //! The value: which header may follow a header. Pure functions of headers and what they carry (I4).
 //!
 //! ```text
-//!  Parent{height, hash, time, cut, commit, certified} ── next(tips, state certificate) ──> Header
-//!                                                     └─ check(header) ──> Ok | HeaderError
+//!  Parent{height, hash, time, cut, terms, primary, commit, certified} ── next(tips, state certificate) ──> Header
+//!                                                                     └─ check(header) ──> Ok | HeaderError
 //! ```
 //! * **Time** is `max(parent.time + 1, lower stake-weighted median of the times in prev_commit)`. Height 1 has no
 //!   `prev_commit`: its time is the genesis' + 1 µs.
-//! * **Inclusion**: a lane's tip reaches at least the index that precommits of a third in `prev_commit` report.
+//! * **Inclusion**: a lane's tip reaches at least the index that precommits of a third in `prev_commit` report in the
+//!   lane's current term.
+//! * **Terms**: a lane's term ends in this header exactly when precommits of a third in `prev_commit` suspect it; the next
+//!   begins after this header's tip, on the branch that this header's hash names.
 //! * More than [`STATE_LAG_MAX`] heights after the newest state certificate, a cut moves no lane.
 
 use quipu_crypto::Tag;
@@ -14,15 +17,28 @@ use quipu_crypto::merkle;
 use quipu_crypto::suite::verify_tagged;
 use quipu_proof::names::header_hash;
 use quipu_types::{
-    CommitCertificate, Encode, Hash, Header, Height, Lane, Precommit, Seqno, StateCertificate,
-    Term, Time, Tip, ValidatorIndex, ValidatorSet,
+    CommitCertificate, Encode, Hash, Header, Height, High, Lane, Precommit, Prevote,
+    RoundChangeCertificate, RoundKind, Seqno, StateCertificate, Term, Time, Tip, ValidatorIndex,
+    ValidatorSet,
 };
 use thiserror::Error;
+
+use crate::rules::Rules;
+use crate::schedule::Schedule;
 
 /// Heights that a cut may move lanes beyond the newest state certificate.
 pub const STATE_LAG_MAX: u64 = 64;
 /// The first term of every lane.
 pub const TERM_FIRST: Term = Term::new(1);
+
+/// The current term of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneTerm {
+    /// The term.
+    pub term: Term,
+    /// Hash of the header that began it; the chain id for the first.
+    pub branch: Hash,
+}
 
 /// What a header follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +51,10 @@ pub struct Parent {
     pub time: Time,
     /// Its cut.
     pub cut: Vec<Tip>,
+    /// The term of each lane after it.
+    pub terms: Vec<LaneTerm>,
+    /// Rank of the primary after it.
+    pub primary: usize,
     /// Why it is committed; none for the genesis.
     pub commit: Option<CommitCertificate>,
     /// Newest height whose state certificate stands in it or before it.
@@ -48,6 +68,19 @@ pub struct Context {
     pub chain: Hash,
     /// The epoch's validators.
     pub set: ValidatorSet,
+    /// Who leads and sequences.
+    pub schedule: Schedule,
+    /// Which rules hold: all, but in tests that show what each is for.
+    pub rules: Rules,
+}
+
+impl Context {
+    /// The context of a set over `lane_count` lanes.
+    #[must_use]
+    pub fn new(chain: Hash, set: ValidatorSet, lane_count: u16) -> Self {
+        let schedule = Schedule::new(&set, usize::from(lane_count));
+        Self { chain, set, schedule, rules: Rules::ALL }
+    }
 }
 
 /// Why a header may not follow its parent.
@@ -78,6 +111,14 @@ pub enum HeaderError {
         index: u64,
         /// What it must reach.
         required: u64,
+    },
+    /// Terms end that need not, or go on that must end.
+    #[error("lane {lane}: its term has to {}", if *.ends { "end" } else { "go on" })]
+    Terms {
+        /// The first lane that differs.
+        lane: Lane,
+        /// Whether its term ends.
+        ends: bool,
     },
     /// Lanes move too far beyond the certified state.
     #[error("lanes move {lag} heights after the newest state certificate")]
@@ -201,23 +242,64 @@ impl Parent {
             hash: chain,
             time,
             cut: genesis_cut(lane_count),
+            terms: vec![LaneTerm { term: TERM_FIRST, branch: chain }; usize::from(lane_count)],
+            primary: 0,
             commit: None,
             certified: Height::default(),
         }
     }
 
-    /// What the height after a committed header follows; `certified` is the newest height that a header before it
-    /// embeds a state certificate of.
+    /// What the height after `header` follows, which itself followed `before`.
     #[must_use]
-    pub fn of(header: &Header, commit: CommitCertificate, certified: Height) -> Self {
+    pub fn of(
+        header: &Header,
+        commit: CommitCertificate,
+        before: &Self,
+        schedule: &Schedule,
+    ) -> Self {
+        let hash = header_hash(header);
+        let mut terms = before.terms.clone();
+        for (lane, term) in &header.term_changes {
+            if let Some(current) = terms.get_mut(usize::from(lane.get())) {
+                *current = LaneTerm { term: *term, branch: hash };
+            }
+        }
         Self {
             height: header.height,
-            hash: header_hash(header),
+            hash,
             time: header.time,
             cut: header.cut.clone(),
+            terms,
+            primary: schedule.primary_after(header, before.primary),
             commit: Some(commit),
-            certified: certified_after(certified, header.state_certificate.as_ref()),
+            certified: certified_after(before.certified, header.state_certificate.as_ref()),
         }
+    }
+
+    /// The term of a lane.
+    #[must_use]
+    pub fn term(&self, lane: Lane) -> Option<LaneTerm> {
+        self.terms.get(usize::from(lane.get())).copied()
+    }
+
+    /// The lanes whose term ends in the header that follows, with the terms that begin: those that precommits of a third
+    /// suspect.
+    #[must_use]
+    pub fn term_changes_due(&self, set: &ValidatorSet) -> Vec<(Lane, Term)> {
+        let Some(commit) = &self.commit else { return Vec::new() };
+        let suspected = |lane: Lane, term: Term| {
+            let votes = commit.precommits.iter();
+            let power = votes
+                .filter(|vote| vote.suspects.contains(&(lane, term)))
+                .fold(0_u128, |power, vote| power.saturating_add(set.power(vote.validator)));
+            set.is_third(power)
+        };
+        self.cut
+            .iter()
+            .zip(&self.terms)
+            .filter(|(tip, current)| suspected(tip.lane, current.term))
+            .map(|(tip, current)| (tip.lane, current.term.next()))
+            .collect()
     }
 
     /// The time of the header that follows.
@@ -230,14 +312,17 @@ impl Parent {
 
     /// The index that the header that follows must reach in a lane.
     #[must_use]
-    pub fn index_required(&self, set: &ValidatorSet, lane: Lane) -> u64 {
-        let Some(tip) = tip_of(&self.cut, lane) else { return 0 };
+    pub fn index_required(&self, context: &Context, lane: Lane) -> u64 {
+        let Context { set, rules, .. } = context;
+        let Some((tip, current)) = tip_of(&self.cut, lane).zip(self.term(lane)) else { return 0 };
         let Some(commit) = &self.commit else { return tip.index };
         let mut reported: Vec<(u64, u128)> = commit
             .precommits
             .iter()
             .filter_map(|vote| {
-                let reported = tip_of(&vote.tips, lane).filter(|found| found.term == tip.term)?;
+                let own = tip_of(&vote.tips, lane);
+                let is_live = |term| term == current.term || !rules.tips_of_live_terms;
+                let reported = own.filter(|found| is_live(found.term))?;
                 Some((reported.index, set.power(vote.validator)))
             })
             .collect();
@@ -270,7 +355,7 @@ impl Parent {
             proposer,
             prev_header: self.hash,
             cut,
-            term_changes: Vec::new(),
+            term_changes: self.term_changes_due(&context.set),
             time: self.time_due(&context.set),
             prev_commit: self.commit.clone(),
             late_votes: Vec::new(),
@@ -352,7 +437,6 @@ fn check_links(header: &Header, parent: &Parent, context: &Context) -> Result<()
         return Err(HeaderError::Link { what });
     }
     let built = [
-        (header.term_changes.is_empty(), "term_changes"),
         (header.late_votes.is_empty(), "late_votes"),
         (header.next_set_hash.is_none(), "next_set_hash"),
         (header.evidence_root == merkle::empty_root(), "evidence_root"),
@@ -364,8 +448,10 @@ fn check_links(header: &Header, parent: &Parent, context: &Context) -> Result<()
         (None, None) => Ok(()),
         // What this validator committed by was verified, vote by vote, as it came.
         (Some(carried), Some(own)) if carried == own => Ok(()),
-        (Some(carried), Some(_)) => check_commit(carried, parent.height, &parent.hash, context)
-            .map_err(HeaderError::PrevCommit),
+        (Some(carried), Some(own)) => {
+            check_commit_beside(carried, own, parent.height, &parent.hash, context)
+                .map_err(HeaderError::PrevCommit)
+        }
         _ => Err(HeaderError::PrevCommit(CertificateError::Presence)),
     }
 }
@@ -378,11 +464,12 @@ fn check_cut(header: &Header, parent: &Parent, context: &Context) -> Result<(), 
     }
     let may_move = parent.may_move(header.state_certificate.as_ref());
     let by_header = Parent { commit: header.prev_commit.clone(), ..parent.clone() };
-    for (tip, before) in header.cut.iter().zip(&parent.cut) {
+    check_terms(header, &by_header, context)?;
+    for ((tip, before), current) in header.cut.iter().zip(&parent.cut).zip(&parent.terms) {
         let lane = tip.lane;
         if tip != before {
             let extends =
-                tip.term == before.term && tip.index > before.index && tip.seqno >= before.seqno;
+                tip.term == current.term && tip.index > before.index && tip.seqno >= before.seqno;
             if !extends {
                 return Err(HeaderError::TipBack { lane });
             }
@@ -391,12 +478,29 @@ fn check_cut(header: &Header, parent: &Parent, context: &Context) -> Result<(), 
                 return Err(HeaderError::StateLag { lag });
             }
         }
-        let required = by_header.index_required(&context.set, lane);
-        if may_move && tip.index < required {
+        let required = by_header.index_required(context, lane);
+        if may_move && context.rules.inclusion && tip.index < required {
             return Err(HeaderError::LeftOut { lane, index: tip.index, required });
         }
     }
     Ok(())
+}
+
+fn check_terms(header: &Header, by_header: &Parent, context: &Context) -> Result<(), HeaderError> {
+    let due = by_header.term_changes_due(&context.set);
+    let missing = due.iter().find(|change| !header.term_changes.contains(change));
+    if let Some((lane, _)) = missing.filter(|_| context.rules.terms_end) {
+        return Err(HeaderError::Terms { lane: *lane, ends: true });
+    }
+    let next = |lane: Lane| by_header.term(lane).map(|current| current.term.next());
+    let excess = header.term_changes.iter().find(|(lane, term)| {
+        next(*lane) != Some(*term)
+            || (context.rules.terms_justified && !due.contains(&(*lane, *term)))
+    });
+    match excess {
+        Some((lane, _)) => Err(HeaderError::Terms { lane: *lane, ends: false }),
+        None => Ok(()),
+    }
 }
 
 /// Whether a certificate commits the header `digest` at `height`.
@@ -405,6 +509,18 @@ fn check_cut(header: &Header, parent: &Parent, context: &Context) -> Result<(), 
 /// Which vote does not hold, or that they are too few.
 pub fn check_commit(
     certificate: &CommitCertificate,
+    height: Height,
+    digest: &Hash,
+    context: &Context,
+) -> Result<(), CertificateError> {
+    let none = CommitCertificate { precommits: Vec::new() };
+    check_commit_beside(certificate, &none, height, digest, context)
+}
+
+/// As [`check_commit`]; votes that stand in `known` too were verified before.
+pub(crate) fn check_commit_beside(
+    certificate: &CommitCertificate,
+    known: &CommitCertificate,
     height: Height,
     digest: &Hash,
     context: &Context,
@@ -423,11 +539,75 @@ pub fn check_commit(
         if !same {
             return Err(CertificateError::Foreign { validator });
         }
-        let body = vote.signed_body();
-        verify_by(context, validator, Tag::Precommit, &body, &vote.signature)?;
+        let is_enough = !context.rules.all_signatures && context.set.is_quorum(power);
+        if !is_enough && !known.precommits.contains(vote) {
+            let body = vote.signed_body();
+            verify_by(context, validator, Tag::Precommit, &body, &vote.signature)?;
+        }
         power = power.saturating_add(context.set.power(validator));
     }
     check_power(context, power)
+}
+
+/// Whether a quorum prevoted one header in one round (a polka, QC1).
+///
+/// # Errors
+/// Which vote does not hold, or that they are too few.
+pub fn check_polka(
+    polka: &[Prevote],
+    height: Height,
+    high: &High,
+    context: &Context,
+) -> Result<(), CertificateError> {
+    let mut power = 0_u128;
+    let mut last = None;
+    for vote in polka {
+        let validator = vote.validator;
+        if last >= Some(validator) {
+            return Err(CertificateError::Order);
+        }
+        last = Some(validator);
+        let place = (vote.height, vote.round, vote.kind, vote.instance, vote.digest);
+        if place != (height, high.round, RoundKind::Led, high.instance, high.digest) {
+            return Err(CertificateError::Foreign { validator });
+        }
+        verify_by(context, validator, Tag::Prevote, &vote.signed_body(), &vote.signature)?;
+        power = power.saturating_add(context.set.power(validator));
+    }
+    check_power(context, power)
+}
+
+/// Whether a quorum changed to `round`, and the certificate carries the polka of the highest that they name.
+///
+/// # Errors
+/// Which word or vote does not hold, or that they are too few.
+pub fn check_round_change(
+    certificate: &RoundChangeCertificate,
+    height: Height,
+    round: u32,
+    context: &Context,
+) -> Result<(), CertificateError> {
+    let mut power = 0_u128;
+    let mut last = None;
+    for change in &certificate.changes {
+        let validator = change.validator;
+        if last >= Some(validator) {
+            return Err(CertificateError::Order);
+        }
+        last = Some(validator);
+        let below = change.high.is_none_or(|high| high.round < round);
+        if (change.height, change.round, change.kind) != (height, round, RoundKind::Led) || !below {
+            return Err(CertificateError::Foreign { validator });
+        }
+        verify_by(context, validator, Tag::RoundChange, &change.signed_body(), &change.signature)?;
+        power = power.saturating_add(context.set.power(validator));
+    }
+    check_power(context, power)?;
+    match certificate.high() {
+        None if certificate.polka.is_empty() => Ok(()),
+        None => Err(CertificateError::Presence),
+        Some(high) => check_polka(&certificate.polka, height, &high, context),
+    }
 }
 
 /// Whether a quorum signed a state.

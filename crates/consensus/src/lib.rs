@@ -21,20 +21,29 @@
 //! * I4 A header is judged by a pure function of headers and what they carry ([`header::check`]).
 //! * I5 Powers add up in `u128`; a quorum is `3·p > 2·S`.
 //! # Limits
-//! Messages of the next height are kept, 4 for each validator; those further ahead are refused.
+//! Messages of the next height are kept, 4 for each validator; those further ahead are refused. Of this height votes are
+//! kept up to 16 rounds above the own, and of each validator its newest round change. `n <= 128`.
 //! # Deviations
-//! Round 0 with its leader is built. Round change, open rounds, late votes, term changes, epochs and evidence have their
-//! places in the formats and are refused by name ([`Refused::NotBuilt`]).
+//! Every round is led. Open rounds, late votes and epochs have their places in the formats and are refused by name
+//! ([`Refused::NotBuilt`]). A commit certificate is not pushed to all: whoever is behind asks, and a round change of a
+//! finished height is answered with the committed headers (decision 0007). A commit waits until its chunks are durable
+//! here. Evidence is put out, and not acted on.
 
 pub mod core;
+pub mod evidence;
 pub mod header;
 pub mod record;
+pub mod rules;
 pub mod safety;
+pub mod schedule;
 pub mod tally;
 
-pub use crate::core::{Config, Core, Event, Holdings, Output, Refused};
-pub use header::{HeaderError, Parent, genesis_cut, lane_order, moves};
+pub use crate::core::{Config, Core, Event, Holdings, Need, Output, Refused};
+pub use evidence::{Evidence, SignedChunk};
+pub use header::{Context, HeaderError, LaneTerm, Parent, genesis_cut, lane_order, moves};
 pub use record::{Message, Record};
+pub use rules::Rules;
+pub use schedule::Schedule;
 
 /// What time it is: an argument everywhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

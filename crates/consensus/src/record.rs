@@ -2,15 +2,17 @@
 //!
 //! ```text
 //!  message = tag u8 · Propose (1) | Prevote (2) | Precommit (3) | Ack (4) | StateVote (5)
-//!  record  = the same, but a precommit is followed by the prevotes that allowed it (count u32, votes)
+//!                   | RoundChange (6) and the polka that it names (count u32, prevotes)
+//!  record  = the same, but a prevote is followed by the header that it is for, and a precommit is followed by the prevotes that allowed it (count u32, votes) and by the
+//!            acks that its tips stand on (count u32, acks)
 //! ```
 //! A record holds the very bytes that are signed and sent: a repeat is decoded from it, never signed again.
 
 use quipu_types::agreement::VALIDATOR_COUNT_MAX;
 use quipu_types::codec::put_list;
 use quipu_types::{
-    Ack, Decode, DecodeError, Encode, Height, Precommit, Prevote, Propose, Reader, StateVote,
-    ValidatorIndex,
+    Ack, Decode, DecodeError, Encode, Header, Height, Precommit, Prevote, Propose, Reader,
+    RoundChange, StateVote, ValidatorIndex,
 };
 
 /// What one validator tells the others.
@@ -26,6 +28,13 @@ pub enum Message {
     Ack(Ack),
     /// What execution gave.
     StateVote(StateVote),
+    /// A round is left.
+    RoundChange {
+        /// For which.
+        change: RoundChange,
+        /// The polka that it names; empty when it names none.
+        polka: Vec<Prevote>,
+    },
 }
 
 /// What a validator writes down before it says it.
@@ -34,18 +43,32 @@ pub enum Record {
     /// Own proposal.
     Propose(Box<Propose>),
     /// Own first vote.
-    Prevote(Prevote),
+    Prevote {
+        /// The vote.
+        vote: Prevote,
+        /// The header: who voted for it serves it, after a restart too.
+        header: Box<Header>,
+    },
     /// Own second vote.
     Precommit {
         /// The vote.
         vote: Precommit,
         /// The polka (QC1) that allowed it.
         polka: Vec<Prevote>,
+        /// Acks of a third of each tip that it reports.
+        acks: Vec<Ack>,
     },
     /// Own acknowledgement of chunks.
     Ack(Ack),
     /// Own word on a state.
     StateVote(StateVote),
+    /// Own change of round.
+    RoundChange {
+        /// For which.
+        change: RoundChange,
+        /// The polka that it names; empty when it names none.
+        polka: Vec<Prevote>,
+    },
 }
 
 impl Message {
@@ -58,6 +81,7 @@ impl Message {
             Self::Precommit(vote) => vote.validator,
             Self::Ack(ack) => ack.validator,
             Self::StateVote(vote) => vote.validator,
+            Self::RoundChange { change, .. } => change.validator,
         }
     }
 }
@@ -68,10 +92,11 @@ impl Record {
     pub fn message(&self) -> Message {
         match self.clone() {
             Self::Propose(propose) => Message::Propose(propose),
-            Self::Prevote(vote) => Message::Prevote(vote),
+            Self::Prevote { vote, .. } => Message::Prevote(vote),
             Self::Precommit { vote, .. } => Message::Precommit(vote),
             Self::Ack(ack) => Message::Ack(ack),
             Self::StateVote(vote) => Message::StateVote(vote),
+            Self::RoundChange { change, polka } => Message::RoundChange { change, polka },
         }
     }
 
@@ -80,10 +105,11 @@ impl Record {
     pub fn height(&self) -> Option<Height> {
         match self {
             Self::Propose(propose) => Some(propose.height),
-            Self::Prevote(vote) => Some(vote.height),
+            Self::Prevote { vote, .. } => Some(vote.height),
             Self::Precommit { vote, .. } => Some(vote.height),
             Self::Ack(_) => None,
             Self::StateVote(vote) => Some(vote.state.height),
+            Self::RoundChange { change, .. } => Some(change.height),
         }
     }
 }
@@ -96,6 +122,10 @@ impl Encode for Message {
             Self::Precommit(vote) => put(out, 3, vote),
             Self::Ack(ack) => put(out, 4, ack),
             Self::StateVote(vote) => put(out, 5, vote),
+            Self::RoundChange { change, polka } => {
+                put(out, 6, change);
+                put_list(out, polka);
+            }
         }
     }
 }
@@ -110,6 +140,10 @@ impl Decode for Message {
             3 => Self::Precommit(Precommit::decode(reader)?),
             4 => Self::Ack(Ack::decode(reader)?),
             5 => Self::StateVote(StateVote::decode(reader)?),
+            6 => Self::RoundChange {
+                change: RoundChange::decode(reader)?,
+                polka: reader.list("polka", VALIDATOR_COUNT_MAX)?,
+            },
             tag => return Err(DecodeError::Tag { what: "message", tag: u64::from(tag) }),
         })
     }
@@ -119,13 +153,21 @@ impl Encode for Record {
     fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Propose(propose) => put(out, 1, &**propose),
-            Self::Prevote(vote) => put(out, 2, vote),
-            Self::Precommit { vote, polka } => {
+            Self::Prevote { vote, header } => {
+                put(out, 2, vote);
+                header.encode(out);
+            }
+            Self::Precommit { vote, polka, acks } => {
                 put(out, 3, vote);
                 put_list(out, polka);
+                put_list(out, acks);
             }
             Self::Ack(ack) => put(out, 4, ack),
             Self::StateVote(vote) => put(out, 5, vote),
+            Self::RoundChange { change, polka } => {
+                put(out, 6, change);
+                put_list(out, polka);
+            }
         }
     }
 }
@@ -136,13 +178,21 @@ impl Decode for Record {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(match reader.u8()? {
             1 => Self::Propose(Box::new(Propose::decode(reader)?)),
-            2 => Self::Prevote(Prevote::decode(reader)?),
+            2 => Self::Prevote {
+                vote: Prevote::decode(reader)?,
+                header: Box::new(Header::decode(reader)?),
+            },
             3 => Self::Precommit {
                 vote: Precommit::decode(reader)?,
                 polka: reader.list("polka", VALIDATOR_COUNT_MAX)?,
+                acks: reader.list("acks", VALIDATOR_COUNT_MAX)?,
             },
             4 => Self::Ack(Ack::decode(reader)?),
             5 => Self::StateVote(StateVote::decode(reader)?),
+            6 => Self::RoundChange {
+                change: RoundChange::decode(reader)?,
+                polka: reader.list("polka", VALIDATOR_COUNT_MAX)?,
+            },
             tag => return Err(DecodeError::Tag { what: "record", tag: u64::from(tag) }),
         })
     }
@@ -162,7 +212,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_a_decoder_panic_and_what_decodes_has_one_form(
-            tag in 0_u8..7, bytes in proptest::collection::vec(0_u8..3, 0..600),
+            tag in 0_u8..8, bytes in proptest::collection::vec(0_u8..3, 0..600),
         ) {
             let mut all = vec![tag];
             all.extend(bytes);

@@ -3,13 +3,14 @@
 //! ```text
 //!  restore(record)… ─> [ Safety: key, own votes by (height, round), own acks, last chunk by lane ]
 //!                          │
-//!      propose · prevote · precommit · ack · state · chunk ─> Said { message, record: new or none }
+//!      propose · prevote · precommit · change · ack · state · chunk ─> Said { message, record: new or none }
 //! ```
 //! # Invariants
 //! * S1 For a (height, round) there is one own proposal, one prevote, one precommit. Asked again, for whatever value,
 //!   the first is given, byte for byte (consensus I1).
 //! * S2 A precommit is made from a polka for its digest, and logged with it.
 //! * S3 One chunk is acked for each (lane, index) of a term; acks never go back. One chunk header is signed for each.
+//! * S5 Once a round change to r' was said, nothing is voted or proposed in a round below r' (rule (a)).
 //! * S4 Two states of one height are never signed: that execution gave two is a fault that stops the validator.
 
 use std::collections::BTreeMap;
@@ -17,11 +18,13 @@ use std::collections::BTreeMap;
 use quipu_crypto::Tag;
 use quipu_crypto::suite::{SecretKey, sign_tagged};
 use quipu_types::{
-    Ack, ChunkHeader, Encode, Hash, Header, Height, Lane, Precommit, Prevote, Propose, RoundKind,
-    Signature, SignedState, StateVote, Term, Time, Tip, ValidatorIndex, ValidatorSet,
+    Ack, ChunkHeader, Encode, Hash, Header, Height, High, Lane, Precommit, Prevote, Propose,
+    RoundChange, RoundChangeCertificate, RoundKind, Signature, SignedState, StateVote, Term, Time,
+    Tip, ValidatorIndex, ValidatorSet,
 };
 
 use crate::record::Record;
+use crate::rules::Rules;
 
 /// A place that is voted in: height and round.
 pub type Place = (Height, u32);
@@ -38,8 +41,33 @@ pub struct Said<T> {
 #[derive(Clone, Debug, Default)]
 struct Own {
     propose: Option<Propose>,
-    prevote: Option<Prevote>,
-    precommit: Option<(Precommit, Vec<Prevote>)>,
+    prevote: Option<(Prevote, Box<Header>)>,
+    precommit: Option<OwnPrecommit>,
+    change: Option<(RoundChange, Vec<Prevote>)>,
+}
+
+/// A precommit with what it stands on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnPrecommit {
+    /// The vote.
+    pub vote: Precommit,
+    /// The polka that allowed it.
+    pub polka: Vec<Prevote>,
+    /// Acks of a third of each tip that it reports.
+    pub acks: Vec<Ack>,
+}
+
+/// What a precommit says beside its polka.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Per lane the highest available tip.
+    pub tips: Vec<Tip>,
+    /// Acks of a third of each.
+    pub acks: Vec<Ack>,
+    /// Lanes and terms suspected.
+    pub suspects: Vec<(Lane, Term)>,
+    /// The own clock.
+    pub time: Time,
 }
 
 /// A validator's key and what it said with it.
@@ -49,6 +77,7 @@ pub struct Safety {
     chain: Hash,
     epoch: u64,
     own: ValidatorIndex,
+    rules: Rules,
     places: BTreeMap<Place, Own>,
     states: BTreeMap<Height, StateVote>,
     /// For each lane the last own ack that named it.
@@ -59,10 +88,10 @@ pub struct Safety {
 impl Safety {
     /// A validator that has said nothing yet.
     #[must_use]
-    pub fn new(key: SecretKey, chain: Hash, epoch: u64, own: ValidatorIndex) -> Self {
+    pub fn new(key: SecretKey, chain: Hash, epoch: u64, own: ValidatorIndex, rules: Rules) -> Self {
         let (places, states) = (BTreeMap::new(), BTreeMap::new());
         let (acks, chunks) = (BTreeMap::new(), BTreeMap::new());
-        Self { key, chain, epoch, own, places, states, acks, chunks }
+        Self { key, chain, epoch, own, rules, places, states, acks, chunks }
     }
 
     /// Which validator this is.
@@ -72,35 +101,37 @@ impl Safety {
     }
 
     /// Remembers a logged record. The first of a place stands.
-    ///
-    /// An ack is remembered only when `held` says of all its tips that their chunks are there: a record that became
-    /// durable while a chunk did not was never sent, because both wait for one sync.
-    pub fn restore(&mut self, record: Record, held: impl Fn(&Tip) -> bool) {
+    pub fn restore(&mut self, record: Record) {
+        let place = |height, round| (height, round);
         match record {
             Record::Propose(propose) => {
-                let own = self.places.entry((propose.height, propose.round)).or_default();
+                let own = self.places.entry(place(propose.height, propose.round)).or_default();
                 own.propose.get_or_insert(*propose);
             }
-            Record::Prevote(vote) => {
-                let own = self.places.entry((vote.height, vote.round)).or_default();
-                own.prevote.get_or_insert(vote);
+            Record::Prevote { vote, header } => {
+                let own = self.places.entry(place(vote.height, vote.round)).or_default();
+                own.prevote.get_or_insert((vote, header));
             }
-            Record::Precommit { vote, polka } => {
-                let own = self.places.entry((vote.height, vote.round)).or_default();
-                own.precommit.get_or_insert((vote, polka));
+            Record::Precommit { vote, polka, acks } => {
+                let own = self.places.entry(place(vote.height, vote.round)).or_default();
+                own.precommit.get_or_insert(OwnPrecommit { vote, polka, acks });
             }
-            Record::Ack(ack) => {
-                if ack.tips.iter().all(held) {
-                    for tip in &ack.tips {
-                        let known = self.acks.get(&tip.lane).map(|(tip, _)| (tip.term, tip.index));
-                        if known < Some((tip.term, tip.index)) {
-                            self.acks.insert(tip.lane, (*tip, ack.clone()));
-                        }
-                    }
-                }
+            Record::RoundChange { change, polka } => {
+                let own = self.places.entry(place(change.height, change.round)).or_default();
+                own.change.get_or_insert((change, polka));
             }
+            Record::Ack(ack) => self.remember_ack(&ack),
             Record::StateVote(vote) => {
                 self.states.entry(vote.state.height).or_insert(vote);
+            }
+        }
+    }
+
+    fn remember_ack(&mut self, ack: &Ack) {
+        for tip in &ack.tips {
+            let known = self.acks.get(&tip.lane).map(|(tip, _)| (tip.term, tip.index));
+            if known < Some((tip.term, tip.index)) {
+                self.acks.insert(tip.lane, (*tip, ack.clone()));
             }
         }
     }
@@ -111,17 +142,61 @@ impl Safety {
         self.places.get(&place)?.propose.as_ref()
     }
 
-    /// Whether a precommit was made in a place.
+    /// The own prevote of a place, if one was made.
     #[must_use]
-    pub fn precommitted(&self, place: Place) -> Option<&(Precommit, Vec<Prevote>)> {
+    pub fn prevoted(&self, place: Place) -> Option<&Prevote> {
+        self.places.get(&place)?.prevote.as_ref().map(|(vote, _)| vote)
+    }
+
+    /// The headers that were prevoted at a height: a prevoter serves them, after a restart too.
+    pub fn prevoted_headers(&self, height: Height) -> impl Iterator<Item = &Header> {
+        let places = self.places.range((height, 0)..=(height, u32::MAX));
+        places.filter_map(|(_, own)| own.prevote.as_ref().map(|(_, header)| &**header))
+    }
+
+    /// The own precommit of a place, if one was made.
+    #[must_use]
+    pub fn precommitted(&self, place: Place) -> Option<&OwnPrecommit> {
         self.places.get(&place)?.precommit.as_ref()
     }
 
-    /// Proposes `header` in a led round.
-    pub fn propose(&mut self, round: u32, header: Header) -> Said<Propose> {
+    /// The own precommits of a height, by round.
+    pub fn precommits(&self, height: Height) -> impl Iterator<Item = &OwnPrecommit> {
+        let places = self.places.range((height, 0)..=(height, u32::MAX));
+        places.filter_map(|(_, own)| own.precommit.as_ref())
+    }
+
+    /// The own precommits of every height that is remembered.
+    pub fn all_precommits(&self) -> impl Iterator<Item = &OwnPrecommit> {
+        self.places.values().filter_map(|own| own.precommit.as_ref())
+    }
+
+    /// The own change to the highest round of a height.
+    #[must_use]
+    pub fn changed(&self, height: Height) -> Option<&(RoundChange, Vec<Prevote>)> {
+        let places = self.places.range((height, 0)..=(height, u32::MAX));
+        places.rev().find_map(|(_, own)| own.change.as_ref())
+    }
+
+    /// Whether a round of a height was left.
+    fn has_left(&self, (height, round): Place) -> bool {
+        self.rules.change_before_vote
+            && self.changed(height).is_some_and(|(change, _)| change.round > round)
+    }
+
+    /// Proposes `header` in a led round; `None` in a round that was left.
+    pub fn propose(
+        &mut self,
+        round: u32,
+        header: Header,
+        certificate: Option<RoundChangeCertificate>,
+    ) -> Option<Said<Propose>> {
         let place = (header.height, round);
         if let Some(message) = self.proposed(place).cloned() {
-            return Said { message, record: None };
+            return Some(Said { message, record: None });
+        }
+        if self.has_left(place) {
+            return None;
         }
         let mut message = Propose {
             height: header.height,
@@ -129,20 +204,29 @@ impl Safety {
             kind: RoundKind::Led,
             instance: self.own,
             header,
+            certificate,
             signature: UNSIGNED,
         };
         message.signature = self.sign(Tag::Propose, &message.signed_body());
         self.places.entry(place).or_default().propose = Some(message.clone());
         let record = Some(Record::Propose(Box::new(message.clone())));
-        Said { message, record }
+        Some(Said { message, record })
     }
 
-    /// Prevotes for a proposal whose header has the hash `digest` and which itself has the hash `proposal`.
-    pub fn prevote(&mut self, propose: &Propose, digest: Hash, proposal: Hash) -> Said<Prevote> {
+    /// Prevotes for a proposal whose header has the hash `digest` and which itself has the hash `proposal`; `None` in a
+    /// round that was left.
+    pub fn prevote(
+        &mut self,
+        propose: &Propose,
+        digest: Hash,
+        proposal: Hash,
+    ) -> Option<Said<Prevote>> {
         let place = (propose.height, propose.round);
-        let said = self.places.get(&place).and_then(|own| own.prevote.clone());
-        if let Some(message) = said {
-            return Said { message, record: None };
+        if let Some(message) = self.prevoted(place).cloned() {
+            return Some(Said { message, record: None });
+        }
+        if self.has_left(place) {
+            return None;
         }
         let mut message = Prevote {
             height: propose.height,
@@ -155,36 +239,41 @@ impl Safety {
             signature: UNSIGNED,
         };
         message.signature = self.sign(Tag::Prevote, &message.signed_body());
-        self.places.entry(place).or_default().prevote = Some(message.clone());
-        let record = Some(Record::Prevote(message.clone()));
-        Said { message, record }
+        let header = Box::new(propose.header.clone());
+        let own = (message.clone(), header.clone());
+        self.places.entry(place).or_default().prevote = Some(own);
+        let record = Some(Record::Prevote { vote: message.clone(), header });
+        Some(Said { message, record })
     }
 
-    /// Precommits the header that `polka`, a quorum of prevotes, is for.
+    /// Precommits what `polka` prevoted; `None` in a round that was left.
     ///
     /// # Panics
-    /// When `polka` is no quorum for one digest in one place (S2).
+    /// When `polka` is not a quorum of prevotes of one place and digest (S2).
     pub fn precommit(
         &mut self,
         set: &ValidatorSet,
         polka: Vec<Prevote>,
-        tips: Vec<Tip>,
-        time: Time,
-    ) -> Said<Precommit> {
-        let first = polka.first().expect("a polka has votes");
+        report: Report,
+    ) -> Option<Said<Precommit>> {
+        let first = polka.first().expect("S2: a polka has votes").clone();
         let place = (first.height, first.round);
-        if let Some((message, _)) = self.precommitted(place).cloned() {
-            return Said { message, record: None };
+        if let Some(own) = self.precommitted(place) {
+            return Some(Said { message: own.vote.clone(), record: None });
+        }
+        if self.has_left(place) {
+            return None;
         }
         let same = |vote: &Prevote| {
             (vote.height, vote.round, vote.kind, vote.instance, vote.digest)
                 == (first.height, first.round, first.kind, first.instance, first.digest)
         };
-        assert!(polka.iter().all(same), "a polka is for one header in one place");
-        assert!(polka.is_sorted_by(|a, b| a.validator < b.validator), "a validator votes once");
-        let power =
-            polka.iter().fold(0_u128, |sum, vote| sum.saturating_add(set.power(vote.validator)));
-        assert!(set.is_quorum(power), "a polka is a quorum");
+        let power = polka
+            .iter()
+            .fold(0_u128, |power, vote| power.saturating_add(set.power(vote.validator)));
+        assert!(polka.iter().all(same), "S2: a polka is about one header");
+        assert!(set.is_quorum(power), "S2: a polka is a quorum");
+        let Report { tips, acks, suspects, time } = report;
         let mut message = Precommit {
             height: first.height,
             round: first.round,
@@ -192,27 +281,70 @@ impl Safety {
             instance: first.instance,
             digest: first.digest,
             tips,
-            suspects: Vec::new(),
+            suspects,
             time,
             validator: self.own,
             signature: UNSIGNED,
         };
         message.signature = self.sign(Tag::Precommit, &message.signed_body());
-        self.places.entry(place).or_default().precommit = Some((message.clone(), polka.clone()));
-        let record = Some(Record::Precommit { vote: message.clone(), polka });
-        Said { message, record }
+        let own = OwnPrecommit { vote: message.clone(), polka: polka.clone(), acks: acks.clone() };
+        self.places.entry(place).or_default().precommit = Some(own);
+        let record = Some(Record::Precommit { vote: message.clone(), polka, acks });
+        Some(Said { message, record })
+    }
+
+    /// Leaves every round of `height` below `round`; `high` is the highest polka seen in the height.
+    ///
+    /// # Panics
+    /// When `high` does not reach an own precommit below `round`: that would be amnesia.
+    pub fn change(
+        &mut self,
+        height: Height,
+        round: u32,
+        high: Option<(High, Vec<Prevote>)>,
+    ) -> Said<(RoundChange, Vec<Prevote>)> {
+        let known = self.places.get(&(height, round)).and_then(|own| own.change.clone());
+        if let Some(message) = known {
+            return Said { message, record: None };
+        }
+        let (high, polka) = high.map_or((None, Vec::new()), |(high, polka)| (Some(high), polka));
+        let reached = high.map(|high| high.round);
+        let forgotten = self
+            .precommits(height)
+            .any(|own| own.vote.round < round && reached < Some(own.vote.round));
+        assert!(
+            !forgotten || !self.rules.change_before_vote,
+            "S2: a round change names the polka of every own precommit"
+        );
+        let mut change = RoundChange {
+            height,
+            round,
+            kind: RoundKind::Led,
+            high,
+            validator: self.own,
+            signature: UNSIGNED,
+        };
+        change.signature = self.sign(Tag::RoundChange, &change.signed_body());
+        let message = (change, polka.clone());
+        self.places.entry((height, round)).or_default().change = Some(message.clone());
+        Said { message, record: Some(Record::RoundChange { change, polka }) }
+    }
+
+    /// Makes a precommit be said anew: for the test that shows why none ever is.
+    pub fn forget_precommit(&mut self, place: Place) {
+        assert!(!self.rules.same_bytes, "I1: what was said is never said anew");
+        if let Some(own) = self.places.get_mut(&place) {
+            own.precommit = None;
+        }
     }
 
     /// Acknowledges chunks; `None` when nothing is new in `tips`. They ascend by lane.
-    ///
-    /// # Panics
-    /// When another chunk of the same place was acked before (S3).
     pub fn ack(&mut self, tips: &[Tip]) -> Option<Said<Ack>> {
         let is_new = |tip: &Tip| match self.acks.get(&tip.lane) {
             None => true,
+            // Another chunk of this place was acked before: this one is held, and not acked (S3).
             Some((last, _)) if (last.term, last.index) == (tip.term, tip.index) => {
-                assert_eq!(last, tip, "one chunk is acked for each lane, term and index");
-                false
+                !self.rules.one_ack && last != tip
             }
             Some((last, _)) => (last.term, last.index) < (tip.term, tip.index),
         };
@@ -240,7 +372,9 @@ impl Safety {
         *last = (*last).max((term, index));
     }
 
-    fn last_acks(&self) -> Vec<Ack> {
+    /// The last own acks: together they name the last acked tip of each lane.
+    #[must_use]
+    pub fn last_acks(&self) -> Vec<Ack> {
         let mut acks: Vec<Ack> = Vec::new();
         for (_, ack) in self.acks.values() {
             if !acks.contains(ack) {
@@ -248,6 +382,12 @@ impl Safety {
             }
         }
         acks
+    }
+
+    /// The newest own word on a state.
+    #[must_use]
+    pub fn last_state(&self) -> Option<StateVote> {
+        self.states.values().next_back().copied()
     }
 
     /// Signs what execution of a height gave.
@@ -277,6 +417,12 @@ impl Safety {
         self.sign(Tag::Chunk, &header.to_bytes())
     }
 
+    /// Signs that a lane is given up: the body names the lane, the term and its last chunk.
+    #[must_use]
+    pub fn handover(&self, body: &[u8]) -> Signature {
+        self.sign(Tag::Handover, body)
+    }
+
     /// Forgets votes of heights up to `committed`, and state votes of heights up to `certified`.
     pub fn forget(&mut self, committed: Height, certified: Height) {
         self.places.retain(|(height, _), _| *height > committed);
@@ -290,9 +436,14 @@ impl Safety {
         records.extend(self.states.values().map(|vote| Record::StateVote(*vote)));
         for own in self.places.values() {
             records.extend(own.propose.clone().map(|propose| Record::Propose(Box::new(propose))));
-            records.extend(own.prevote.clone().map(Record::Prevote));
-            let precommit = own.precommit.clone();
-            records.extend(precommit.map(|(vote, polka)| Record::Precommit { vote, polka }));
+            let prevote = own.prevote.clone();
+            records.extend(prevote.map(|(vote, header)| Record::Prevote { vote, header }));
+            records.extend(own.precommit.clone().map(|own| {
+                let OwnPrecommit { vote, polka, acks } = own;
+                Record::Precommit { vote, polka, acks }
+            }));
+            let change = own.change.clone();
+            records.extend(change.map(|(change, polka)| Record::RoundChange { change, polka }));
         }
         records
     }

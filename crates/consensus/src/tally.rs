@@ -1,12 +1,14 @@
 //! Votes counted by stake. A tally never counts a validator twice in one place (I5).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use quipu_types::{
-    Hash, Lane, Precommit, Prevote, Signature, SignedState, StateCertificate, Tip, ValidatorIndex,
-    ValidatorSet,
+    Ack, Hash, Lane, Precommit, Prevote, Signature, SignedState, StateCertificate, StateVote, Tip,
+    ValidatorIndex, ValidatorSet,
 };
 
+use crate::evidence::{Evidence, acks_differ};
 use crate::header::index_reached;
 
 /// A vote that is for a header.
@@ -15,6 +17,8 @@ pub trait Vote: Clone + PartialEq {
     fn digest(&self) -> Hash;
     /// Whose it is.
     fn validator(&self) -> ValidatorIndex;
+    /// What the signature covers.
+    fn body(&self) -> Vec<u8>;
 }
 
 impl Vote for Prevote {
@@ -25,6 +29,10 @@ impl Vote for Prevote {
     fn validator(&self) -> ValidatorIndex {
         self.validator
     }
+
+    fn body(&self) -> Vec<u8> {
+        self.signed_body()
+    }
 }
 
 impl Vote for Precommit {
@@ -34,6 +42,10 @@ impl Vote for Precommit {
 
     fn validator(&self) -> ValidatorIndex {
         self.validator
+    }
+
+    fn body(&self) -> Vec<u8> {
+        self.signed_body()
     }
 }
 
@@ -50,37 +62,64 @@ impl<V> Default for Votes<V> {
 }
 
 impl<V: Vote> Votes<V> {
-    /// Counts a vote. `false` when its validator voted otherwise before: the first one stands.
-    pub fn add(&mut self, vote: V) -> bool {
+    /// Counts a vote. Gives the first one back when its validator voted otherwise before: the first one stands.
+    pub fn add(&mut self, vote: V) -> Option<[V; 2]> {
         let counted = self.votes.entry(vote.validator()).or_insert_with(|| vote.clone());
-        *counted == vote
+        let differs = *counted != vote && counted.body() != vote.body();
+        differs.then(|| [counted.clone(), vote])
     }
 
-    /// The votes for `digest`, ascending by validator, if they are a quorum.
+    /// A validator's vote.
     #[must_use]
-    pub fn quorum(&self, set: &ValidatorSet, digest: &Hash) -> Option<Vec<V>> {
-        let votes: Vec<V> =
-            self.votes.values().filter(|vote| vote.digest() == *digest).cloned().collect();
-        let power = votes
-            .iter()
-            .fold(0_u128, |power, vote| power.saturating_add(set.power(vote.validator())));
-        set.is_quorum(power).then_some(votes)
+    pub fn of(&self, validator: ValidatorIndex) -> Option<&V> {
+        self.votes.get(&validator)
+    }
+
+    /// The votes, ascending by validator, of the header for which they are a quorum.
+    #[must_use]
+    pub fn quorum(&self, set: &ValidatorSet) -> Option<(Hash, Vec<V>)> {
+        let mut powers: BTreeMap<Hash, u128> = BTreeMap::new();
+        for vote in self.votes.values() {
+            let power = powers.entry(vote.digest()).or_default();
+            *power = power.saturating_add(set.power(vote.validator()));
+        }
+        let (digest, _) = powers.into_iter().find(|(_, power)| set.is_quorum(*power))?;
+        let votes = self.votes.values().filter(|vote| vote.digest() == digest).cloned();
+        Some((digest, votes.collect()))
     }
 }
 
-/// The last tip that each validator acknowledged in each lane.
+/// The last tip that each validator acknowledged in each lane, with its word.
 #[derive(Clone, Debug, Default)]
 pub struct Acks {
-    tips: BTreeMap<(Lane, ValidatorIndex), Tip>,
+    tips: BTreeMap<(Lane, ValidatorIndex), (Tip, Arc<Ack>)>,
 }
 
 impl Acks {
-    /// Counts an acknowledgement; older ones than known are passed over.
-    pub fn add(&mut self, validator: ValidatorIndex, tip: Tip) {
-        let known = self.tips.entry((tip.lane, validator)).or_insert(tip);
-        if (tip.term, tip.index) > (known.term, known.index) {
-            *known = tip;
+    /// Counts an acknowledgement; tips that are older than known are passed over. Evidence, when it contradicts one.
+    pub fn add(&mut self, ack: &Ack) -> Option<Evidence> {
+        let validator = ack.validator;
+        let shared = Arc::new(ack.clone());
+        let mut evidence = None;
+        for tip in &ack.tips {
+            let known = self.tips.entry((tip.lane, validator));
+            let (last, word) = known.or_insert_with(|| (*tip, Arc::clone(&shared)));
+            if (tip.term, tip.index) > (last.term, last.index) {
+                (*last, *word) = (*tip, Arc::clone(&shared));
+            } else if (tip.term, tip.index) == (last.term, last.index)
+                && tip != last
+                && acks_differ(word, ack)
+            {
+                evidence = Some(Evidence::Acks(Box::new([(**word).clone(), ack.clone()])));
+            }
         }
+        evidence
+    }
+
+    /// What validators acknowledged last in a lane.
+    pub fn of(&self, lane: Lane) -> impl Iterator<Item = (ValidatorIndex, &Tip)> {
+        let range = (lane, ValidatorIndex::new(0))..=(lane, ValidatorIndex::new(u16::MAX));
+        self.tips.range(range).map(|((_, validator), (tip, _))| (*validator, tip))
     }
 
     /// The highest tip of a lane that validators of enough power vouch for. An ack vouches for the whole prefix, and
@@ -93,14 +132,29 @@ impl Acks {
         linked: impl Fn(u64) -> Option<Tip>,
         enough: impl Fn(u128) -> bool,
     ) -> Option<Tip> {
-        let range = (lane, ValidatorIndex::new(0))..=(lane, ValidatorIndex::new(u16::MAX));
         let mut reported: Vec<(u64, u128)> = self
-            .tips
-            .range(range)
+            .of(lane)
             .filter(|(_, tip)| linked(tip.index) == Some(**tip))
-            .map(|((_, validator), tip)| (tip.index, set.power(*validator)))
+            .map(|(validator, tip)| (tip.index, set.power(validator)))
             .collect();
         linked(index_reached(&mut reported, enough)?)
+    }
+
+    /// Stake of the validators whose last ack names this very tip.
+    #[must_use]
+    pub fn power_on(&self, set: &ValidatorSet, tip: &Tip) -> u128 {
+        let own = self.of(tip.lane).filter(|(_, named)| *named == tip);
+        own.fold(0, |power, (validator, _)| power.saturating_add(set.power(validator)))
+    }
+
+    /// The words that vouch for a tip, on the chain that `linked` knows.
+    pub fn behind(&self, tip: &Tip, linked: impl Fn(u64) -> Option<Tip>) -> Vec<Arc<Ack>> {
+        let range = (tip.lane, ValidatorIndex::new(0))..=(tip.lane, ValidatorIndex::new(u16::MAX));
+        let words = self.tips.range(range).map(|(_, said)| said);
+        words
+            .filter(|(named, _)| named.index >= tip.index && linked(named.index) == Some(*named))
+            .map(|(_, word)| Arc::clone(word))
+            .collect()
     }
 }
 
@@ -111,10 +165,12 @@ pub struct StateVotes {
 }
 
 impl StateVotes {
-    /// Counts a vote. `false` when its validator voted otherwise before.
-    pub fn add(&mut self, vote: &quipu_types::StateVote) -> bool {
+    /// Counts a vote. Gives the first one back when its validator voted otherwise before.
+    pub fn add(&mut self, vote: &StateVote) -> Option<[StateVote; 2]> {
         let said = (vote.state, vote.signature);
-        *self.votes.entry(vote.validator).or_insert(said) == said
+        let (state, signature) = *self.votes.entry(vote.validator).or_insert(said);
+        let first = StateVote { state, validator: vote.validator, signature };
+        (state != vote.state).then_some([first, *vote])
     }
 
     /// The certificate of `state`, if its votes are a quorum.

@@ -15,7 +15,7 @@
 use std::sync::Arc;
 
 use quipu_crypto::merkle::Frontier;
-use quipu_types::{CommitCertificate, Hash, Header, Height, Lane, Tip};
+use quipu_types::{CommitCertificate, Hash, Header, Height, Lane, Seqno, Tip};
 
 use crate::disk::Disk;
 use crate::error::{Finding, LogError};
@@ -279,6 +279,14 @@ impl Ledger {
     /// `NoChunk`, and `Damaged` if its bytes are wrong.
     pub fn chunk(&self, lane: Lane, index: u64) -> Result<StoredChunk, LogError> {
         self.lane(lane)?.shared().chunk(index)
+    }
+
+    /// A lane's tree at its transaction `seqno`, read back from its nodes.
+    ///
+    /// # Errors
+    /// `NoLane`, and what reading gives.
+    pub fn frontier(&self, lane: Lane, seqno: Seqno) -> Result<Frontier, LogError> {
+        quipu_crypto::merkle::frontier(&self.lane(lane)?.shared().tree, seqno.get())
     }
 
     /// A reader of what is committed, for any thread.

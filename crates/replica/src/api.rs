@@ -1,12 +1,13 @@
 //! What goes into a replica and what comes out of it.
 //!
 //! ```text
-//!  Submit ──┐                       ┌── WriteTerm, WriteChunk, WriteVote, WriteHeader, BeginHeight
+//!  Submit ──┐                       ┌── WriteTerm, CutLane, WriteChunk, WriteVote, WriteHeader, BeginHeight
 //!  Stored ──┤                       ├── Sync(barrier)  ── the driver answers Stored(barrier)
 //!  Executed ┼── step(now, input) ── ┤
-//!  Message ─┤      poll()           ├── Execute(block) ── the driver answers Executed
-//!  Timer ───┤                       ├── StateCertified, Broadcast
-//!  Stop ────┘                       └── Answer{ticket, answer}, Stopped
+//!  Received ┤      poll()           ├── Speculate(block), Execute(block) ── the driver answers Executed
+//!  Linked ──┤                       ├── StateCertified, Broadcast, Send, Serve, Evidence, Observing
+//!  Timer ───┤                       └── Answer{ticket, answer}, Stopped
+//!  Stop ────┘
 //! ```
 //! Effects are to be done in the order in which they come. A write is done when a read would give it;
 //! `Sync(barrier)` asks that everything written before it becomes durable, lanes first, and
@@ -14,16 +15,22 @@
 
 use std::sync::Arc;
 
+use quipu_consensus::{Evidence, Rules};
 use quipu_crypto::merkle::Frontier;
 use quipu_crypto::suite::SecretKey;
 use quipu_log::{StoredChunk, TermRecord};
 use quipu_state::{Applied, Machine, Ordered, OrderedBlock, StateError, Store};
 use quipu_types::{
     ChunkHeader, Code, CommitCertificate, Genesis, Hash, Header, Height, Lane, Position, PublicKey,
-    Receipt, Seqno, SignedState, StateCertificate, Time, Tip,
+    Receipt, Seqno, SignedState, StateCertificate, Term, Time, Tip, ValidatorIndex,
 };
 
 use crate::admission::Admitted;
+use crate::observer::Observer;
+use crate::peer::{Class, Received, Request};
+
+/// Longest time that a stop waits for other validators.
+pub const STOP_US: u64 = 3_000_000;
 
 /// Names a request to make durable what was written before it. Ascending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +49,8 @@ pub enum Input {
         ticket: Ticket,
         /// The transaction.
         admitted: Arc<Admitted>,
+        /// Whether the answer may come before it is executed ([`Answer::Ordered`]).
+        is_early: bool,
     },
     /// Everything written before [`Effect::Sync`] of this barrier is durable.
     Stored(Barrier),
@@ -53,11 +62,19 @@ pub enum Input {
         /// One per transaction, in the ledger's order.
         receipts: Arc<Vec<Receipt>>,
     },
-    /// Bytes of another validator's message.
-    Message(Vec<u8>),
+    /// What another validator sent, as [`receive`](crate::peer::receive) gives it.
+    Received {
+        /// Who sent it: its link is authenticated.
+        from: ValidatorIndex,
+        /// What.
+        received: Received,
+    },
+    /// Another validator can be reached again.
+    Linked(ValidatorIndex),
     /// [`wake_at`](crate::Replica::wake_at) has come.
     Timer,
-    /// Take nothing new, finish what was taken, then [`Effect::Stopped`].
+    /// Take nothing new, finish what was taken, hand lanes over, then [`Effect::Stopped`]. With other validators it comes
+    /// after [`STOP_US`] in any case: what they have not ordered by then is not waited for.
     Stop,
 }
 
@@ -66,6 +83,13 @@ pub enum Input {
 pub enum Effect {
     /// Append a term's record to its lane.
     WriteTerm(TermRecord),
+    /// Void what follows chunk `index` of a lane.
+    CutLane {
+        /// The lane.
+        lane: Lane,
+        /// The last chunk that stays.
+        index: u64,
+    },
     /// Append a chunk to its lane.
     WriteChunk(Arc<Chunk>),
     /// Append a record to the write-ahead log of votes.
@@ -77,14 +101,46 @@ pub enum Effect {
     },
     /// Append a header and its certificate to the header log. It needs no sync of its own: what is
     /// lost is committed again, the same, from the votes.
-    WriteHeader(Arc<Block>),
+    WriteHeader {
+        /// The header's block.
+        block: Arc<Block>,
+        /// Precommits of a quorum.
+        certificate: Arc<CommitCertificate>,
+    },
     /// This height begins: records of the write-ahead log below the height before it may go. What must outlive them
     /// is written again by the effects that follow.
     BeginHeight(Height),
     /// Make everything written before durable, then feed [`Input::Stored`]. One at a time.
     Sync(Barrier),
     /// Send to every other validator. Never comes with one validator.
-    Broadcast(Vec<u8>),
+    Broadcast {
+        /// How urgent it is.
+        class: Class,
+        /// A [`PeerMessage`](crate::peer::PeerMessage).
+        bytes: Arc<[u8]>,
+    },
+    /// Send to one validator.
+    Send {
+        /// Whom.
+        to: ValidatorIndex,
+        /// How urgent it is.
+        class: Class,
+        /// A [`PeerMessage`](crate::peer::PeerMessage).
+        bytes: Arc<[u8]>,
+    },
+    /// Read what another validator asks for ([`serve`](crate::storage::serve)) and send it.
+    Serve {
+        /// Whom.
+        to: ValidatorIndex,
+        /// What it asks for.
+        request: Request,
+    },
+    /// This block will probably be executed next: its execution may begin, where nobody sees it.
+    Speculate(Arc<Block>),
+    /// A validator broke a rule, and this proves it. Keep it.
+    Evidence(Arc<Evidence>),
+    /// A validator with a new disk knows its threshold: keep it, durably, before anything that follows.
+    Observing(Height),
     /// Apply to the state, show to readers, then feed [`Input::Executed`]. The order is final.
     Execute(Arc<Block>),
     /// A quorum signed what execution of a height gave. Keep it: proofs of receipts need it.
@@ -103,6 +159,19 @@ pub enum Effect {
 /// What a client is told about a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
+    /// Ordered for ever and replicated; not executed yet. Comes to tickets that asked for no more.
+    Ordered {
+        /// The transaction's name.
+        tx: Hash,
+        /// Where it stands.
+        position: Position,
+        /// The height that ordered it.
+        height: Height,
+        /// Hash of that height's header.
+        header: Hash,
+        /// Time of that header.
+        time: Time,
+    },
     /// Ordered for ever, replicated, executed.
     Final {
         /// Position, name and outcome.
@@ -173,7 +242,7 @@ impl Refusal {
 }
 
 /// What is expected next of a signer in a lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Producer {
     /// The active incarnation.
     pub incarnation: u32,
@@ -222,15 +291,13 @@ impl Chunk {
 /// What one lane adds to the ledger at a height.
 pub type LaneBatch = (Lane, Vec<(Seqno, Arc<Admitted>)>);
 
-/// A committed height: the header, why it is final, and the transactions that it orders.
+/// A height: the header and the transactions that it orders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
     /// The header.
     pub header: Header,
     /// Its hash.
     pub hash: Hash,
-    /// Precommits of a quorum.
-    pub certificate: CommitCertificate,
     /// The lanes that the cut moved, in the order of this height, with their transactions.
     pub lanes: Vec<LaneBatch>,
 }
@@ -243,7 +310,6 @@ impl Block {
     /// What reading gives.
     pub fn assemble<E>(
         header: Header,
-        certificate: CommitCertificate,
         cut_before: &[Tip],
         mut read: impl FnMut(Lane, Seqno, Seqno) -> Result<Vec<Arc<Admitted>>, E>,
     ) -> Result<Self, E> {
@@ -261,7 +327,7 @@ impl Block {
             lanes.push((lane, transactions));
         }
         let hash = quipu_proof::names::header_hash(&header);
-        Ok(Self { header, hash, certificate, lanes })
+        Ok(Self { header, hash, lanes })
     }
 
     /// Every transaction with its position, in the ledger's order.
@@ -324,9 +390,13 @@ pub struct Config {
     pub clock_interval_us: u64,
     /// Heights after which the write-ahead log is told what it may drop.
     pub checkpoint_height_count: u64,
+    /// How a validator begins that has keys and a genesis, and a new disk.
+    pub observer: Option<Observer>,
     /// Whether everything that leaves waits for its records to be durable. Always `true`, except in the test that
     /// shows that the simulator notices.
     pub wal_before_send: bool,
+    /// Which rules of agreement hold: all, except in tests that show what each is for.
+    pub rules: Rules,
 }
 
 impl Config {
@@ -340,7 +410,9 @@ impl Config {
             chunk_size_max: quipu_types::chunk::CHUNK_BODY_SIZE_MAX,
             clock_interval_us: 50_000,
             checkpoint_height_count: 32,
+            observer: None,
             wal_before_send: true,
+            rules: Rules::ALL,
         }
     }
 }
@@ -352,6 +424,8 @@ pub struct Recovered {
     pub lanes: Vec<RecoveredLane>,
     /// The last committed header; `None` before height 1.
     pub head: Option<(Header, CommitCertificate)>,
+    /// Rank of the primary after it.
+    pub primary: usize,
     /// Newest height whose state certificate a header up to `head` embeds; 0 if none.
     pub certified: Height,
     /// Records of the write-ahead log, in order.
@@ -363,9 +437,11 @@ pub struct Recovered {
 /// One lane as it was found.
 #[derive(Clone, Debug)]
 pub struct RecoveredLane {
-    /// The newest term's record; `None` for a lane that was never written.
+    /// The record of the term that `head` leaves the lane in; `None` for a lane that was never written.
     pub term: Option<TermRecord>,
-    /// The lane's tree at its last chunk, committed or not.
+    /// The record of a term that a header after `head` began, which was lost, and the chunks of that term.
+    pub next_term: Option<(TermRecord, Vec<Arc<Chunk>>)>,
+    /// The lane's tree at its last committed chunk.
     pub frontier: Frontier,
     /// Header of the last chunk that `head` commits; `None` when the cut has nothing of the lane.
     pub committed: Option<ChunkHeader>,
@@ -379,6 +455,7 @@ impl Recovered {
     pub fn empty(lane_count: u16) -> Self {
         let lane = RecoveredLane {
             term: None,
+            next_term: None,
             frontier: Frontier::new(),
             committed: None,
             suffix: Vec::new(),
@@ -387,6 +464,7 @@ impl Recovered {
         Self {
             lanes,
             head: None,
+            primary: 0,
             certified: Height::default(),
             records: Vec::new(),
             producers: Vec::new(),
@@ -415,4 +493,10 @@ pub struct Status {
     pub tips: Vec<Tip>,
     /// Whether [`Input::Stop`] came.
     pub stopping: bool,
+    /// The round of the height that is being decided.
+    pub round: u32,
+    /// Each lane's term and sequencer.
+    pub terms: Vec<(Term, ValidatorIndex)>,
+    /// Whether it signs nothing, because it does not know what it said before.
+    pub observing: bool,
 }

@@ -102,7 +102,7 @@ impl Gate {
 
     /// Whether a committed header waits.
     pub(crate) fn holds_header(&self) -> bool {
-        self.held.iter().any(|(_, effect)| matches!(effect, Effect::WriteHeader(_)))
+        self.held.iter().any(|(_, effect)| matches!(effect, Effect::WriteHeader { .. }))
     }
 
     pub(crate) fn is_under_way(&self) -> bool {
@@ -121,7 +121,7 @@ impl Gate {
     fn release(&mut self, effect: Effect) {
         let writes = matches!(
             effect,
-            Effect::WriteHeader(_) | Effect::BeginHeight(_) | Effect::WriteVote { .. }
+            Effect::WriteHeader { .. } | Effect::BeginHeight(_) | Effect::WriteVote { .. }
         );
         self.is_untidy |= writes;
         self.ready.push_back(effect);

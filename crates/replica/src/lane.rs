@@ -1,22 +1,27 @@
-//! One lane as its sequencer keeps it: the queue, the tree, the clock, and the chunks that no cut covers yet.
+//! One lane as this validator holds it: its term, the chunks that no cut covers yet, and, for its sequencer, the queue and
+//! the clock.
 //!
 //! ```text
-//!  committed ─ chunk ─ chunk ─ chunk <─ queue of transactions
-//!                        ^       └ tip (written)
+//!  committed ─ chunk ─ chunk ─ chunk <─ own: queue of transactions, clock
+//!                        ^       └ tip  <─ others': chunks that link
 //!                        └ durable
 //! ```
+//! * L1 What is held links, hash by hash, from the last committed tip to the tip, in the current term and branch.
+//! * L2 A chunk is held only if its transactions come next in their producers' sequences and its root and clock are
+//!   what they give. Its signatures and its body's digest were checked before it came here.
+//! * L3 What another chunk takes the place of is cut off, and stays on disk as evidence.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use quipu_clock::Generator;
-use quipu_consensus::Holdings;
+use quipu_consensus::{Holdings, SignedChunk};
 use quipu_crypto::hash::blake3;
 use quipu_crypto::merkle::Frontier;
 use quipu_log::{StoredChunk, TermRecord};
 use quipu_proof::names;
 use quipu_types::chunk::{CHUNK_BODY_SIZE_MAX, TICKS_PER_ENTRY_MAX, put_transaction};
-use quipu_types::{ChunkHeader, Hash, Height, Lane as LaneNumber, Mix, Signature, Tip};
+use quipu_types::{ChunkHeader, Hash, Height, Lane as LaneNumber, Mix, Signature, Term, Tip};
 
 use crate::admission::Admitted;
 use crate::api::Chunk;
@@ -33,35 +38,88 @@ pub(crate) type Mixed = (Height, Hash);
 
 /// Whether a chunk may follow `tip` in the term `term` (the one predicate of acks, tips and prevotes).
 pub(crate) fn links(term: &TermRecord, tip: &Tip, header: &ChunkHeader) -> bool {
+    header.branch == term.branch && links_but_branch(term, tip, header)
+}
+
+fn links_but_branch(term: &TermRecord, tip: &Tip, header: &ChunkHeader) -> bool {
     let prev = if tip.term == term.term && tip.index > 0 {
         tip.chunk_hash
     } else {
-        names::term_start(&term.branch, &tip.chunk_hash)
+        names::term_start(&header.branch, &tip.chunk_hash)
     };
     header.lane == term.lane
         && header.term == term.term
-        && header.branch == term.branch
         && Some(header.index) == tip.index.checked_add(1)
         && header.first_seqno == tip.seqno.next()
         && header.prev == prev
+}
+
+/// A chunk that no committed cut covers.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) tip: Tip,
+    pub(crate) transactions: Vec<Arc<Admitted>>,
+    signed: Arc<SignedChunk>,
+    /// The lane's tree and clock after it.
+    frontier: Frontier,
+    clock_value: Hash,
+    size: usize,
+}
+
+/// How another validator's chunk stands to what is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fit {
+    /// It is the next.
+    Next,
+    /// It is held.
+    Known,
+    /// Chunks before it are missing.
+    Ahead,
+    /// It is of another term, or below the last cut.
+    Void,
+    /// It is of this term, and not of the chain that is held.
+    Fork,
+}
+
+/// Why a chunk that links can not stand: its sequencer is to blame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChunkFault {
+    /// A transaction that does not come next in its producer's sequence.
+    #[error("a transaction is out of its producer's sequence")]
+    Sequence,
+    /// The lane's root is not what the transactions give.
+    #[error("the lane's root is another")]
+    Root,
+    /// The clock's first stretch is not what follows the last.
+    #[error("the clock does not go on from the last chunk")]
+    Clock,
 }
 
 /// One lane.
 #[derive(Debug)]
 pub(crate) struct Lane {
     pub(crate) term: TermRecord,
-    /// The last chunk that was written.
+    /// The last committed chunk.
+    pub(crate) committed: Tip,
+    /// The last chunk that is held.
     pub(crate) tip: Tip,
     /// The last chunk that is durable.
     pub(crate) durable: Tip,
-    frontier: Frontier,
+    /// Whether this validator makes the chunks.
+    pub(crate) is_own: bool,
+    /// A term that begins with a header that was lost, though its record was not, and its chunks: nothing is taken until
+    /// that header comes again.
+    pub(crate) next_term: Option<(TermRecord, Vec<Arc<Chunk>>)>,
+    committed_frontier: Frontier,
+    committed_clock: Hash,
     clock: Generator,
     clock_us: u64,
     rate_hz: u64,
     queue: VecDeque<Arc<Admitted>>,
     queue_size: usize,
     /// Chunks that no committed cut covers, by index.
-    held: VecDeque<(Tip, Vec<Arc<Admitted>>)>,
+    held: VecDeque<Held>,
+    held_size: usize,
     mixed_header: Height,
     /// By lane, the index of the last chunk that was mixed.
     mixed_tips: Vec<u64>,
@@ -70,31 +128,35 @@ pub(crate) struct Lane {
 /// What a lane starts from.
 pub(crate) struct LaneStart {
     pub(crate) term: TermRecord,
+    pub(crate) next_term: Option<(TermRecord, Vec<Arc<Chunk>>)>,
     pub(crate) committed: Tip,
-    pub(crate) suffix: Vec<Arc<Chunk>>,
+    /// The tree and the clock at the committed tip.
     pub(crate) frontier: Frontier,
     pub(crate) clock_value: Hash,
     pub(crate) clock_us: u64,
     pub(crate) rate_hz: u64,
     pub(crate) lane_count: usize,
+    pub(crate) is_own: bool,
 }
 
 impl Lane {
     pub(crate) fn new(start: LaneStart) -> Self {
-        let tip = start.suffix.last().map_or(start.committed, |chunk| chunk.tip());
-        let held =
-            start.suffix.iter().map(|chunk| (chunk.tip(), chunk.transactions.clone())).collect();
         Self {
             term: start.term,
-            tip,
-            durable: tip,
-            frontier: start.frontier,
+            committed: start.committed,
+            tip: start.committed,
+            durable: start.committed,
+            is_own: start.is_own,
+            next_term: start.next_term,
+            committed_frontier: start.frontier,
+            committed_clock: start.clock_value,
             clock: Generator::new(start.clock_value),
             clock_us: start.clock_us,
             rate_hz: start.rate_hz,
             queue: VecDeque::new(),
             queue_size: 0,
-            held,
+            held: VecDeque::new(),
+            held_size: 0,
             mixed_header: Height::default(),
             mixed_tips: vec![0; start.lane_count],
         }
@@ -110,18 +172,36 @@ impl Lane {
         self.queue_size
     }
 
-    /// Nothing waits for a chunk or for a commit.
+    /// What waits for a chunk.
+    pub(crate) fn queue(&self) -> impl Iterator<Item = &Arc<Admitted>> {
+        self.queue.iter()
+    }
+
+    /// Bytes of the chunks that no cut covers.
+    pub(crate) fn held_size(&self) -> usize {
+        self.held_size
+    }
+
+    /// The chunks that no cut covers.
+    pub(crate) fn held(&self) -> impl Iterator<Item = &Held> {
+        self.held.iter()
+    }
+
+    /// Nothing of this validator's waits for a chunk or for a commit.
     pub(crate) fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.held.is_empty()
+        !self.is_own || (self.queue.is_empty() && self.held.is_empty())
     }
 
     /// Whether the clock needs a chunk of its own.
     pub(crate) fn is_clock_full(&self) -> bool {
-        self.clock.tick_room() < TICK_ROOM_MIN
+        self.is_own && self.clock.tick_room() < TICK_ROOM_MIN
     }
 
     /// Ticks that fell due until `now_us`.
     pub(crate) fn tick(&mut self, now_us: u64) {
+        if !self.is_own {
+            return;
+        }
         let elapsed = now_us.saturating_sub(self.clock_us);
         if elapsed > CATCH_UP_US_MAX {
             self.clock_us = now_us.saturating_sub(CATCH_UP_US_MAX);
@@ -145,11 +225,16 @@ impl Lane {
         tips: &[Tip],
         sign: impl FnOnce(&ChunkHeader) -> Signature,
     ) -> Chunk {
+        assert!(
+            self.is_own && self.next_term.is_none(),
+            "only its sequencer makes a lane's chunks"
+        );
         let (transactions, body) = self.take_batch(chunk_size_max);
+        let mut frontier = self.frontier().clone();
         for admitted in &transactions {
-            self.frontier.append(admitted.leaf);
+            frontier.append(admitted.leaf);
         }
-        let lane_root = self.frontier.root();
+        let lane_root = frontier.root();
         self.mix(header, tips, lane_root);
         let is_first = self.tip.term != self.term.term || self.tip.index == 0;
         let prev = if is_first {
@@ -169,14 +254,131 @@ impl Lane {
             body_digest: blake3(&body),
             clock: self.clock.take(),
         };
-        assert!(links(&self.term, &self.tip, &header), "I3: an own chunk links");
+        assert!(links(&self.term, &self.tip, &header), "L1: an own chunk links");
         let signature = sign(&header);
         let hash = names::chunk_hash(&header);
-        let stored = StoredChunk { header, signature, body };
-        let chunk = Chunk { stored, hash, transactions };
-        self.tip = chunk.tip();
-        self.held.push_back((self.tip, chunk.transactions.clone()));
+        let chunk = Chunk { stored: StoredChunk { header, signature, body }, hash, transactions };
+        self.hold(&chunk, frontier, self.clock.value());
         chunk
+    }
+
+    fn frontier(&self) -> &Frontier {
+        self.held.back().map_or(&self.committed_frontier, |held| &held.frontier)
+    }
+
+    fn clock_value(&self) -> Hash {
+        self.held.back().map_or(self.committed_clock, |held| held.clock_value)
+    }
+
+    fn hold(&mut self, chunk: &Chunk, frontier: Frontier, clock_value: Hash) {
+        let StoredChunk { header, signature, body } = &chunk.stored;
+        self.tip = chunk.tip();
+        self.held_size = self.held_size.saturating_add(body.len());
+        self.held.push_back(Held {
+            tip: self.tip,
+            transactions: chunk.transactions.clone(),
+            signed: Arc::new(SignedChunk { header: header.clone(), signature: *signature }),
+            frontier,
+            clock_value,
+            size: body.len(),
+        });
+    }
+
+    /// How a chunk stands to what is held.
+    pub(crate) fn fit(&self, chunk: &Chunk, checks_branch: bool) -> Fit {
+        let header = &chunk.stored.header;
+        let is_current =
+            header.term == self.term.term && (header.branch == self.term.branch || !checks_branch);
+        if !is_current || header.index <= self.committed.index || self.next_term.is_some() {
+            return Fit::Void;
+        }
+        if let Some(held) = self.at(header.index) {
+            return if held.tip.chunk_hash == chunk.hash { Fit::Known } else { Fit::Fork };
+        }
+        if header.index > self.tip.index.saturating_add(1) {
+            Fit::Ahead
+        } else if links_but_branch(&self.term, &self.tip, header) {
+            Fit::Next
+        } else {
+            Fit::Fork
+        }
+    }
+
+    /// Holds a chunk that [`fit`](Self::fit)s as the next, if it keeps L2. The producers are judged by the caller.
+    pub(crate) fn append(&mut self, chunk: &Chunk) -> Result<(), ChunkFault> {
+        let header = &chunk.stored.header;
+        let mut frontier = self.frontier().clone();
+        for admitted in &chunk.transactions {
+            frontier.append(admitted.leaf);
+        }
+        if frontier.root() != header.lane_root {
+            return Err(ChunkFault::Root);
+        }
+        // The entries after the first were checked with the signature: each states where it starts.
+        let first = header.clock.get(..1).unwrap_or_default();
+        quipu_clock::verify(self.clock_value(), first, &header.lane_root)
+            .map_err(|_| ChunkFault::Clock)?;
+        let clock_value = header.clock.last().map_or(self.clock_value(), |entry| entry.value);
+        self.hold(chunk, frontier, clock_value);
+        if self.is_own {
+            // Read back after a restart: the own clock goes on from it.
+            self.clock = Generator::new(clock_value);
+        }
+        Ok(())
+    }
+
+    /// The signed header of the chunk that is held at an index.
+    pub(crate) fn signed(&self, index: u64) -> Option<&Arc<SignedChunk>> {
+        self.at(index).map(|held| &held.signed)
+    }
+
+    fn at(&self, index: u64) -> Option<&Held> {
+        let first = self.held.front()?.tip.index;
+        self.held.get(usize::try_from(index.checked_sub(first)?).ok()?)
+    }
+
+    /// The tip at an index, the last committed one included.
+    pub(crate) fn tip_at(&self, index: u64) -> Option<Tip> {
+        if index == self.committed.index {
+            return Some(self.committed);
+        }
+        self.at(index).map(|held| held.tip)
+    }
+
+    /// Cuts off what follows chunk `index`, which is held or the last committed one. What is cut off.
+    pub(crate) fn truncate(&mut self, index: u64) -> Vec<Held> {
+        assert!(index >= self.committed.index, "L1: what is committed stays");
+        let keep = index.saturating_sub(self.committed.index);
+        let keep = usize::try_from(keep).unwrap_or(usize::MAX).min(self.held.len());
+        let cut: Vec<Held> = self.held.split_off(keep).into();
+        self.tip = self.held.back().map_or(self.committed, |held| held.tip);
+        for held in &cut {
+            self.held_size = self.held_size.saturating_sub(held.size);
+        }
+        if self.durable.index > self.tip.index {
+            self.durable = self.tip;
+        }
+        cut
+    }
+
+    /// Begins a term after the last committed chunk, which is the tip. What waited in the queue is given back.
+    pub(crate) fn begin(
+        &mut self,
+        term: TermRecord,
+        is_own: bool,
+        now_us: u64,
+    ) -> Vec<Arc<Admitted>> {
+        assert_eq!(self.tip, self.committed, "L1: a term begins at the cut");
+        self.term = term;
+        self.is_own = is_own;
+        self.next_term = None;
+        self.committed_clock = quipu_clock::start(&term.branch, &self.committed_clock);
+        self.clock = Generator::new(self.committed_clock);
+        self.clock_us = now_us;
+        self.mixed_header = Height::default();
+        self.mixed_tips.fill(0);
+        self.queue_size = 0;
+        std::mem::take(&mut self.queue).into()
     }
 
     fn take_batch(&mut self, chunk_size_max: usize) -> (Vec<Arc<Admitted>>, Vec<u8>) {
@@ -210,56 +412,73 @@ impl Lane {
         self.clock.mix(Mix::Batch, &lane_root);
     }
 
+    /// The transactions up to a tip, which stay.
+    pub(crate) fn upto(&self, tip: &Tip) -> Vec<Arc<Admitted>> {
+        let chunks = self.held.iter().take_while(|held| held.tip.index <= tip.index);
+        chunks.flat_map(|held| held.transactions.iter().cloned()).collect()
+    }
+
     /// The transactions up to a committed tip, which leave the lane.
     pub(crate) fn commit(&mut self, tip: &Tip) -> Vec<Arc<Admitted>> {
         let mut transactions = Vec::new();
-        while let Some((last, chunk)) = self.held.pop_front_if(|(held, _)| held.index <= tip.index)
-        {
-            transactions.extend(chunk);
-            if last.index == tip.index {
-                assert_eq!(last, *tip, "I3: what is committed was held");
-            }
+        while let Some(held) = self.held.pop_front_if(|held| held.tip.index <= tip.index) {
+            self.held_size = self.held_size.saturating_sub(held.size);
+            self.committed = held.tip;
+            self.committed_frontier = held.frontier;
+            self.committed_clock = held.clock_value;
+            transactions.extend(held.transactions);
         }
+        assert_eq!(self.committed, *tip, "L1: what is committed was held");
         transactions
     }
 }
 
 /// Bytes of a transaction in a body.
-fn stored_size(admitted: &Admitted) -> usize {
+pub(crate) fn stored_size(admitted: &Admitted) -> usize {
     admitted.bytes.len().saturating_add(LENGTH_SIZE)
 }
 
 /// All lanes, by number.
 #[derive(Debug, Default)]
-pub(crate) struct Lanes(pub(crate) Vec<Lane>);
+pub(crate) struct Lanes {
+    pub(crate) all: Vec<Lane>,
+    /// Lanes whose sequencer is suspected, with the term.
+    pub(crate) suspects: Vec<(LaneNumber, Term)>,
+}
 
 impl Lanes {
     pub(crate) fn get(&self, lane: LaneNumber) -> Option<&Lane> {
-        self.0.get(usize::from(lane.get()))
+        self.all.get(usize::from(lane.get()))
     }
 
     pub(crate) fn get_mut(&mut self, lane: LaneNumber) -> Option<&mut Lane> {
-        self.0.get_mut(usize::from(lane.get()))
+        self.all.get_mut(usize::from(lane.get()))
     }
 
     pub(crate) fn tips(&self) -> Vec<Tip> {
-        self.0.iter().map(|lane| lane.tip).collect()
+        self.all.iter().map(|lane| lane.tip).collect()
     }
 
     pub(crate) fn durable_tips(&self) -> Vec<Tip> {
-        self.0.iter().map(|lane| lane.durable).collect()
+        self.all.iter().map(|lane| lane.durable).collect()
+    }
+
+    /// Bytes of the chunks that no cut covers, in all lanes.
+    pub(crate) fn held_size(&self) -> usize {
+        self.all.iter().fold(0, |size, lane| size.saturating_add(lane.held_size()))
     }
 }
 
 impl Holdings for Lanes {
     fn linked(&self, lane: LaneNumber, index: u64) -> Option<Tip> {
-        let held = &self.get(lane)?.held;
-        let first = held.front()?.0.index;
-        let place = usize::try_from(index.checked_sub(first)?).ok()?;
-        held.get(place).map(|(tip, _)| *tip)
+        self.get(lane)?.at(index).map(|held| held.tip)
     }
 
     fn durable(&self, lane: LaneNumber) -> u64 {
         self.get(lane).map_or(0, |lane| lane.durable.index)
+    }
+
+    fn suspects(&self) -> Vec<(LaneNumber, Term)> {
+        self.suspects.clone()
     }
 }

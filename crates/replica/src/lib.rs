@@ -15,27 +15,34 @@
 //! * R4 A chunk that was acked stays until a commit covers it, across restarts too.
 //! * R5 At most one `Sync` is under way; what comes meanwhile shares the next one.
 //! * R6 Same inputs, same effects.
+//! * R7 What another validator sent was checked by [`peer::receive`] before it comes here; what it says is used only as far
+//!   as signatures and links carry it, and memory for it is bounded.
 //! # Limits
-//! Bytes taken and not executed are bounded by [`Config::pending_size_max`]; beyond it transactions are refused. The
+//! Chunks beyond the last cut are held up to [`HELD_SIZE_MAX`] bytes, others are fetched later. Bytes taken and not executed are bounded by [`Config::pending_size_max`]; beyond it transactions are refused. The
 //! table of producers is in memory, about 100 bytes for each (lane, signer) that ever appended.
-//! # Deviations
-//! Chunks of other validators are not received yet: with more than one validator a replica sequences, votes for what it
-//! holds, and no more.
 
 pub mod admission;
 pub mod api;
+mod fetch;
 mod gate;
 mod lane;
+pub mod observer;
+pub mod peer;
+mod pending;
 mod producers;
 mod replica;
 pub mod storage;
+mod suspicion;
 
 pub use admission::{Admitted, admit, admit_many, readmit};
 pub use api::{
     Answer, Barrier, Block, Chunk, Config, Effect, Input, LaneBatch, Producer, Recovered,
     RecoveredLane, Refusal, Status, Ticket,
 };
-pub use quipu_consensus::{Now, lane_order};
+pub use lane::ChunkFault;
+pub use observer::Observer;
+pub use peer::{Class, PeerMessage, ReceiveError, Received, Request, receive};
+pub use quipu_consensus::{Now, Rules, lane_order};
 pub use quipu_log::{StoredChunk, TermRecord};
-pub use replica::{Replica, StartError};
-pub use storage::{RecoverError, recover, write};
+pub use replica::{HELD_SIZE_MAX, Refused, Replica, StartError};
+pub use storage::{RecoverError, recover, serve, write};

@@ -1,4 +1,10 @@
-//! Which sequence of which producer may stand next in a lane (R3).
+//! Which sequence of which producer may stand next in a lane (R3), in three layers.
+//!
+//! ```text
+//!  committed ──────────> what the ledger orders
+//!    held ─────────────> and what chunks hold beyond the last cut; void when the lane is cut back
+//!      waiting ────────> and what was taken here and stands in no chunk yet
+//! ```
 
 use std::collections::BTreeMap;
 
@@ -9,10 +15,14 @@ use quipu_types::{Code, Lane, PublicKey};
 use crate::admission::Admitted;
 use crate::api::Producer;
 
+type Key = (Lane, PublicKey);
+
 /// What is expected of every (lane, signer) that ever appended.
 #[derive(Debug, Default)]
 pub(crate) struct Producers {
-    table: BTreeMap<(Lane, PublicKey), Producer>,
+    committed: BTreeMap<Key, Producer>,
+    held: BTreeMap<Key, Producer>,
+    waiting: BTreeMap<Key, Producer>,
 }
 
 /// Where a transaction stands among its producer's.
@@ -28,31 +38,95 @@ pub(crate) enum Place {
 
 impl Producers {
     pub(crate) fn new(rows: Vec<(Lane, PublicKey, Producer)>) -> Self {
-        let table = rows.into_iter().map(|(lane, signer, next)| ((lane, signer), next)).collect();
-        Self { table }
+        let committed =
+            rows.into_iter().map(|(lane, signer, next)| ((lane, signer), next)).collect();
+        Self { committed, held: BTreeMap::new(), waiting: BTreeMap::new() }
     }
 
-    /// Where `admitted` stands.
+    /// Where `admitted` stands after everything that was taken.
     pub(crate) fn place(&self, admitted: &Admitted) -> Place {
-        let transaction = &admitted.transaction;
-        let key = (admitted.lane, transaction.signer);
-        let next = self.table.get(&key).copied().unwrap_or(Producer::NEW);
-        let now = Sequence { incarnation: next.incarnation, next: next.sequence };
-        match now.after(transaction.incarnation, transaction.sequence) {
-            Ok(Sequence { incarnation, next: sequence }) => {
-                Place::Next { after: Producer { incarnation, sequence } }
-            }
-            Err(SEQUENCE_GAP) if transaction.incarnation > next.incarnation => {
-                let incarnation = transaction.incarnation;
-                Place::Gap { next: Producer { incarnation, sequence: 1 } }
-            }
-            Err(SEQUENCE_GAP) => Place::Gap { next },
-            Err(otherwise) => Place::Used { next, otherwise },
-        }
+        let key = key(admitted);
+        let waiting = self.waiting.get(&key).copied();
+        judge(admitted, waiting.unwrap_or(Producer::NEW).max(self.next(&key)))
+    }
+
+    /// Where `admitted` stands after what chunks hold.
+    pub(crate) fn place_in_chunk(&self, admitted: &Admitted) -> Place {
+        judge(admitted, self.next(&key(admitted)))
+    }
+
+    fn next(&self, key: &Key) -> Producer {
+        let known = self.held.get(key).or_else(|| self.committed.get(key));
+        known.copied().unwrap_or(Producer::NEW)
     }
 
     /// Takes `admitted`, after which its producer stands at `after`.
     pub(crate) fn take(&mut self, admitted: &Admitted, after: Producer) {
-        self.table.insert((admitted.lane, admitted.transaction.signer), after);
+        self.waiting.insert(key(admitted), after);
+    }
+
+    /// A chunk holds `admitted`.
+    pub(crate) fn hold(&mut self, admitted: &Admitted) {
+        let key = key(admitted);
+        let after = after(admitted);
+        self.held.insert(key, after);
+        self.waiting.retain_one(&key, |waiting| waiting > after);
+    }
+
+    /// A cut covers `admitted`.
+    pub(crate) fn commit(&mut self, admitted: &Admitted) {
+        let key = key(admitted);
+        let after = after(admitted);
+        self.committed.insert(key, after);
+        self.held.retain_one(&key, |held| held > after);
+        self.waiting.retain_one(&key, |waiting| waiting > after);
+    }
+
+    /// Forgets what chunks of a lane held and what waits for it: both are told again.
+    pub(crate) fn void(&mut self, lane: Lane) {
+        self.held.retain(|(own, _), _| *own != lane);
+        self.waiting.retain(|(own, _), _| *own != lane);
+    }
+}
+
+trait RetainOne {
+    /// Keeps the entry of a key only if it passes.
+    fn retain_one(&mut self, key: &Key, keeps: impl FnOnce(Producer) -> bool);
+}
+
+impl RetainOne for BTreeMap<Key, Producer> {
+    fn retain_one(&mut self, key: &Key, keeps: impl FnOnce(Producer) -> bool) {
+        if self.get(key).is_some_and(|own| !keeps(*own)) {
+            self.remove(key);
+        }
+    }
+}
+
+fn key(admitted: &Admitted) -> Key {
+    (admitted.lane, admitted.transaction.signer)
+}
+
+/// Where a producer stands after a transaction of its.
+fn after(admitted: &Admitted) -> Producer {
+    let transaction = &admitted.transaction;
+    Producer {
+        incarnation: transaction.incarnation,
+        sequence: transaction.sequence.saturating_add(1),
+    }
+}
+
+fn judge(admitted: &Admitted, next: Producer) -> Place {
+    let transaction = &admitted.transaction;
+    let now = Sequence { incarnation: next.incarnation, next: next.sequence };
+    match now.after(transaction.incarnation, transaction.sequence) {
+        Ok(Sequence { incarnation, next: sequence }) => {
+            Place::Next { after: Producer { incarnation, sequence } }
+        }
+        Err(SEQUENCE_GAP) if transaction.incarnation > next.incarnation => {
+            let incarnation = transaction.incarnation;
+            Place::Gap { next: Producer { incarnation, sequence: 1 } }
+        }
+        Err(SEQUENCE_GAP) => Place::Gap { next },
+        Err(otherwise) => Place::Used { next, otherwise },
     }
 }

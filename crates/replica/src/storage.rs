@@ -3,14 +3,23 @@
 
 use std::sync::Arc;
 
+use quipu_consensus::Schedule;
+use quipu_consensus::schedule::PRIMARY_HEIGHT_COUNT;
 use quipu_log::{Ledger, LedgerReader, LogError};
 use quipu_proof::names::chunk_hash;
 use quipu_types::chunk::split_body;
-use quipu_types::{Code, DecodeError, Hash, Header, Height, Lane, PublicKey, Seqno, Tip};
+use quipu_types::{
+    ChunkHeader, Code, DecodeError, Encode, Hash, Header, Height, Lane, PublicKey, Seqno, Tip,
+};
 use thiserror::Error;
 
 use crate::admission::{Admitted, readmit};
 use crate::api::{Block, Chunk, Effect, Producer, Recovered, RecoveredLane};
+use crate::fetch::CHUNK_COUNT_MAX;
+use crate::peer::{HEADER_COUNT_MAX, PeerMessage, Request};
+
+/// Bytes after which an answer to another validator is full.
+const SERVE_SIZE: usize = 1 << 20;
 
 /// Why a replica's beginning cannot be read.
 #[derive(Debug, Error)]
@@ -60,7 +69,12 @@ pub fn write(effect: &Effect, ledger: &mut Ledger) -> Result<bool, LogError> {
             ledger.append_chunk(&chunk.stored, &chunk.leaves())?;
         }
         Effect::WriteVote { height, bytes } => ledger.append_wal(*height, bytes)?,
-        Effect::WriteHeader(block) => ledger.append_header(&block.header, &block.certificate)?,
+        Effect::CutLane { lane, index } => {
+            ledger.truncate_after(*lane, *index)?;
+        }
+        Effect::WriteHeader { block, certificate } => {
+            ledger.append_header(&block.header, certificate)?;
+        }
         Effect::BeginHeight(height) => ledger.begin(*height)?,
         _ => return Ok(false),
     }
@@ -75,28 +89,103 @@ pub fn recover(
     ledger: &Ledger,
     found: quipu_log::Recovered,
     chain: &Hash,
+    schedule: &Schedule,
     producers: Vec<(Lane, PublicKey, Producer)>,
 ) -> Result<Recovered, RecoverError> {
     let head = found.committed;
+    let height = head.as_ref().map_or(Height::default(), |(header, _)| header.height);
     let lane_count = u16::try_from(found.tips.len()).unwrap_or(u16::MAX);
     let mut lanes = Vec::with_capacity(found.tips.len());
-    for ((tip, frontier), terms) in found.tips.iter().zip(found.frontiers).zip(&found.terms) {
+    for (tip, terms) in found.tips.iter().zip(&found.terms) {
         let index = committed_index(head.as_ref().map(|(header, _)| header), tip.lane);
         let committed = match index {
             0 => None,
             _ => Some(ledger.chunk(tip.lane, index)?.header),
         };
-        let suffix = (index.saturating_add(1)..=tip.index)
+        let seqno = committed.as_ref().map_or(Seqno::default(), ChunkHeader::last_seqno);
+        let frontier = ledger.frontier(tip.lane, seqno)?;
+        let mut suffix = (index.saturating_add(1)..=tip.index)
             .map(|index| read_chunk(ledger, chain, lane_count, tip.lane, index).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
-        lanes.push(RecoveredLane { term: terms.last().copied(), frontier, committed, suffix });
+        // A term's record is durable before the header that begins it is written: that header comes again.
+        let next_term = terms.last().filter(|term| term.height > height).map(|next| {
+            let own = suffix.partition_point(|chunk| chunk.stored.header.term < next.term);
+            (*next, suffix.split_off(own))
+        });
+        let term = terms.iter().rev().find(|term| term.height <= height).copied();
+        lanes.push(RecoveredLane { term, next_term, frontier, committed, suffix });
     }
+    let primary = match &head {
+        Some((header, _)) => primary(&ledger.reader(), header, schedule)?,
+        None => 0,
+    };
     let certified = match &head {
         Some((header, _)) => certified(&ledger.reader(), header)?,
         None => Height::default(),
     };
     let records = found.wal.into_iter().map(|record| record.bytes).collect();
-    Ok(Recovered { lanes, head, certified, records, producers })
+    Ok(Recovered { lanes, head, primary, certified, records, producers })
+}
+
+/// Rank of the primary after `head`: the newest header that names one says it.
+fn primary(reader: &LedgerReader, head: &Header, schedule: &Schedule) -> Result<usize, LogError> {
+    if let Some(primary) = schedule.primary_named(head) {
+        return Ok(primary);
+    }
+    let last = head.height.get();
+    for height in (last.saturating_sub(PRIMARY_HEIGHT_COUNT).max(1)..last).rev() {
+        let (header, _) = reader.header(Height::new(height))?;
+        if let Some(primary) = schedule.primary_named(&header) {
+            return Ok(primary);
+        }
+    }
+    Ok(0)
+}
+
+/// What another validator asked for, as messages: what is not held is left out, and so is what does not fit one answer.
+///
+/// # Errors
+/// When stored bytes cannot be read back.
+pub fn serve(ledger: &Ledger, request: &Request) -> Result<Vec<PeerMessage>, LogError> {
+    match request {
+        Request::Headers { from } => {
+            let reader = ledger.reader();
+            let (mut headers, mut size) = (Vec::new(), 0_usize);
+            let mut height = (*from).max(Height::new(1));
+            while height <= reader.height() && headers.len() < HEADER_COUNT_MAX && size < SERVE_SIZE
+            {
+                let (header, certificate) = reader.header(height)?;
+                size = size
+                    .saturating_add(header.to_bytes().len())
+                    .saturating_add(certificate.to_bytes().len());
+                headers.push((header, certificate));
+                height = height.next();
+            }
+            let is_empty = headers.is_empty();
+            Ok(if is_empty { Vec::new() } else { vec![PeerMessage::Headers(headers)] })
+        }
+        Request::Chunks { first, tip } => serve_chunks(ledger, *first, tip),
+        Request::Value { .. } => Ok(Vec::new()),
+    }
+}
+
+fn serve_chunks(ledger: &Ledger, first: u64, tip: &Tip) -> Result<Vec<PeerMessage>, LogError> {
+    let (mut chunks, mut size) = (Vec::new(), 0_usize);
+    match ledger.chunk(tip.lane, tip.index) {
+        Ok(stored) if chunk_hash(&stored.header) == tip.chunk_hash => {}
+        Ok(_) | Err(LogError::NoChunk { .. } | LogError::NoLane { .. }) => return Ok(chunks),
+        Err(error) => return Err(error),
+    }
+    let last = tip.index.min(first.saturating_add(CHUNK_COUNT_MAX).saturating_sub(1));
+    for index in first.max(1)..=last {
+        let stored = ledger.chunk(tip.lane, index)?;
+        size = size.saturating_add(stored.body.len());
+        chunks.push(PeerMessage::Chunk(stored));
+        if size >= SERVE_SIZE {
+            break;
+        }
+    }
+    Ok(chunks)
 }
 
 /// The block of a committed height, read back.
@@ -108,10 +197,10 @@ pub fn read_block(
     chain: &Hash,
     height: Height,
 ) -> Result<Block, RecoverError> {
-    let (header, certificate) = reader.header(height)?;
+    let (header, _) = reader.header(height)?;
     let lane_count = u16::try_from(header.cut.len()).unwrap_or(u16::MAX);
     let cut = cut_before(reader, height)?;
-    Block::assemble(header, certificate, &cut, |lane, after, to| {
+    Block::assemble(header, &cut, |lane, after, to| {
         read_lane(reader, chain, lane_count, lane, after, to)
     })
 }

@@ -11,6 +11,7 @@
 
 use crate::codec::{Decode, DecodeError, Encode, Reader, put_count, put_list, put_option};
 use crate::number::{Hash, Height, Lane, PublicKey, Seqno, Signature, Term, Time, ValidatorIndex};
+use crate::round::RoundChangeCertificate;
 
 /// Most validators of a set.
 pub const VALIDATOR_COUNT_MAX: usize = 128;
@@ -98,6 +99,8 @@ pub struct Propose {
     pub instance: ValidatorIndex,
     /// The header.
     pub header: Header,
+    /// Why round `round` may begin, and with which value; none in round 0.
+    pub certificate: Option<RoundChangeCertificate>,
     /// Over [`Propose::signed_body`].
     pub signature: Signature,
 }
@@ -269,6 +272,7 @@ impl Propose {
         let mut out = Vec::new();
         put_place(&mut out, self.height, self.round, self.kind, self.instance);
         self.header.encode(&mut out);
+        put_option(&mut out, self.certificate.as_ref());
         out
     }
 }
@@ -301,7 +305,7 @@ impl Precommit {
     }
 }
 
-fn put_place(
+pub(crate) fn put_place(
     out: &mut Vec<u8>,
     height: Height,
     round: u32,
@@ -317,7 +321,7 @@ fn put_place(
     instance.encode(out);
 }
 
-fn read_place(
+pub(crate) fn read_place(
     reader: &mut Reader<'_>,
 ) -> Result<(Height, u32, RoundKind, ValidatorIndex), DecodeError> {
     let height = Height::decode(reader)?;
@@ -353,7 +357,7 @@ fn read_tips(reader: &mut Reader<'_>) -> Result<Vec<Tip>, DecodeError> {
     Ok(tips)
 }
 
-fn ascending(
+pub(crate) fn ascending(
     what: &'static str,
     mut numbers: impl Iterator<Item = u16>,
 ) -> Result<(), DecodeError> {
@@ -458,12 +462,19 @@ impl Encode for Propose {
 }
 
 impl Decode for Propose {
-    const SIZE_MIN: usize = 15 + Header::SIZE_MIN + 64;
+    const SIZE_MIN: usize = 15 + Header::SIZE_MIN + 1 + 64;
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let (height, round, kind, instance) = read_place(reader)?;
-        let header = Header::decode(reader)?;
-        Ok(Self { height, round, kind, instance, header, signature: Signature::decode(reader)? })
+        Ok(Self {
+            height,
+            round,
+            kind,
+            instance,
+            header: Header::decode(reader)?,
+            certificate: reader.option("round change certificate")?,
+            signature: Signature::decode(reader)?,
+        })
     }
 }
 

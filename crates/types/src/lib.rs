@@ -22,6 +22,7 @@ pub mod codec;
 pub mod genesis;
 pub mod number;
 pub mod receipt;
+pub mod round;
 pub mod row;
 pub mod row_json;
 pub mod transaction;
@@ -39,5 +40,6 @@ pub use number::{
     ValidatorIndex,
 };
 pub use receipt::{Outcome, Receipt};
+pub use round::{High, RoundChange, RoundChangeCertificate};
 pub use row::{Column, ColumnType, Schema, Value, ValueRef};
 pub use transaction::{Action, Envelope, RouteRule, StreamSpec, Transaction, Writers};

@@ -51,6 +51,8 @@ macro_rules! every_type {
             $call!(Propose),
             $call!(Prevote),
             $call!(Precommit),
+            $call!(RoundChange),
+            $call!(RoundChangeCertificate),
             $call!(CommitCertificate),
             $call!(StateVote),
             $call!(StateCertificate),
@@ -92,7 +94,7 @@ proptest! {
         noise in prop::collection::vec(any::<u8>(), 0..300)
     ) {
         macro_rules! total { ($type:ident) => { reencodes::<$type>(&noise)? } }
-        let _: [(); 17] = every_type!(total);
+        let _: [(); 19] = every_type!(total);
     }
 
     #[test]
@@ -107,7 +109,7 @@ proptest! {
                 prop_assert_eq!(other.to_bytes(), bytes);
             }
         }} }
-        let _: [(); 17] = every_type!(flip);
+        let _: [(); 19] = every_type!(flip);
     }
 }
 

@@ -193,8 +193,40 @@ impl Sample for Propose {
             kind: kind(rng),
             instance: validator(rng),
             header: Header::sample(rng),
+            certificate: rng.bool().then(|| RoundChangeCertificate::sample(rng)),
             signature: signature(rng),
         }
+    }
+}
+
+impl Sample for RoundChange {
+    fn sample(rng: &mut Rng) -> Self {
+        Self {
+            height: Height::new(rng.u64(..)),
+            round: rng.u32(..),
+            kind: kind(rng),
+            high: rng.bool().then(|| High {
+                round: rng.u32(..),
+                instance: validator(rng),
+                digest: hash(rng),
+            }),
+            validator: validator(rng),
+            signature: signature(rng),
+        }
+    }
+}
+
+impl Sample for RoundChangeCertificate {
+    fn sample(rng: &mut Rng) -> Self {
+        let mut changes = list(rng, RoundChange::sample);
+        for (index, change) in (0..).zip(&mut changes) {
+            change.validator = ValidatorIndex::new(index);
+        }
+        let mut polka = list(rng, Prevote::sample);
+        for (index, vote) in (0..).zip(&mut polka) {
+            vote.validator = ValidatorIndex::new(index);
+        }
+        Self { changes, polka }
     }
 }
 

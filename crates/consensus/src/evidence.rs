@@ -1,0 +1,236 @@
+//! Proof that a validator broke a rule, which anyone can check with the validator set alone. It names its author and
+//! nobody else, and no honest validator can ever be named: what is judged is signed, and safety never signs it. What is
+//! compared is what was signed, never a signature: others may be able to make a second one of the same words.
+//!
+//! | kind | two signed things |
+//! |---|---|
+//! | proposals, prevotes, precommits, round changes | of one place, and different |
+//! | amnesia | a precommit in round r, and a later round change to r' > r whose polka is below r |
+//! | acks | one (lane, term, index), named itself by both, and different tips |
+//! | chunks | one (lane, term, index), and different headers |
+//! | states | one height, and different roots |
+
+use quipu_crypto::Tag;
+use quipu_types::codec::{Decode, DecodeError, Encode, Reader};
+use quipu_types::{
+    Ack, ChunkHeader, Precommit, Prevote, Propose, RoundChange, RoundKind, Signature, StateVote,
+    ValidatorIndex,
+};
+
+use crate::header::{Context, verify_by};
+
+/// A chunk's header with its sequencer's signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedChunk {
+    /// The header.
+    pub header: ChunkHeader,
+    /// Over the header's encoding. Tag `Chunk`.
+    pub signature: Signature,
+}
+
+/// Two signed things that no honest validator signs both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// Two proposals of one place.
+    Proposals(Box<[Propose; 2]>),
+    /// Two prevotes of one place.
+    Prevotes(Box<[Prevote; 2]>),
+    /// Two precommits of one place.
+    Precommits(Box<[Precommit; 2]>),
+    /// Two round changes to one round.
+    RoundChanges(Box<[RoundChange; 2]>),
+    /// A precommit that a later round change forgot.
+    Amnesia(Box<(Precommit, RoundChange)>),
+    /// Two acks of one place in a lane.
+    Acks(Box<[Ack; 2]>),
+    /// Two chunks of one place in a lane.
+    Chunks(Box<[SignedChunk; 2]>),
+    /// Two states of one height.
+    States(Box<[StateVote; 2]>),
+}
+
+impl Evidence {
+    /// What kind it is, in a word.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Proposals(_) => "proposals",
+            Self::Prevotes(_) => "prevotes",
+            Self::Precommits(_) => "precommits",
+            Self::RoundChanges(_) => "round changes",
+            Self::Amnesia(_) => "amnesia",
+            Self::Acks(_) => "acks",
+            Self::Chunks(_) => "chunks",
+            Self::States(_) => "states",
+        }
+    }
+
+    /// Whom it names, if it holds.
+    #[must_use]
+    pub fn culprit(&self, context: &Context) -> Option<ValidatorIndex> {
+        let (culprit, differ) = match self {
+            Self::Proposals(pair) => {
+                let [a, b] = &**pair;
+                let place = |p: &Propose| (p.height, p.round, p.kind, p.instance);
+                (a.instance, place(a) == place(b) && a.signed_body() != b.signed_body())
+            }
+            Self::Prevotes(pair) => {
+                let [a, b] = &**pair;
+                let place = |v: &Prevote| (v.height, v.round, v.kind, v.validator);
+                (a.validator, place(a) == place(b) && a.signed_body() != b.signed_body())
+            }
+            Self::Precommits(pair) => {
+                let [a, b] = &**pair;
+                let place = |v: &Precommit| (v.height, v.round, v.kind, v.validator);
+                (a.validator, place(a) == place(b) && a.signed_body() != b.signed_body())
+            }
+            Self::RoundChanges(pair) => {
+                let [a, b] = &**pair;
+                let place = |c: &RoundChange| (c.height, c.round, c.kind, c.validator);
+                (a.validator, place(a) == place(b) && a.signed_body() != b.signed_body())
+            }
+            Self::Amnesia(pair) => (pair.0.validator, forgets(&pair.0, &pair.1)),
+            Self::Acks(pair) => {
+                let [a, b] = &**pair;
+                (a.validator, a.validator == b.validator && acks_differ(a, b))
+            }
+            Self::Chunks(pair) => {
+                let [a, b] = &**pair;
+                let place = |c: &SignedChunk| (c.header.lane, c.header.term, c.header.index);
+                let (lane, term, _) = place(a);
+                let sequencer = context.schedule.sequencer(lane, term);
+                (sequencer, place(a) == place(b) && a.header != b.header)
+            }
+            Self::States(pair) => {
+                let [a, b] = &**pair;
+                let same = (a.validator, a.state.height) == (b.validator, b.state.height);
+                (a.validator, same && a.state != b.state)
+            }
+        };
+        let holds = differ && self.parts().iter().all(|part| part.verifies(culprit, context));
+        holds.then_some(culprit)
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        match self {
+            Self::Proposals(pair) => {
+                pair.iter().map(|p| Part(Tag::Propose, p.signed_body(), p.signature)).collect()
+            }
+            Self::Prevotes(pair) => {
+                pair.iter().map(|v| Part(Tag::Prevote, v.signed_body(), v.signature)).collect()
+            }
+            Self::Precommits(pair) => pair.iter().map(precommit_part).collect(),
+            Self::RoundChanges(pair) => pair.iter().map(change_part).collect(),
+            Self::Amnesia(pair) => vec![precommit_part(&pair.0), change_part(&pair.1)],
+            Self::Acks(pair) => {
+                pair.iter().map(|a| Part(Tag::Ack, a.signed_body(), a.signature)).collect()
+            }
+            Self::Chunks(pair) => {
+                pair.iter().map(|c| Part(Tag::Chunk, c.header.to_bytes(), c.signature)).collect()
+            }
+            Self::States(pair) => {
+                pair.iter().map(|v| Part(Tag::StateVote, v.state.to_bytes(), v.signature)).collect()
+            }
+        }
+    }
+}
+
+/// A signed thing: what its signature covers and is.
+struct Part(Tag, Vec<u8>, Signature);
+
+impl Part {
+    fn verifies(&self, by: ValidatorIndex, context: &Context) -> bool {
+        verify_by(context, by, self.0, &self.1, &self.2).is_ok()
+    }
+}
+
+fn precommit_part(vote: &Precommit) -> Part {
+    Part(Tag::Precommit, vote.signed_body(), vote.signature)
+}
+
+fn change_part(change: &RoundChange) -> Part {
+    Part(Tag::RoundChange, change.signed_body(), change.signature)
+}
+
+/// Whether a round change forgets a precommit of its own author.
+#[must_use]
+pub fn forgets(vote: &Precommit, change: &RoundChange) -> bool {
+    let same = (vote.height, vote.validator) == (change.height, change.validator);
+    let below = change.high.is_none_or(|high| high.round < vote.round);
+    same && vote.kind == RoundKind::Led && change.round > vote.round && below
+}
+
+/// Whether two acks name different tips of one (lane, term, index).
+#[must_use]
+pub fn acks_differ(a: &Ack, b: &Ack) -> bool {
+    a.tips.iter().any(|tip| {
+        let same = |other: &&quipu_types::Tip| {
+            (other.lane, other.term, other.index) == (tip.lane, tip.term, tip.index)
+        };
+        b.tips.iter().find(same).is_some_and(|other| other != tip)
+    })
+}
+
+impl Encode for SignedChunk {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.header.encode(out);
+        self.signature.encode(out);
+    }
+}
+
+impl Decode for SignedChunk {
+    const SIZE_MIN: usize = ChunkHeader::SIZE_MIN + 64;
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { header: ChunkHeader::decode(reader)?, signature: Signature::decode(reader)? })
+    }
+}
+
+fn put_pair<T: Encode>(out: &mut Vec<u8>, tag: u8, [a, b]: &[T; 2]) {
+    out.push(tag);
+    a.encode(out);
+    b.encode(out);
+}
+
+fn read_pair<T: Decode>(reader: &mut Reader<'_>) -> Result<Box<[T; 2]>, DecodeError> {
+    Ok(Box::new([T::decode(reader)?, T::decode(reader)?]))
+}
+
+impl Encode for Evidence {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Proposals(pair) => put_pair(out, 1, pair),
+            Self::Prevotes(pair) => put_pair(out, 2, pair),
+            Self::Precommits(pair) => put_pair(out, 3, pair),
+            Self::RoundChanges(pair) => put_pair(out, 4, pair),
+            Self::Amnesia(pair) => {
+                out.push(5);
+                pair.0.encode(out);
+                pair.1.encode(out);
+            }
+            Self::Acks(pair) => put_pair(out, 6, pair),
+            Self::Chunks(pair) => put_pair(out, 7, pair),
+            Self::States(pair) => put_pair(out, 8, pair),
+        }
+    }
+}
+
+impl Decode for Evidence {
+    const SIZE_MIN: usize = 2;
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match reader.u8()? {
+            1 => Self::Proposals(read_pair(reader)?),
+            2 => Self::Prevotes(read_pair(reader)?),
+            3 => Self::Precommits(read_pair(reader)?),
+            4 => Self::RoundChanges(read_pair(reader)?),
+            5 => {
+                Self::Amnesia(Box::new((Precommit::decode(reader)?, RoundChange::decode(reader)?)))
+            }
+            6 => Self::Acks(read_pair(reader)?),
+            7 => Self::Chunks(read_pair(reader)?),
+            8 => Self::States(read_pair(reader)?),
+            tag => return Err(DecodeError::Tag { what: "evidence", tag: u64::from(tag) }),
+        })
+    }
+}

@@ -1,0 +1,67 @@
+//! The rules that can be switched off, so that a test shows that each is needed. Outside tests all hold.
+
+/// Which rules hold. Each names what goes wrong without it; a scenario of the simulator of the same name shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one rule, on or off")]
+pub struct Rules {
+    /// Who enters a round above 0 first logs and says its own round change, and votes no more below (rule (a)).
+    pub change_before_vote: bool,
+    /// A proposal of a round above 0 has the value of its certificate (rule (b)).
+    pub value_of_certificate: bool,
+    /// No prevote without the chunk headers that link the last cut to the new one.
+    pub hold_headers: bool,
+    /// No precommit without the bodies, checked and durable.
+    pub hold_bodies: bool,
+    /// A cut reaches what a third reported.
+    pub inclusion: bool,
+    /// A precommit reports tips that extend the cut it is for.
+    pub tips_extend: bool,
+    /// A precommit reports tips that a third acknowledged.
+    pub tips_acked: bool,
+    /// The acks behind the reported tips are logged with the precommit.
+    pub tips_logged: bool,
+    /// Nothing is reported of a lane whose term the header ends.
+    pub tips_of_live_terms: bool,
+    /// A term ends in the header that follows suspicions of a third, whoever leads.
+    pub terms_end: bool,
+    /// A term ends only then.
+    pub terms_justified: bool,
+    /// A chunk belongs to the branch of its term.
+    pub branch: bool,
+    /// One chunk is acknowledged for each lane, term and index.
+    pub one_ack: bool,
+    /// What is said again is said in the same bytes.
+    pub same_bytes: bool,
+    /// Every signature of a stored certificate is verified, not only those of the first quorum.
+    pub all_signatures: bool,
+    /// A message of a finished height is answered with its certificate.
+    pub answers: bool,
+}
+
+impl Rules {
+    /// All of them.
+    pub const ALL: Self = Self {
+        change_before_vote: true,
+        value_of_certificate: true,
+        hold_headers: true,
+        hold_bodies: true,
+        inclusion: true,
+        tips_extend: true,
+        tips_acked: true,
+        tips_logged: true,
+        tips_of_live_terms: true,
+        terms_end: true,
+        terms_justified: true,
+        branch: true,
+        one_ack: true,
+        same_bytes: true,
+        all_signatures: true,
+        answers: true,
+    };
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self::ALL
+    }
+}

@@ -1,0 +1,183 @@
+//! Who leads which round, and who sequences which lane: functions of the set and of committed headers alone.
+//!
+//! ```text
+//!  rank       stake descending, then public key descending
+//!  led round k of a height: rank (primary + k) mod n
+//!  lane l, term 1: dealt by stake (lane 0: rank 0)      term t: the others in turn, then the first again
+//! ```
+//! The **primary** after header x is the leader of the round that decided x - 1, if that round was not the first (what
+//! x's `prev_commit` says); every [`PRIMARY_HEIGHT_COUNT`] heights it is the next in rank. It leads from x + 1 on. So
+//! nobody's own certificate decides who leads, only what is inside committed headers.
+
+use quipu_types::{Header, Lane, RoundKind, Term, ValidatorIndex, ValidatorSet};
+
+/// Heights after which the next in rank becomes the primary, however well the last one leads.
+pub const PRIMARY_HEIGHT_COUNT: u64 = 1_024;
+
+/// The ranks of an epoch and what follows from them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// Validators by rank.
+    rank: Vec<ValidatorIndex>,
+    /// For each lane the rank of its first sequencer.
+    first: Vec<usize>,
+}
+
+impl Schedule {
+    /// The schedule of a set over `lane_count` lanes.
+    ///
+    /// # Panics
+    /// When the set is empty, which no checked genesis has.
+    #[must_use]
+    pub fn new(set: &ValidatorSet, lane_count: usize) -> Self {
+        assert!(!set.validators.is_empty(), "a set has at least one validator");
+        let mut order: Vec<(u64, _, u16)> = (0..)
+            .zip(&set.validators)
+            .map(|(index, validator)| (validator.power, validator.key, index))
+            .collect();
+        order.sort_by(|a, b| (b.0, b.1).cmp(&(a.0, a.1)));
+        let powers: Vec<i128> = order.iter().map(|(power, _, _)| i128::from(*power)).collect();
+        let rank = order.into_iter().map(|(_, _, index)| ValidatorIndex::new(index)).collect();
+        Self { rank, first: deal(&powers, lane_count) }
+    }
+
+    /// How many validators there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.rank.len()
+    }
+
+    /// Who leads a led round, when `primary` is the primary's rank.
+    #[must_use]
+    pub fn leader(&self, primary: usize, round: u32) -> ValidatorIndex {
+        let round = usize::try_from(round).unwrap_or(usize::MAX);
+        self.at(modulo(primary, self.count()).saturating_add(modulo(round, self.count())))
+    }
+
+    /// Rank of the primary after `header`, when it was `primary` before.
+    #[must_use]
+    pub fn primary_after(&self, header: &Header, primary: usize) -> usize {
+        self.primary_named(header).unwrap_or(primary)
+    }
+
+    /// Rank of the primary that `header` itself names, whoever it was before.
+    #[must_use]
+    pub fn primary_named(&self, header: &Header) -> Option<usize> {
+        let height = header.height.get();
+        if height.is_multiple_of(PRIMARY_HEIGHT_COUNT) {
+            let turn = height.checked_div(PRIMARY_HEIGHT_COUNT).unwrap_or(0);
+            return Some(modulo(usize::try_from(turn).unwrap_or(usize::MAX), self.count()));
+        }
+        let vote = header.prev_commit.as_ref()?.precommits.first()?;
+        let deposed = vote.kind == RoundKind::Led && vote.round > 0;
+        deposed.then(|| self.rank_of(vote.instance)).flatten()
+    }
+
+    /// Who sequences a lane in a term.
+    #[must_use]
+    pub fn sequencer(&self, lane: Lane, term: Term) -> ValidatorIndex {
+        let lane = usize::from(lane.get());
+        let first = self.first.get(lane).copied().unwrap_or(0);
+        let (count, terms) = (self.count(), term.get().saturating_sub(1));
+        let turn = modulo(usize::try_from(terms).unwrap_or(usize::MAX), count);
+        let Some(other) = turn.checked_sub(1) else { return self.at(first) };
+        // Lanes of one sequencer go to different ones when it falls.
+        let others = count.saturating_sub(1);
+        let spread = other.saturating_add(lane.checked_div(count).unwrap_or(0));
+        self.at(first.saturating_add(1).saturating_add(modulo(spread, others)))
+    }
+
+    fn rank_of(&self, validator: ValidatorIndex) -> Option<usize> {
+        self.rank.iter().position(|other| *other == validator)
+    }
+
+    fn at(&self, rank: usize) -> ValidatorIndex {
+        let rank = modulo(rank, self.count());
+        self.rank.get(rank).copied().expect("a rank below the count has a validator")
+    }
+}
+
+fn modulo(number: usize, count: usize) -> usize {
+    number.checked_rem(count).unwrap_or(0)
+}
+
+/// Deals lanes in proportion to stake: each lane goes to whoever is owed most, the first in rank of equals.
+fn deal(powers: &[i128], lane_count: usize) -> Vec<usize> {
+    let total: i128 = powers.iter().sum();
+    let mut owed = vec![0_i128; powers.len()];
+    let mut first = Vec::with_capacity(lane_count);
+    for _ in 0..lane_count {
+        for (owed, power) in owed.iter_mut().zip(powers) {
+            *owed = owed.saturating_add(*power);
+        }
+        let most = owed.iter().max().copied().unwrap_or(0);
+        let rank = owed.iter().position(|own| *own == most).unwrap_or(0);
+        if let Some(owed) = owed.get_mut(rank) {
+            *owed = owed.saturating_sub(total);
+        }
+        first.push(rank);
+    }
+    first
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use quipu_types::PublicKey;
+    use quipu_types::Suite;
+    use quipu_types::agreement::Validator;
+
+    use super::*;
+
+    fn set(powers: &[u64]) -> ValidatorSet {
+        let validators = (1_u8..).zip(powers).map(|(number, power)| Validator {
+            key: PublicKey::new(Suite::Ed25519Sha256, &[number; 32]).expect("32 bytes"),
+            power: *power,
+        });
+        ValidatorSet { epoch: 0, validators: validators.collect() }
+    }
+
+    fn lanes(powers: &[u64], lane_count: u16, term: u64) -> Vec<u16> {
+        let schedule = Schedule::new(&set(powers), usize::from(lane_count));
+        let lanes = (0..lane_count).map(Lane::new);
+        lanes.map(|lane| schedule.sequencer(lane, Term::new(term)).get()).collect()
+    }
+
+    #[test]
+    fn lanes_go_by_stake_and_the_lanes_of_the_fallen_are_spread() {
+        assert_eq!(lanes(&[1, 1, 1, 1], 8, 1), [3, 2, 1, 0, 3, 2, 1, 0]);
+        assert_eq!(lanes(&[1, 1, 1, 1], 8, 2), [2, 1, 0, 3, 1, 0, 3, 2]);
+        assert_eq!(lanes(&[4, 3, 2, 1], 10, 1), [0, 1, 2, 0, 1, 3, 0, 2, 1, 0]);
+        assert_eq!(lanes(&[5], 3, 9), [0, 0, 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_validator_has_its_turn_in_every_lane_and_its_share_of_lanes(
+            powers in proptest::collection::vec(1_u64..50, 1..12), lane_count in 1_u16..64,
+        ) {
+            let schedule = Schedule::new(&set(&powers), usize::from(lane_count));
+            let count = u64::try_from(powers.len()).expect("few");
+            for lane in (0..lane_count).map(Lane::new) {
+                let turns = (1..=count).map(|term| schedule.sequencer(lane, Term::new(term)));
+                let distinct: std::collections::BTreeSet<_> = turns.collect();
+                prop_assert_eq!(distinct.len(), powers.len());
+            }
+            let mut dealt: BTreeMap<u16, u64> = BTreeMap::new();
+            for lane in (0..lane_count).map(Lane::new) {
+                *dealt.entry(schedule.sequencer(lane, Term::new(1)).get()).or_default() += 1;
+            }
+            let total: u64 = powers.iter().sum();
+            for (index, power) in (0_u16..).zip(&powers) {
+                let own = dealt.get(&index).copied().unwrap_or(0);
+                let share = u64::from(lane_count) * power;
+                prop_assert!(own * total < share + 2 * total && (own + 2) * total > share);
+            }
+            let leaders: std::collections::BTreeSet<_> =
+                (0..powers.len()).map(|k| schedule.leader(3, u32::try_from(k).expect("few"))).collect();
+            prop_assert_eq!(leaders.len(), powers.len());
+        }
+    }
+}

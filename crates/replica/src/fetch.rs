@@ -1,0 +1,176 @@
+//! What is missing, and whom it is asked of: chunks beyond what is held, and committed headers of heights that others
+//! have finished. A question is repeated to the next validator after [`ASK_US`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use quipu_consensus::Need;
+use quipu_types::{CommitCertificate, Header, Height, Lane, Tip, ValidatorIndex};
+
+use crate::api::Chunk;
+use crate::peer::HEADER_COUNT_MAX;
+
+/// Time after which the next validator is asked.
+pub(crate) const ASK_US: u64 = 100_000;
+/// Chunks that are given for one request.
+pub(crate) const CHUNK_COUNT_MAX: u64 = 64;
+/// Chunks of a lane that came before those that they follow.
+const EARLY_COUNT_MAX: usize = 64;
+/// Their bytes.
+const EARLY_SIZE_MAX: usize = 4 << 20;
+
+/// Chunks of one lane that do not link yet, by index: early ones, or those of another branch.
+#[derive(Debug, Default)]
+pub(crate) struct Aside {
+    chunks: BTreeMap<u64, Arc<Chunk>>,
+    size: usize,
+}
+
+impl Aside {
+    /// Keeps a chunk; the farthest give way when there are too many.
+    pub(crate) fn keep(&mut self, chunk: Arc<Chunk>) {
+        let index = chunk.stored.header.index;
+        self.size = self.size.saturating_add(chunk.stored.body.len());
+        if let Some(before) = self.chunks.insert(index, chunk) {
+            self.size = self.size.saturating_sub(before.stored.body.len());
+        }
+        while self.chunks.len() > EARLY_COUNT_MAX || self.size > EARLY_SIZE_MAX {
+            let Some((_, last)) = self.chunks.pop_last() else { break };
+            self.size = self.size.saturating_sub(last.stored.body.len());
+        }
+    }
+
+    pub(crate) fn get(&self, index: u64) -> Option<&Arc<Chunk>> {
+        self.chunks.get(&index)
+    }
+
+    pub(crate) fn take(&mut self, index: u64) -> Option<Arc<Chunk>> {
+        let chunk = self.chunks.remove(&index)?;
+        self.size = self.size.saturating_sub(chunk.stored.body.len());
+        Some(chunk)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    tip: Tip,
+    first: u64,
+    at_us: u64,
+}
+
+/// See the module's header.
+#[derive(Debug, Default)]
+pub(crate) struct Fetch {
+    chunks: BTreeMap<Lane, Asked>,
+    headers_at_us: Option<(Height, u64)>,
+    answered: BTreeMap<ValidatorIndex, u64>,
+    /// Counts questions, so that they go round.
+    turn: usize,
+    /// Committed headers that come next.
+    ahead: BTreeMap<Height, (Header, CommitCertificate)>,
+}
+
+impl Fetch {
+    /// Whom to ask for the chunks of a need, and from which index on; `None` while an answer may still come. `held` is the
+    /// index up to which the lane is held.
+    pub(crate) fn chunks(
+        &mut self,
+        need: &Need,
+        held: u64,
+        first: u64,
+        now_us: u64,
+        others: &[ValidatorIndex],
+    ) -> Option<ValidatorIndex> {
+        if let Some(asked) = self.chunks.get(&need.tip.lane) {
+            let until = asked.first.saturating_add(CHUNK_COUNT_MAX).min(asked.tip.index);
+            let elapsed_us = now_us.saturating_sub(asked.at_us);
+            let is_served = !need.is_due && held >= until;
+            let is_other = need.is_due && asked.tip != need.tip && elapsed_us >= ASK_US / 5;
+            if !is_served && !is_other && elapsed_us < ASK_US {
+                return None;
+            }
+        }
+        let whom = if need.holders.is_empty() { others } else { &need.holders };
+        let to = self.next(whom)?;
+        let asked = Asked { tip: need.tip, first, at_us: now_us };
+        self.chunks.insert(need.tip.lane, asked);
+        Some(to)
+    }
+
+    /// A lane has no need any more.
+    pub(crate) fn satisfied(&mut self, lane: Lane) {
+        self.chunks.remove(&lane);
+    }
+
+    /// Whether committed headers from `from` on may be asked for now.
+    pub(crate) fn asks_headers(&mut self, from: Height, now_us: u64) -> bool {
+        let is_due = self.headers_at_us.is_none_or(|(height, at_us)| {
+            now_us >= at_us.saturating_add(ASK_US) || from.get() >= height.get().saturating_add(32)
+        });
+        let is_due = is_due && !self.ahead.contains_key(&from);
+        if is_due {
+            self.headers_at_us = Some((from, now_us));
+        }
+        is_due
+    }
+
+    /// Whether someone who is behind is answered now: once in a while.
+    pub(crate) fn answers(&mut self, to: ValidatorIndex, now_us: u64) -> bool {
+        let is_due = self.answered.get(&to).is_none_or(|at| now_us >= at.saturating_add(ASK_US));
+        if is_due {
+            self.answered.insert(to, now_us);
+        }
+        is_due
+    }
+
+    /// The next of some, in turn.
+    pub(crate) fn next(&mut self, whom: &[ValidatorIndex]) -> Option<ValidatorIndex> {
+        self.turn = self.turn.wrapping_add(1);
+        whom.get(self.turn.checked_rem(whom.len())?).copied()
+    }
+
+    /// Keeps committed headers above `height`, as many as one answer has, twice.
+    pub(crate) fn keep(&mut self, headers: Vec<(Header, CommitCertificate)>, height: Height) {
+        for (header, certificate) in headers {
+            if header.height > height && self.ahead.len() < 2 * HEADER_COUNT_MAX {
+                self.ahead.insert(header.height, (header, certificate));
+            }
+        }
+    }
+
+    /// The committed header of a height, if it came.
+    pub(crate) fn take(&mut self, height: Height) -> Option<(Header, CommitCertificate)> {
+        self.ahead = self.ahead.split_off(&height);
+        self.ahead.remove(&height)
+    }
+
+    /// How many committed headers wait.
+    pub(crate) fn ahead_count(&self) -> usize {
+        self.ahead.len()
+    }
+
+    /// The last of the headers that wait.
+    pub(crate) fn ahead_last(&self) -> Option<Height> {
+        self.ahead.keys().next_back().copied()
+    }
+
+    /// The farthest tip of a lane, in the term of `tip`, that the headers that wait commit.
+    pub(crate) fn farthest(&self, tip: &Tip) -> Option<Tip> {
+        let mut farthest = None;
+        for (header, _) in self.ahead.values() {
+            let own = header.cut.iter().find(|own| own.lane == tip.lane)?;
+            if own.term != tip.term {
+                break;
+            }
+            farthest = Some(*own);
+            if header.term_changes.iter().any(|(lane, _)| *lane == tip.lane) {
+                break;
+            }
+        }
+        farthest.filter(|own| own.index > tip.index)
+    }
+}

@@ -1,0 +1,86 @@
+//! A validator with a new disk does not know what it said before. It signs nothing until it can not contradict itself:
+//! it asks the others, with a nonce of its own, which height they vote in, and waits for the commit of the height after
+//! the highest that any of a quorum of them names (consensus design, section 8). That height is its **threshold**.
+//!
+//! In a term that began before the threshold it makes no chunks. It acknowledges a chunk only if that one, or one before it
+//! in its term, mixes a header of the threshold or beyond into its clock: nobody can have made such a chunk, so nobody can
+//! have acknowledged it, before this process began.
+
+use std::collections::BTreeMap;
+
+use quipu_consensus::Context;
+use quipu_consensus::header::check_commit;
+use quipu_types::{ChunkHeader, CommitCertificate, Height, Mix, ValidatorIndex};
+
+/// How a validator with a new disk begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observer {
+    /// Makes answers fresh: chosen at random by who starts the process.
+    pub nonce: u64,
+    /// The threshold, if it was found before a restart.
+    pub threshold: Option<Height>,
+}
+
+/// What is known of the others.
+#[derive(Clone, Debug)]
+pub(crate) struct Observing {
+    nonce: u64,
+    threshold: Option<Height>,
+    told: BTreeMap<ValidatorIndex, Height>,
+}
+
+impl Observing {
+    pub(crate) fn new(observer: Observer) -> Self {
+        let Observer { nonce, threshold } = observer;
+        Self { nonce, threshold, told: BTreeMap::new() }
+    }
+
+    /// The question, while it is open.
+    pub(crate) fn question(&self) -> Option<u64> {
+        self.threshold.is_none().then_some(self.nonce)
+    }
+
+    pub(crate) fn threshold(&self) -> Option<Height> {
+        self.threshold
+    }
+
+    /// Takes an answer; the threshold, once a quorum has answered.
+    pub(crate) fn told(
+        &mut self,
+        from: ValidatorIndex,
+        nonce: u64,
+        height: Height,
+        certificate: Option<&CommitCertificate>,
+        context: &Context,
+    ) -> Option<Height> {
+        let below = Height::new(height.get().checked_sub(1)?);
+        let holds = match certificate {
+            None => below == Height::default(),
+            Some(certificate) => certificate
+                .digest()
+                .is_some_and(|digest| check_commit(certificate, below, &digest, context).is_ok()),
+        };
+        if self.threshold.is_some() || nonce != self.nonce || !holds {
+            return None;
+        }
+        self.told.insert(from, height);
+        let power = self
+            .told
+            .keys()
+            .fold(0_u128, |power, validator| power.saturating_add(context.set.power(*validator)));
+        if !context.set.is_quorum(power) {
+            return None;
+        }
+        self.threshold = self.told.values().max().map(|height| height.next());
+        self.threshold
+    }
+
+    /// Whether a chunk shows that it was made after the threshold.
+    pub(crate) fn is_fresh(&self, header: &ChunkHeader) -> bool {
+        let threshold = self.threshold;
+        header.clock.iter().any(|entry| match &entry.mix {
+            Mix::Header { height, .. } => threshold.is_some_and(|threshold| *height >= threshold),
+            _ => false,
+        })
+    }
+}

@@ -1,0 +1,399 @@
+//! Chunks: cut, received, cut back, committed; and the terms that begin with a header.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use quipu_consensus::{Evidence, SignedChunk, moves};
+use quipu_log::TermRecord;
+use quipu_types::{
+    CommitCertificate, Hash, Header, Height, Lane as LaneNumber, Seqno, Term, Tip, ValidatorIndex,
+};
+
+use super::{Executing, HELD_SIZE_MAX, Refused, Replica};
+use crate::admission::Admitted;
+use crate::api::{Block, Chunk, Effect, LaneBatch};
+use crate::lane::{ChunkFault, Fit, Lane, Lanes};
+use crate::peer::PeerMessage;
+use crate::producers::Place;
+use crate::replica::start::may_sequence;
+
+impl Replica {
+    /// Cuts full chunks of a lane at once: hashing them need not wait for a sync.
+    pub(super) fn cut_full(&mut self, lane: LaneNumber) {
+        let is_full = |lanes: &Lanes, size_max| {
+            lanes.get(lane).is_some_and(|lane| lane.is_own && lane.queue_size() >= size_max)
+        };
+        while is_full(&self.lanes, self.chunk_size_max) && self.has_room() {
+            self.cut(lane);
+        }
+    }
+
+    pub(super) fn cut_chunks(&mut self) {
+        let due = |lane: &&Lane| lane.is_own && (lane.queue_size() > 0 || lane.is_clock_full());
+        let lanes: Vec<LaneNumber> =
+            self.lanes.all.iter().filter(due).map(|lane| lane.term.lane).collect();
+        for lane in lanes {
+            if self.has_room() {
+                self.cut(lane);
+                self.cut_full(lane);
+            }
+        }
+    }
+
+    /// Own chunks wait while what no cut covers is as much as others hold.
+    fn has_room(&self) -> bool {
+        self.lanes.held_size() < HELD_SIZE_MAX / 2
+    }
+
+    fn cut(&mut self, lane: LaneNumber) {
+        let tips = self.lanes.durable_tips();
+        let parent = self.core.parent();
+        let header = (parent.height > Height::default()).then_some((parent.height, parent.hash));
+        let (now_us, size_max) = (self.now_us, self.chunk_size_max);
+        let core = &mut self.core;
+        let lane = self.lanes.get_mut(lane).expect("the caller has it from the lanes");
+        if lane.next_term.is_some() {
+            return;
+        }
+        lane.tick(now_us);
+        let chunk = lane.cut(size_max, header, &tips, |header| core.sign_chunk(header));
+        for admitted in &chunk.transactions {
+            self.producers.hold(admitted);
+        }
+        let message = PeerMessage::Chunk(chunk.stored.clone());
+        self.gate.write(Effect::WriteChunk(Arc::new(chunk)));
+        self.tell_all(&message);
+    }
+
+    /// Takes another validator's chunk, and those that waited for it.
+    pub(super) fn chunk(&mut self, chunk: Arc<Chunk>) -> Result<(), Refused> {
+        let number = chunk.stored.header.lane;
+        let Some(lane) = self.lanes.get(number) else { return Ok(()) };
+        let place = usize::from(number.get());
+        match lane.fit(&chunk, self.core.context().rules.branch) {
+            Fit::Known | Fit::Void => return Ok(()),
+            Fit::Ahead => {
+                if let Some(early) = self.early.get_mut(place) {
+                    early.keep(chunk);
+                }
+                return Ok(());
+            }
+            Fit::Fork => {
+                self.accuse_of_fork(&chunk);
+                if let Some(side) = self.side.get_mut(place) {
+                    side.keep(chunk);
+                }
+                return Ok(());
+            }
+            Fit::Next => self.append(&chunk)?,
+        }
+        loop {
+            let next = self.lanes.get(number).map_or(0, |lane| lane.tip.index.saturating_add(1));
+            let early = self.early.get_mut(place).and_then(|early| early.take(next));
+            let Some(chunk) = early else { return Ok(()) };
+            let checks_branch = self.core.context().rules.branch;
+            let fits = self.lanes.get(number).map(|lane| lane.fit(&chunk, checks_branch));
+            if fits != Some(Fit::Next) {
+                return Ok(());
+            }
+            self.append(&chunk)?;
+        }
+    }
+
+    /// Holds a chunk that links, if it keeps every rule (L2).
+    fn append(&mut self, chunk: &Arc<Chunk>) -> Result<(), Refused> {
+        let header = &chunk.stored.header;
+        let (number, index) = (header.lane, header.index);
+        let size = self.lanes.held_size().saturating_add(chunk.stored.body.len());
+        if size > HELD_SIZE_MAX {
+            return Ok(());
+        }
+        let mut fault = None;
+        for admitted in &chunk.transactions {
+            match self.producers.place_in_chunk(admitted) {
+                Place::Next { .. } => self.producers.hold(admitted),
+                _ => fault = Some(ChunkFault::Sequence),
+            }
+        }
+        let lane = self.lanes.get_mut(number).expect("the caller found it");
+        let fault = fault.or_else(|| lane.append(chunk).err());
+        if let Some(fault) = fault {
+            self.refresh(number);
+            self.convict(number);
+            return Err(Refused::Chunk { lane: number, index, fault });
+        }
+        self.gate.write(Effect::WriteChunk(Arc::clone(chunk)));
+        let place = usize::from(number.get());
+        if let Some(suspicion) = self.suspicions.get_mut(place) {
+            suspicion.moved(self.now_us);
+        }
+        if let (Some(observing), Some(is_fresh)) = (&self.observing, self.is_fresh.get_mut(place)) {
+            *is_fresh = *is_fresh || observing.is_fresh(header);
+        }
+        Ok(())
+    }
+
+    /// A chunk of a place at which another one is held: proof against the lane's sequencer.
+    fn accuse_of_fork(&mut self, chunk: &Chunk) {
+        let header = &chunk.stored.header;
+        let held = self.lanes.get(header.lane).and_then(|lane| lane.signed(header.index));
+        let Some(held) = held.filter(|held| held.header != *header) else { return };
+        let signature = chunk.stored.signature;
+        let other = SignedChunk { header: header.clone(), signature };
+        self.prove(Evidence::Chunks(Box::new([(**held).clone(), other])));
+    }
+
+    /// Evidence was found here: it is kept, and told to all if it ends a term.
+    pub(super) fn prove(&mut self, evidence: Evidence) {
+        if evidence.culprit(self.core.context()).is_none() {
+            return;
+        }
+        if let Evidence::Chunks(pair) = &evidence {
+            let [first, _] = &**pair;
+            let (lane, term) = (first.header.lane, first.header.term);
+            if self.is_current(lane, term) && self.convict(lane) {
+                self.tell_all(&PeerMessage::Evidence(evidence.clone()));
+            }
+        }
+        self.gate.answer(Effect::Evidence(Arc::new(evidence)));
+    }
+
+    pub(super) fn is_current(&self, lane: LaneNumber, term: Term) -> bool {
+        self.lanes.get(lane).is_some_and(|lane| lane.term.term == term)
+    }
+
+    /// Suspects a lane's sequencer for good. `false` when it was so before.
+    fn convict(&mut self, lane: LaneNumber) -> bool {
+        let suspicion = self.suspicions.get_mut(usize::from(lane.get()));
+        suspicion.is_some_and(crate::suspicion::Suspicion::convict)
+    }
+
+    /// A tip that has to be held stands on another branch than the one that is held: if all of it is here, the lane is cut
+    /// back to the fork and goes on with it.
+    pub(super) fn switch(&mut self, target: &Tip) {
+        let place = usize::from(target.lane.get());
+        let Some((lane, side)) = self.lanes.get(target.lane).zip(self.side.get(place)) else {
+            return;
+        };
+        let mut branch: Vec<Arc<Chunk>> = Vec::new();
+        let mut wanted = target.chunk_hash;
+        let mut index = target.index;
+        let fork = loop {
+            if lane.tip_at(index).is_some_and(|tip| tip.chunk_hash == wanted) {
+                break index;
+            }
+            let found = side.get(index).filter(|chunk| chunk.hash == wanted);
+            let Some(chunk) = found else { return };
+            wanted = chunk.stored.header.prev;
+            branch.push(Arc::clone(chunk));
+            index = index.saturating_sub(1);
+            if index < lane.committed.index {
+                return;
+            }
+            // The first chunk of a term links by the term's start, not by a chunk's hash.
+            if index == lane.committed.index {
+                break index;
+            }
+        };
+        self.cut_back(target.lane, fork);
+        for chunk in branch.into_iter().rev() {
+            // What does not fit after all is not held, and asked for again.
+            if self.chunk(chunk).is_err() {
+                return;
+            }
+        }
+        if let Some(side) = self.side.get_mut(place) {
+            side.clear();
+        }
+    }
+
+    /// Cuts a lane back to chunk `index`; what was cut off stays aside, where it is found if it is needed after all.
+    fn cut_back(&mut self, number: LaneNumber, index: u64) -> Vec<Arc<Admitted>> {
+        let Some(lane) = self.lanes.get_mut(number) else { return Vec::new() };
+        if lane.tip.index == index {
+            return Vec::new();
+        }
+        let cut = lane.truncate(index);
+        self.gate.write(Effect::CutLane { lane: number, index });
+        self.refresh(number);
+        cut.into_iter().flat_map(|held| held.transactions).collect()
+    }
+
+    /// Tells the producers anew what the lane holds and what waits for it.
+    pub(super) fn refresh(&mut self, number: LaneNumber) {
+        self.producers.void(number);
+        let Some(lane) = self.lanes.get(number) else { return };
+        for admitted in lane.held().flat_map(|held| &held.transactions) {
+            self.producers.hold(admitted);
+        }
+        let queue = lane.queue();
+        let pending = self.pending.of(number).map(|waiting| &waiting.admitted);
+        for admitted in queue.chain(pending) {
+            if let Place::Next { after } = self.producers.place(admitted) {
+                self.producers.take(admitted, after);
+            }
+        }
+    }
+
+    pub(super) fn refresh_all(&mut self) {
+        for lane in (0..self.lane_count).map(LaneNumber::new) {
+            self.refresh(lane);
+        }
+    }
+
+    /// The block of a header that is about to be voted on, if all of it is held.
+    pub(super) fn speculate(&mut self, header: Header, hash: Hash) {
+        if self.is_alone() || !self.executing.is_empty() {
+            return;
+        }
+        let held = |tip: &Tip| self.lanes.get(tip.lane)?.tip_at(tip.index).filter(|own| own == tip);
+        if !header.cut.iter().all(|tip| tip.index == 0 || held(tip).is_some()) {
+            return;
+        }
+        let lanes = self.batches(&header, |lane, tip| lane.upto(tip));
+        self.gate.answer(Effect::Speculate(Arc::new(Block { header, hash, lanes })));
+    }
+
+    /// What a header adds, lane by lane in its order; `take` gives a lane's transactions up to a tip.
+    fn batches(
+        &mut self,
+        header: &Header,
+        mut take: impl FnMut(&mut Lane, &Tip) -> Vec<Arc<Admitted>>,
+    ) -> Vec<LaneBatch> {
+        let mut taken: BTreeMap<LaneNumber, (Seqno, Vec<Arc<Admitted>>)> = BTreeMap::new();
+        let mut before = Vec::with_capacity(header.cut.len());
+        for tip in &header.cut {
+            let lane = self.lanes.get_mut(tip.lane).expect("a valid cut has the genesis' lanes");
+            let after = lane.committed.seqno;
+            let transactions = take(lane, tip);
+            before.push(Tip { seqno: after, ..*tip });
+            taken.insert(tip.lane, (after, transactions));
+        }
+        moves(header, &before)
+            .into_iter()
+            .map(|(lane, after, to)| {
+                let (_, transactions) = taken.remove(&lane).expect("it was put in above");
+                let mut seqno = after;
+                let numbered: Vec<(Seqno, Arc<Admitted>)> = transactions
+                    .into_iter()
+                    .map(|admitted| {
+                        seqno = seqno.next();
+                        (seqno, admitted)
+                    })
+                    .collect();
+                assert_eq!(seqno, to, "a lane's seqnos are dense");
+                (lane, numbered)
+            })
+            .collect()
+    }
+
+    pub(super) fn commit(&mut self, header: Header, hash: Hash, certificate: CommitCertificate) {
+        for tip in &header.cut {
+            let place = usize::from(tip.lane.get());
+            let before = self.lanes.get(tip.lane).map_or(0, |lane| lane.committed.index);
+            if let Some(suspicion) = self.suspicions.get_mut(place) {
+                suspicion.committed(tip.index.saturating_sub(before));
+            }
+        }
+        let lanes = self.batches(&header, |lane, tip| lane.commit(tip));
+        for (_, admitted) in lanes.iter().flat_map(|(_, batch)| batch) {
+            self.producers.commit(admitted);
+        }
+        for (lane, term) in header.term_changes.clone() {
+            self.begin_term(lane, term, header.height, hash);
+        }
+        let block = Arc::new(Block { header, hash, lanes });
+        let height = block.header.height;
+        let transactions = block.ordered().map(|(_, admitted)| Arc::clone(admitted)).collect();
+        self.answer_early(&block);
+        self.executing.push_back(Executing {
+            height,
+            header: hash,
+            time: block.header.time,
+            transactions,
+        });
+        let certificate = Arc::new(certificate);
+        self.gate.leave(Effect::WriteHeader { block: Arc::clone(&block), certificate });
+        self.gate.leave(Effect::Execute(block));
+        self.settle();
+        if height.get().is_multiple_of(self.checkpoint_height_count) {
+            self.checkpoint(height.next());
+        }
+    }
+
+    /// The term of a lane ends with the header that was just committed; the next begins after its cut.
+    fn begin_term(&mut self, number: LaneNumber, term: Term, height: Height, branch: Hash) {
+        let committed = self.lanes.get(number).map_or(0, |lane| lane.committed.index);
+        let void = self.cut_back(number, committed);
+        let sequencer = self.core.context().schedule.sequencer(number, term);
+        let place = usize::from(number.get());
+        let Some(lane) = self.lanes.get_mut(number) else { return };
+        let first_seqno = lane.committed.seqno.next();
+        let record = TermRecord { lane: number, term, sequencer, branch, first_seqno, height };
+        let is_own = sequencer == self.core.own() && may_sequence(&record, self.observing.as_ref());
+        let known = lane.next_term.take();
+        let queue = lane.begin(record, is_own, self.now_us);
+        if let Some((known, chunks)) = known {
+            assert_eq!(known, record, "a height has one header, and it begins one term");
+            for chunk in chunks {
+                lane.append(&chunk).expect("what was written was judged before");
+            }
+        } else {
+            self.gate.write(Effect::WriteTerm(record));
+        }
+        if let Some(suspicion) = self.suspicions.get_mut(place) {
+            suspicion.begin(self.now_us);
+        }
+        for aside in [self.early.get_mut(place), self.side.get_mut(place)].into_iter().flatten() {
+            aside.clear();
+        }
+        let threshold = self.observing.as_ref().map(|observing| observing.threshold());
+        if let (Some(threshold), Some(is_fresh)) = (threshold, self.is_fresh.get_mut(place)) {
+            *is_fresh = threshold.is_some_and(|threshold| height >= threshold);
+        }
+        self.fetch.satisfied(number);
+        self.refresh(number);
+        self.reorder(number, void, queue);
+    }
+
+    /// A lane's new sequencer orders first what the old one had ordered in vain, in its old order.
+    fn reorder(&mut self, number: LaneNumber, void: Vec<Arc<Admitted>>, queue: Vec<Arc<Admitted>>) {
+        let is_own = self.lanes.get(number).is_some_and(|lane| lane.is_own);
+        if is_own {
+            let pending = self.pending.of(number).map(|waiting| Arc::clone(&waiting.admitted));
+            let all: Vec<Arc<Admitted>> = void.into_iter().chain(queue).chain(pending).collect();
+            // The producers were told of what is pending: the queue is judged from what is held alone.
+            self.producers.void(number);
+            for admitted in all {
+                self.enqueue(admitted);
+            }
+        } else {
+            self.forward_pending(number);
+        }
+    }
+
+    /// Puts a transaction into the queue of an own lane, if it comes next there.
+    pub(super) fn enqueue(&mut self, admitted: Arc<Admitted>) {
+        let Place::Next { after } = self.producers.place(&admitted) else { return };
+        self.producers.take(&admitted, after);
+        let lane =
+            self.lanes.get_mut(admitted.lane).expect("admission finds a lane of the genesis");
+        lane.push(admitted);
+    }
+
+    /// Lets the write-ahead log drop what is over; votes of the height that was just committed stay until its header is
+    /// durable.
+    fn checkpoint(&mut self, height: Height) {
+        self.gate.leave(Effect::BeginHeight(height));
+        let durable = Height::new(height.get().saturating_sub(2));
+        for record in self.core.checkpoint(durable) {
+            let bytes = quipu_types::Encode::to_bytes(&record);
+            self.gate.leave(Effect::WriteVote { height, bytes });
+        }
+    }
+
+    /// Whom to ask when nobody in particular is known to hold a thing.
+    pub(super) fn others(&self) -> Vec<ValidatorIndex> {
+        self.others.clone()
+    }
+}

@@ -1,0 +1,279 @@
+//! Other validators: what they sent, what is asked of them, what they are suspected of.
+
+use quipu_consensus::core::Event;
+use quipu_consensus::{Evidence, Message, Now};
+use quipu_types::{
+    CommitCertificate, Hash, Height, Lane as LaneNumber, Signature, Tip, ValidatorIndex,
+};
+
+use super::{HOUSEKEEPING_US, Refused, Replica};
+use crate::api::Effect;
+use crate::peer::{Handover, PeerMessage, Received, Request};
+use crate::producers::Place;
+
+/// Blocks that wait to be executed, beyond which committed headers of others wait too.
+const EXECUTING_COUNT_MAX: usize = 16;
+
+impl Replica {
+    /// Takes what another validator sent.
+    pub(super) fn received(
+        &mut self,
+        now: Now,
+        from: ValidatorIndex,
+        received: Received,
+    ) -> Result<(), Refused> {
+        match received {
+            Received::Agreement(message) => {
+                let taken = self.core.step(now, Event::Message(from, message), &self.lanes);
+                self.drain(now);
+                Ok(taken?)
+            }
+            Received::Chunk(chunk) => self.chunk(chunk),
+            Received::Forward { is_overdue, admitted } => {
+                self.forwarded(is_overdue, admitted);
+                Ok(())
+            }
+            Received::Fetch(request) => {
+                self.requested(from, request);
+                Ok(())
+            }
+            Received::Headers(headers) => {
+                self.fetch.keep(headers, self.core.parent().height);
+                self.feed(now);
+                Ok(())
+            }
+            Received::Value(header) => {
+                let taken = self.core.step(now, Event::Value(header), &self.lanes);
+                self.drain(now);
+                Ok(taken?)
+            }
+            Received::Ask { nonce } => {
+                self.tell_height(from, nonce);
+                Ok(())
+            }
+            Received::Tell { nonce, height, certificate } => {
+                self.told(from, nonce, height, certificate.as_ref());
+                Ok(())
+            }
+            Received::Handover(handover) => {
+                self.handed_over(&handover);
+                Ok(())
+            }
+            Received::Evidence(evidence) => {
+                self.shown(evidence);
+                Ok(())
+            }
+        }
+    }
+
+    /// Another validator can be reached again: it is told what it may have missed.
+    pub(super) fn linked(&mut self, now: Now, peer: ValidatorIndex) {
+        self.drive(now, Event::Linked(peer));
+        self.ask_question(peer);
+        for lane in (0..self.lane_count).map(LaneNumber::new) {
+            let to_it = self.lanes.get(lane).is_some_and(|lane| lane.term.sequencer == peer);
+            if to_it {
+                self.forward_pending(lane);
+            }
+        }
+    }
+
+    fn requested(&mut self, from: ValidatorIndex, request: Request) {
+        match request {
+            Request::Value { height, digest } => {
+                if let Some(header) = self.core.value_of(height, &digest).cloned() {
+                    self.ask(from, &PeerMessage::Value(header));
+                }
+            }
+            Request::Headers { .. } => {
+                self.gate.answer(Effect::Serve { to: from, request });
+            }
+            Request::Chunks { tip, .. } => {
+                // Who fetches a tip wants to see that it is available.
+                for word in self.core.words_behind(&tip, &self.lanes) {
+                    self.ask(from, &PeerMessage::Agreement(Message::Ack(word)));
+                }
+                self.gate.answer(Effect::Serve { to: from, request });
+            }
+        }
+    }
+
+    pub(super) fn ask_value(&mut self, height: Height, digest: Hash) {
+        let message = PeerMessage::Fetch(Request::Value { height, digest });
+        for to in self.others() {
+            self.ask(to, &message);
+        }
+    }
+
+    /// Asks for committed headers from the next height on.
+    pub(super) fn ask_headers(&mut self, of: Option<ValidatorIndex>) {
+        let from = self.core.parent().height.next();
+        if self.is_alone() || !self.fetch.asks_headers(from, self.now_us) {
+            return;
+        }
+        let others = self.others();
+        let Some(to) = of.or_else(|| self.fetch.next(&others)) else { return };
+        self.ask(to, &PeerMessage::Fetch(Request::Headers { from }));
+    }
+
+    pub(super) fn answer_headers(&mut self, to: ValidatorIndex, from: Height) {
+        if self.fetch.answers(to, self.now_us) {
+            self.gate.leave(Effect::Serve { to, request: Request::Headers { from } });
+        }
+    }
+
+    /// Hands the next committed header that others sent to the core.
+    pub(super) fn feed(&mut self, now: Now) {
+        if self.executing.len() >= EXECUTING_COUNT_MAX {
+            return;
+        }
+        let height = self.core.parent().height.next();
+        if let Some((header, certificate)) = self.fetch.take(height) {
+            // One that does not hold is dropped, and asked of the next in turn.
+            let _ = self.core.step(now, Event::Decided(header, certificate), &self.lanes);
+            self.drain(now);
+            self.fetch_chunks();
+        }
+        let goes_on = self.fetch.ahead_last().is_some_and(|last| last > height);
+        if goes_on && self.fetch.ahead_count() == 1 {
+            self.ask_headers(None);
+        }
+    }
+
+    /// What is missing is fetched, what is overdue told, who is silent suspected.
+    pub(super) fn keep_house(&mut self, now: Now) {
+        if self.is_alone() || now.mono_us < self.kept_us.saturating_add(HOUSEKEEPING_US) {
+            return;
+        }
+        self.kept_us = now.mono_us;
+        self.fetch_chunks();
+        for lane in (0..self.lane_count).map(LaneNumber::new) {
+            self.press(lane);
+        }
+        if self.suspect() {
+            self.drive(now, Event::Timer);
+        }
+        self.feed(now);
+    }
+
+    /// Asks for the chunks that are missing; a branch that is whole takes the other's place.
+    fn fetch_chunks(&mut self) {
+        let others = self.others();
+        for need in self.core.needs(&self.lanes) {
+            if need.is_due {
+                self.switch(&need.tip);
+            }
+            let Some(lane) = self.lanes.get(need.tip.lane) else { continue };
+            if lane.tip_at(need.tip.index) == Some(need.tip) {
+                continue;
+            }
+            let is_fork = lane.tip_at(need.tip.index).is_some();
+            let (held, committed) = (lane.tip.index, lane.committed.index);
+            let first = if is_fork || self.is_stuck(&need.tip) { committed } else { held };
+            let first = first.saturating_add(1);
+            let mut tip = need.tip;
+            if let Some(farthest) = self.fetch.farthest(&need.tip).filter(|_| need.is_due) {
+                tip = farthest;
+            }
+            if let Some(to) = self.fetch.chunks(&need, held, first, self.now_us, &others) {
+                self.ask(to, &PeerMessage::Fetch(Request::Chunks { first, tip }));
+            }
+        }
+    }
+
+    /// Whether the chunk that would come next does not link to what is held.
+    fn is_stuck(&self, tip: &Tip) -> bool {
+        let place = usize::from(tip.lane.get());
+        let held = self.lanes.get(tip.lane).map_or(0, |lane| lane.tip.index);
+        self.side.get(place).is_some_and(|side| side.get(held.saturating_add(1)).is_some())
+    }
+
+    /// Judges every lane's sequencer anew. Whether anything changed.
+    fn suspect(&mut self) -> bool {
+        let mut suspects = Vec::new();
+        let producers = &self.producers;
+        for (lane, suspicion) in self.lanes.all.iter().zip(&mut self.suspicions) {
+            suspicion.unwatch(|admitted| {
+                matches!(producers.place_in_chunk(admitted), Place::Used { .. })
+            });
+            if suspicion.holds(self.now_us, lane.committed.index) {
+                suspects.push((lane.term.lane, lane.term.term));
+            }
+        }
+        let changed = suspects != self.lanes.suspects;
+        self.lanes.suspects = suspects;
+        changed
+    }
+
+    /// Gives up every own lane, after its last chunk.
+    pub(super) fn hand_over(&mut self) {
+        let own: Vec<(LaneNumber, quipu_types::Term, u64)> = self
+            .lanes
+            .all
+            .iter()
+            .filter(|lane| lane.is_own)
+            .map(|lane| (lane.term.lane, lane.term.term, lane.tip.index))
+            .collect();
+        for (lane, term, index) in own {
+            let validator = self.core.own();
+            let unsigned = Signature([0; 64]);
+            let mut handover = Handover { lane, term, index, validator, signature: unsigned };
+            let signature = self.core.sign_handover(&handover.signed_body());
+            let Some(signature) = signature else { continue };
+            handover.signature = signature;
+            self.handed_over(&handover);
+            self.tell_all(&PeerMessage::Handover(handover));
+        }
+    }
+
+    fn handed_over(&mut self, handover: &Handover) {
+        if self.is_current(handover.lane, handover.term)
+            && let Some(suspicion) = self.suspicions.get_mut(usize::from(handover.lane.get()))
+        {
+            suspicion.give_up(handover.index);
+        }
+    }
+
+    /// Evidence that another validator found.
+    fn shown(&mut self, evidence: Evidence) {
+        let Evidence::Chunks(pair) = &evidence else { return };
+        let [first, _] = &**pair;
+        if self.is_current(first.header.lane, first.header.term) {
+            self.prove(evidence);
+        }
+    }
+
+    /// Says how far this validator is, to one that does not know what it said before.
+    fn tell_height(&mut self, to: ValidatorIndex, nonce: u64) {
+        if self.core.is_muted() {
+            return;
+        }
+        let parent = self.core.parent();
+        let (height, certificate) = (parent.height.next(), parent.commit.clone());
+        self.tell(to, &PeerMessage::Tell { nonce, height, certificate });
+    }
+
+    fn ask_question(&mut self, of: ValidatorIndex) {
+        let question = self.observing.as_ref().and_then(crate::observer::Observing::question);
+        if let Some(nonce) = question {
+            self.ask(of, &PeerMessage::Ask { nonce });
+        }
+    }
+
+    fn told(
+        &mut self,
+        from: ValidatorIndex,
+        nonce: u64,
+        height: Height,
+        certificate: Option<&CommitCertificate>,
+    ) {
+        let Some(observing) = &mut self.observing else { return };
+        let context = self.core.context();
+        let Some(threshold) = observing.told(from, nonce, height, certificate, context) else {
+            return;
+        };
+        self.gate.answer(Effect::Observing(threshold));
+        self.core.mute_until(threshold);
+        self.ask_headers(Some(from));
+    }
+}
