@@ -54,6 +54,13 @@ fn links_but_branch(term: &TermRecord, tip: &Tip, header: &ChunkHeader) -> bool 
         && header.prev == prev
 }
 
+/// What the clock of a term goes on from after `committed`, whose chunk left it at `value`. A function of the chunk and the
+/// term alone: a term in which nothing was committed leaves no trace in it.
+fn first_value(term: &TermRecord, committed: &Tip, value: Hash) -> Hash {
+    let goes_on = committed.index > 0 && committed.term == term.term;
+    if goes_on { value } else { quipu_clock::start(&term.branch, &value) }
+}
+
 /// A chunk that no committed cut covers.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
@@ -111,6 +118,7 @@ pub(crate) struct Lane {
     /// that header comes again.
     pub(crate) next_term: Option<(TermRecord, Vec<Arc<Chunk>>)>,
     committed_frontier: Frontier,
+    /// What the clock shows after the last committed chunk, whatever its term; the seed before the first.
     committed_clock: Hash,
     clock: Generator,
     clock_us: u64,
@@ -130,7 +138,7 @@ pub(crate) struct LaneStart {
     pub(crate) term: TermRecord,
     pub(crate) next_term: Option<(TermRecord, Vec<Arc<Chunk>>)>,
     pub(crate) committed: Tip,
-    /// The tree and the clock at the committed tip.
+    /// The tree at the committed tip, and the clock after its chunk (the seed before the first).
     pub(crate) frontier: Frontier,
     pub(crate) clock_value: Hash,
     pub(crate) clock_us: u64,
@@ -141,6 +149,7 @@ pub(crate) struct LaneStart {
 
 impl Lane {
     pub(crate) fn new(start: LaneStart) -> Self {
+        let clock_value = first_value(&start.term, &start.committed, start.clock_value);
         Self {
             term: start.term,
             committed: start.committed,
@@ -150,7 +159,7 @@ impl Lane {
             next_term: start.next_term,
             committed_frontier: start.frontier,
             committed_clock: start.clock_value,
-            clock: Generator::new(start.clock_value),
+            clock: Generator::new(clock_value),
             clock_us: start.clock_us,
             rate_hz: start.rate_hz,
             queue: VecDeque::new(),
@@ -267,7 +276,8 @@ impl Lane {
     }
 
     fn clock_value(&self) -> Hash {
-        self.held.back().map_or(self.committed_clock, |held| held.clock_value)
+        let first = || first_value(&self.term, &self.committed, self.committed_clock);
+        self.held.back().map_or_else(first, |held| held.clock_value)
     }
 
     fn hold(&mut self, chunk: &Chunk, frontier: Frontier, clock_value: Hash) {
@@ -372,8 +382,7 @@ impl Lane {
         self.term = term;
         self.is_own = is_own;
         self.next_term = None;
-        self.committed_clock = quipu_clock::start(&term.branch, &self.committed_clock);
-        self.clock = Generator::new(self.committed_clock);
+        self.clock = Generator::new(self.clock_value());
         self.clock_us = now_us;
         self.mixed_header = Height::default();
         self.mixed_tips.fill(0);
