@@ -15,8 +15,7 @@ use quipu_consensus::{Context, Message, Record, genesis_cut};
 use quipu_log::Ledger;
 use quipu_proof::names::{chunk_hash, header_hash};
 use quipu_types::{
-    CommitCertificate, Decode, Encode, Hash, Header, Height, Lane, Prevote, Term, Tip,
-    ValidatorIndex,
+    CommitCertificate, Decode, Encode, Hash, Header, Height, Lane, Term, Tip, ValidatorIndex,
 };
 
 use crate::shape::LANE_COUNT;
@@ -178,10 +177,7 @@ impl Witness {
         match &record {
             Record::Propose(propose) => self.header(&propose.header),
             Record::Prevote { header, .. } => self.header(header),
-            Record::Precommit { polka, .. } | Record::RoundChange { polka, .. } => {
-                self.polka(polka)?;
-            }
-            Record::Ack(_) | Record::StateVote(_) => {}
+            _ => {}
         }
         self.round_changes += u64::from(matches!(record, Record::RoundChange { .. }));
         Ok(())
@@ -191,12 +187,11 @@ impl Witness {
         self.headers.entry(header_hash(header)).or_insert_with(|| header.clone());
     }
 
-    fn polka(&mut self, polka: &[Prevote]) -> Result<(), Broken> {
-        let Some(first) = polka.first() else { return Ok(()) };
-        let place = (first.height, first.round);
-        let known = *self.polkas.entry(place).or_insert(first.digest);
-        let what = || format!("two headers were prevoted at {place:?}: {known} {}", first.digest);
-        rule(known == first.digest, "A2", what)
+    /// A quorum prevoted `digest`, says someone.
+    fn polka(&mut self, place: (Height, u32), digest: Hash) -> Result<(), Broken> {
+        let known = *self.polkas.entry(place).or_insert(digest);
+        let what = || format!("two headers were prevoted at {place:?}: {known} {digest}");
+        rule(known == digest, "A2", what)
     }
 
     /// An honest validator says something of its own, for the first time or again.
@@ -213,6 +208,14 @@ impl Witness {
                 continue;
             }
             self.said.insert(place, bytes);
+            match message {
+                Message::Precommit(vote) => self.polka((vote.height, vote.round), vote.digest)?,
+                Message::RoundChange { change, .. } => {
+                    let high = change.high.map(|high| ((change.height, high.round), high.digest));
+                    high.map_or(Ok(()), |(place, digest)| self.polka(place, digest))?;
+                }
+                _ => {}
+            }
             self.hold(message, words, ledger)?;
         }
         Ok(())
