@@ -23,6 +23,7 @@ mod driver;
 mod error;
 mod executor;
 pub mod http;
+pub mod links;
 mod listen;
 mod lock;
 mod metrics;
