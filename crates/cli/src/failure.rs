@@ -68,6 +68,12 @@ impl Failure {
         self
     }
 
+    /// The same, naming whom it happened to.
+    pub(crate) fn of(mut self, name: &str) -> Self {
+        self.message = format!("{name}: {}", self.message);
+        self
+    }
+
     /// The code as text.
     pub(crate) fn code(&self) -> &str {
         &self.code
