@@ -18,13 +18,15 @@ use futures::FutureExt as _;
 use futures::future::select_all;
 use quipu_types::code;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 use crate::failure::{Failure, Result};
 use crate::local::{self, Layout, node_name};
 
 /// How long a killed process may take to be gone.
 const KILL_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a process may take to end after its sockets were closed.
+const END_TIME_MAX: Duration = Duration::from_millis(500);
 /// Most bytes of a log's end that are told.
 const LOG_TAIL_SIZE: usize = 2_000;
 
@@ -33,14 +35,16 @@ const LOG_TAIL_SIZE: usize = 2_000;
 pub(crate) struct Fleet {
     dir: PathBuf,
     members: Vec<Member>,
-    /// Whether everything went well, so that nobody needs the logs.
-    is_done: bool,
+    /// Whether something went wrong, so that somebody needs the logs.
+    keeps_logs: bool,
 }
 
 #[derive(Debug)]
 struct Member {
     name: String,
     child: Child,
+    /// Held so that the child knows that this process lives; waiting for the child would close it.
+    _stdin: Option<ChildStdin>,
     log: PathBuf,
     /// The HTTP interface; empty until it is ready.
     http: String,
@@ -48,23 +52,28 @@ struct Member {
 
 impl Fleet {
     /// Makes a ledger of `count` validators of equal power and starts them all.
-    pub(crate) async fn start(count: usize) -> Result<Self> {
+    pub(crate) fn spawn(count: usize) -> Result<Self> {
         let stakes = local::stakes(count, &[])?;
         let dir = std::env::temp_dir().join(format!("quipu-bench-{}", std::process::id()));
         std::fs::create_dir(&dir).map_err(|error| Failure::file("cannot make", &dir, error))?;
-        let mut fleet = Self { dir, members: Vec::new(), is_done: false };
+        let mut fleet = Self { dir, members: Vec::new(), keeps_logs: false };
         let layout = Layout::new(&fleet.dir.join("ledger"));
         local::create(&layout, &stakes, &local::ports(count, Some(0))?)?;
-        // All before one is waited for: they may need each other to be ready.
         for index in 0..count {
             let log = fleet.dir.join(format!("{}.log", node_name(index)));
-            let child = spawn(&layout.node(index), &log)?;
-            fleet.members.push(Member { name: node_name(index), child, log, http: String::new() });
-        }
-        for member in &mut fleet.members {
-            member.http = member.ready().await?;
+            let mut child = spawn(&layout.node(index), &log)?;
+            let (name, _stdin) = (node_name(index), child.stdin.take());
+            fleet.members.push(Member { name, child, _stdin, log, http: String::new() });
         }
         Ok(fleet)
+    }
+
+    /// Waits until all have said where they listen.
+    pub(crate) async fn ready(&mut self) -> Result<()> {
+        for member in &mut self.members {
+            member.http = member.ready().await?;
+        }
+        Ok(())
     }
 
     /// HTTP addresses, one a validator.
@@ -99,9 +108,12 @@ impl Fleet {
         select_all(ends).await.0
     }
 
-    /// Ends all; nothing of them stays.
-    pub(crate) fn finish(mut self) {
-        self.is_done = true;
+    /// Keeps the logs after a failure; gives the reason behind it: a validator that ended, when one did.
+    pub(crate) async fn explain(&mut self, failure: Failure) -> Failure {
+        self.keeps_logs = true;
+        let found = tokio::time::timeout(END_TIME_MAX, self.failed()).await;
+        let logs = format!("The validators' logs are kept in {}", self.dir.display());
+        found.unwrap_or(failure).and_help(&logs)
     }
 }
 
@@ -127,11 +139,8 @@ impl Member {
         let text = std::fs::read(&self.log).unwrap_or_default();
         let tail = text.get(text.len().saturating_sub(LOG_TAIL_SIZE)..).unwrap_or_default();
         let message = format!("{} ended early, {status}", self.name);
-        Failure::new(code::UNREACHABLE, message).with_help(format!(
-            "Its last words, from {}:\n{}",
-            self.log.display(),
-            String::from_utf8_lossy(tail).trim_end()
-        ))
+        Failure::new(code::UNREACHABLE, message)
+            .with_help(format!("Its last words:\n{}", String::from_utf8_lossy(tail).trim_end()))
     }
 }
 
@@ -147,7 +156,7 @@ impl Drop for Fleet {
         {
             std::thread::sleep(Duration::from_millis(5));
         }
-        let gone = if self.is_done { self.dir.clone() } else { self.dir.join("ledger") };
+        let gone = if self.keeps_logs { self.dir.join("ledger") } else { self.dir.clone() };
         // A directory for temporary files: what can not be removed does no harm.
         drop(std::fs::remove_dir_all(gone));
     }

@@ -400,4 +400,31 @@ mod tests {
         assert!(Client::new("http://127.0.0.1:1,http://127.0.0.1:2/").is_ok());
         assert!(Client::new("").is_err());
     }
+
+    /// Answers one request with `[]`; gives the request's first line.
+    async fn first_line(ack: Ack) -> String {
+        use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let client = Client::new(&url).unwrap().with_ack(ack);
+        let server = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let (reader, mut writer) = socket.split();
+            let mut lines = tokio::io::BufReader::new(reader).lines();
+            let first = lines.next_line().await.unwrap().unwrap();
+            while lines.next_line().await.unwrap().is_some_and(|line| !line.is_empty()) {}
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]";
+            writer.write_all(answer).await.unwrap();
+            first
+        };
+        let (first, answers) = tokio::join!(server, client.submit(&[]));
+        assert_eq!(answers.unwrap().len(), 0);
+        first
+    }
+
+    #[tokio::test]
+    async fn whoever_needs_no_outcome_asks_for_the_order_alone() {
+        assert_eq!(first_line(Ack::Executed).await, "POST /v1/transactions HTTP/1.1");
+        assert_eq!(first_line(Ack::Final).await, "POST /v1/transactions?ack=final HTTP/1.1");
+    }
 }

@@ -119,29 +119,33 @@ pub(crate) async fn run(args: Ingest) -> Result<()> {
     if args.size < size_min || args.size > 500_000 {
         return Err(Failure::usage(format!("--size must be {size_min} to 500000")));
     }
+    tokio::select! {
+        // First, so that it listens before there is anything to clean up.
+        biased;
+        stopped = stopped() => Err(stopped),
+        result = work(&args) => result,
+    }
+}
+
+async fn work(args: &Ingest) -> Result<()> {
     if let Some(urls) = &args.urls {
         let urls: Vec<String> = urls.split(',').map(str::to_owned).collect();
-        return tokio::select! {
-            result = measure_all(&args, &urls, Vec::new(), None) => result,
-            stopped = stopped() => Err(stopped),
-        };
+        return measure_all(args, &urls, Vec::new(), None).await;
     }
-    let mut fleet = tokio::select! {
-        fleet = Fleet::start(args.validators) => fleet?,
-        stopped = stopped() => return Err(stopped),
-    };
+    let mut fleet = Fleet::spawn(args.validators)?;
+    match with_fleet(args, &mut fleet).await {
+        Ok(()) => Ok(()),
+        Err(failure) => Err(fleet.explain(failure).await),
+    }
+}
+
+async fn with_fleet(args: &Ingest, fleet: &mut Fleet) -> Result<()> {
+    fleet.ready().await?;
     let (urls, pids, dir) = (fleet.urls(), fleet.pids(), fleet.dir().display().to_string());
     tokio::select! {
-        result = measure_all(&args, &urls, pids, Some(dir)) => result?,
-        failure = fleet.failed() => return Err(failure),
-        stopped = stopped() => {
-            // Nobody needs the logs of what was given up.
-            fleet.finish();
-            return Err(stopped);
-        }
+        result = measure_all(args, &urls, pids, Some(dir)) => result,
+        failure = fleet.failed() => Err(failure),
     }
-    fleet.finish();
-    Ok(())
 }
 
 /// Ends when this process is asked to stop.

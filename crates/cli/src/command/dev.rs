@@ -383,8 +383,11 @@ async fn live_line(client: &Client) {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::local::node_name;
 
     fn args(validators: Option<usize>, http: Option<u16>, pg: Option<u16>) -> Dev {
         Dev {
@@ -429,5 +432,63 @@ mod tests {
         }
         let ports = choose_ports(&args(Some(1), Some(0), Some(0)), 1).unwrap();
         assert_eq!(ports, [Ports::ANY]);
+    }
+
+    fn validator(name: &str, ends: Option<NodeError>, stopped: &Arc<AtomicUsize>) -> Validator {
+        let (stop, asked) = oneshot::channel();
+        let stopped = Arc::clone(stopped);
+        let running = tokio::spawn(async move {
+            match ends {
+                Some(error) => Err(error),
+                None => {
+                    drop(asked.await);
+                    stopped.fetch_add(1, Ordering::SeqCst);
+                    Ok(())
+                }
+            }
+        });
+        Validator { name: name.into(), stop, running }
+    }
+
+    #[tokio::test]
+    async fn a_validator_that_fails_is_named_and_the_others_are_stopped() {
+        let stopped = Arc::new(AtomicUsize::new(0));
+        let full = NodeError::Full { what: "the log", reason: "no space".into() };
+        let mut validators = Validators(vec![
+            validator("node0", None, &stopped),
+            validator("node1", Some(full), &stopped),
+            validator("node2", None, &stopped),
+        ]);
+        let failure = validators.failed().await;
+        assert_eq!(failure.code(), "QP0302");
+        assert!(failure.message().starts_with("node1: no room left"), "{failure}");
+        validators.stop().await.unwrap();
+        assert_eq!(stopped.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn several_validators_run_and_stop_in_one_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |index: usize| {
+            let layout = Layout::new(&dir.path().join(index.to_string()));
+            local::create(&layout, &[1], &[Ports::ANY]).unwrap();
+            Node::open(Config::read(&layout.node(0)).unwrap()).unwrap()
+        };
+        let nodes: Vec<(String, Node)> =
+            (0..2).map(|index| (node_name(index), open(index))).collect();
+        let urls: Vec<NodeUrls> =
+            nodes.iter().map(|(name, node)| NodeUrls::new(name.clone(), &node.running())).collect();
+        let validators = Validators::start(nodes);
+        for urls in &urls {
+            let chain = Client::new(&urls.http).unwrap().chain().await;
+            assert!(chain.is_ok(), "{}: {chain:?}", urls.name);
+        }
+        validators.stop().await.unwrap();
+        for urls in &urls {
+            assert!(Client::new(&urls.http).unwrap().chain().await.is_err(), "{}", urls.name);
+        }
+        let text = serde_json::json!(Urls::new(urls, &Layout::new(dir.path())).unwrap());
+        assert_eq!(text["http"], text["nodes"][0]["http"]);
+        assert_eq!(text["nodes"][1]["name"], "node1");
     }
 }
