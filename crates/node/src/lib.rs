@@ -37,7 +37,10 @@ pub mod store;
 mod view;
 
 pub use check::{Finding, Report, check};
-pub use config::{CONFIG_FILE, CONFIG_VERSION, Config, Limits, Listen, Log, LogFormat};
+pub use config::{
+    CONFIG_FILE, CONFIG_VERSION, Config, FIRST_START_FILE, Limits, Listen, Log, LogFormat,
+    check_peer_address,
+};
 pub use error::NodeError;
 pub use lock::{DirLock, LOCK_FILE};
 pub use node::{Node, Running};

@@ -6,6 +6,8 @@
     reason = "what is missing fails the test; its numbers are small"
 )]
 
+mod bench;
+mod ceremony;
 mod crash;
 mod damage;
 mod harness;
