@@ -39,6 +39,8 @@ pub(crate) struct Metrics {
     pub(crate) execute_seconds: Histogram,
     /// Time from submission to answer.
     pub(crate) submit_seconds: Histogram,
+    /// Messages of other validators that were refused.
+    pub(crate) peer_refused: Counter,
     /// Bytes of transactions that wait to be ordered.
     pub(crate) pending_bytes: Gauge,
     /// Connections of the HTTP listener.
@@ -139,6 +141,10 @@ impl Metrics {
                 "quipu_submit_seconds",
                 seconds,
                 "Time from admission to the answer.",
+            ),
+            peer_refused: registry.counter(
+                "quipu_peer_messages_refused_total",
+                "Messages of other validators that were refused.",
             ),
             pending_bytes: registry.gauge(
                 "quipu_pending_bytes",
