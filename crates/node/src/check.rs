@@ -33,7 +33,7 @@ use quipu_types::{Encode, Genesis, Hash, Header, Height, Lane, SignedState, Term
 use rayon::prelude::*;
 
 use crate::certificates::{CERTIFICATE_FILE, CertificateFile};
-use crate::config::{CONFIG_FILE, Config};
+use crate::config::{CONFIG_FILE, Config, FIRST_START_FILE};
 use crate::disk::FileDisk;
 use crate::error::NodeError;
 use crate::executor::state_failed;
@@ -221,6 +221,7 @@ impl Checking<'_> {
         let key = self.config.key.file_name().map(|name| name.to_string_lossy().into_owned());
         let known = [
             CONFIG_FILE,
+            FIRST_START_FILE,
             LOCK_FILE,
             CERTIFICATE_FILE,
             STATE_DIR,
