@@ -1,8 +1,18 @@
-//! One suite that every [`Store`] passes: it behaves like a sorted map, commits whole batches, and keeps them.
+//! One suite that every [`Store`] passes: it behaves like a sorted map, commits whole batches, keeps them, and
+//! holds after a machine that speculates what it holds after one that does not.
 
+use quipu_crypto::hash::sha256;
+use quipu_types::genesis::{GENESIS_VERSION, GenesisAccount};
+use quipu_types::{
+    AccountId, Action, Encode, Genesis, Hash, Height, Lane, PublicKey, Seqno, Signature, Suite,
+    Time, Transaction,
+};
+
+use crate::machine::{Machine, Ordered, OrderedBlock};
 use crate::store::{KEY_SIZE_MAX, MemoryStore, Store, Table, WriteBatch};
 
 const ROUND_COUNT: u64 = 60;
+const HEIGHT_COUNT: u64 = 24;
 
 /// Runs the suite. `fresh` gives an empty store; `reopen` closes one and opens the same again.
 ///
@@ -15,6 +25,8 @@ pub fn conformance<S: Store>(mut fresh: impl FnMut() -> S, mut reopen: impl FnMu
     let store = tables_and_long_keys_do_not_mix(fresh());
     check_long_keys(&reopen(store));
     let (store, twin) = random_batches_equal_a_map(fresh(), &mut reopen);
+    compare(&reopen(store), &twin);
+    let (store, twin) = speculation_leaves_nothing(fresh(), &mut reopen);
     compare(&reopen(store), &twin);
 }
 
@@ -112,6 +124,101 @@ fn compare<S: Store>(store: &S, twin: &MemoryStore) {
         for (key, value) in &wanted {
             assert!(read(store, table, key).as_ref() == Some(value), "{table} {key:?}");
         }
+    }
+}
+
+/// Every height is decided with a wrong block, the right one, or none executed ahead; the twin never does.
+fn speculation_leaves_nothing<S: Store>(
+    store: S,
+    reopen: &mut impl FnMut(S) -> S,
+) -> (S, MemoryStore) {
+    let genesis = genesis();
+    let mut machine = Machine::open(store, &genesis).expect("a healthy store opens");
+    let mut twin = Machine::open(MemoryStore::new(), &genesis).expect("memory opens");
+    for number in 1..=HEIGHT_COUNT {
+        let (height, anchor) = (Height::new(number), machine.chain());
+        if number % 3 > 0 {
+            let wrong = transfer(number, 1_000, anchor);
+            let held = with_block(height, "wrong", &wrong, |block| machine.speculate(block));
+            held.expect("a healthy store reads");
+        }
+        let right = transfer(number, number, anchor);
+        if number % 3 > 1 {
+            let held = with_block(height, "right", &right, |block| machine.speculate(block));
+            held.expect("a healthy store reads");
+        }
+        if number.is_multiple_of(5) {
+            machine.flush().expect("a healthy store commits");
+        }
+        let applied = with_block(height, "right", &right, |block| machine.apply(block));
+        let wanted = with_block(height, "right", &right, |block| twin.apply(block));
+        let (applied, wanted) = (applied.expect("healthy"), wanted.expect("memory reads"));
+        assert!(applied == wanted, "height {number}: other receipts or roots after speculation");
+        if number.is_multiple_of(7) {
+            machine.flush().expect("a healthy store commits");
+            machine =
+                Machine::open(reopen(machine.into_store()), &genesis).expect("it opens again");
+        }
+    }
+    assert!(machine.speculation_counts().dropped > 0, "wrong blocks are dropped");
+    machine.flush().expect("a healthy store commits");
+    twin.flush().expect("memory flushes");
+    (machine.into_store(), twin.into_store())
+}
+
+fn with_block<T>(
+    height: Height,
+    name: &str,
+    transaction: &Transaction,
+    act: impl FnOnce(&OrderedBlock<'_>) -> T,
+) -> T {
+    let ordered = Ordered {
+        lane: Lane::new(0),
+        seqno: Seqno::new(height.get()),
+        tx: sha256(&transaction.to_bytes()),
+        transaction,
+    };
+    act(&OrderedBlock {
+        height,
+        header_hash: sha256(format!("{name} {height}").as_bytes()),
+        time_us: Time::new(height.get()),
+        transactions: &[ordered],
+    })
+}
+
+fn payer() -> PublicKey {
+    PublicKey::new(Suite::Ed25519Sha256, &[b'p'; 32]).expect("32 bytes")
+}
+
+fn transfer(sequence: u64, amount: u64, anchor: Hash) -> Transaction {
+    let to = AccountId([u8::try_from(sequence % 7).unwrap_or(0); 32]);
+    Transaction {
+        signer: payer(),
+        incarnation: 0,
+        sequence,
+        anchor,
+        route: None,
+        actions: vec![Action::Transfer { to, amount }],
+        signature: Signature([0; 64]),
+    }
+}
+
+fn genesis() -> Genesis {
+    let account = quipu_crypto::suite::account(&payer());
+    Genesis {
+        version: GENESIS_VERSION,
+        name: "conformance".into(),
+        time_us: Time::new(1),
+        lane_count: 1,
+        clock_seed: "conformance".into(),
+        clock_rate_hz: 1,
+        hash_rate_fastest_hz: 1,
+        anchor_window_heights: HEIGHT_COUNT,
+        height_interval_min_ms: 1,
+        height_interval_idle_ms: 1,
+        open_streams: false,
+        validators: vec![],
+        accounts: vec![GenesisAccount { account, balance: 1_000 }],
     }
 }
 

@@ -22,14 +22,13 @@ use quipu_types::{
     StreamSpec, Transaction, ValueRef, Writers, code, row,
 };
 
+use crate::cache::Cache;
 use crate::machine::Ordered;
 use crate::price::Prices;
 use crate::record::{Sequence, Stream};
 use crate::store::{Store, StoreError};
 use crate::view::View;
 
-/// Most streams, and most anchors, kept decoded.
-const CACHE_COUNT_MAX: usize = 1_024;
 /// Beginnings of names that no one may take.
 const NAMES_RESERVED: [&str; 2] = ["pg_", "quipu_"];
 
@@ -46,13 +45,6 @@ impl Rules {
     pub(crate) const fn anchor_memory(&self) -> u64 {
         self.anchor_window.saturating_mul(2)
     }
-}
-
-/// Values that are read often and never change once they are there.
-#[derive(Debug, Default)]
-pub(crate) struct Cache {
-    streams: BTreeMap<String, Arc<Stream>>,
-    anchors: BTreeMap<Hash, Height>,
 }
 
 /// What a height has changed so far.
@@ -173,15 +165,7 @@ impl<S: Store> Executor<'_, S> {
     }
 
     fn check_anchor(&mut self, anchor: &Hash) -> Result<(), Stop> {
-        let known = match self.cache.anchors.get(anchor) {
-            Some(height) => Some(*height),
-            None => self.view.anchor(anchor)?,
-        };
-        let at = known.ok_or(code::ANCHOR_UNKNOWN)?;
-        if self.cache.anchors.len() >= CACHE_COUNT_MAX {
-            self.cache.anchors.clear();
-        }
-        self.cache.anchors.insert(*anchor, at);
+        let at = self.cache.anchor(self.view, anchor)?.ok_or(code::ANCHOR_UNKNOWN)?;
         let age = self.height.get().saturating_sub(at.get());
         if age > self.rules.anchor_memory() {
             return Err(code::ANCHOR_UNKNOWN.into());
@@ -310,16 +294,10 @@ impl<S: Store> Executor<'_, S> {
     }
 
     fn stream(&mut self, name: &str) -> Result<Option<Arc<Stream>>, StoreError> {
-        let known = self.delta.streams.get(name).or_else(|| self.cache.streams.get(name));
-        if let Some(stream) = known {
-            return Ok(Some(Arc::clone(stream)));
+        match self.delta.streams.get(name) {
+            Some(stream) => Ok(Some(Arc::clone(stream))),
+            None => self.cache.stream(self.view, name),
         }
-        let Some(stream) = self.view.stream(name)?.map(Arc::new) else { return Ok(None) };
-        if self.cache.streams.len() >= CACHE_COUNT_MAX {
-            self.cache.streams.clear();
-        }
-        self.cache.streams.insert(name.to_owned(), Arc::clone(&stream));
-        Ok(Some(stream))
     }
 }
 

@@ -1,19 +1,22 @@
 //! Accounts and streams: apply an ordered batch, get receipts and a root.
 //!
 //! ```text
-//!  OrderedBlock ─> Machine::apply ─> execute (rules, one transaction after another)
-//!                      │                 └─> Receipts ─> receipts root (RFC 9162)
-//!                      ├─> trie (sparse Merkle, batched per height) ─> state root
-//!                      └─> overlay ── flush, a group of heights in one commit ──> Store
+//!  OrderedBlock ─> execute (rules, one transaction after another) ─> Receipts ─> receipts root (RFC 9162)
+//!                     └─> trie (sparse Merkle, batched per height) ─> state root
+//!
+//!  Machine::speculate: execute, hold ──┐ kept if it is the block that comes, else dropped
+//!  Machine::apply:     execute ────────┴──> overlay ── flush, a group of heights in one commit ──> Store
 //! ```
 //! # Invariants
 //! * S1 Receipts and roots are a pure function of the genesis and the ordered blocks: when the overlay is
-//!   flushed, and where a crash falls, changes nothing.
+//!   flushed, what was speculated before, and where a crash falls, changes nothing.
 //! * S2 A transaction is atomic: all its actions or none; one that can not run uses up its sequence, pays
 //!   its fee and changes nothing else.
 //! * S3 A store holds whole heights only, and which was the last stands in the same commit.
-//! * S4 A failed `apply` or `flush` leaves the machine as it was.
+//! * S4 A failed `apply`, `speculate` or `flush` leaves the machine as it was.
 //! * S5 What is read is what was written, or an error names the table and the key.
+//! * S6 A speculation shows nowhere: no read, root, dump or store has anything of it before its block is applied,
+//!   and nothing has anything of one that was dropped.
 //!
 //! # What the state root covers
 //! Balances, streams (with their schemas), events counted per stream, and producers' sequences. Receipts have
@@ -21,7 +24,10 @@
 //!
 //! # Limits
 //! Native actions only. Balances are read through the overlay and the store; the root keeps no old versions.
+//! One block is speculated at a time, and only on the applied state; while another takes its place, the changes
+//! of both are in memory.
 
+mod cache;
 pub mod conformance;
 mod execute;
 mod machine;
@@ -32,7 +38,9 @@ pub mod trie;
 mod view;
 
 pub use conformance::conformance;
-pub use machine::{Applied, Machine, Ordered, OrderedBlock, StateError, trie_key};
+pub use machine::{
+    Applied, Machine, Ordered, OrderedBlock, SpeculationCounts, StateError, trie_key,
+};
 pub use price::{PRICES, Prices};
 pub use record::{Sequence, StateRecord, Stream, TxPlace};
 pub use store::{MemoryStore, Store, StoreError, Table, WriteBatch};

@@ -11,7 +11,8 @@ use quipu_types::{
 };
 use thiserror::Error;
 
-use crate::execute::{Cache, Delta, Executor, Rules};
+use crate::cache::Cache;
+use crate::execute::{Delta, Executor, Rules};
 use crate::price::{PRICES, Prices};
 use crate::record::{
     Sequence, StateRecord, Stream, TxPlace, height_key, sequence_key, sequence_of_key,
@@ -19,6 +20,11 @@ use crate::record::{
 use crate::store::{Store, StoreError, Table, WriteBatch};
 use crate::trie::{self, TrieProof};
 use crate::view::{View, damaged, number_of, put_receipts};
+
+mod speculation;
+
+use speculation::Speculation;
+pub use speculation::SpeculationCounts;
 
 /// Version of the tables' layout.
 const FORMAT: u64 = 1;
@@ -65,7 +71,7 @@ pub struct Applied {
     pub state_root: Hash,
 }
 
-/// Why the machine could not open or apply. It is as it was before.
+/// Why the machine could not open, apply or speculate. It is as it was before.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StateError {
@@ -118,6 +124,8 @@ pub struct Machine<S> {
     applied: Height,
     flushed: Height,
     state_root: Hash,
+    speculation: Option<Speculation>,
+    speculations: SpeculationCounts,
 }
 
 impl<S: Store> Machine<S> {
@@ -152,26 +160,55 @@ impl<S: Store> Machine<S> {
         if trie::root(&view)? != record.state_root {
             return Err(damaged(Table::State, &height_key(applied)).into());
         }
-        let cache = Cache::default();
-        let state_root = record.state_root;
-        Ok(Self { view, cache, rules, chain, applied, flushed: applied, state_root })
+        Ok(Self {
+            view,
+            cache: Cache::default(),
+            rules,
+            chain,
+            applied,
+            flushed: applied,
+            state_root: record.state_root,
+            speculation: None,
+            speculations: SpeculationCounts::default(),
+        })
     }
 
-    /// Executes the block that comes next. An error leaves everything as it was (S4).
+    /// Makes the block that comes next part of the state. An error leaves everything as it was (S4).
+    ///
+    /// What [`Machine::speculate`] holds is moved in when it is this block's, and nothing is executed or hashed
+    /// again; it is dropped when another block was applied.
     pub fn apply(&mut self, block: &OrderedBlock<'_>) -> Result<Applied, StateError> {
+        let executed = match self.take_speculation(block) {
+            Some(kept) => kept,
+            None => {
+                let executed = self.execute(block)?;
+                self.forget_speculation();
+                executed
+            }
+        };
+        assert_eq!(executed.height, self.applied.next(), "what is applied follows (P1)");
+        self.view.overlay.absorb(executed.batch);
+        self.applied = executed.height;
+        self.state_root = executed.applied.state_root;
+        Ok(executed.applied)
+    }
+
+    /// What the block that comes next gives on the applied state, which stays as it is.
+    fn execute(&mut self, block: &OrderedBlock<'_>) -> Result<Speculation, StateError> {
+        let OrderedBlock { height, header_hash, time_us, transactions } = *block;
         let wanted = self.applied.next();
-        if block.height != wanted {
-            return Err(StateError::Height { wanted, given: block.height });
+        if height != wanted {
+            return Err(StateError::Height { wanted, given: height });
         }
         let mut executor = Executor {
             view: &self.view,
             cache: &mut self.cache,
             rules: self.rules,
-            height: block.height,
+            height,
             delta: Delta::default(),
         };
-        let mut receipts = Vec::with_capacity(block.transactions.len());
-        for (ordinal, ordered) in (0_u32..).zip(block.transactions) {
+        let mut receipts = Vec::with_capacity(transactions.len());
+        for (ordinal, ordered) in (0_u32..).zip(transactions) {
             receipts.push(executor.execute(ordered, ordinal)?);
         }
         let delta = executor.delta;
@@ -180,26 +217,25 @@ impl<S: Store> Machine<S> {
         let receipts_root = merkle::root(&leaves);
 
         let mut batch = WriteBatch::new();
-        let state_root = self.put_delta(delta, block.height, &mut batch)?;
-        put_receipts(&mut batch, block.height, &receipts);
+        let state_root = self.put_delta(delta, height, &mut batch)?;
+        put_receipts(&mut batch, height, &receipts);
         let record = StateRecord {
-            height: block.height,
-            header_hash: block.header_hash,
-            time_us: block.time_us,
+            height,
+            header_hash,
+            time_us,
             state_root,
             receipts_root,
             transaction_count: u32::try_from(receipts.len())
                 .expect("a cut holds fewer transactions than 32 bits count"),
         };
         put_record(&mut batch, &record);
-        self.forget_anchor(block.height, &mut batch)?;
-        self.view.overlay.absorb(batch);
-        self.applied = block.height;
-        self.state_root = state_root;
-        Ok(Applied { receipts, receipts_root, state_root })
+        self.forget_anchor(height, &mut batch)?;
+        let applied = Applied { receipts, receipts_root, state_root };
+        Ok(Speculation { height, header_hash, time_us, batch, applied })
     }
 
-    /// Writes every height that is not stored yet, in one commit. An error leaves everything as it was (S4).
+    /// Writes every height that is applied and not stored yet, in one commit; a speculation is none of them, and
+    /// stays good (S6). An error leaves everything as it was (S4).
     pub fn flush(&mut self) -> Result<(), StateError> {
         if self.view.overlay.is_empty() {
             return Ok(());
@@ -280,7 +316,7 @@ impl<S: Store> Machine<S> {
         self.applied.get().saturating_sub(self.flushed.get())
     }
 
-    /// Bytes that wait for a `flush`, about what they take in memory.
+    /// Bytes that wait for a `flush`, about what they take in memory. A speculation's are not among them.
     #[must_use]
     pub const fn unflushed_size(&self) -> usize {
         self.view.overlay.size()

@@ -96,18 +96,28 @@ fn try_apply<S: Store>(
     transactions: &[Transaction],
 ) -> Result<Applied, StateError> {
     let height = machine.applied().next();
+    with_block(height, header_hash(height.get()), transactions, |block| machine.apply(block))
+}
+
+/// Shows `act` the block of these transactions.
+fn with_block<T>(
+    height: Height,
+    header_hash: Hash,
+    transactions: &[Transaction],
+    act: impl FnOnce(&OrderedBlock<'_>) -> T,
+) -> T {
     let ordered: Vec<Ordered<'_>> = (0_u64..)
         .zip(transactions)
         .map(|(index, transaction)| Ordered {
             lane: Lane::new(1),
             seqno: Seqno::new(height.get().saturating_mul(100).saturating_add(index)),
-            tx: sha256_concat(&[&height.to_bytes(), &index.to_le_bytes()]),
+            tx: sha256_concat(&[&height.to_bytes(), &index.to_le_bytes(), &transaction.to_bytes()]),
             transaction,
         })
         .collect();
-    machine.apply(&OrderedBlock {
+    act(&OrderedBlock {
         height,
-        header_hash: header_hash(height.get()),
+        header_hash,
         time_us: Time::new(height.get()),
         transactions: &ordered,
     })
@@ -694,3 +704,5 @@ proptest! {
         prop_assert_eq!(all, dump(&machine));
     }
 }
+
+mod speculation;
