@@ -135,7 +135,7 @@ pub(crate) struct Dev {
     /// Where the ledger lives; made when it is not there.
     #[arg(long, value_name = "D", default_value = "quipu-dev")]
     pub(crate) dir: PathBuf,
-    /// How many validators, 1 to 7 [default: what the directory has, or 1 in a new one].
+    /// How many validators, 1 to 7 [default: what the directory has, or 4 in a new one].
     #[arg(long, value_name = "N")]
     pub(crate) validators: Option<usize>,
     /// Load no sample.

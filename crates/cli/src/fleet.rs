@@ -54,9 +54,7 @@ impl Fleet {
     /// Makes a ledger of `count` validators of equal power and starts them all.
     pub(crate) fn spawn(count: usize) -> Result<Self> {
         let stakes = local::stakes(count, &[])?;
-        let dir = std::env::temp_dir().join(format!("quipu-bench-{}", std::process::id()));
-        std::fs::create_dir(&dir).map_err(|error| Failure::file("cannot make", &dir, error))?;
-        let mut fleet = Self { dir, members: Vec::new(), keeps_logs: false };
+        let mut fleet = Self { dir: make_dir()?, members: Vec::new(), keeps_logs: false };
         let layout = Layout::new(&fleet.dir.join("ledger"));
         local::create(&layout, &stakes, &local::ports(count, Some(0))?)?;
         for index in 0..count {
@@ -159,6 +157,22 @@ impl Drop for Fleet {
         let gone = if self.keeps_logs { self.dir.join("ledger") } else { self.dir.clone() };
         // A directory for temporary files: what can not be removed does no harm.
         drop(std::fs::remove_dir_all(gone));
+    }
+}
+
+/// A new directory for temporary files. One of the same name may be left from a process that was killed.
+fn make_dir() -> Result<PathBuf> {
+    let mut attempt = 0_u32;
+    loop {
+        let name = format!("quipu-bench-{}-{attempt}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
+        match std::fs::create_dir(&dir) {
+            Ok(()) => return Ok(dir),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && attempt < 100 => {
+                attempt = attempt.saturating_add(1);
+            }
+            Err(error) => return Err(Failure::file("cannot make", &dir, error)),
+        }
     }
 }
 

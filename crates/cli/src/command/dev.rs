@@ -28,8 +28,8 @@ use crate::{screen, tools};
 
 /// How often the live line is drawn.
 const STATUS_INTERVAL: Duration = Duration::from_millis(500);
-/// Validators of a new ledger.
-const DEV_VALIDATOR_COUNT: usize = 1;
+/// Validators of a new ledger: the fewest of which one may fail.
+const DEV_VALIDATOR_COUNT: usize = 4;
 /// Most validators of a new ledger: two of seven may fail.
 const DEV_VALIDATOR_COUNT_MAX: usize = 7;
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::harness::{fails, ok, quipu, read_json};
+use crate::harness::{Server, fails, json, ok, quipu, read_json};
 
 /// A room that members exchange files in. Keys lie in it too: all members are this one test.
 struct Room {
@@ -154,6 +154,22 @@ fn check_member(dir: &Path, key: &str) {
         .collect();
     files.sort();
     assert_eq!(files, ["config.toml", "first-start", "genesis.json"]);
+}
+
+#[test]
+fn a_member_alone_starts_what_the_ceremony_made() {
+    let room = Room::new();
+    let join = room.join("alpha", "1");
+    let merged = ok(&room.merge_args(std::slice::from_ref(&join), "genesis.json"));
+    let (dir, genesis, key) = (room.text("v"), room.text("genesis.json"), room.text("alpha.key"));
+    let args = ["init", "--dir", &dir, "--genesis", &genesis, "--key", &key, "--peers", &join];
+    let ports = ["--base-port", "0", "--listen", "127.0.0.1:0"];
+    ok(&[args.as_slice(), &ports].concat());
+    let server = Server::start(&room.path("v"));
+    let status = json(&["status", "--url", &server.http, "--json"]);
+    assert_eq!((&status["name"], &status["chain"]), (&"Ours".into(), &chain(&merged).into()));
+    server.stop();
+    ok(&["check", "--dir", &dir]);
 }
 
 #[test]

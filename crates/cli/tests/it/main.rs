@@ -10,6 +10,7 @@ mod bench;
 mod ceremony;
 mod crash;
 mod damage;
+mod four;
 mod harness;
 mod ledger;
 mod proof;
