@@ -21,7 +21,7 @@ pub enum Class {
     Vote,
     /// Chunks of lanes.
     Chunk,
-    /// Answers to those who catch up.
+    /// Answers to those who catch up. A frame that is being sent is not overtaken: make many small ones.
     Bulk,
 }
 

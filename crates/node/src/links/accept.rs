@@ -63,6 +63,10 @@ async fn serve(core: Arc<Core>, stream: TcpStream, place: OwnedSemaphorePermit) 
     };
     drop(place);
     let end = peer.replace_inbound();
+    if peer.is_banned(core.now_us()) {
+        // Shut out while it was greeted, when there was nothing to close yet.
+        peer.close_inbound();
+    }
     let error = tokio::select! {
         () = end.notified() => None,
         error = read(&core, peer, stream, greeting) => Some(error),

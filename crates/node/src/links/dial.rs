@@ -21,6 +21,10 @@ use super::peer::Peer;
 use super::pump::{Frames, Received, read_greeting, send_frames, send_greeting};
 use super::{Core, LinkEvent};
 
+/// Bytes beyond which the kernel takes no more while it has not sent them: a millisecond at 1 Gbit/s.
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+const UNSENT_SIZE_MAX: u32 = 128 << 10;
+
 /// Keeps the link to a peer up until the links stop.
 pub(super) async fn keep_dialing(core: Arc<Core>, index: ValidatorIndex) {
     let Some(peer) = core.peer(index) else { return };
@@ -60,8 +64,7 @@ fn jittered(time: Duration, chance: u8) -> Duration {
 /// A channel on which both ends proved who they are.
 async fn dial(core: &Core, peer: &Peer) -> Result<TlsStream<TcpStream>, LinkError> {
     let stream = connect(peer.address.as_deref().unwrap_or_default()).await?;
-    // A socket that refuses the option is slower, not wrong.
-    drop(stream.set_nodelay(true));
+    tune(&stream);
     let (mut stream, binding) = core.channel.connect(stream).await?;
     let names = (core.own, peer.index);
     let ledger = (&core.chain, core.set.epoch);
@@ -95,6 +98,14 @@ async fn connect(address: &str) -> Result<TcpStream, LinkError> {
         }
     }
     Err(unreachable(last))
+}
+
+/// Sends at once, and keeps little in the kernel: what waits there can not be overtaken by a vote.
+fn tune(stream: &TcpStream) {
+    // A socket that refuses an option is slower, not wrong.
+    drop(stream.set_nodelay(true));
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    drop(socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_SIZE_MAX));
 }
 
 /// Sends until the link breaks.
