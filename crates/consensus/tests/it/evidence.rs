@@ -98,7 +98,8 @@ fn polka_of_nothing(digest: Hash) -> High {
 /// One of each kind.
 fn crimes() -> Vec<Evidence> {
     let (a, b) = (Hash([1; 32]), Hash([2; 32]));
-    let [first, second] = [change(CRIMINAL, 1, None), change(CRIMINAL, 1, Some(polka_of_nothing(a)))];
+    let [first, second] =
+        [change(CRIMINAL, 1, None), change(CRIMINAL, 1, Some(polka_of_nothing(a)))];
     vec![
         Evidence::Proposals(Box::new(proposals())),
         Evidence::Prevotes(Box::new([prevote(a), prevote(b)])),
@@ -135,9 +136,13 @@ fn every_kind_is_found_in_any_order_and_names_its_author() {
         let Some([first, second]) = messages(&crime) else { continue };
         for (earlier, later) in [(&first, &second), (&second, &first)] {
             let mut node = Node::new(&POWERS, 1);
-            let is_change = matches!(earlier, Message::RoundChange { change, .. } if change.high.is_some());
+            let is_change =
+                matches!(earlier, Message::RoundChange { change, .. } if change.high.is_some());
             // A round change that names a polka which is not there is refused for that.
-            assert_eq!(node.hear(CRIMINAL, earlier.clone()).is_ok(), !is_change && is_valid(earlier));
+            assert_eq!(
+                node.hear(CRIMINAL, earlier.clone()).is_ok(),
+                !is_change && is_valid(earlier)
+            );
             let refused = node.hear(CRIMINAL, later.clone());
             let found: Vec<_> =
                 node.evidence.iter().map(|found| (found.kind(), found.culprit(&context))).collect();

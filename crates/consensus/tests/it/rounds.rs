@@ -1,8 +1,8 @@
 //! Rounds that are left, terms that end, primaries that fall.
 
 use expect_test::expect;
-use quipu_consensus::core::{Refused, ROUND_US};
 use quipu_consensus::Message;
+use quipu_consensus::core::{ROUND_US, Refused};
 use quipu_crypto::Tag;
 use quipu_proof::names::header_hash;
 use quipu_types::{Height, High, Lane, RoundChange, RoundKind, Signature, Term, ValidatorIndex};
@@ -44,12 +44,25 @@ fn when_the_leader_is_silent_the_next_one_proposes_with_a_certificate_and_all_co
     assert_eq!(header.proposer, number(second));
     assert!(certificate.precommits.iter().all(|vote| vote.round == 1));
     expect![[r#"
+        persist RoundChange 1 round 1 with no polka
+        send    RoundChange 1 round 1 with no polka
+        persist Propose 1 round 1 cut [1, 0, 0] time 1000001
+        send    Propose 1 round 1 cut [1, 0, 0] time 1000001
+        persist Prevote 1 round 1
+        send    Prevote 1 round 1
+        guess   1
+        persist Precommit 1 round 1 tips [] time 5505000
+        send    Precommit 1 round 1 tips [] time 5505000
+        commit  1
     "#]]
     .assert_eq(&format!("{}\n", world.nodes[second].trace.join("\n")));
 
     world.silent[first] = false;
     world.pass(2 * ROUND_US);
-    assert!(world.heights().iter().all(|height| *height >= 1), "who was away learns what was decided");
+    assert!(
+        world.heights().iter().all(|height| *height >= 1),
+        "who was away learns what was decided"
+    );
     world.assert_agreement();
 }
 
@@ -171,7 +184,7 @@ fn a_restart_in_the_middle_of_a_round_says_the_same_bytes_and_goes_on() {
             node.log.iter().map(quipu_consensus::Record::message).filter(is_of_round_2).collect();
         let leads = index == usize::from(context(&EQUAL).schedule.leader(0, 2).get());
         assert_eq!(said.len(), 3 + usize::from(leads), "round change, votes, maybe the proposal");
-        node.restart(&EQUAL, index);
+        node.restart(&EQUAL, index, 0);
         assert_eq!(node.core.round(), 2);
         node.wait(ROUND_US);
         let again: Vec<Message> = node.said().into_iter().filter(is_of_round_2).collect();
@@ -192,6 +205,40 @@ fn is_of_round_2(message: &Message) -> bool {
         Message::RoundChange { change, .. } => change.round == 2,
         Message::Ack(_) | Message::StateVote(_) => false,
     }
+}
+
+#[test]
+fn own_votes_of_a_height_whose_parent_was_lost_bind_when_it_begins_again() {
+    let mut world = World::new(&EQUAL, 8);
+    world.grow_all([1, 0, 0]);
+    world.quiet();
+    world.pass(2 * MIN_US);
+    assert_eq!(world.heights(), [1; 4]);
+    world.loses = Box::new(|_, _, message| matches!(message, Message::Precommit(_)));
+    world.grow_all([2, 0, 0]);
+    world.quiet();
+    world.pass(2 * MIN_US);
+    let precommitted = world.nodes[0].log.iter().any(|record| match record {
+        quipu_consensus::Record::Precommit { vote, .. } => vote.height == Height::new(2),
+        _ => false,
+    });
+    assert!(precommitted && world.heights() == [1; 4], "height 2 has votes, and no commit");
+    world.nodes[0].restart(&EQUAL, 0, 1);
+    let committed = world.nodes[1].committed[0].clone();
+    world.nodes[0].step(quipu_consensus::Event::Decided(committed.0, committed.1)).expect("it is");
+    // Its round change names the polka of the precommit that it does not remember having made.
+    world.silent[0] = true;
+    world.pass(IDLE_US + ROUND_US + MIN_US);
+    let changes = world.nodes[0].log.iter().filter_map(|record| match record {
+        quipu_consensus::Record::RoundChange { change, .. } => change.high.map(|high| high.round),
+        _ => None,
+    });
+    assert_eq!(changes.collect::<Vec<_>>(), [0]);
+    world.silent[0] = false;
+    world.loses = Box::new(|_, _, _| false);
+    world.pass(3 * ROUND_US);
+    assert!(world.heights().iter().all(|height| *height >= 2), "{:?}", world.heights());
+    world.assert_agreement();
 }
 
 #[test]
@@ -249,7 +296,6 @@ fn whoever_led_a_later_round_is_the_primary_two_heights_on() {
     world.silent[first] = false;
     world.pass(2 * IDLE_US);
     world.assert_agreement();
-    let primaries: Vec<usize> =
-        world.nodes.iter().map(|node| node.core.parent().primary).collect();
+    let primaries: Vec<usize> = world.nodes.iter().map(|node| node.core.parent().primary).collect();
     assert_eq!(primaries, [1; 4], "it stays, though the first is back");
 }

@@ -100,6 +100,8 @@ pub(crate) struct Node {
     pub(crate) chunks: Chunks,
     pub(crate) log: Vec<Record>,
     pub(crate) committed: Vec<(Header, CommitCertificate)>,
+    /// What each height follows, the genesis first.
+    pub(crate) parents: Vec<Parent>,
     pub(crate) trace: Vec<String>,
     pub(crate) now: Now,
     /// What was said and not fetched yet: to all, or to one.
@@ -111,12 +113,13 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn new(powers: &[u64], index: usize) -> Self {
         let parent = Parent::genesis(CHAIN, GENESIS_TIME, LANES);
-        let core = start(powers, index, Now::default(), parent, Vec::new());
+        let core = start(powers, index, Now::default(), parent.clone(), Vec::new());
         Self {
             core,
             chunks: Chunks::default(),
             log: Vec::new(),
             committed: Vec::new(),
+            parents: vec![parent],
             trace: Vec::new(),
             now: Now { wall_us: 5_000_000, mono_us: 0 },
             sent: Vec::new(),
@@ -125,9 +128,12 @@ impl Node {
         }
     }
 
-    /// The same validator after a crash that lost nothing that was logged; it goes on from its last header.
-    pub(crate) fn restart(&mut self, powers: &[u64], index: usize) {
-        let parent = self.core.parent().clone();
+    /// The same validator after a crash that lost its last headers, and nothing else that was logged.
+    pub(crate) fn restart(&mut self, powers: &[u64], index: usize, lost: usize) {
+        let kept = self.committed.len().saturating_sub(lost);
+        self.committed.truncate(kept);
+        self.parents.truncate(kept + 1);
+        let parent = self.parents[kept].clone();
         self.core = start(powers, index, self.now, parent, self.log.clone());
         self.sent.clear();
         self.wants.clear();
@@ -146,9 +152,12 @@ impl Node {
                 Output::Reply { to, message } => self.say(Some(to), message),
                 Output::Commit { header, certificate, .. } => {
                     self.committed.push((header, certificate));
+                    self.parents.push(self.core.parent().clone());
                     self.core.settle();
                 }
-                Output::WantValue { height, digest } => self.wants.push(Want::Value(height, digest)),
+                Output::WantValue { height, digest } => {
+                    self.wants.push(Want::Value(height, digest))
+                }
                 Output::Answer { to, height } => self.wants.push(Want::Answer(to, height)),
                 Output::Behind { to, .. } => self.wants.push(Want::Headers(Some(to))),
                 Output::Stuck => self.wants.push(Want::Headers(None)),
