@@ -225,7 +225,10 @@ impl World {
                 format!("{ticket}: used, next {sequence} of {incarnation}, else {otherwise}\n")
             }
             Answer::Ordered { position, height, .. } => {
-                format!("{ticket}: {}:{} ordered at height {height}\n", position.lane, position.seqno)
+                format!(
+                    "{ticket}: {}:{} ordered at height {height}\n",
+                    position.lane, position.seqno
+                )
             }
             Answer::Refused(refusal) => format!("{ticket}: {} {refusal}\n", refusal.code()),
         };

@@ -61,7 +61,8 @@ impl Forger {
     fn sign(&mut self, net: &Net, header: ChunkHeader, body: Vec<u8>) -> StoredChunk {
         let sequencer = u8::try_from(net.sequencer(LANE, 1)).expect("few");
         let (chain, bytes) = (net.chain(), header.to_bytes());
-        let signature = quipu_crypto::sign_tagged(&key(sequencer + 1), &chain, 0, Tag::Chunk, &bytes);
+        let signature =
+            quipu_crypto::sign_tagged(&key(sequencer + 1), &chain, 0, Tag::Chunk, &bytes);
         self.tip = Some(Tip {
             lane: header.lane,
             term: header.term,
@@ -96,7 +97,8 @@ fn tip_index(net: &Net, index: usize) -> u64 {
 #[test]
 fn a_chunk_that_can_not_stand_is_refused_and_ends_its_sequencer_s_term() {
     type Make = fn(&mut Forger, &Net, u8) -> StoredChunk;
-    let out_of_sequence: Make = |forger, net, client| forger.chunk(net, &[net.transaction(client, 2)]);
+    let out_of_sequence: Make =
+        |forger, net, client| forger.chunk(net, &[net.transaction(client, 2)]);
     let wrong_root: Make = |forger, net, client| {
         forger.frontier.append(Hash::ZERO);
         forger.chunk(net, &[net.transaction(client, 1)])
@@ -171,9 +173,8 @@ fn early_chunks_wait_for_those_before_them() {
     let (mut net, [first, ..]) = forsaken();
     let client = net.client(LANE, 0);
     let mut forger = Forger::new(&net);
-    let chunks: Vec<StoredChunk> = (1..=4)
-        .map(|sequence| forger.chunk(&net, &[net.transaction(client, sequence)]))
-        .collect();
+    let chunks: Vec<StoredChunk> =
+        (1..=4).map(|sequence| forger.chunk(&net, &[net.transaction(client, sequence)])).collect();
     for (place, reached) in [(2, 0), (3, 0), (0, 1), (0, 1), (1, 4), (2, 4)] {
         hand(&mut net, first, &chunks[place]).expect("nothing is wrong with them");
         assert_eq!(tip_index(&net, first), reached, "after chunk {}", place + 1);

@@ -6,9 +6,7 @@ use quipu_crypto::suite::SecretKey;
 use quipu_proof::names::{TransactionDraft, chain_id, sign_transaction};
 use quipu_replica::{Admitted, admit};
 use quipu_types::genesis::{GENESIS_VERSION, GenesisValidator};
-use quipu_types::{
-    Action, Encode, Genesis, Hash, Height, Signature, SignedState, Suite, Time,
-};
+use quipu_types::{Action, Encode, Genesis, Hash, Height, Signature, SignedState, Suite, Time};
 
 pub(crate) const LANES: u16 = 2;
 pub(crate) const MIN_US: u64 = 5_000;
