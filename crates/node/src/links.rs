@@ -208,6 +208,15 @@ impl Core {
         }
     }
 
+    /// Hands an event over, and waits until it is taken or the links stop.
+    async fn tell(&self, event: LinkEvent) {
+        tokio::select! {
+            biased;
+            () = (self.on_event)(event) => {}
+            () = self.stopped() => {}
+        }
+    }
+
     /// Resolves when the links stop.
     async fn stopped(&self) {
         // An error means that the links were dropped, which stops them too.
@@ -320,7 +329,8 @@ impl Links {
         others.map(|peer| peer.state(self.core.now_us())).collect()
     }
 
-    /// Sends what waits, for a second at most, says goodbye and closes every connection.
+    /// Sends what waits, for a second at most, says goodbye and closes every connection. Events that are not taken at
+    /// once are dropped from now on.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
         let ended = async { while self.tasks.join_next().await.is_some() {} };

@@ -108,7 +108,7 @@ async fn hand_over(
         match frames.next().await {
             Ok(Received::KeepAlive) => {}
             Ok(Received::Message(bytes)) => {
-                (core.on_event)(LinkEvent::Frame { from: peer.index, bytes }).await;
+                core.tell(LinkEvent::Frame { from: peer.index, bytes }).await;
             }
             Err(error) => return error,
         }

@@ -113,7 +113,7 @@ async fn serve(core: &Core, peer: &Peer, stream: TlsStream<TcpStream>) -> LinkEr
     peer.up(Instant::now());
     core.metrics.connects.increment(1);
     tracing::info!(validator = %peer.index, "link to a validator is up");
-    (core.on_event)(LinkEvent::Up(peer.index)).await;
+    core.tell(LinkEvent::Up(peer.index)).await;
     let (reader, writer) = tokio::io::split(stream);
     let mut watched = std::pin::pin!(watch(reader, core, peer));
     let error = tokio::select! {
@@ -125,7 +125,7 @@ async fn serve(core: &Core, peer: &Peer, stream: TlsStream<TcpStream>) -> LinkEr
         watched.await;
     }
     peer.down(Instant::now(), &core.metrics);
-    (core.on_event)(LinkEvent::Down(peer.index)).await;
+    core.tell(LinkEvent::Down(peer.index)).await;
     error
 }
 

@@ -162,7 +162,7 @@ async fn start_two(limits: LinkLimits) -> (Running, Running) {
     (left, right)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_validators_connect_exchange_and_stop() {
     let mut all = start_all(4, patient());
     for (own, running) in all.iter_mut().enumerate() {
