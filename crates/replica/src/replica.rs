@@ -133,6 +133,8 @@ pub struct Replica {
     /// When a lane's pending transactions were last told to its sequencer.
     told_us: Vec<u64>,
     suspicions: Vec<Suspicion>,
+    /// How often evidence of each kind was given out against each validator.
+    proven: BTreeMap<(ValidatorIndex, &'static str), u32>,
     /// By lane: chunks that came early, and chunks of another branch.
     early: Vec<Aside>,
     side: Vec<Aside>,
@@ -194,15 +196,13 @@ impl Replica {
         let core = Core::new(now, core, parent, records).map_err(|_| StartError::NotAValidator)?;
         let core = restore_core(core, &recovered, observing.as_ref());
         let lane_count = lanes.all.len();
-        let validators = 0..u16::try_from(genesis.validators.len()).unwrap_or(u16::MAX);
-        let others = validators.map(ValidatorIndex::new).filter(|other| *other != own).collect();
         let mut replica = Self {
             chunk_size_max: config.chunk_size_max,
             pending_size_max: config.pending_size_max,
             clock_interval_us: config.clock_interval_us.max(1),
             checkpoint_height_count: config.checkpoint_height_count.max(1),
             lane_count: genesis.lane_count,
-            others,
+            others: others(&genesis, own),
             core,
             lanes,
             producers,
@@ -210,6 +210,7 @@ impl Replica {
             forwards: BTreeMap::new(),
             told_us: vec![now.mono_us; lane_count],
             suspicions: vec![Suspicion::default(); lane_count],
+            proven: BTreeMap::new(),
             early: (0..lane_count).map(|_| Aside::default()).collect(),
             side: (0..lane_count).map(|_| Aside::default()).collect(),
             fetch: Fetch::default(),
@@ -498,6 +499,11 @@ fn records(recovered: &Recovered) -> Result<Vec<Record>, StartError> {
     records
         .map(|(index, bytes)| Record::from_bytes(bytes).map_err(|_| StartError::Record { index }))
         .collect()
+}
+
+fn others(genesis: &quipu_types::Genesis, own: ValidatorIndex) -> Vec<ValidatorIndex> {
+    let validators = 0..u16::try_from(genesis.validators.len()).unwrap_or(u16::MAX);
+    validators.map(ValidatorIndex::new).filter(|other| *other != own).collect()
 }
 
 /// What the next header follows.

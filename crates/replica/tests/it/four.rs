@@ -1,5 +1,6 @@
 //! Four validators: transactions on their way, sequencers that fall, validators that come back.
 
+use proptest::prelude::*;
 use quipu_consensus::Message;
 use quipu_replica::api::STOP_US;
 use quipu_replica::{Answer, Input, Observer, PeerMessage};
@@ -224,4 +225,88 @@ fn a_validator_with_a_new_disk_watches_until_it_cannot_contradict_itself() {
         net.until("it is counted", |net| net.is_answered(gateway, 40));
     }
     net.assert_sound();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 12,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    /// Messages are lost, validators fall silent, come back, restart; then it is calm and everything is answered.
+    #[test]
+    fn whatever_is_lost_and_whoever_restarts_everything_is_ordered_once_and_answered(
+        seed in any::<u64>(), loss in 0_u8..90,
+    ) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut net = Net::new();
+        let chance = std::cell::RefCell::new(random.fork());
+        net.loses = Box::new(move |_, _, _| chance.borrow_mut().u8(..) < loss);
+        let mut next = [1_u64; 8];
+        let mut down = None;
+        for _ in 0..150 {
+            match random.u8(..40) {
+                0..=14 => {
+                    let client = random.usize(..8);
+                    let sequence = next[client];
+                    next[client] += 1;
+                    let gateway = client / 2;
+                    let signer = net.client(u16::try_from(client % 2).expect("few"), gateway);
+                    if down != Some(gateway) {
+                        net.submit(gateway, sequence, net.transaction(signer, sequence));
+                    } else {
+                        next[client] = sequence;
+                    }
+                }
+                15 => {
+                    if let Some(index) = down.take() {
+                        net.up(index);
+                    } else {
+                        let index = random.usize(..4);
+                        net.down(index);
+                        down = Some(index);
+                    }
+                }
+                16 | 17 => {
+                    let index = random.usize(..4);
+                    if down != Some(index) {
+                        net.restart(index, None);
+                        // Clients ask again for what was not ordered.
+                        next[2 * index..2 * index + 2].fill(1);
+                    }
+                }
+                18 => net.pass(1_000_000),
+                _ => net.pass(5_000),
+            }
+        }
+        net.loses = Box::new(|_, _, _| false);
+        if let Some(index) = down {
+            net.up(index);
+        }
+        let mut due = 0;
+        for client in 0..8 {
+            let gateway = client / 2;
+            let signer = net.client(u16::try_from(client % 2).expect("few"), gateway);
+            for sequence in 1..=next[client] {
+                let ticket = 1_000 * (u64::try_from(client).expect("few") + 1) + sequence;
+                net.submit(gateway, ticket, net.transaction(signer, sequence));
+                due += 1;
+            }
+        }
+        net.until("everything is answered", |net| {
+            let told = net.members.iter().flat_map(|member| &member.answers);
+            told.filter(|(ticket, _)| *ticket > 1_000).count() == due
+        });
+        let refused = net.members.iter().flat_map(|member| &member.answers).find(|(ticket, answer)| {
+            *ticket > 1_000 && matches!(answer, Answer::Refused(_))
+        });
+        prop_assert_eq!(refused, None);
+        net.pass(1_500_000);
+        let top = net.top();
+        for index in 0..4 {
+            prop_assert!(net.height(index) + 1 >= top, "{}", net.told());
+        }
+        net.assert_sound();
+    }
 }
