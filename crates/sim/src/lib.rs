@@ -19,6 +19,7 @@
 
 mod client;
 mod disk;
+pub mod stage;
 mod verdict;
 mod world;
 
