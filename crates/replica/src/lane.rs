@@ -112,6 +112,8 @@ pub(crate) struct Lane {
     pub(crate) next_term: Option<(TermRecord, Vec<Arc<Chunk>>)>,
     committed_frontier: Frontier,
     committed_clock: Hash,
+    /// The value that the last committed chunk states; the seed's when there is none. A term starts from it.
+    stated_clock: Hash,
     clock: Generator,
     clock_us: u64,
     rate_hz: u64,
@@ -133,6 +135,8 @@ pub(crate) struct LaneStart {
     /// The tree and the clock at the committed tip.
     pub(crate) frontier: Frontier,
     pub(crate) clock_value: Hash,
+    /// The value that the last committed chunk states.
+    pub(crate) stated_clock: Hash,
     pub(crate) clock_us: u64,
     pub(crate) rate_hz: u64,
     pub(crate) lane_count: usize,
@@ -150,6 +154,7 @@ impl Lane {
             next_term: start.next_term,
             committed_frontier: start.frontier,
             committed_clock: start.clock_value,
+            stated_clock: start.stated_clock,
             clock: Generator::new(start.clock_value),
             clock_us: start.clock_us,
             rate_hz: start.rate_hz,
@@ -372,7 +377,7 @@ impl Lane {
         self.term = term;
         self.is_own = is_own;
         self.next_term = None;
-        self.committed_clock = quipu_clock::start(&term.branch, &self.committed_clock);
+        self.committed_clock = quipu_clock::start(&term.branch, &self.stated_clock);
         self.clock = Generator::new(self.committed_clock);
         self.clock_us = now_us;
         self.mixed_header = Height::default();
@@ -426,6 +431,7 @@ impl Lane {
             self.committed = held.tip;
             self.committed_frontier = held.frontier;
             self.committed_clock = held.clock_value;
+            self.stated_clock = held.clock_value;
             transactions.extend(held.transactions);
         }
         assert_eq!(self.committed, *tip, "L1: what is committed was held");

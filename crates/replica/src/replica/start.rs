@@ -57,6 +57,7 @@ pub(super) fn start_lanes(
             committed,
             frontier: lane.frontier.clone(),
             clock_value,
+            stated_clock: value,
             clock_us: now.mono_us,
             rate_hz: genesis.clock_rate_hz,
             lane_count: wanted,
