@@ -299,11 +299,14 @@ fn check_chunk(
     Ok(Chunk { stored, hash, transactions })
 }
 
-/// Each entry states where the next begins; where the first begins is known to who holds the chunk before.
+/// Each entry states where the next begins; where the first begins is known to who holds the chunk before. There is one at
+/// least (each chunk mixes its batch): the next chunk's clock is known from this header alone.
 fn check_clock(stored: &StoredChunk) -> Result<(), ReceiveError> {
     let header = &stored.header;
     let (lane, index) = (header.lane, header.index);
-    let Some((first, rest)) = header.clock.split_first() else { return Ok(()) };
+    let Some((first, rest)) = header.clock.split_first() else {
+        return Err(ReceiveError::Clock { lane, index });
+    };
     match quipu_clock::verify(first.value, rest, &header.lane_root) {
         Ok(_) => Ok(()),
         Err(_) => Err(ReceiveError::Clock { lane, index }),

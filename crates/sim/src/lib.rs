@@ -304,7 +304,10 @@ pub(crate) fn rule(
 /// # Errors
 /// The first rule that is broken.
 pub fn run(seed: u64, profile: &Profile) -> Result<Report, Box<Violation>> {
-    let world = || world::World::new(seed, profile).run();
+    let world = || {
+        let _memory = quipu_crypto::memory::Memory::new();
+        world::World::new(seed, profile).run()
+    };
     std::panic::catch_unwind(world).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let what = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));

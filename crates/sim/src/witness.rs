@@ -15,8 +15,7 @@ use quipu_consensus::{Context, Message, Record, genesis_cut};
 use quipu_log::Ledger;
 use quipu_proof::names::{chunk_hash, header_hash};
 use quipu_types::{
-    CommitCertificate, Decode, Encode, Hash, Header, Height, Lane, Prevote, Term, Tip,
-    ValidatorIndex,
+    CommitCertificate, Decode, Encode, Hash, Header, Height, Lane, Term, Tip, ValidatorIndex,
 };
 
 use crate::shape::LANE_COUNT;
@@ -52,6 +51,8 @@ pub(crate) struct Words {
     left: BTreeMap<Height, (u32, Option<u32>)>,
     /// For each lane the index of the last chunk that is durable.
     lanes: Vec<u64>,
+    /// The lanes' ends as each sync made them durable: acks name these, and may leave after a lane was cut back.
+    tips: BTreeSet<Vec<u8>>,
 }
 
 impl Words {
@@ -100,12 +101,15 @@ impl Words {
     /// What a sync that begins now will make durable.
     pub(crate) fn take(&mut self, ledger: &Ledger) -> Syncing {
         let lanes = (0..LANE_COUNT).map(Lane::new);
-        let lanes = lanes.map(|lane| ledger.tip(lane).map_or(0, |tip| tip.index)).collect();
-        Syncing { words: std::mem::take(&mut self.written), lanes }
+        let tips: Vec<Tip> = lanes.filter_map(|lane| ledger.tip(lane).ok()).collect();
+        let lanes = tips.iter().map(|tip| tip.index).collect();
+        let tips = tips.iter().map(Encode::to_bytes).collect();
+        Syncing { words: std::mem::take(&mut self.written), lanes, tips }
     }
 
     pub(crate) fn synced(&mut self, syncing: Syncing) {
         self.durable.extend(syncing.words);
+        self.tips.extend(syncing.tips);
         for (durable, index) in self.lanes.iter_mut().zip(syncing.lanes) {
             *durable = index.max(*durable);
         }
@@ -134,6 +138,7 @@ impl Words {
 pub(crate) struct Syncing {
     words: Vec<Vec<u8>>,
     lanes: Vec<u64>,
+    tips: Vec<Vec<u8>>,
 }
 
 fn decode(bytes: &[u8]) -> Result<Record, Broken> {
@@ -172,10 +177,7 @@ impl Witness {
         match &record {
             Record::Propose(propose) => self.header(&propose.header),
             Record::Prevote { header, .. } => self.header(header),
-            Record::Precommit { polka, .. } | Record::RoundChange { polka, .. } => {
-                self.polka(polka)?;
-            }
-            Record::Ack(_) | Record::StateVote(_) => {}
+            _ => {}
         }
         self.round_changes += u64::from(matches!(record, Record::RoundChange { .. }));
         Ok(())
@@ -185,12 +187,11 @@ impl Witness {
         self.headers.entry(header_hash(header)).or_insert_with(|| header.clone());
     }
 
-    fn polka(&mut self, polka: &[Prevote]) -> Result<(), Broken> {
-        let Some(first) = polka.first() else { return Ok(()) };
-        let place = (first.height, first.round);
-        let known = *self.polkas.entry(place).or_insert(first.digest);
-        let what = || format!("two headers were prevoted at {place:?}: {known} {}", first.digest);
-        rule(known == first.digest, "A2", what)
+    /// A quorum prevoted `digest`, says someone.
+    fn polka(&mut self, place: (Height, u32), digest: Hash) -> Result<(), Broken> {
+        let known = *self.polkas.entry(place).or_insert(digest);
+        let what = || format!("two headers were prevoted at {place:?}: {known} {digest}");
+        rule(known == digest, "A2", what)
     }
 
     /// An honest validator says something of its own, for the first time or again.
@@ -207,6 +208,14 @@ impl Witness {
                 continue;
             }
             self.said.insert(place, bytes);
+            match message {
+                Message::Precommit(vote) => self.polka((vote.height, vote.round), vote.digest)?,
+                Message::RoundChange { change, .. } => {
+                    let high = change.high.map(|high| ((change.height, high.round), high.digest));
+                    high.map_or(Ok(()), |(place, digest)| self.polka(place, digest))?;
+                }
+                _ => {}
+            }
             self.hold(message, words, ledger)?;
         }
         Ok(())
@@ -232,7 +241,9 @@ impl Witness {
             Message::Prevote(vote) => (vote.validator, vote.height, vote.digest, false),
             Message::Precommit(vote) => (vote.validator, vote.height, vote.digest, true),
             Message::Ack(ack) => {
-                let all = ack.tips.iter().all(|tip| holds(tip, ledger) && words.reaches(tip));
+                let was = |tip: &Tip| words.tips.contains(&tip.to_bytes());
+                let is = |tip: &Tip| holds(tip, ledger) && words.reaches(tip);
+                let all = ack.tips.iter().all(|tip| was(tip) || is(tip));
                 return rule(all, "A7", || format!("{ack:?} is of chunks that are not durable"));
             }
             _ => return Ok(()),
