@@ -220,10 +220,12 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// Whether who sent it is to blame: not when it is early, late, or about what this version lacks.
+    /// Whether who sent it is to blame: not when it is early, late, about what this version lacks, or another's two words
+    /// handed on (evidence names whose they are).
     #[must_use]
     pub const fn is_offence(&self) -> bool {
-        !matches!(self, Self::Stale { .. } | Self::Ahead { .. } | Self::NotBuilt { .. })
+        let is_time = matches!(self, Self::Stale { .. } | Self::Ahead { .. });
+        !is_time && !matches!(self, Self::NotBuilt { .. } | Self::Equivocation { .. })
     }
 }
 
