@@ -17,6 +17,9 @@ use crate::peer::PeerMessage;
 use crate::producers::Place;
 use crate::replica::start::may_sequence;
 
+/// Evidence of one kind against one validator that is given out: more says nothing new, and would fill disks.
+const EVIDENCE_COUNT_MAX: u32 = 4;
+
 impl Replica {
     /// Cuts full chunks of a lane at once: hashing them need not wait for a sync.
     pub(super) fn cut_full(&mut self, lane: LaneNumber) {
@@ -145,9 +148,7 @@ impl Replica {
 
     /// Evidence was found here: it is kept, and told to all if it ends a term.
     pub(super) fn prove(&mut self, evidence: Evidence) {
-        if evidence.culprit(self.core.context()).is_none() {
-            return;
-        }
+        let Some(culprit) = evidence.culprit(self.core.context()) else { return };
         if let Evidence::Chunks(pair) = &evidence {
             let [first, _] = &**pair;
             let (lane, term) = (first.header.lane, first.header.term);
@@ -155,7 +156,11 @@ impl Replica {
                 self.tell_all(&PeerMessage::Evidence(evidence.clone()));
             }
         }
-        self.gate.answer(Effect::Evidence(Arc::new(evidence)));
+        let count = self.proven.entry((culprit, evidence.kind())).or_default();
+        if *count < EVIDENCE_COUNT_MAX {
+            *count = count.saturating_add(1);
+            self.gate.answer(Effect::Evidence(Arc::new(evidence)));
+        }
     }
 
     pub(super) fn is_current(&self, lane: LaneNumber, term: Term) -> bool {
