@@ -220,12 +220,12 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// Whether who sent it is to blame: not when it is early, late, about what this version lacks, or another's two words
-    /// handed on (evidence names whose they are).
+    /// Whether who sent it is to blame: not when it is early, late, or about what this version lacks; nor when it
+    /// contradicts what was heard before: then who signed it is, and anyone may have handed it on.
     #[must_use]
     pub const fn is_offence(&self) -> bool {
-        let is_time = matches!(self, Self::Stale { .. } | Self::Ahead { .. });
-        !is_time && !matches!(self, Self::NotBuilt { .. } | Self::Equivocation { .. })
+        let is_offence = !matches!(self, Self::Stale { .. } | Self::Ahead { .. });
+        is_offence && !matches!(self, Self::NotBuilt { .. } | Self::Equivocation { .. })
     }
 }
 
