@@ -220,10 +220,12 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// Whether who sent it is to blame: not when it is early, late, or about what this version lacks.
+    /// Whether who sent it is to blame: not when it is early, late, or about what this version lacks; nor when it
+    /// contradicts what was heard before: then who signed it is, and anyone may have handed it on.
     #[must_use]
     pub const fn is_offence(&self) -> bool {
-        !matches!(self, Self::Stale { .. } | Self::Ahead { .. } | Self::NotBuilt { .. })
+        let is_offence = !matches!(self, Self::Stale { .. } | Self::Ahead { .. });
+        is_offence && !matches!(self, Self::NotBuilt { .. } | Self::Equivocation { .. })
     }
 }
 
@@ -302,19 +304,23 @@ impl Core {
         for ack in self.safety.last_acks() {
             self.acks.add(&ack);
         }
-        let height = self.height();
-        let own: Vec<OwnPrecommit> = self.safety.all_precommits().cloned().collect();
-        self.safety.forget(self.parent.height, self.parent.certified);
-        let headers = self.safety.prevoted_headers(height).cloned();
-        self.work.values.extend(headers.map(|header| (header_hash(&header), header)));
-        for OwnPrecommit { vote, polka, acks } in own {
+        for OwnPrecommit { acks, .. } in self.safety.all_precommits() {
             for ack in acks.iter().filter(|_| self.context.rules.tips_logged) {
                 self.acks.add(ack);
             }
-            if vote.height == height {
-                self.work.raise(&polka);
-                self.work.precommits.entry(vote.round).or_default().add(vote);
-            }
+        }
+        self.safety.forget(self.parent.height, self.parent.certified);
+        self.resume(now);
+    }
+
+    /// Puts the own words on this height back: also when it begins, for its parent may have been lost after they were logged.
+    fn resume(&mut self, now: Now) {
+        let height = self.height();
+        let headers = self.safety.prevoted_headers(height).cloned();
+        self.work.values.extend(headers.map(|header| (header_hash(&header), header)));
+        for OwnPrecommit { vote, polka, .. } in self.safety.precommits(height) {
+            self.work.raise(polka);
+            self.work.precommits.entry(vote.round).or_default().add(vote.clone());
         }
         if let Some((change, polka)) = self.safety.changed(height).cloned() {
             self.work.round = change.round;
@@ -586,6 +592,7 @@ impl Core {
         self.certificate = self.certificate.take().filter(|kept| kept.state.height > certified);
         self.states.retain(|height, _| *height > certified);
         self.outputs.push_back(Output::Commit { header, hash, certificate });
+        self.resume(now);
         for message in std::mem::take(&mut self.ahead) {
             // It was signed by its sender, but may not fit the header that was committed: then it is dropped.
             let _ = self.take(message);

@@ -35,7 +35,7 @@ impl Schedule {
             .zip(&set.validators)
             .map(|(index, validator)| (validator.power, validator.key, index))
             .collect();
-        order.sort_by(|a, b| (b.0, b.1).cmp(&(a.0, a.1)));
+        order.sort_by_key(|(power, key, _)| std::cmp::Reverse((*power, *key)));
         let powers: Vec<i128> = order.iter().map(|(power, _, _)| i128::from(*power)).collect();
         let rank = order.into_iter().map(|(_, _, index)| ValidatorIndex::new(index)).collect();
         Self { rank, first: deal(&powers, lane_count) }
@@ -121,6 +121,7 @@ fn deal(powers: &[i128], lane_count: usize) -> Vec<usize> {
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test's numbers are small")]
 mod tests {
     use std::collections::BTreeMap;
 

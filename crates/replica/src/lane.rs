@@ -114,6 +114,8 @@ pub(crate) struct Lane {
     pub(crate) durable: Tip,
     /// Whether this validator makes the chunks.
     pub(crate) is_own: bool,
+    /// Whether this validator handed the lane over: no chunk of this term comes after.
+    pub(crate) is_given_up: bool,
     /// A term that begins with a header that was lost, though its record was not, and its chunks: nothing is taken until
     /// that header comes again.
     pub(crate) next_term: Option<(TermRecord, Vec<Arc<Chunk>>)>,
@@ -156,6 +158,7 @@ impl Lane {
             tip: start.committed,
             durable: start.committed,
             is_own: start.is_own,
+            is_given_up: false,
             next_term: start.next_term,
             committed_frontier: start.frontier,
             committed_clock: start.clock_value,
@@ -199,6 +202,11 @@ impl Lane {
     /// Nothing of this validator's waits for a chunk or for a commit.
     pub(crate) fn is_idle(&self) -> bool {
         !self.is_own || (self.queue.is_empty() && self.held.is_empty())
+    }
+
+    /// Whether this validator makes the next chunk.
+    pub(crate) fn may_cut(&self) -> bool {
+        self.is_own && !self.is_given_up && self.next_term.is_none()
     }
 
     /// Whether the clock needs a chunk of its own.
@@ -381,6 +389,7 @@ impl Lane {
         assert_eq!(self.tip, self.committed, "L1: a term begins at the cut");
         self.term = term;
         self.is_own = is_own;
+        self.is_given_up = false;
         self.next_term = None;
         self.clock = Generator::new(self.clock_value());
         self.clock_us = now_us;

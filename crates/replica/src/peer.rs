@@ -20,12 +20,13 @@ use quipu_crypto::Tag;
 use quipu_crypto::hash::blake3;
 use quipu_crypto::suite::verify_tagged;
 use quipu_log::StoredChunk;
+pub use quipu_net::Class;
 use quipu_proof::names::chunk_hash;
 use quipu_types::chunk::split_body;
 use quipu_types::codec::{put_bytes, put_count, put_option};
 use quipu_types::transaction::TRANSACTION_SIZE_MAX;
 use quipu_types::{
-    Code, CommitCertificate, Decode, DecodeError, Encode, Hash, Header, Height, Lane, Reader,
+    Code, CommitCertificate, Decode, DecodeError, Encode, Hash, Header, Height, Lane, Mix, Reader,
     Signature, Term, Tip, ValidatorIndex,
 };
 use thiserror::Error;
@@ -39,17 +40,6 @@ pub const FORWARD_COUNT_MAX: usize = 4_096;
 pub const FORWARD_SIZE: usize = 1 << 20;
 /// Most headers in one answer.
 pub const HEADER_COUNT_MAX: usize = 64;
-
-/// How urgent a message is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
-    /// Votes, proposals, round changes, acks: small, and others wait for them.
-    Vote,
-    /// Chunks of lanes, and transactions on their way to one.
-    Chunk,
-    /// Answers to those who catch up.
-    Bulk,
-}
 
 /// What is asked of another validator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -309,18 +299,16 @@ fn check_chunk(
     Ok(Chunk { stored, hash, transactions })
 }
 
-/// Each entry states where the next begins; where the first begins is known to who holds the chunk before. There is one at
-/// least (each chunk mixes its batch): the next chunk's clock is known from this header alone.
+/// Each entry states where the next begins; where the first begins is known to who holds the chunk before. The last one
+/// mixes the batch: without it the clock would not say when the transactions were there.
 fn check_clock(stored: &StoredChunk) -> Result<(), ReceiveError> {
     let header = &stored.header;
     let (lane, index) = (header.lane, header.index);
-    let Some((first, rest)) = header.clock.split_first() else {
-        return Err(ReceiveError::Clock { lane, index });
-    };
-    match quipu_clock::verify(first.value, rest, &header.lane_root) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(ReceiveError::Clock { lane, index }),
-    }
+    let has_batch = header.clock.last().is_some_and(|entry| entry.mix == Mix::Batch);
+    let holds = header.clock.split_first().is_some_and(|(first, rest)| {
+        quipu_clock::verify(first.value, rest, &header.lane_root).is_ok()
+    });
+    if has_batch && holds { Ok(()) } else { Err(ReceiveError::Clock { lane, index }) }
 }
 
 fn admit_all(

@@ -133,13 +133,16 @@ pub struct Replica {
     /// When a lane's pending transactions were last told to its sequencer.
     told_us: Vec<u64>,
     suspicions: Vec<Suspicion>,
+    /// How often evidence of each kind was given out against each validator.
+    proven: BTreeMap<(ValidatorIndex, &'static str), u32>,
     /// By lane: chunks that came early, and chunks of another branch.
     early: Vec<Aside>,
     side: Vec<Aside>,
     fetch: Fetch,
     observing: Option<Observing>,
-    /// By lane: whether this term's chunks may be acknowledged ([`crate::observer`]).
-    is_fresh: Vec<bool>,
+    /// Where own lanes are handed over for an observer's sake, and when that was done last.
+    renewal: Option<Height>,
+    renewed_us: Option<u64>,
     executing: VecDeque<Executing>,
     executed: Height,
     certified: Height,
@@ -191,36 +194,29 @@ impl Replica {
             interval_idle_us: genesis.height_interval_idle_ms.saturating_mul(1_000),
             rules: config.rules,
         };
-        let mut core =
-            Core::new(now, core, parent, records).map_err(|_| StartError::NotAValidator)?;
-        restore_chunks(&mut core, own, &context, &recovered);
-        match observing.as_ref().map(|observing| observing.threshold()) {
-            None => {}
-            Some(None) => core.mute_until(Height::new(u64::MAX)),
-            Some(Some(threshold)) => core.mute_until(threshold),
-        }
+        let core = Core::new(now, core, parent, records).map_err(|_| StartError::NotAValidator)?;
+        let core = restore_core(core, &recovered, observing.as_ref());
         let lane_count = lanes.all.len();
-        let validators = 0..u16::try_from(genesis.validators.len()).unwrap_or(u16::MAX);
-        let others = validators.map(ValidatorIndex::new).filter(|other| *other != own).collect();
-        let moved = Suspicion::default();
         let mut replica = Self {
             chunk_size_max: config.chunk_size_max,
             pending_size_max: config.pending_size_max,
             clock_interval_us: config.clock_interval_us.max(1),
             checkpoint_height_count: config.checkpoint_height_count.max(1),
             lane_count: genesis.lane_count,
-            others,
+            others: others(&genesis, own),
             core,
             lanes,
             producers,
             pending: Pending::default(),
             forwards: BTreeMap::new(),
             told_us: vec![now.mono_us; lane_count],
-            suspicions: vec![moved; lane_count],
+            suspicions: vec![Suspicion::default(); lane_count],
+            proven: BTreeMap::new(),
             early: (0..lane_count).map(|_| Aside::default()).collect(),
             side: (0..lane_count).map(|_| Aside::default()).collect(),
             fetch: Fetch::default(),
-            is_fresh: vec![observing.is_none(); lane_count],
+            renewal: None,
+            renewed_us: None,
             observing,
             executing: VecDeque::new(),
             executed: height,
@@ -288,7 +284,7 @@ impl Replica {
         if self.is_stopped {
             return None;
         }
-        let queued = |lane: &Lane| lane.queue_size() > 0 && lane.is_own;
+        let queued = |lane: &Lane| lane.queue_size() > 0 && lane.may_cut();
         let cuts = !self.gate.is_under_way() && self.lanes.all.iter().any(queued);
         if cuts || !self.forwards.is_empty() {
             return Some(self.now_us);
@@ -351,9 +347,13 @@ impl Replica {
             return;
         }
         let tips: Vec<Tip> = self.lanes.tips();
-        let acked = tips.iter().zip(&self.is_fresh);
-        let moved = acked.filter(|(tip, is_fresh)| tip.index > 0 && **is_fresh);
-        let moved: Vec<Tip> = moved.map(|(tip, _)| *tip).collect();
+        let observing = self.observing.as_ref();
+        let may_ack = |lane: &Lane| {
+            let is_fresh = |observing: &Observing| observing.is_fresh(lane.term.height);
+            lane.tip.index > 0 && observing.is_none_or(is_fresh)
+        };
+        let acked = self.lanes.all.iter().filter(|lane| may_ack(lane));
+        let moved: Vec<Tip> = acked.map(|lane| lane.tip).collect();
         let ack = self.core.ack(&moved).map(|(record, ack)| {
             self.write_vote(&record);
             ack
@@ -507,6 +507,11 @@ fn records(recovered: &Recovered) -> Result<Vec<Record>, StartError> {
         .collect()
 }
 
+fn others(genesis: &quipu_types::Genesis, own: ValidatorIndex) -> Vec<ValidatorIndex> {
+    let validators = 0..u16::try_from(genesis.validators.len()).unwrap_or(u16::MAX);
+    validators.map(ValidatorIndex::new).filter(|other| *other != own).collect()
+}
+
 /// What the next header follows.
 fn parent(recovered: &Recovered, genesis: &quipu_types::Genesis, chain: Hash) -> Parent {
     let first = Parent::genesis(chain, genesis.time_us, genesis.lane_count);
@@ -523,14 +528,20 @@ fn parent(recovered: &Recovered, genesis: &quipu_types::Genesis, chain: Hash) ->
     }
 }
 
-/// Chunks that this validator signed are remembered, so that none is signed twice.
-fn restore_chunks(core: &mut Core, own: ValidatorIndex, context: &Context, recovered: &Recovered) {
+/// Chunks that this validator signed are remembered, so that none is signed twice; on a new disk it signs nothing yet.
+fn restore_core(mut core: Core, recovered: &Recovered, observing: Option<&Observing>) -> Core {
     for lane in &recovered.lanes {
-        let next = lane.next_term.iter().flat_map(|(_, chunks)| chunks);
-        let last = lane.suffix.iter().chain(next).map(|chunk| &chunk.stored.header).last();
-        let last = last.or(lane.committed.as_ref());
-        let signed =
-            last.filter(|header| context.schedule.sequencer(header.lane, header.term) == own);
-        signed.into_iter().for_each(|header| core.restore_chunk(header));
+        let next = lane.next_term.as_ref().and_then(|(_, chunks)| chunks.last());
+        let last = next.or(lane.suffix.last()).map(|chunk| &chunk.stored.header);
+        let Some(header) = last.or(lane.committed.as_ref()) else { continue };
+        if core.context().schedule.sequencer(header.lane, header.term) == core.own() {
+            core.restore_chunk(header);
+        }
     }
+    match observing.map(Observing::threshold) {
+        None => {}
+        Some(None) => core.mute_until(Height::new(u64::MAX)),
+        Some(Some(threshold)) => core.mute_until(threshold),
+    }
+    core
 }

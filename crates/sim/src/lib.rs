@@ -37,6 +37,7 @@ mod disk;
 mod network;
 mod node;
 mod shape;
+pub mod stage;
 mod verdict;
 mod witness;
 mod world;

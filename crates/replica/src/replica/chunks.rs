@@ -17,11 +17,14 @@ use crate::peer::PeerMessage;
 use crate::producers::Place;
 use crate::replica::start::may_sequence;
 
+/// Evidence of one kind against one validator that is given out: more says nothing new, and would fill disks.
+const EVIDENCE_COUNT_MAX: u32 = 4;
+
 impl Replica {
     /// Cuts full chunks of a lane at once: hashing them need not wait for a sync.
     pub(super) fn cut_full(&mut self, lane: LaneNumber) {
         let is_full = |lanes: &Lanes, size_max| {
-            lanes.get(lane).is_some_and(|lane| lane.is_own && lane.queue_size() >= size_max)
+            lanes.get(lane).is_some_and(|lane| lane.may_cut() && lane.queue_size() >= size_max)
         };
         while is_full(&self.lanes, self.chunk_size_max) && self.has_room() {
             self.cut(lane);
@@ -29,7 +32,7 @@ impl Replica {
     }
 
     pub(super) fn cut_chunks(&mut self) {
-        let due = |lane: &&Lane| lane.is_own && (lane.queue_size() > 0 || lane.is_clock_full());
+        let due = |lane: &&Lane| lane.may_cut() && (lane.queue_size() > 0 || lane.is_clock_full());
         let lanes: Vec<LaneNumber> =
             self.lanes.all.iter().filter(due).map(|lane| lane.term.lane).collect();
         for lane in lanes {
@@ -123,12 +126,8 @@ impl Replica {
             return Err(Refused::Chunk { lane: number, index, fault });
         }
         self.gate.write(Effect::WriteChunk(Arc::clone(chunk)));
-        let place = usize::from(number.get());
-        if let Some(suspicion) = self.suspicions.get_mut(place) {
+        if let Some(suspicion) = self.suspicions.get_mut(usize::from(number.get())) {
             suspicion.moved(self.now_us);
-        }
-        if let (Some(observing), Some(is_fresh)) = (&self.observing, self.is_fresh.get_mut(place)) {
-            *is_fresh = *is_fresh || observing.is_fresh(header);
         }
         Ok(())
     }
@@ -145,9 +144,7 @@ impl Replica {
 
     /// Evidence was found here: it is kept, and told to all if it ends a term.
     pub(super) fn prove(&mut self, evidence: Evidence) {
-        if evidence.culprit(self.core.context()).is_none() {
-            return;
-        }
+        let Some(culprit) = evidence.culprit(self.core.context()) else { return };
         if let Evidence::Chunks(pair) = &evidence {
             let [first, _] = &**pair;
             let (lane, term) = (first.header.lane, first.header.term);
@@ -155,7 +152,11 @@ impl Replica {
                 self.tell_all(&PeerMessage::Evidence(evidence.clone()));
             }
         }
-        self.gate.answer(Effect::Evidence(Arc::new(evidence)));
+        let count = self.proven.entry((culprit, evidence.kind())).or_default();
+        if *count < EVIDENCE_COUNT_MAX {
+            *count = count.saturating_add(1);
+            self.gate.answer(Effect::Evidence(Arc::new(evidence)));
+        }
     }
 
     pub(super) fn is_current(&self, lane: LaneNumber, term: Term) -> bool {
@@ -346,10 +347,6 @@ impl Replica {
         }
         for aside in [self.early.get_mut(place), self.side.get_mut(place)].into_iter().flatten() {
             aside.clear();
-        }
-        let threshold = self.observing.as_ref().map(|observing| observing.threshold());
-        if let (Some(threshold), Some(is_fresh)) = (threshold, self.is_fresh.get_mut(place)) {
-            *is_fresh = threshold.is_some_and(|threshold| height >= threshold);
         }
         self.fetch.satisfied(number);
         self.refresh(number);

@@ -8,6 +8,7 @@ use quipu_types::{
 
 use super::{HOUSEKEEPING_US, Refused, Replica};
 use crate::api::Effect;
+use crate::observer::{RENEWAL_HEIGHT_COUNT, RENEWAL_US};
 use crate::peer::{Handover, PeerMessage, Received, Request};
 use crate::producers::Place;
 
@@ -85,6 +86,7 @@ impl Replica {
                     self.ask(from, &PeerMessage::Value(header));
                 }
             }
+            Request::Headers { .. } if !self.core.context().rules.answers => {}
             Request::Headers { .. } => {
                 self.gate.answer(Effect::Serve { to: from, request });
             }
@@ -154,6 +156,11 @@ impl Replica {
         }
         self.kept_us = now.mono_us;
         self.fetch_chunks();
+        if self.renewal.is_some_and(|height| self.core.parent().height >= height) {
+            self.renewal = None;
+            self.renewed_us = Some(self.now_us);
+            self.hand_over();
+        }
         for lane in (0..self.lane_count).map(LaneNumber::new) {
             self.press(lane);
         }
@@ -218,7 +225,7 @@ impl Replica {
             .lanes
             .all
             .iter()
-            .filter(|lane| lane.is_own)
+            .filter(|lane| lane.may_cut())
             .map(|lane| (lane.term.lane, lane.term.term, lane.tip.index))
             .collect();
         for (lane, term, index) in own {
@@ -228,6 +235,9 @@ impl Replica {
             let signature = self.core.sign_handover(&handover.signed_body());
             let Some(signature) = signature else { continue };
             handover.signature = signature;
+            if let Some(lane) = self.lanes.get_mut(lane) {
+                lane.is_given_up = true;
+            }
             self.handed_over(&handover);
             self.tell_all(&PeerMessage::Handover(handover));
         }
@@ -257,6 +267,10 @@ impl Replica {
         }
         let parent = self.core.parent();
         let (height, certificate) = (parent.height.next(), parent.commit.clone());
+        let is_due = |at: u64| self.now_us >= at.saturating_add(RENEWAL_US);
+        if self.renewed_us.is_none_or(is_due) {
+            self.renewal = Some(Height::new(height.get().saturating_add(RENEWAL_HEIGHT_COUNT)));
+        }
         self.tell(to, &PeerMessage::Tell { nonce, height, certificate });
     }
 

@@ -1,9 +1,4 @@
 //! A replica with a driver in memory: what is written, what is durable, what leaves.
-#![expect(
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    reason = "a test's numbers are small, and a wrong index is a failed test"
-)]
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -12,64 +7,14 @@ use expect_test::expect;
 use proptest::prelude::*;
 use quipu_consensus::{Message, Record};
 use quipu_crypto::merkle::Frontier;
-use quipu_crypto::suite::SecretKey;
-use quipu_proof::names::{TransactionDraft, chain_id, sign_transaction};
+use quipu_proof::names::chain_id;
 use quipu_replica::{
-    Admitted, Answer, Barrier, Block, Chunk, Config, Effect, Input, Now, Recovered, RecoveredLane,
-    Replica, StartError, TermRecord, admit,
+    Admitted, Answer, Barrier, Block, Chunk, Config, Effect, Input, Now, PeerMessage, Recovered,
+    RecoveredLane, Replica, StartError, TermRecord,
 };
-use quipu_types::genesis::{GENESIS_VERSION, GenesisValidator};
-use quipu_types::{
-    Action, Decode, Encode, Genesis, Hash, Height, Lane, Outcome, Receipt, Signature, SignedState,
-    StateVote, Suite, Time,
-};
+use quipu_types::{CommitCertificate, Decode, Hash, Height, Lane, Outcome, Receipt, StateVote};
 
-const LANES: u16 = 2;
-const MIN_US: u64 = 5_000;
-
-fn key(number: u8) -> SecretKey {
-    SecretKey::from_seed(Suite::Ed25519Sha256, [number; 32])
-}
-
-fn genesis(validator_count: u8) -> Genesis {
-    let validators = (1..=validator_count)
-        .map(|number| GenesisValidator {
-            name: format!("v{number}"),
-            key: key(number).public(),
-            power: u64::from(5 - number),
-            possession: Signature([0; 64]),
-        })
-        .collect();
-    Genesis {
-        version: GENESIS_VERSION,
-        name: "test".to_owned(),
-        time_us: Time::new(1),
-        lane_count: LANES,
-        clock_seed: "text".to_owned(),
-        clock_rate_hz: 1_000,
-        hash_rate_fastest_hz: 1_000_000,
-        anchor_window_heights: 100,
-        height_interval_min_ms: 5,
-        height_interval_idle_ms: 1_000,
-        open_streams: true,
-        validators,
-        accounts: Vec::new(),
-    }
-}
-
-fn transaction(signer: u8, incarnation: u32, sequence: u64, size: usize) -> Arc<Admitted> {
-    let action = Action::Append { stream: "s".into(), key: vec![], payload: vec![7; size] };
-    let chain = chain_id(&genesis(1));
-    let draft = TransactionDraft {
-        incarnation,
-        sequence,
-        anchor: chain,
-        route: None,
-        actions: vec![action],
-    };
-    let bytes = sign_transaction(&key(signer), &chain, draft).to_bytes();
-    Arc::new(admit(&chain, LANES, bytes.into()).expect("an honest transaction"))
-}
+use crate::common::{LANES, MIN_US, genesis, key, state, transaction, transaction_of};
 
 /// What a disk and an executor would do.
 struct World {
@@ -78,10 +23,10 @@ struct World {
     terms: Vec<TermRecord>,
     chunks: Vec<Arc<Chunk>>,
     records: Vec<Vec<u8>>,
-    headers: Vec<Arc<Block>>,
-    /// How many records are durable.
-    durable: usize,
-    syncing: Option<(Barrier, usize)>,
+    headers: Vec<(Arc<Block>, Arc<CommitCertificate>)>,
+    /// How many records and chunks are durable.
+    durable: (usize, usize),
+    syncing: Option<(Barrier, (usize, usize))>,
     executing: VecDeque<Arc<Block>>,
     answers: Vec<(u64, Answer)>,
     left: Vec<Message>,
@@ -99,7 +44,7 @@ impl World {
             chunks: Vec::new(),
             records: Vec::new(),
             headers: Vec::new(),
-            durable: 0,
+            durable: (0, 0),
             syncing: None,
             executing: VecDeque::new(),
             answers: Vec::new(),
@@ -117,7 +62,7 @@ impl World {
     }
 
     fn submit(&mut self, ticket: u64, admitted: Arc<Admitted>) {
-        self.step(Input::Submit { ticket, admitted });
+        self.step(Input::Submit { ticket, admitted, is_early: false });
     }
 
     fn wait(&mut self, us: u64) {
@@ -127,7 +72,7 @@ impl World {
     }
 
     fn assert_durable(&self, message: &Message) {
-        let mut records = self.records[..self.durable].iter();
+        let mut records = self.records[..self.durable.0].iter();
         let said = records.any(|bytes| {
             Record::from_bytes(bytes).expect("own records read back").message() == *message
         });
@@ -144,27 +89,38 @@ impl World {
                 self.chunks.push(chunk);
             }
             Effect::WriteVote { bytes, .. } => self.records.push(bytes),
-            Effect::WriteHeader(block) => {
+            Effect::WriteHeader { block, certificate } => {
+                for vote in &certificate.precommits {
+                    self.assert_durable(&Message::Precommit(vote.clone()));
+                }
                 self.trace.push(format!("header {}", block.header.height));
-                self.headers.push(block);
+                self.headers.push((block, certificate));
             }
             Effect::BeginHeight(_) => {}
             Effect::Sync(barrier) => {
                 assert_eq!(self.syncing, None, "R5: one sync at a time");
                 self.trace.push(format!("sync {}", barrier.0));
-                self.syncing = Some((barrier, self.records.len()));
+                self.syncing = Some((barrier, (self.records.len(), self.chunks.len())));
             }
-            Effect::Broadcast(bytes) => {
-                let message = Message::from_bytes(&bytes).expect("own messages read back");
-                self.assert_durable(&message);
-                self.left.push(message);
-            }
-            Effect::Execute(block) => {
-                for vote in &block.certificate.precommits {
-                    self.assert_durable(&Message::Precommit(vote.clone()));
+            Effect::Broadcast { bytes, .. } | Effect::Send { bytes, .. } => {
+                match PeerMessage::from_bytes(&bytes).expect("own messages read back") {
+                    PeerMessage::Agreement(message) => {
+                        self.assert_durable(&message);
+                        self.left.push(message);
+                    }
+                    PeerMessage::Chunk(chunk) => {
+                        let mut durable = self.chunks[..self.durable.1].iter();
+                        let is_durable = durable.any(|own| own.stored == chunk);
+                        assert!(is_durable, "R1: a chunk left before it was durable");
+                    }
+                    PeerMessage::Forward { .. } | PeerMessage::Fetch(_) => {}
+                    other => panic!("a validator without others has no reason to say {other:?}"),
                 }
-                self.executing.push_back(block);
             }
+            Effect::Execute(block) => self.executing.push_back(block),
+            Effect::Speculate(_) => {}
+            Effect::CutLane { .. } | Effect::Serve { .. } => panic!("nobody else is there"),
+            Effect::Evidence(_) | Effect::Observing(_) => panic!("nothing is wrong"),
             Effect::StateCertified(certificate) => {
                 for (validator, signature) in &certificate.signatures {
                     let state = certificate.state;
@@ -225,19 +181,21 @@ impl World {
         let lane = |lane: u16| {
             let chunks = self.chunks.iter().filter(|chunk| chunk.tip().lane.get() == lane);
             let chunks: Vec<_> = chunks.cloned().collect();
-            let cut = head.map_or(0, |block| block.header.cut[usize::from(lane)].index);
+            let cut = head.map_or(0, |(block, _)| block.header.cut[usize::from(lane)].index);
             let cut = usize::try_from(cut).expect("few chunks");
-            let mut frontier = Frontier::new();
-            chunks.iter().flat_map(|chunk| chunk.leaves()).for_each(|leaf| frontier.append(leaf));
             let (committed, suffix) = chunks.split_at(cut);
+            let mut frontier = Frontier::new();
+            let leaves = committed.iter().flat_map(|chunk| chunk.leaves());
+            leaves.for_each(|leaf| frontier.append(leaf));
             RecoveredLane {
                 term: self.terms.iter().find(|term| term.lane.get() == lane).copied(),
+                next_term: None,
                 frontier,
                 committed: committed.last().map(|chunk| chunk.stored.header.clone()),
                 suffix: suffix.to_vec(),
             }
         };
-        let producers = self.headers[..header_count].iter().flat_map(|block| {
+        let producers = self.headers[..header_count].iter().flat_map(|(block, _)| {
             block.ordered().map(|(position, admitted)| {
                 let transaction = &admitted.transaction;
                 let next = quipu_replica::Producer {
@@ -249,7 +207,8 @@ impl World {
         });
         Recovered {
             lanes: (0..LANES).map(lane).collect(),
-            head: head.map(|block| (block.header.clone(), block.certificate.clone())),
+            head: head.map(|(block, why)| (block.header.clone(), (**why).clone())),
+            primary: 0,
             certified: Height::default(),
             records: self.records.clone(),
             producers: producers.collect(),
@@ -265,14 +224,16 @@ impl World {
                 let (incarnation, sequence) = (next.incarnation, next.sequence);
                 format!("{ticket}: used, next {sequence} of {incarnation}, else {otherwise}\n")
             }
+            Answer::Ordered { position, height, .. } => {
+                format!(
+                    "{ticket}: {}:{} ordered at height {height}\n",
+                    position.lane, position.seqno
+                )
+            }
             Answer::Refused(refusal) => format!("{ticket}: {} {refusal}\n", refusal.code()),
         };
         self.answers.iter().map(line).collect()
     }
-}
-
-fn state(height: Height) -> SignedState {
-    SignedState { height, state_root: Hash([1; 32]), receipts_root: Hash([2; 32]) }
 }
 
 #[test]
@@ -359,7 +320,7 @@ fn a_full_queue_refuses_and_takes_again_once_it_is_executed() {
     "#]]
     .assert_eq(&world.told());
     assert_eq!(world.trace.last().map(String::as_str), Some("stopped"));
-    assert_eq!(world.durable, world.records.len(), "a stop leaves nothing that is not durable");
+    assert_eq!(world.durable.0, world.records.len(), "a stop leaves nothing that is not durable");
     assert_eq!(world.replica.wake_at(), None);
 }
 
@@ -437,12 +398,16 @@ fn what_was_found_must_fit_together() {
         wrong(3, "does not link to the one before")
     );
     assert_eq!(
-        start(|found| found.lanes[1].frontier = Frontier::new()),
-        wrong(3, "does not end in the lane's tree")
+        start(|found| found.lanes[1].frontier.append(Hash::ZERO)),
+        wrong(0, "does not end in the lane's tree")
     );
     assert_eq!(
         start(|found| Arc::make_mut(&mut found.lanes[1].suffix[2]).stored.body.clear()),
         wrong(3, "has not the body that its header names")
+    );
+    assert_eq!(
+        start(|found| drop(Arc::make_mut(&mut found.lanes[1].suffix[1]).transactions.pop())),
+        wrong(2, "has not the body that its header names")
     );
     assert_eq!(start(|found| found.records.push(vec![99])), Some(StartError::Record { index: 3 }));
     let other = Replica::new(Now::default(), Config::new(genesis(1), key(7)), world.found(0));
@@ -462,7 +427,8 @@ proptest! {
         seed in any::<u64>(), validator_count in prop_oneof![Just(1_u8), Just(4)],
     ) {
         let mut random = fastrand::Rng::with_seed(seed);
-        let config = Config::new(genesis(validator_count), key(1));
+        let ledger = genesis(validator_count);
+        let config = Config::new(ledger.clone(), key(1));
         let mut world = World::new(config, Recovered::empty(LANES));
         let mut next = [1_u64; 4];
         for _ in 0..300 {
@@ -470,7 +436,8 @@ proptest! {
                 0..=2 => {
                     let signer = random.u8(..4);
                     let sequence = &mut next[usize::from(signer)];
-                    world.submit(*sequence, transaction(signer + 20, 0, *sequence, 50));
+                    let own = transaction_of(&ledger, signer + 20, 0, *sequence, 50);
+                    world.submit(*sequence, own);
                     *sequence += 1;
                 }
                 3 | 4 => world.wait(random.u64(..4_000)),
@@ -516,9 +483,9 @@ proptest! {
             prop_assert_eq!(first, second);
         }
         prop_assert!(again.headers.len() >= world.headers.len() - kept);
-        let ordered: usize = again.headers.iter().map(|block| block.transaction_count()).sum();
+        let ordered: usize = again.headers.iter().map(|(block, _)| block.transaction_count()).sum();
         let before: usize =
-            world.headers.iter().take(kept).map(|block| block.transaction_count()).sum();
+            world.headers.iter().take(kept).map(|(block, _)| block.transaction_count()).sum();
         prop_assert_eq!(before + ordered, world.answers.len());
         again.submit(1, transaction(9, 0, sequence, 50));
         again.submit(2, transaction(9, 0, sequence + 1, 50));

@@ -1,0 +1,12 @@
+//! Cores that talk to each other, in memory.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "a test's numbers are small, and a wrong index is a failed test"
+)]
+
+mod evidence;
+mod random;
+mod rounds;
+mod steps;
+mod world;

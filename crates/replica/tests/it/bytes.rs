@@ -1,0 +1,123 @@
+//! No bytes of a peer make a replica panic: garbage, cut, changed and mixed messages.
+
+use std::sync::LazyLock;
+
+use expect_test::expect;
+use proptest::prelude::*;
+use quipu_replica::{Input, PeerMessage, Request, peer, receive};
+use quipu_types::{Decode, Encode, Height, Lane, Signature};
+
+use crate::common::LANES;
+use crate::net::{Net, number};
+
+/// Messages of every kind that four validators exchanged.
+static HEARD: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let mut net = Net::new();
+    let sequencer = net.sequencer(1, 1);
+    let client = net.client(1, 0);
+    let away = (sequencer + 2) % 4;
+    for sequence in 1..=3 {
+        net.submit((sequencer + 1) % 4, sequence, net.transaction(client, sequence));
+        net.pass(10_000);
+    }
+    net.down(away);
+    net.pass(2_500_000);
+    net.up(away);
+    net.pass(500_000);
+    net.step(sequencer, Input::Stop);
+    net.pass(500_000);
+    net.heard
+});
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 256,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn garbage_is_refused(tag in 0_u8..12, bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+        let net = Net::new();
+        let mut all = vec![tag];
+        all.extend(bytes);
+        let _ = receive(net.context(), LANES, &all);
+    }
+
+    /// What comes through is given to a replica that is in another state than the one it was meant for.
+    #[test]
+    fn changed_messages_are_taken_or_refused(
+        picks in proptest::collection::vec(
+            (any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0_u8..9, 1_usize..4), 1..40,
+        ),
+    ) {
+        let mut net = Net::new();
+        for (message, place, bit, from) in picks {
+            let mut bytes = HEARD[message.index(HEARD.len())].clone();
+            let place = place.index(bytes.len());
+            match bit {
+                8 => bytes.truncate(place),
+                bit if place % 3 == 0 => bytes[place] ^= 1 << bit,
+                _ => {}
+            }
+            if let Ok(received) = receive(net.context(), LANES, &bytes) {
+                net.step(0, Input::Received { from: number(from), received });
+            }
+        }
+        net.pass(20_000);
+    }
+}
+
+#[test]
+fn the_same_inputs_give_the_same_bytes() {
+    let run = || {
+        let mut net = Net::new();
+        for sequence in 1..=5 {
+            for gateway in 0..4 {
+                let client = net.client(u16::try_from(gateway % 2).expect("few"), gateway / 2);
+                net.submit(gateway, sequence, net.transaction(client, sequence));
+            }
+            net.pass(7_000);
+        }
+        net.heard
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn encodings_are_frozen() {
+    let (lane, height) = (Lane::new(1), Height::new(2));
+    let tip = quipu_consensus::genesis_cut(2)[1];
+    let signature = Signature([3; 64]);
+    let handover =
+        peer::Handover { lane, term: tip.term, index: 9, validator: number(1), signature };
+    let messages = [
+        PeerMessage::Forward {
+            is_overdue: true,
+            transactions: vec![vec![1, 2].into(), vec![].into()],
+        },
+        PeerMessage::Fetch(Request::Headers { from: height }),
+        PeerMessage::Fetch(Request::Chunks { first: 4, tip }),
+        PeerMessage::Fetch(Request::Value { height, digest: tip.lane_root }),
+        PeerMessage::Headers(Vec::new()),
+        PeerMessage::Ask { nonce: 5 },
+        PeerMessage::Tell { nonce: 5, height, certificate: None },
+        PeerMessage::Handover(handover),
+    ];
+    let mut bytes = Vec::new();
+    for message in messages {
+        let own = message.to_bytes();
+        assert_eq!(PeerMessage::from_bytes(&own), Ok(message));
+        bytes.extend(own);
+    }
+    expect!["af46e1924a4e6b6f6a0f8818bdaf49266e7295c4c035cc6c413e9cf033b1cc06"]
+        .assert_eq(&quipu_crypto::sha256(&bytes).to_string());
+}
+
+#[test]
+fn the_messages_that_are_changed_are_of_every_kind() {
+    let mut kinds: Vec<u8> = HEARD.iter().map(|bytes| bytes[0]).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    assert_eq!(kinds, [1, 2, 3, 4, 5, 9], "agreement, chunk, forward, fetch, headers, handover");
+}
