@@ -1,10 +1,14 @@
 //! What people type: every command with its flags, and an example for each.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use quipu_client::Ack;
 use quipu_types::Suite;
+
+use crate::local;
 
 const ABOUT: &str = "A ledger that many keep and none controls: ordered, timed, committed, proven.";
 const FIRST_STEPS: &str = "\
@@ -15,6 +19,19 @@ First steps:
   quipu verify --genesis D/genesis.json bundle.json check it, offline
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 what was checked is false or damaged.";
+
+const CEREMONY: &str = "\
+The ceremony, for members who exchange files in any way they like; no private key ever leaves its owner:
+  1. one:   quipu genesis new --dir . --name 'Our ledger'          -> genesis.draft.json, for all
+  2. each:  quipu keys new --out bank-a.key
+            quipu genesis join --genesis genesis.draft.json --name bank-a --key bank-a.key \\
+                --power 1 --address quipu.bank-a.example:8642      -> bank-a.join.json, for all
+  3. each:  quipu genesis merge genesis.draft.json *.join.json --out genesis.json
+            everyone gets the same file; compare the chain id that it prints
+  4. each:  quipu genesis sign --genesis genesis.json --key bank-a.key  -> bank-a.sign.json, for all
+  5. each:  quipu genesis verify --genesis genesis.json *.sign.json     all signed the same genesis
+  6. each:  quipu init --dir ./validator --genesis genesis.json --key bank-a.key --peers *.join.json
+            quipu start --dir ./validator";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -30,14 +47,17 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run a ledger on this machine, with real data, to try things out.
     #[command(
-        after_help = "Example:\n  quipu dev --dir ./quipu-dev\n\nAn existing directory is continued; a restart loses nothing."
+        after_help = "Examples:\n  quipu dev --dir ./quipu-dev\n  quipu dev --validators 1\n\nAll validators run in this process, each with a directory and ports of its own. An existing\ndirectory is continued with the validators that it has; a restart loses nothing."
     )]
     Dev(Dev),
-    /// Make a ledger's genesis, keys and configuration, for development.
+    /// Make a ledger's genesis, keys and configuration, for development; or a member's directory.
     #[command(
-        after_help = "Example:\n  quipu init --dir ./ledger --validators 1\n  quipu start --dir ./ledger/node0"
+        after_help = "Examples:\n  quipu init --dir ./ledger --validators 4\n  quipu start --dir ./ledger/node0     and so on, one process each\n\n  quipu init --dir ./validator --genesis genesis.json --key bank-a.key --peers *.join.json\n  quipu start --dir ./validator\n\nThe first form makes every key here, in one place: for development. The second makes the directory\nof one member of a consortium after quipu genesis merge; the key stays where it is."
     )]
     Init(Init),
+    /// Make a genesis together: members who do not trust each other, each with a key that nobody else sees.
+    #[command(subcommand, after_help = CEREMONY)]
+    Genesis(GenesisCommand),
     /// Run one validator.
     #[command(
         after_help = "Example:\n  quipu start --dir ./ledger/node0\n\nCtrl-C or SIGTERM stops it; nothing acknowledged is lost, however it stops."
@@ -74,7 +94,7 @@ pub(crate) enum Command {
         after_help = "Example:\n  quipu verify --genesis ./quipu-dev/genesis.json bundle.json\n\nA false proof exits 3 and says what is wrong with it."
     )]
     Verify(Verify),
-    /// Say how a validator is.
+    /// Say how a validator is, whom it reaches, and who is missing.
     #[command(after_help = "Example:\n  quipu status --url http://127.0.0.1:8433")]
     Status(Status),
     /// Verify everything that a validator has stored.
@@ -115,19 +135,19 @@ pub(crate) struct Dev {
     /// Where the ledger lives; made when it is not there.
     #[arg(long, value_name = "D", default_value = "quipu-dev")]
     pub(crate) dir: PathBuf,
-    /// How many validators.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(crate) validators: usize,
+    /// How many validators, 1 to 7 [default: what the directory has, or 4 in a new one].
+    #[arg(long, value_name = "N")]
+    pub(crate) validators: Option<usize>,
     /// Load no sample.
     #[arg(long)]
     pub(crate) no_sample: bool,
     /// Write the addresses here, as JSON, when everything is ready.
     #[arg(long, value_name = "F")]
     pub(crate) url_file: Option<PathBuf>,
-    /// Port of the PostgreSQL wire; 0: any free one [default: 5433 or the next free one].
+    /// Port of the first validator's PostgreSQL wire; 0: any free one [default: 5433 or the next free one].
     #[arg(long, value_name = "PORT")]
     pub(crate) pg: Option<u16>,
-    /// Port of the HTTP interface; 0: any free one [default: 8433 or the next free one].
+    /// Port of the first validator's HTTP interface; 0: any free one [default: 8433 or the next free one].
     #[arg(long, value_name = "PORT")]
     pub(crate) http: Option<u16>,
     /// Flip one stored byte, show who notices and what they say, put it back, and end.
@@ -142,14 +162,155 @@ pub(crate) struct Init {
     #[arg(long, value_name = "D")]
     pub(crate) dir: PathBuf,
     /// How many validators.
-    #[arg(long, value_name = "N")]
-    pub(crate) validators: usize,
-    /// Stake of each validator [default: 1 each].
-    #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "N",
+        required_unless_present = "genesis",
+        conflicts_with_all = ["genesis", "key", "peers", "listen"]
+    )]
+    pub(crate) validators: Option<usize>,
+    /// Stake of each validator, or one number for all [default: 1].
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',', conflicts_with = "genesis")]
     pub(crate) stake: Vec<u64>,
-    /// First port: HTTP there, PostgreSQL and admin on the next two; 0: any free ones.
+    /// First port: HTTP there, then PostgreSQL, admin and peers, four a validator; 0: any free ones
+    /// [default: free ones; with one validator HTTP 8433 and PostgreSQL 5433].
     #[arg(long, value_name = "P")]
     pub(crate) base_port: Option<u16>,
+    /// The genesis that the members merged: makes the directory of one of them.
+    #[arg(long, value_name = "FILE", requires_all = ["key", "peers"])]
+    pub(crate) genesis: Option<PathBuf>,
+    /// The member's key file; it is named in the configuration, not copied.
+    #[arg(long, value_name = "FILE", requires = "genesis")]
+    pub(crate) key: Option<PathBuf>,
+    /// Every member's join file: they say where the others listen.
+    #[arg(long, value_name = "NAME.join.json", num_args = 1.., requires = "genesis")]
+    pub(crate) peers: Vec<PathBuf>,
+    /// Where to listen for the other validators [default: all addresses, port as in the own join file].
+    #[arg(long, value_name = "IP:PORT", requires = "genesis")]
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+/// `quipu genesis`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum GenesisCommand {
+    /// Make the draft: everything that members agree on but who they are.
+    #[command(
+        after_help = "Example:\n  quipu genesis new --dir . --name 'Our ledger' --lanes 16\n\nSend the draft to every member. Whoever joins signs this very draft."
+    )]
+    New(GenesisNew),
+    /// Join a draft with one's own key: makes a small signed file for the others.
+    #[command(
+        after_help = "Example:\n  quipu keys new --out bank-a.key\n  quipu genesis join --genesis genesis.draft.json --name bank-a --key bank-a.key \\\n      --power 1 --address quipu.bank-a.example:8642\n\nThe file holds the name, the public key with a proof that its owner holds it, the power and the\naddress, all signed. The key itself stays here. quipu start can ask for no passphrase, so the key\nhas none."
+    )]
+    Join(GenesisJoin),
+    /// Merge a draft and its join files into the genesis: the same bytes, whoever does it.
+    #[command(
+        after_help = "Example:\n  quipu genesis merge genesis.draft.json *.join.json --out genesis.json\n\nMembers are ordered by name. Names, keys and addresses that appear twice, weak keys, false proofs\nand joins to another draft are refused. Compare the chain id with the other members'."
+    )]
+    Merge(GenesisMerge),
+    /// Sign a merged genesis: its member agrees to exactly this one.
+    #[command(
+        after_help = "Example:\n  quipu genesis sign --genesis genesis.json --key bank-a.key\n\nIt prints what is signed. Merge the draft and the joins yourself first: the chain id must be the same."
+    )]
+    Sign(GenesisSign),
+    /// Check that every member signed this very genesis.
+    #[command(
+        after_help = "Example:\n  quipu genesis verify --genesis genesis.json *.sign.json\n\nA missing signature exits 1 and names who has not signed; a false one exits 3."
+    )]
+    Verify(GenesisVerify),
+}
+
+/// `quipu genesis new`.
+#[derive(Debug, Args)]
+pub(crate) struct GenesisNew {
+    /// Directory for genesis.draft.json.
+    #[arg(long, value_name = "D", default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// The ledger's name, for people.
+    #[arg(long, value_name = "X")]
+    pub(crate) name: String,
+    /// Lanes, 1 to 64; never changes.
+    #[arg(long, value_name = "L", default_value_t = local::LANE_COUNT)]
+    pub(crate) lanes: u16,
+    /// Hashes a second of each lane's clock.
+    #[arg(long, value_name = "HZ", default_value_t = local::CLOCK_RATE_HZ)]
+    pub(crate) clock_rate: u64,
+    /// Least milliseconds between two heights.
+    #[arg(long, value_name = "MS", default_value_t = 5)]
+    pub(crate) interval_min: u64,
+    /// Milliseconds after which a height is made though nothing is pending.
+    #[arg(long, value_name = "MS", default_value_t = 1_000)]
+    pub(crate) interval_idle: u64,
+    /// Only the creator of a stream appends to it, unless the creator says otherwise.
+    #[arg(long)]
+    pub(crate) closed_streams: bool,
+    /// A public text that no clock can have started before, such as today's headline [default: drawn].
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) clock_seed: Option<String>,
+    /// A balance to begin with; may be given several times.
+    #[arg(long = "account", value_name = "ACCOUNT=UNITS")]
+    pub(crate) accounts: Vec<String>,
+}
+
+/// `quipu genesis join`.
+#[derive(Debug, Args)]
+pub(crate) struct GenesisJoin {
+    /// The draft.
+    #[arg(long, value_name = "DRAFT")]
+    pub(crate) genesis: PathBuf,
+    /// The member's name: 1 to 32 of a-z, 0-9, - and _.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+    /// The validator's key file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+    /// The stake.
+    #[arg(long, value_name = "P")]
+    pub(crate) power: u64,
+    /// Where the other validators reach this one.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) address: String,
+    /// The file to make [default: NAME.join.json].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// `quipu genesis merge`.
+#[derive(Debug, Args)]
+pub(crate) struct GenesisMerge {
+    /// The draft.
+    pub(crate) draft: PathBuf,
+    /// Every member's join file.
+    #[arg(value_name = "NAME.join.json", required = true)]
+    pub(crate) joins: Vec<PathBuf>,
+    /// The file to make.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+}
+
+/// `quipu genesis sign`.
+#[derive(Debug, Args)]
+pub(crate) struct GenesisSign {
+    /// The merged genesis.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) genesis: PathBuf,
+    /// The validator's key file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+    /// The file to make [default: NAME.sign.json].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// `quipu genesis verify`.
+#[derive(Debug, Args)]
+pub(crate) struct GenesisVerify {
+    /// The merged genesis.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) genesis: PathBuf,
+    /// Every member's signature file.
+    #[arg(value_name = "NAME.sign.json", required = true)]
+    pub(crate) signatures: Vec<PathBuf>,
 }
 
 /// `quipu start`.
@@ -158,6 +319,9 @@ pub(crate) struct Start {
     /// The validator's directory, with its config.toml.
     #[arg(long, value_name = "D/node0")]
     pub(crate) dir: PathBuf,
+    /// Stop when standard input ends: whoever started it has gone.
+    #[arg(long, hide = true)]
+    pub(crate) until_input_ends: bool,
 }
 
 /// `quipu keys`.
@@ -272,9 +436,30 @@ pub(crate) struct Append {
     /// Most events of one transaction.
     #[arg(long, value_name = "B", default_value_t = 1_000)]
     pub(crate) batch: usize,
+    /// When to answer: once the order is final, or once it is executed too.
+    #[arg(long, value_enum, default_value_t = AckName::Executed)]
+    pub(crate) ack: AckName,
     /// Machine output.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// When an append is answered.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum AckName {
+    /// Ordered for ever and durable on a quorum; what becomes of it is not known yet.
+    Final,
+    /// The same, and executed: a refusal by the state is told.
+    Executed,
+}
+
+impl From<AckName> for Ack {
+    fn from(name: AckName) -> Self {
+        match name {
+            AckName::Final => Self::Final,
+            AckName::Executed => Self::Executed,
+        }
+    }
 }
 
 /// `quipu tail`.
@@ -360,7 +545,7 @@ pub(crate) struct Check {
 pub(crate) enum Bench {
     /// Measure how many events a second are ordered, committed, stored and executed.
     #[command(
-        after_help = "Examples:\n  quipu bench ingest --json\n  quipu bench ingest --url U --batch 1000 --producers 4\n\nWithout --url it starts a ledger of its own, as another process, in a temporary directory. Without\n--batch or --producers it measures batches of 1, 100 and 1,000 with 1 and 4 producers."
+        after_help = "Examples:\n  quipu bench ingest --json\n  quipu bench ingest --validators 4 --batch 1000\n  quipu bench ingest --validators 4 --batch 1000 --rate 20000    latency below the full rate\n  quipu bench ingest --url U1,U2 --batch 1000 --producers 4\n\nWithout --url it starts a ledger of its own, each validator another process, in a temporary\ndirectory. Producers are spread over the validators. Without --batch or --producers it measures\nbatches of 1, 100 and 1,000 with 1 and 4 producers a validator. An answer counts when its events\nare final, durable on a quorum and executed."
     )]
     Ingest(Ingest),
 }
@@ -386,6 +571,9 @@ pub(crate) struct Ingest {
     /// Producers, each with a key of its own.
     #[arg(long, value_name = "P")]
     pub(crate) producers: Option<usize>,
+    /// Events a second to keep to, over all producers; latency counts from when each was due [default: as many as go].
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) rate: Option<u64>,
     /// Machine output.
     #[arg(long)]
     pub(crate) json: bool,

@@ -68,6 +68,19 @@ impl Failure {
         self
     }
 
+    /// The same with more on what to do, on a line of its own.
+    pub(crate) fn and_help(self, more: &str) -> Self {
+        let help =
+            self.help.clone().map_or_else(|| more.to_owned(), |help| format!("{help}\n{more}"));
+        self.with_help(help)
+    }
+
+    /// The same, naming whom it happened to.
+    pub(crate) fn of(mut self, name: &str) -> Self {
+        self.message = format!("{name}: {}", self.message);
+        self
+    }
+
     /// The code as text.
     pub(crate) fn code(&self) -> &str {
         &self.code

@@ -15,8 +15,10 @@ use crate::args::{Bench, Cli, Command, ConfigCommand};
 use crate::failure::Result;
 
 mod args;
+mod ceremony;
 mod command;
 mod failure;
+mod fleet;
 mod local;
 mod sample;
 mod screen;
@@ -38,6 +40,7 @@ fn run(wanted: Command) -> Result<()> {
     match wanted {
         Command::Dev(args) => command::dev::run(args),
         Command::Init(args) => command::init::run(&args),
+        Command::Genesis(command) => command::genesis::run(command),
         Command::Start(args) => command::start::run(&args),
         Command::Keys(args) => command::keys::run(args),
         Command::Check(args) => command::check::run(&args),

@@ -60,6 +60,20 @@ pub(crate) fn read_text(path: &Path, what: &str) -> Result<String> {
     Ok(text)
 }
 
+/// The text of a file of at most `size_max` bytes.
+pub(crate) fn read_small(path: &Path, what: &str, size_max: usize) -> Result<String> {
+    let limit = u64::try_from(size_max).unwrap_or(u64::MAX).saturating_add(1);
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(limit).read_to_string(&mut text))
+        .map_err(|error| Failure::file(&format!("cannot read {what}"), path, error))?;
+    if text.len() > size_max {
+        let reason = format!("more than {size_max} bytes");
+        return Err(Failure::file(&format!("cannot read {what}"), path, reason));
+    }
+    Ok(text)
+}
+
 /// Reads a genesis file.
 pub(crate) fn genesis(path: &Path) -> Result<Genesis> {
     let wrong = |error: String| {

@@ -9,7 +9,7 @@ pub struct SubmitAnswer {
     /// The transaction's name; empty when the bytes were no transaction.
     #[serde(default)]
     pub tx: String,
-    /// `committed`, `pending`, `invalid` or `unknown`.
+    /// `committed`, `final` (committed, not executed yet), `pending`, `invalid` or `unknown`.
     pub status: String,
     /// `LANE:SEQNO`.
     pub position: Option<String>,
@@ -24,10 +24,10 @@ pub struct SubmitAnswer {
 }
 
 impl SubmitAnswer {
-    /// Whether it is final and was applied.
+    /// Whether it is final, and nothing tells that it changed nothing.
     #[must_use]
     pub fn is_committed(&self) -> bool {
-        self.status == "committed" && self.code.is_none()
+        matches!(self.status.as_str(), "committed" | "final") && self.code.is_none()
     }
 
     /// The code of a refusal, when it is one that this client knows.

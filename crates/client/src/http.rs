@@ -95,6 +95,16 @@ impl From<ErrorBody> for ClientError {
     }
 }
 
+/// When a submission is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ack {
+    /// Once the order is final and durable on a quorum; the outcome is not known yet.
+    Final,
+    /// The same, and executed: the answer has the outcome.
+    #[default]
+    Executed,
+}
+
 /// A connection to a ledger through any of several validators.
 #[derive(Debug)]
 pub struct Client {
@@ -103,6 +113,7 @@ pub struct Client {
     preferred: AtomicUsize,
     http: reqwest::Client,
     pinned: Option<Hash>,
+    ack: Ack,
 }
 
 impl Client {
@@ -119,13 +130,26 @@ impl Client {
             .no_proxy()
             .build()
             .map_err(|_| wrong())?;
-        Ok(Self { servers, preferred: AtomicUsize::new(0), http, pinned: None })
+        Ok(Self {
+            servers,
+            preferred: AtomicUsize::new(0),
+            http,
+            pinned: None,
+            ack: Ack::default(),
+        })
     }
 
     /// The same, refusing servers of another ledger than `genesis`' (C2).
     #[must_use]
     pub fn with_genesis(mut self, genesis: &Genesis) -> Self {
         self.pinned = Some(chain_id(genesis));
+        self
+    }
+
+    /// The same, with submissions answered when `ack` says.
+    #[must_use]
+    pub fn with_ack(mut self, ack: Ack) -> Self {
+        self.ack = ack;
         self
     }
 
@@ -171,7 +195,7 @@ impl Client {
         self.get(&format!("/v1/producers/{signer}{query}")).await
     }
 
-    /// Submits transactions and waits until each is final, replicated and executed, or refused.
+    /// Submits transactions and waits until each is final, replicated and executed (or as [`Ack`] says), or refused.
     ///
     /// The answers are in the order of the transactions. The same bytes go to the next server when one
     /// does not answer (C1).
@@ -188,9 +212,12 @@ impl Client {
 
     /// [`Client::submit`] of frames that are already encoded.
     pub async fn submit_frames(&self, body: Bytes) -> Result<Vec<SubmitAnswer>, ClientError> {
-        let answer = self
-            .send(Method::POST, "/v1/transactions", Some(("application/octet-stream", body)))
-            .await?;
+        let path = match self.ack {
+            Ack::Final => "/v1/transactions?ack=final",
+            Ack::Executed => "/v1/transactions",
+        };
+        let answer =
+            self.send(Method::POST, path, Some(("application/octet-stream", body))).await?;
         self.json(answer).await
     }
 
@@ -372,5 +399,32 @@ mod tests {
         assert!(refused.contains("http://HOST:PORT"), "{refused}");
         assert!(Client::new("http://127.0.0.1:1,http://127.0.0.1:2/").is_ok());
         assert!(Client::new("").is_err());
+    }
+
+    /// Answers one request with `[]`; gives the request's first line.
+    async fn first_line(ack: Ack) -> String {
+        use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let client = Client::new(&url).unwrap().with_ack(ack);
+        let server = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let (reader, mut writer) = socket.split();
+            let mut lines = tokio::io::BufReader::new(reader).lines();
+            let first = lines.next_line().await.unwrap().unwrap();
+            while lines.next_line().await.unwrap().is_some_and(|line| !line.is_empty()) {}
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]";
+            writer.write_all(answer).await.unwrap();
+            first
+        };
+        let (first, answers) = tokio::join!(server, client.submit(&[]));
+        assert_eq!(answers.unwrap().len(), 0);
+        first
+    }
+
+    #[tokio::test]
+    async fn whoever_needs_no_outcome_asks_for_the_order_alone() {
+        assert_eq!(first_line(Ack::Executed).await, "POST /v1/transactions HTTP/1.1");
+        assert_eq!(first_line(Ack::Final).await, "POST /v1/transactions?ack=final HTTP/1.1");
     }
 }

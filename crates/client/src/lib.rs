@@ -18,7 +18,7 @@ pub mod producer;
 
 pub use api::{Event, Status, StreamInfo, SubmitAnswer};
 pub use follow::{Follow, FollowFrom};
-pub use http::{Client, ClientError};
+pub use http::{Ack, Client, ClientError};
 pub use producer::{NewEvent, Producer};
 
 /// Most bytes of one answer.

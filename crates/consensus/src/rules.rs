@@ -34,7 +34,8 @@ pub struct Rules {
     pub same_bytes: bool,
     /// Every signature of a stored certificate is verified, not only those of the first quorum.
     pub all_signatures: bool,
-    /// A message of a finished height is answered with its certificate.
+    /// A round change of a finished height is answered with the headers committed from there on, and so is who asks for
+    /// them: either alone would do.
     pub answers: bool,
 }
 

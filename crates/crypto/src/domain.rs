@@ -51,11 +51,13 @@ pub enum Tag {
     Complaint = 13,
     /// Proof that a registered key's secret is held.
     Possession = 14,
+    /// A validator's hello on a link to another: who speaks, to whom, over which channel.
+    Link = 15,
 }
 
 impl Tag {
     /// Every tag, in the order of the bytes.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Transaction,
         Self::Chunk,
         Self::Ack,
@@ -70,6 +72,7 @@ impl Tag {
         Self::Handover,
         Self::Complaint,
         Self::Possession,
+        Self::Link,
     ];
 
     /// The byte that stands for the tag in signed bytes.

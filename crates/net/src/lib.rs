@@ -3,7 +3,13 @@
 //! ```text
 //!  frame = length u32, little endian · that many bytes
 //!
-//!  push(bytes in any pieces) ─> [ Decoder ] ─> next_frame() ─> a frame's bytes
+//!  push(bytes in any pieces) ─> [ Decoder ] ─> next_frame() ─> a frame's bytes ─> unpack ─> a message
+//!  a message ─> [ Outbox: votes, chunks, bulk ] ─> pop() ─> pack ─> a frame's bytes
+//!
+//!  hello    who speaks on a link, to whom, over which channel; and why it is not believed
+//!  pack     what a frame holds: nothing, a message, a message made smaller
+//!  outbox   what waits to be sent to one peer: bounded in bytes, by class
+//!  score    what a peer did wrong, and when it is shut out for how long
 //! ```
 //! # Invariants
 //! * N1 How a stream is cut into pieces never changes which frames come out.
@@ -11,7 +17,17 @@
 //!   stays broken, since no border after it can be trusted.
 //! * N3 A decoder holds at most one frame's announced bytes beyond what was pushed and not yet taken.
 
+pub mod hello;
+pub mod outbox;
+pub mod pack;
+pub mod score;
+
 use thiserror::Error;
+
+pub use hello::{Answer, Expected, Hello, HelloError, Reason, Role};
+pub use outbox::{Class, Outbox, OutboxLimits, Pushed};
+pub use pack::{FRAME_SIZE_MAX, Incoming, MESSAGE_SIZE_MAX, UnpackError, pack, unpack};
+pub use score::{Offence, Score};
 
 /// Bytes of a frame's length.
 pub const LENGTH_SIZE: usize = 4;

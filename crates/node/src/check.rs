@@ -33,7 +33,7 @@ use quipu_types::{Encode, Genesis, Hash, Header, Height, Lane, SignedState, Term
 use rayon::prelude::*;
 
 use crate::certificates::{CERTIFICATE_FILE, CertificateFile};
-use crate::config::{CONFIG_FILE, Config};
+use crate::config::{CONFIG_FILE, Config, FIRST_START_FILE};
 use crate::disk::FileDisk;
 use crate::error::NodeError;
 use crate::executor::state_failed;
@@ -218,9 +218,12 @@ impl Checking<'_> {
 
     /// Files that nobody knows.
     fn names(&mut self) {
-        let key = self.config.key.file_name().map(|name| name.to_string_lossy().into_owned());
+        // They may lie here or elsewhere.
+        let own = [&self.config.key, &self.config.genesis]
+            .map(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
         let known = [
             CONFIG_FILE,
+            FIRST_START_FILE,
             LOCK_FILE,
             CERTIFICATE_FILE,
             STATE_DIR,
@@ -234,7 +237,8 @@ impl Checking<'_> {
             Err(error) => self.note(".", error.to_string()),
             Ok(names) => {
                 for name in names {
-                    if !known.contains(&name.as_str()) && Some(&name) != key.as_ref() {
+                    let is_own = own.iter().flatten().any(|own| *own == name);
+                    if !known.contains(&name.as_str()) && !is_own {
                         self.note(name, "no such file belongs to a validator");
                     }
                 }

@@ -2,12 +2,17 @@
 //!
 //! * One file, one `version`. Relative paths start at the directory that holds the file.
 //! * An unknown key is an error that names the nearest known one; a value out of range names its range.
-//! * Listeners are on loopback: there is no TLS and no authentication yet, so any other address is refused.
+//! * Listeners for clients are on loopback: they have neither TLS nor authentication yet, so any other address is
+//!   refused. `listen.peer` may be any: both ends of a link between validators prove their keys.
 //! * Port `0` means any free one.
+//! * `[peers]` says where the other validators listen, by their names in the genesis. Whether the names are in it
+//!   is not known here.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use quipu_types::agreement::VALIDATOR_COUNT_MAX;
 use serde::Deserialize;
 
 use crate::error::NodeError;
@@ -16,6 +21,11 @@ use crate::error::NodeError;
 pub const CONFIG_VERSION: u32 = 1;
 /// Name of the file in a validator's directory.
 pub const CONFIG_FILE: &str = "config.toml";
+/// Marker in a validator's directory: nothing was ever voted with its key. Whoever makes the directory makes it;
+/// a directory with neither ledger nor marker stands on a new disk, and its key may have voted before.
+pub const FIRST_START_FILE: &str = "first-start";
+/// Longest name of a host, as in DNS.
+const HOST_SIZE_MAX: usize = 253;
 /// Most bytes of a configuration file.
 const CONFIG_SIZE_MAX: u64 = 1 << 20;
 
@@ -24,10 +34,12 @@ const KEYS: &[&str] = &[
     "version",
     "genesis",
     "key",
+    "peers",
     "listen",
     "listen.http",
     "listen.pg",
     "listen.admin",
+    "listen.peer",
     "limits",
     "limits.body_size_max",
     "limits.http_connection_count_max",
@@ -54,13 +66,15 @@ pub struct Config {
     pub key: PathBuf,
     /// Where to listen.
     pub listen: Listen,
+    /// Where the other validators listen for peers: name in the genesis -> `host:port`.
+    pub peers: BTreeMap<String, String>,
     /// What is allowed.
     pub limits: Limits,
     /// How the process logs.
     pub log: Log,
 }
 
-/// Listen addresses, loopback only.
+/// Listen addresses, loopback only but for `peer`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Listen {
@@ -70,6 +84,8 @@ pub struct Listen {
     pub pg: SocketAddr,
     /// Health and metrics.
     pub admin: SocketAddr,
+    /// Links from the other validators: TLS, both ends authenticated by their keys in the genesis.
+    pub peer: SocketAddr,
 }
 
 /// Limits; sizes are bytes.
@@ -125,6 +141,8 @@ struct File {
     #[serde(default)]
     listen: Listen,
     #[serde(default)]
+    peers: BTreeMap<String, String>,
+    #[serde(default)]
     limits: Limits,
     #[serde(default)]
     log: Log,
@@ -133,7 +151,7 @@ struct File {
 impl Default for Listen {
     fn default() -> Self {
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        Self { http: at(8640), pg: at(5433), admin: at(8641) }
+        Self { http: at(8640), pg: at(5433), admin: at(8641), peer: at(8642) }
     }
 }
 
@@ -168,6 +186,7 @@ impl Config {
             genesis: dir.join("../genesis.json"),
             key: dir.join("validator.key"),
             listen: Listen::default(),
+            peers: BTreeMap::new(),
             limits: Limits::default(),
             log: Log::default(),
         }
@@ -203,6 +222,7 @@ impl Config {
             genesis: dir.join(file.genesis),
             key: dir.join(file.key),
             listen: file.listen,
+            peers: file.peers,
             limits: file.limits,
             log: file.log,
         };
@@ -212,7 +232,7 @@ impl Config {
 
     /// Checks the ranges of every value.
     pub fn check(&self) -> Result<(), String> {
-        let Listen { http, pg, admin } = self.listen;
+        let Listen { http, pg, admin, peer: _ } = self.listen;
         for (key, address) in [("listen.http", http), ("listen.pg", pg), ("listen.admin", admin)] {
             if !address.ip().is_loopback() {
                 return Err(format!(
@@ -220,6 +240,13 @@ impl Config {
                      neither TLS nor authentication; put a proxy that has both in front of 127.0.0.1"
                 ));
             }
+        }
+        if self.peers.len() >= VALIDATOR_COUNT_MAX {
+            let (count, most) = (self.peers.len(), VALIDATOR_COUNT_MAX.saturating_sub(1));
+            return Err(format!("peers has {count} entries, the most is {most}"));
+        }
+        for (name, address) in &self.peers {
+            check_peer_address(address).map_err(|reason| format!("peers.{name}: {reason}"))?;
         }
         let limits = &self.limits;
         let sizes = [
@@ -255,7 +282,8 @@ impl Config {
             let path = path.strip_prefix(&self.dir).unwrap_or(path);
             toml::Value::from(path.display().to_string())
         };
-        let Listen { http, pg, admin } = self.listen;
+        let Listen { http, pg, admin, peer } = self.listen;
+        let peers = toml::to_string(&self.peers).expect("a table of texts has a TOML form");
         let format = match self.log.format {
             LogFormat::Text => "text",
             LogFormat::Json => "json",
@@ -273,7 +301,12 @@ impl Config {
              http = \"{http}\"\n\
              pg = \"{pg}\"\n\
              # /healthz, /readyz and /metrics.\n\
-             admin = \"{admin}\"\n\n\
+             admin = \"{admin}\"\n\
+             # Links from the other validators. Any address will do: both ends prove their keys.\n\
+             peer = \"{peer}\"\n\n\
+             # Where the other validators listen: their names in the genesis, and \"host:port\".\n\
+             [peers]\n\
+             {peers}\n\
              # Sizes are bytes.\n\
              [limits]\n\
              body_size_max = {}\n\
@@ -307,12 +340,44 @@ impl Config {
     }
 }
 
+/// Whether a text is the `host:port` of a validator: a name, an IPv4 or a bracketed IPv6 address, and a port.
+pub fn check_peer_address(text: &str) -> Result<(), String> {
+    let wrong = |what: &str| {
+        Err(format!(
+            "{text:?} {what}; give \"host:port\", for example \"validator.example.org:8642\""
+        ))
+    };
+    let Some((host, port)) = text.rsplit_once(':') else { return wrong("has no port") };
+    if port.starts_with('+') || port.parse::<u16>().map_or(true, |port| port == 0) {
+        return wrong("has no port from 1 to 65535");
+    }
+    if let Some(inside) = host.strip_prefix('[') {
+        let address = inside.strip_suffix(']').unwrap_or_default();
+        return match address.parse::<std::net::Ipv6Addr>() {
+            Ok(_) => Ok(()),
+            Err(_) => wrong("has no IPv6 address between its brackets"),
+        };
+    }
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    if host.len() > HOST_SIZE_MAX || !host.split('.').all(is_label) {
+        return wrong("has no name or address of a host");
+    }
+    Ok(())
+}
+
 fn check_keys(table: &toml::Table, prefix: &str) -> Result<(), String> {
     for (name, value) in table {
         let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
         if !KEYS.contains(&path.as_str()) {
             let nearest = nearest_key(&path);
             return Err(format!("unknown key {path:?}; the nearest known one is {nearest:?}"));
+        }
+        // The names in it are the genesis'.
+        if path == "peers" {
+            continue;
         }
         if let toml::Value::Table(inner) = value {
             check_keys(inner, &path)?;
@@ -400,7 +465,46 @@ mod tests {
         expect!["version is 2, this program reads 1"].assert_eq(&read(wrong).unwrap_err());
     }
 
+    #[test]
+    fn peers_are_listened_to_anywhere_and_named_as_the_genesis_names_them() {
+        let mut config = Config::new(Path::new("/d/node0"));
+        config.listen.peer = "0.0.0.0:8642".parse().unwrap();
+        for (name, address) in [
+            ("bank-a", "quipu.bank-a.example:8642"),
+            ("the \"other\" one\n", "10.0.0.3:8642"),
+            ("", "[2001:db8::1]:8642"),
+        ] {
+            config.peers.insert(name.into(), address.into());
+        }
+        assert_eq!(read(&config.to_toml()), Ok(config));
+    }
+
+    #[test]
+    fn a_peer_address_without_the_form_is_refused_by_name() {
+        let start = "version = 1\ngenesis = \"g\"\nkey = \"k\"\n";
+        let refused = |peers: &str| read(&format!("{start}{peers}")).unwrap_err();
+        expect![[
+            r#"peers.b: "10.0.0.3" has no port; give "host:port", for example "validator.example.org:8642""#
+        ]]
+        .assert_eq(&refused("[peers]\na = \"a.b:1\"\nb = \"10.0.0.3\"\n"));
+        for wrong in ["a:0", "a:65536", "a:+1", ":1", "a b:1", "a..b:1", "[::1:1", "::1:1", "a:"] {
+            let said = refused(&format!("[peers]\nb = \"{wrong}\"\n"));
+            assert!(said.starts_with("peers.b: "), "{wrong}: {said}");
+        }
+        expect![[r#"unknown key "peer"; the nearest known one is "peers""#]]
+            .assert_eq(&refused("[peer]\na = \"a:1\"\n"));
+        let many: String =
+            (0..VALIDATOR_COUNT_MAX).map(|number| format!("v{number} = \"a:1\"\n")).collect();
+        expect!["peers has 128 entries, the most is 127"]
+            .assert_eq(&refused(&format!("[peers]\n{many}")));
+    }
+
     proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_check_of_an_address_panic(text in "[\\PC\\[\\]:.0-9]{0,40}") {
+            drop(check_peer_address(&text));
+        }
+
         #[test]
         fn no_text_makes_the_reader_panic(text in "\\PC{0,200}") {
             drop(read(&text));

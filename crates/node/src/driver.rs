@@ -2,12 +2,14 @@
 //!
 //! ```text
 //!  HTTP ── Message::Submit ──┐                          ┌── log: terms, chunks, votes, headers
-//!  executor ── Executed ─────┼─> step(now, input) ─poll─┼── Sync: fdatasync of all that was touched, then Stored
-//!  clock ── Timer ───────────┤                          ├── Execute ──> executor's thread
+//!  links ── Peer, Linked ────┤                          ├── Sync: fdatasync of all that was touched, then Stored
+//!  executor ── Executed ─────┼─> step(now, input) ─poll─┼── Speculate, Execute ──> executor's thread
+//!  clock ── Timer ───────────┤                          ├── Broadcast, Send, Serve ──> links
 //!  run ── Stop ──────────────┘                          └── Answer ──> the waiting request
 //! ```
 //! * No decision about the protocol is taken here.
-//! * While a sync runs, submissions gather in the bounded channel and share the next one.
+//! * A lone validator syncs on this thread: while a sync runs, submissions gather in the bounded channel and share the next
+//!   one. With others the sync has a thread of its own, since votes and chunks go on coming.
 //! * A write or a sync that fails ends the thread with an error: nothing is answered that was not stored.
 
 use std::collections::BTreeMap;
@@ -15,9 +17,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
-use quipu_log::{Ledger, LogError};
-use quipu_replica::{Admitted, Answer, Block, Chunk, Effect, Input, Replica, Ticket};
-use quipu_types::{Height, Receipt, SignedState};
+use quipu_log::{Ledger, LogError, SyncGroup};
+use quipu_net::Offence;
+use quipu_replica::api::Barrier;
+use quipu_replica::{
+    Admitted, Answer, Block, Chunk, Effect, Input, Received, Replica, Request, Ticket, serve,
+};
+use quipu_types::{CommitCertificate, Encode, Height, Receipt, SignedState, ValidatorIndex};
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
@@ -41,7 +47,13 @@ pub(crate) enum Message {
     Submit(Vec<Submission>),
     /// A height was executed.
     Executed { state: SignedState, receipts: Arc<Vec<Receipt>> },
-    /// The executor can not go on.
+    /// What another validator sent, checked.
+    Peer { from: ValidatorIndex, received: Box<Received> },
+    /// Another validator can be reached again.
+    Linked(ValidatorIndex),
+    /// A sync of the other thread ended well.
+    Synced { barrier: Barrier, group: SyncGroup, header: Height, micros: u64 },
+    /// Another thread can not go on.
     Failed(NodeError),
     /// Finish and stop.
     Stop,
@@ -52,8 +64,27 @@ pub(crate) enum Message {
 pub(crate) struct Submission {
     pub(crate) admitted: Arc<Admitted>,
     pub(crate) reply: oneshot::Sender<Reply>,
-    /// Whether to reply as soon as it is taken.
-    pub(crate) early: bool,
+    /// When to reply.
+    pub(crate) when: When,
+}
+
+/// When a submission is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    /// As soon as it is taken.
+    Taken,
+    /// When it is final and replicated.
+    Final,
+    /// When it is executed too.
+    Executed,
+}
+
+/// A sync to be done by the thread that has no other work.
+#[derive(Debug)]
+pub(crate) struct SyncJob {
+    barrier: Barrier,
+    group: SyncGroup,
+    header: Height,
 }
 
 /// What a request is told.
@@ -70,6 +101,8 @@ pub(crate) struct Driver {
     pub(crate) replica: Replica,
     pub(crate) ledger: Ledger,
     pub(crate) executor: Sender<Work>,
+    /// The syncing thread; none for a lone validator.
+    syncer: Option<Sender<SyncJob>>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) clock: Clock,
     tickets: BTreeMap<Ticket, oneshot::Sender<Reply>>,
@@ -90,12 +123,14 @@ impl Driver {
         replica: Replica,
         ledger: Ledger,
         executor: Sender<Work>,
+        syncer: Option<Sender<SyncJob>>,
         shared: Arc<Shared>,
     ) -> Self {
         Self {
             replica,
             ledger,
             executor,
+            syncer,
             clock: shared.clock,
             header_written: shared.progress().committed,
             shared,
@@ -146,22 +181,42 @@ impl Driver {
 
     fn step(&mut self, input: Input) {
         if let Err(refused) = self.replica.step(self.clock.now(), input) {
-            tracing::warn!(%refused, "a message was refused");
+            tracing::error!(%refused, "an own input was refused");
+        }
+    }
+
+    fn receive(&mut self, from: ValidatorIndex, received: Received) {
+        let taken = self.replica.step(self.clock.now(), Input::Received { from, received });
+        let Err(refused) = taken else { return };
+        if refused.is_offence() {
+            tracing::warn!(validator = %from, %refused, "a message was refused");
+            self.shared.metrics.peer_refused.increment(1);
+            self.shared.peers.blame(from, Offence::Refused);
+        } else {
+            tracing::debug!(validator = %from, %refused, "a message was passed over");
         }
     }
 
     fn take(&mut self, message: Message, early: &mut Vec<Ticket>) -> Result<(), NodeError> {
         match message {
             Message::Submit(submissions) => {
-                for Submission { admitted, reply, early: is_early } in submissions {
+                for Submission { admitted, reply, when } in submissions {
                     let ticket = self.next_ticket;
                     self.next_ticket = ticket.wrapping_add(1);
                     self.tickets.insert(ticket, reply);
-                    if is_early {
+                    if when == When::Taken {
                         early.push(ticket);
                     }
-                    self.step(Input::Submit { ticket, admitted });
+                    let is_early = when == When::Final;
+                    self.step(Input::Submit { ticket, admitted, is_early });
                 }
+            }
+            Message::Peer { from, received } => self.receive(from, *received),
+            Message::Linked(peer) => self.step(Input::Linked(peer)),
+            Message::Synced { barrier, group, header, micros } => {
+                self.ledger.synced(group).map_err(log_failed)?;
+                self.synced(header, micros);
+                self.step(Input::Stored(barrier));
             }
             Message::Executed { state, receipts } => {
                 self.step(Input::Executed { state, receipts });
@@ -196,17 +251,28 @@ impl Driver {
                     self.shared.metrics.log_bytes.increment(size_of_bytes(&bytes));
                     self.ledger.append_wal(height, &bytes).map_err(log_failed)?;
                 }
-                Effect::WriteHeader(block) => self.write_header(&block)?,
+                Effect::CutLane { lane, index } => {
+                    self.ledger.truncate_after(lane, index).map_err(log_failed)?;
+                }
+                Effect::WriteHeader { block, certificate } => {
+                    self.write_header(&block, &certificate)?;
+                }
                 Effect::BeginHeight(height) => self.ledger.begin(height).map_err(log_failed)?,
-                Effect::Sync(barrier) => {
-                    self.sync()?;
-                    self.step(Input::Stored(barrier));
+                Effect::Sync(barrier) => self.sync_for(barrier)?,
+                Effect::Broadcast { class, bytes } => self.shared.peers.broadcast(class, bytes),
+                Effect::Send { to, class, bytes } => self.shared.peers.send(to, class, bytes),
+                Effect::Serve { to, request } => self.serve(to, &request)?,
+                Effect::Evidence(evidence) => {
+                    let (dir, context) = (&self.shared.dir, self.replica.context());
+                    if let Err(error) = crate::evidence::keep(dir, &evidence, context) {
+                        tracing::error!(%error, "evidence could not be kept");
+                    }
                 }
-                Effect::Broadcast(_) => {
-                    return Err(NodeError::NotBuilt {
-                        what: "sending to other validators".to_owned(),
-                    });
+                Effect::Observing(threshold) => {
+                    crate::newcomer::keep(&self.shared.dir, threshold)?;
+                    tracing::info!(%threshold, "this validator signs from that height on");
                 }
+                Effect::Speculate(block) => drop(self.executor.send(Work::Speculate(block))),
                 // The executor ends only after this thread, or after it has said why.
                 Effect::Execute(block) => drop(self.executor.send(Work::Execute(block))),
                 Effect::StateCertified(certificate) => {
@@ -229,21 +295,66 @@ impl Driver {
         Ok(())
     }
 
-    fn write_header(&mut self, block: &Block) -> Result<(), NodeError> {
-        self.ledger.append_header(&block.header, &block.certificate).map_err(log_failed)?;
+    /// Answers another validator's request, as far as its queue has room.
+    fn serve(&mut self, to: ValidatorIndex, request: &Request) -> Result<(), NodeError> {
+        for message in serve(&self.ledger, request).map_err(log_failed)? {
+            self.shared.peers.send(to, quipu_replica::Class::Bulk, message.to_bytes().into());
+        }
+        Ok(())
+    }
+
+    fn write_header(
+        &mut self,
+        block: &Block,
+        certificate: &CommitCertificate,
+    ) -> Result<(), NodeError> {
+        self.ledger.append_header(&block.header, certificate).map_err(log_failed)?;
         self.header_written = block.header.height;
         self.shared.metrics.height_committed.set(gauge_value(block.header.height.get()));
         self.shared.update(|progress| progress.committed = block.header.height);
         Ok(())
     }
 
+    fn sync_for(&mut self, barrier: Barrier) -> Result<(), NodeError> {
+        if let Some(syncer) = &self.syncer {
+            let (group, header) = (self.ledger.take_sync(), self.header_written);
+            // The thread ends only after this one, or after it has said why.
+            drop(syncer.send(SyncJob { barrier, group, header }));
+            return Ok(());
+        }
+        self.sync()?;
+        self.step(Input::Stored(barrier));
+        Ok(())
+    }
+
     fn sync(&mut self) -> Result<(), NodeError> {
         let began = self.clock.mono_us();
         self.ledger.sync().map_err(log_failed)?;
-        let micros = self.clock.mono_us().saturating_sub(began);
-        self.shared.metrics.sync_seconds.record(seconds(micros));
-        self.shared.set_durable(self.header_written);
+        self.synced(self.header_written, self.clock.mono_us().saturating_sub(began));
         Ok(())
+    }
+
+    fn synced(&self, header: Height, micros: u64) {
+        self.shared.metrics.sync_seconds.record(seconds(micros));
+        self.shared.set_durable(header);
+    }
+}
+
+/// The syncing thread: runs each group, one at a time, until the ledger's thread is gone.
+pub(crate) fn keep_syncing(shared: &Shared, jobs: &Receiver<SyncJob>) {
+    while let Ok(SyncJob { barrier, group, header }) = jobs.recv() {
+        let began = shared.clock.mono_us();
+        let message = match group.run() {
+            Ok(()) => {
+                let micros = shared.clock.mono_us().saturating_sub(began);
+                Message::Synced { barrier, group, header, micros }
+            }
+            Err(error) => Message::Failed(log_failed(error)),
+        };
+        let failed = matches!(message, Message::Failed(_));
+        if shared.send_patiently(message).is_some() || failed {
+            return;
+        }
     }
 }
 

@@ -39,6 +39,8 @@ const ANCHOR_COUNT_MAX: usize = 4_096;
 pub(crate) enum Work {
     /// The next committed block.
     Execute(Arc<Block>),
+    /// A block that will probably be the next.
+    Speculate(Arc<Block>),
     /// A quorum signed a height's state.
     Certified(Arc<StateCertificate>),
 }
@@ -67,6 +69,7 @@ impl Executor {
                     // Without the ledger's thread the channel's other end tells the end next.
                     drop(self.shared.send_patiently(Message::Executed { state, receipts }));
                 }
+                Ok(Work::Speculate(block)) => self.speculate(&block)?,
                 Ok(Work::Certified(certificate)) => self.keep(&certificate)?,
                 Err(RecvTimeoutError::Timeout) => self.flush_if_due()?,
                 Err(RecvTimeoutError::Disconnected) => return self.finish(),
@@ -91,6 +94,15 @@ impl Executor {
         }
         self.shared.update(|progress| progress.executed = progress.executed.max(height));
         Ok((state, Arc::new(receipts)))
+    }
+
+    /// Executes a block that is being voted on, where no reader sees it.
+    fn speculate(&self, block: &Block) -> Result<(), NodeError> {
+        // One that is not the next any more was decided meanwhile.
+        if block.header.height != self.shared.machine()?.applied().next() {
+            return Ok(());
+        }
+        self.shared.with_machine(|machine| block.speculate(machine))
     }
 
     fn apply(&self, block: &Block) -> Result<(SignedState, Vec<Receipt>), NodeError> {

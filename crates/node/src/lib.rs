@@ -21,12 +21,16 @@ mod config;
 pub mod disk;
 mod driver;
 mod error;
+mod evidence;
 mod executor;
 pub mod http;
+pub mod links;
 mod listen;
 mod lock;
 mod metrics;
+mod newcomer;
 mod node;
+mod peers;
 pub mod pg;
 mod recovery;
 mod shared;
@@ -36,7 +40,10 @@ pub mod store;
 mod view;
 
 pub use check::{Finding, Report, check};
-pub use config::{CONFIG_FILE, CONFIG_VERSION, Config, Limits, Listen, Log, LogFormat};
+pub use config::{
+    CONFIG_FILE, CONFIG_VERSION, Config, FIRST_START_FILE, Limits, Listen, Log, LogFormat,
+    check_peer_address,
+};
 pub use error::NodeError;
 pub use lock::{DirLock, LOCK_FILE};
 pub use node::{Node, Running};

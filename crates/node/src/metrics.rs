@@ -11,6 +11,8 @@ use metrics_exporter_prometheus::{
 };
 use quipu_types::Code;
 
+use crate::links::LinkMetrics;
+
 const METADATA: Metadata<'static> = Metadata::new("quipu", Level::INFO, None);
 
 /// Handles of everything that is measured.
@@ -37,6 +39,8 @@ pub(crate) struct Metrics {
     pub(crate) execute_seconds: Histogram,
     /// Time from submission to answer.
     pub(crate) submit_seconds: Histogram,
+    /// Messages of other validators that were refused.
+    pub(crate) peer_refused: Counter,
     /// Bytes of transactions that wait to be ordered.
     pub(crate) pending_bytes: Gauge,
     /// Connections of the HTTP listener.
@@ -138,6 +142,10 @@ impl Metrics {
                 seconds,
                 "Time from admission to the answer.",
             ),
+            peer_refused: registry.counter(
+                "quipu_peer_messages_refused_total",
+                "Messages of other validators that were refused.",
+            ),
             pending_bytes: registry.gauge(
                 "quipu_pending_bytes",
                 bytes,
@@ -165,7 +173,19 @@ impl Metrics {
         for listener in ["http", "pg", "admin"] {
             metrics.garbage(listener).increment(0);
         }
+        drop(metrics.links());
         Arc::new(metrics)
+    }
+
+    /// What links with other validators count; the same counters each time.
+    pub(crate) fn links(&self) -> LinkMetrics {
+        LinkMetrics::new(|name, text, label| {
+            let recorder = &self.registry.0;
+            recorder.describe_counter(KeyName::from_const_str(name), None, text_of(text));
+            let label = label.map(|(key, value)| metrics::Label::from_static_parts(key, value));
+            let key = Key::from_parts(name, label.into_iter().collect::<Vec<_>>());
+            recorder.register_counter(&key, &METADATA)
+        })
     }
 
     /// Connections that a listener closed because their bytes are of no protocol.

@@ -22,17 +22,18 @@ use crate::certificates::CertificateFile;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::disk::FileDisk;
-use crate::driver::{Driver, Message, QUEUE_COUNT_MAX, log_failed};
+use crate::driver::{Driver, Message, QUEUE_COUNT_MAX, SyncJob, keep_syncing, log_failed};
 use crate::error::NodeError;
 use crate::executor::{Executor, Work, state_failed};
 use crate::listen::Guarded;
 use crate::lock::DirLock;
 use crate::metrics::Metrics;
+use crate::peers::Peers;
 use crate::recovery::Executed;
 use crate::shared::{Parts, Progress, Shared};
 use crate::sql::Sql;
 use crate::store::LmdbStore;
-use crate::{admin, http, listen, recovery};
+use crate::{admin, http, listen, newcomer, recovery};
 
 /// How long open requests may finish once the ledger has stopped.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
@@ -49,6 +50,8 @@ pub struct Running {
     pub pg: SocketAddr,
     /// Health and metrics.
     pub admin: SocketAddr,
+    /// Links of the other validators; none for a lone one.
+    pub peer: Option<SocketAddr>,
 }
 
 /// A validator that is recovered and bound, ready to [`run`](Node::run).
@@ -62,6 +65,10 @@ pub struct Node {
     /// Heights that were executed before, whose state certificates are wanted.
     uncertified: Vec<Executed>,
     listeners: Listeners,
+    /// What the syncing thread works on; none for a lone validator.
+    syncs: Option<Receiver<SyncJob>>,
+    /// Where the other validators listen, by index, and the key that proves who dials.
+    peers: Option<(Vec<Option<String>>, SecretKey)>,
     /// Freed last.
     _lock: DirLock,
 }
@@ -71,14 +78,22 @@ struct Listeners {
     http: TcpListener,
     pg: TcpListener,
     admin: TcpListener,
+    peer: Option<TcpListener>,
 }
 
 impl Listeners {
-    fn bind(config: &Config) -> Result<(Self, Running), NodeError> {
+    fn bind(config: &Config, is_alone: bool) -> Result<(Self, Running), NodeError> {
         let (http, http_at) = listen::bind("listen.http", config.listen.http)?;
         let (pg, pg_at) = listen::bind("listen.pg", config.listen.pg)?;
         let (admin, admin_at) = listen::bind("listen.admin", config.listen.admin)?;
-        Ok((Self { http, pg, admin }, Running { http: http_at, pg: pg_at, admin: admin_at }))
+        let peer = if is_alone {
+            None
+        } else {
+            Some(listen::bind("listen.peer", config.listen.peer)?)
+        };
+        let (peer, peer_at) = peer.unzip();
+        let running = Running { http: http_at, pg: pg_at, admin: admin_at, peer: peer_at };
+        Ok((Self { http, pg, admin, peer }, running))
     }
 }
 
@@ -90,13 +105,18 @@ impl Node {
         config.check().map_err(wrong)?;
         let genesis = read_genesis(&config.genesis)?;
         let chain = chain_id(&genesis);
-        let key = keyfile::load(&config.key, None).map_err(|error| NodeError::Key {
-            path: config.key.clone(),
-            reason: error.to_string(),
-        })?;
+        let key = load_key(&config)?;
         let index = own_index(&config, &genesis, &key)?;
+        let is_alone = genesis.validators.len() == 1;
+        let peers = match is_alone {
+            true => None,
+            // A key has no copy: the links have their own.
+            false => Some((addresses(&config, &genesis, index)?, load_key(&config)?)),
+        };
         let lock = DirLock::take(&config.dir)?;
-        let (listeners, running) = Listeners::bind(&config)?;
+        let (listeners, running) = Listeners::bind(&config, is_alone)?;
+        let is_new = !config.dir.join("lanes").is_dir();
+        let observer = newcomer::begin(&config.dir, is_new, is_alone)?;
 
         let disk = FileDisk::new(&config.dir)
             .map_err(|error| NodeError::system("opening the directory", error))?;
@@ -107,6 +127,7 @@ impl Node {
         };
         let (ledger, found) = Ledger::open(disk.clone(), chain, ledger_config)
             .map_err(|error| open_failed(&config.dir, error))?;
+        newcomer::made(&config.dir)?;
         for torn in &found.torn {
             tracing::warn!(finding = %torn, "a torn tail was cut");
         }
@@ -141,12 +162,31 @@ impl Node {
         let uncertified = recovery::uncertified(&shared, &executor, head)?;
         let mut replica_config = quipu_replica::Config::new(genesis, key);
         replica_config.pending_size_max = config.limits.pending_size_max;
+        replica_config.observer = observer;
         let replica = Replica::new(shared.clock.now(), replica_config, recovered)
             .map_err(|error| NodeError::Damaged { what: "the log", reason: error.to_string() })?;
         let (work_sender, work) = mpsc::channel();
-        let driver = Driver::new(replica, ledger, work_sender, Arc::clone(&shared));
+        let (syncer, syncs) = match is_alone {
+            true => (None, None),
+            false => {
+                let (sender, jobs) = mpsc::channel();
+                (Some(sender), Some(jobs))
+            }
+        };
+        let driver = Driver::new(replica, ledger, work_sender, syncer, Arc::clone(&shared));
         tracing::info!(chain = %chain, height = head.get(), "the ledger is open");
-        Ok(Self { shared, driver, inbox, executor, work, uncertified, listeners, _lock: lock })
+        Ok(Self {
+            shared,
+            driver,
+            inbox,
+            executor,
+            work,
+            uncertified,
+            listeners,
+            syncs,
+            peers,
+            _lock: lock,
+        })
     }
 
     /// Where it listens.
@@ -164,9 +204,24 @@ impl Node {
     /// Serves until `shutdown` is ready or the ledger can not go on. When it returns, everything is flushed and the
     /// directory is free.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), NodeError> {
-        let Self { shared, driver, inbox, executor, work, uncertified, listeners, _lock } = self;
+        let Self {
+            shared,
+            driver,
+            inbox,
+            executor,
+            work,
+            uncertified,
+            mut listeners,
+            syncs,
+            peers,
+            _lock,
+        } = self;
+        if let Some(((addresses, key), listener)) = peers.zip(listeners.peer.take()) {
+            Peers::start(&shared, listener, addresses, key)?;
+        }
         let servers = Servers::start(&shared, listeners)?;
         let executor = spawn_executor(executor, work, &shared)?;
+        let syncer = syncs.map(|jobs| spawn_syncer(jobs, &shared)).transpose()?;
         let (mut ended, driver) = spawn_driver(driver, inbox, uncertified)?;
         let mut second = tokio::time::interval(Duration::from_secs(1));
         tokio::pin!(shutdown);
@@ -192,11 +247,13 @@ impl Node {
         };
         let left = tokio::task::spawn_blocking(move || {
             join(driver, "ledger");
+            syncer.into_iter().for_each(|thread| join(thread, "syncing"));
             executor.join().unwrap_or_else(|_| {
                 Some(NodeError::system("executing", "the executor's thread panicked"))
             })
         });
         let left = left.await.map_err(|error| NodeError::system("stopping", error))?;
+        shared.peers.stop().await;
         servers.finish().await;
         let closed = close(&shared, result.is_ok());
         match &result {
@@ -246,6 +303,17 @@ fn spawn_driver(
     });
     let thread = thread.map_err(|error| NodeError::system("starting a thread", error))?;
     Ok((ended, thread))
+}
+
+fn spawn_syncer(
+    jobs: Receiver<SyncJob>,
+    shared: &Arc<Shared>,
+) -> Result<JoinHandle<()>, NodeError> {
+    let shared = Arc::clone(shared);
+    std::thread::Builder::new()
+        .name("quipu-sync".into())
+        .spawn(move || keep_syncing(&shared, &jobs))
+        .map_err(|error| NodeError::system("starting a thread", error))
 }
 
 /// The thread gives the failure that the ledger's thread was not there to hear.
@@ -348,8 +416,17 @@ pub(crate) fn read_genesis(path: &Path) -> Result<Genesis, NodeError> {
         if !verify_tagged(key, &Hash::ZERO, 0, Tag::Possession, &key.to_bytes(), proof) {
             return Err(wrong(format!("validator {:?} does not prove its key", validator.name)));
         }
+        // With a small-order key anyone could sign as this validator (ZIP-215 accepts it).
+        if genesis.validators.len() > 1 && quipu_crypto::suite::is_weak(key) {
+            return Err(wrong(format!("validator {:?} has a weak key", validator.name)));
+        }
     }
     Ok(genesis)
+}
+
+fn load_key(config: &Config) -> Result<SecretKey, NodeError> {
+    keyfile::load(&config.key, None)
+        .map_err(|error| NodeError::Key { path: config.key.clone(), reason: error.to_string() })
 }
 
 fn own_index(
@@ -357,14 +434,36 @@ fn own_index(
     genesis: &Genesis,
     key: &SecretKey,
 ) -> Result<ValidatorIndex, NodeError> {
-    let count = genesis.validators.len();
-    if count > 1 {
-        return Err(NodeError::NotBuilt { what: format!("a ledger of {count} validators") });
-    }
     genesis.validator_set().index_of(&key.public()).ok_or_else(|| NodeError::Key {
         path: config.key.clone(),
         reason: format!("its public key {} is no validator of the genesis", key.public()),
     })
+}
+
+/// Where the other validators listen, by index: the configuration names each of them, and nobody else.
+fn addresses(
+    config: &Config,
+    genesis: &Genesis,
+    own: ValidatorIndex,
+) -> Result<Vec<Option<String>>, NodeError> {
+    let wrong = |reason| NodeError::Config { path: config.dir.join("config.toml"), reason };
+    let names = genesis.validators.iter().map(|validator| validator.name.as_str());
+    let names: Vec<&str> = names.collect();
+    if let Some(name) = config.peers.keys().find(|name| !names.contains(&name.as_str())) {
+        let reason = format!("peers.{name}: the genesis names no such validator, but {names:?}");
+        return Err(wrong(reason));
+    }
+    let own = usize::from(own.get());
+    let mut addresses = Vec::with_capacity(names.len());
+    for (index, name) in names.into_iter().enumerate() {
+        let address = config.peers.get(name).cloned();
+        if address.is_none() && index != own {
+            let reason = format!("peers has no {name:?}: say where that validator listens");
+            return Err(wrong(reason));
+        }
+        addresses.push(address.filter(|_| index != own));
+    }
+    Ok(addresses)
 }
 
 fn open_failed(dir: &Path, error: LogError) -> NodeError {

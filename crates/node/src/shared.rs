@@ -19,6 +19,7 @@ use crate::executor::state_failed;
 use crate::http::error::ApiError;
 use crate::metrics::{Metrics, gauge_value};
 use crate::node::Running;
+use crate::peers::Peers;
 use crate::sql::Sql;
 use crate::store::LmdbStore;
 
@@ -68,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) sql: Sql,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
+    /// The other validators.
+    pub(crate) peers: Peers,
     inbox: SyncSender<Message>,
     progress: watch::Sender<Progress>,
     /// Newest height whose header is durable: the state is never flushed beyond it.
@@ -138,6 +141,7 @@ impl Shared {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
         let room = crate::http::submit::body_units(parts.limits.pending_size_max);
         let room = usize::try_from(room).unwrap_or(usize::MAX);
+        let validator_count = parts.genesis.validators.len();
         Arc::new(Self {
             durable: AtomicU64::new(parts.progress.committed.get()),
             failed: AtomicBool::new(false),
@@ -159,6 +163,7 @@ impl Shared {
             sql: parts.sql,
             metrics: parts.metrics,
             clock: parts.clock,
+            peers: Peers::new(validator_count),
             inbox: parts.inbox,
             progress: watch::Sender::new(parts.progress),
         })
@@ -249,7 +254,14 @@ impl Shared {
         self.inbox.try_send(message).map_err(|error| matches!(error, TrySendError::Full(_)))
     }
 
-    /// The same, waiting for room: for the executor and for stopping, never for requests.
+    /// The same, giving back what found no room, or nobody.
+    pub(crate) fn try_send(&self, message: Message) -> Result<(), Message> {
+        self.inbox.try_send(message).map_err(|error| match error {
+            TrySendError::Full(message) | TrySendError::Disconnected(message) => message,
+        })
+    }
+
+    /// The same, waiting for room: for the executor, links and stopping, never for requests.
     /// Gives the message back when the ledger's thread has ended.
     pub(crate) fn send_patiently(&self, message: Message) -> Option<Message> {
         self.inbox.send(message).err().map(|unsent| unsent.0)

@@ -348,24 +348,39 @@ impl Block {
         &self,
         machine: &mut Machine<S>,
     ) -> Result<(SignedState, Vec<Receipt>), StateError> {
-        let transactions: Vec<Ordered<'_>> = self
-            .ordered()
-            .map(|(position, admitted)| Ordered {
-                lane: position.lane,
-                seqno: position.seqno,
-                tx: admitted.tx,
-                transaction: &admitted.transaction,
-            })
-            .collect();
         let height = self.header.height;
-        let applied = machine.apply(&OrderedBlock {
-            height,
-            header_hash: self.hash,
-            time_us: self.header.time,
-            transactions: &transactions,
-        })?;
+        let transactions = self.transactions();
+        let applied = machine.apply(&self.ordered_block(&transactions))?;
         let Applied { state_root, receipts_root, receipts } = applied;
         Ok((SignedState { height, state_root, receipts_root }, receipts))
+    }
+
+    /// Executes it where nobody sees it, so that [`apply`](Self::apply) has it done if it is committed.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn speculate<S: Store>(&self, machine: &mut Machine<S>) -> Result<(), StateError> {
+        let transactions = self.transactions();
+        machine.speculate(&self.ordered_block(&transactions))
+    }
+
+    fn transactions(&self) -> Vec<Ordered<'_>> {
+        let ordered = self.ordered().map(|(position, admitted)| Ordered {
+            lane: position.lane,
+            seqno: position.seqno,
+            tx: admitted.tx,
+            transaction: &admitted.transaction,
+        });
+        ordered.collect()
+    }
+
+    fn ordered_block<'a>(&self, transactions: &'a [Ordered<'a>]) -> OrderedBlock<'a> {
+        OrderedBlock {
+            height: self.header.height,
+            header_hash: self.hash,
+            time_us: self.header.time,
+            transactions,
+        }
     }
 
     /// How many transactions it orders.

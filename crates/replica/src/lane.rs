@@ -111,10 +111,9 @@ pub(crate) struct Lane {
     /// that header comes again.
     pub(crate) next_term: Option<(TermRecord, Vec<Arc<Chunk>>)>,
     committed_frontier: Frontier,
-    /// Where the clock goes on after the last committed chunk, in the current term.
     committed_clock: Hash,
-    /// The clock's value in the last committed chunk, whichever term it is of.
-    certified_clock: Hash,
+    /// The value that the last committed chunk states; the seed's when there is none. A term starts from it.
+    stated_clock: Hash,
     clock: Generator,
     clock_us: u64,
     rate_hz: u64,
@@ -133,9 +132,11 @@ pub(crate) struct LaneStart {
     pub(crate) term: TermRecord,
     pub(crate) next_term: Option<(TermRecord, Vec<Arc<Chunk>>)>,
     pub(crate) committed: Tip,
-    /// The tree and the clock in the committed chunk; the seed where there is none.
+    /// The tree and the clock at the committed tip.
     pub(crate) frontier: Frontier,
-    pub(crate) certified_clock: Hash,
+    pub(crate) clock_value: Hash,
+    /// The value that the last committed chunk states.
+    pub(crate) stated_clock: Hash,
     pub(crate) clock_us: u64,
     pub(crate) rate_hz: u64,
     pub(crate) lane_count: usize,
@@ -144,13 +145,6 @@ pub(crate) struct LaneStart {
 
 impl Lane {
     pub(crate) fn new(start: LaneStart) -> Self {
-        let certified_clock = start.certified_clock;
-        let goes_on = start.committed.index > 0 && start.committed.term == start.term.term;
-        let committed_clock = if goes_on {
-            certified_clock
-        } else {
-            quipu_clock::start(&start.term.branch, &certified_clock)
-        };
         Self {
             term: start.term,
             committed: start.committed,
@@ -159,9 +153,9 @@ impl Lane {
             is_own: start.is_own,
             next_term: start.next_term,
             committed_frontier: start.frontier,
-            committed_clock,
-            certified_clock,
-            clock: Generator::new(committed_clock),
+            committed_clock: start.clock_value,
+            stated_clock: start.stated_clock,
+            clock: Generator::new(start.clock_value),
             clock_us: start.clock_us,
             rate_hz: start.rate_hz,
             queue: VecDeque::new(),
@@ -383,7 +377,7 @@ impl Lane {
         self.term = term;
         self.is_own = is_own;
         self.next_term = None;
-        self.committed_clock = quipu_clock::start(&term.branch, &self.certified_clock);
+        self.committed_clock = quipu_clock::start(&term.branch, &self.stated_clock);
         self.clock = Generator::new(self.committed_clock);
         self.clock_us = now_us;
         self.mixed_header = Height::default();
@@ -437,7 +431,7 @@ impl Lane {
             self.committed = held.tip;
             self.committed_frontier = held.frontier;
             self.committed_clock = held.clock_value;
-            self.certified_clock = held.clock_value;
+            self.stated_clock = held.clock_value;
             transactions.extend(held.transactions);
         }
         assert_eq!(self.committed, *tip, "L1: what is committed was held");

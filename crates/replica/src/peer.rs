@@ -20,6 +20,7 @@ use quipu_crypto::Tag;
 use quipu_crypto::hash::blake3;
 use quipu_crypto::suite::verify_tagged;
 use quipu_log::StoredChunk;
+pub use quipu_net::Class;
 use quipu_proof::names::chunk_hash;
 use quipu_types::chunk::split_body;
 use quipu_types::codec::{put_bytes, put_count, put_option};
@@ -39,17 +40,6 @@ pub const FORWARD_COUNT_MAX: usize = 4_096;
 pub const FORWARD_SIZE: usize = 1 << 20;
 /// Most headers in one answer.
 pub const HEADER_COUNT_MAX: usize = 64;
-
-/// How urgent a message is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
-    /// Votes, proposals, round changes, acks: small, and others wait for them.
-    Vote,
-    /// Chunks of lanes, and transactions on their way to one.
-    Chunk,
-    /// Answers to those who catch up.
-    Bulk,
-}
 
 /// What is asked of another validator.
 #[derive(Clone, Debug, PartialEq, Eq)]

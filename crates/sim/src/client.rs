@@ -35,6 +35,8 @@ pub(crate) struct Client {
     key: SecretKey,
     incarnation: u32,
     pub(crate) sent: BTreeMap<Lane, LaneSent>,
+    /// The validator that it talks to.
+    pub(crate) home: usize,
     /// Signed in older incarnations.
     pub(crate) old: Vec<Sent>,
 }
@@ -55,14 +57,7 @@ pub(crate) enum Act {
 impl Client {
     pub(crate) fn new(number: u8) -> Self {
         let key = SecretKey::from_seed(Suite::Ed25519Sha256, [number + 100; 32]);
-        Self { number, key, incarnation: 0, sent: BTreeMap::new(), old: Vec::new() }
-    }
-
-    /// A process that starts again forgets what it waited for.
-    pub(crate) fn disconnect(&mut self) {
-        for sent in self.sent.values_mut().flatten() {
-            sent.waits = false;
-        }
+        Self { number, key, incarnation: 0, sent: BTreeMap::new(), home: 0, old: Vec::new() }
     }
 
     pub(crate) fn act(
@@ -121,6 +116,11 @@ impl Client {
             }
         }
         Act::Nothing
+    }
+
+    /// Whether a transaction is of an older incarnation.
+    pub(crate) fn is_old(&self, admitted: &Admitted) -> bool {
+        admitted.transaction.incarnation < self.incarnation
     }
 
     /// Whether everything of the incarnation is final.

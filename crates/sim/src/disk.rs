@@ -110,6 +110,12 @@ impl CrashDisk {
         lock(&self.inner).fuse == Some(0)
     }
 
+    /// Whether a fuse is set.
+    #[must_use]
+    pub fn has_fuse(&self) -> bool {
+        lock(&self.inner).fuse.is_some()
+    }
+
     /// One change to the medium.
     fn burn(&self) -> io::Result<()> {
         match &mut lock(&self.inner).fuse {

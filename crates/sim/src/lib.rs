@@ -1,25 +1,45 @@
 //! A world of replicas: seeds, faults, crashes, checkers. Seed in, verdict out; the same seed gives the same trace.
 //!
 //! ```text
-//!  clients ──submit──> [ Replica ] ──effects──> [ Ledger on CrashDisk ]      one validator; every turn is one of
-//!     ^                     │                                                these, chosen by the seed: a client acts,
-//!     └──answers────────────┴──blocks──> [ Machine on MemoryStore ]          an effect is done, a sync ends, a block is
-//!                                                                            executed, time passes, something crashes
+//!  clients ── submit ──> [ Replica ] ── effects ──> [ Ledger on CrashDisk ]   1, 4 or 7 validators, some criminal
+//!     ^                    ^     │                                            ([`actors`]); a queue of events in
+//!     └──── answers ───────│─────┴── blocks ──────> [ Machine on MemoryStore] virtual time says what happens next
+//!                          └─ delay, loss, repeats, partitions ─ the others
 //! ```
+//! A world is rough for [`Profile::fault_ms`] (its safety mode: whatever happens, no rule is broken), then faults freeze and
+//! everything has to come to rest (its liveness mode). Every rule is about honest validators.
+//!
 //! # What is checked
+//! * A1 One header is committed at a height, by a quorum.
+//! * A2 One header is prevoted by a quorum in a round.
+//! * A3 A vote, ack, proposal, round change, state vote or chunk leaves only after its bytes are durable.
+//! * A4 What is said of a place is said in one form, whatever crashed in between.
+//! * A5 Nobody votes or proposes in a round below one that it went to.
+//! * A6 The highest polka that round changes name never goes back.
+//! * A7 Who acks or precommits holds the chunks, durably; who prevotes holds them; so honest stake above a third holds what
+//!   is committed.
+//! * A8 A cut reaches what a third reported (inclusion).
+//! * A9 Nobody is blamed but criminals: neither by evidence nor by a refusal that calls a message an offence.
 //! * V1 What a client was told is final stays where it is: same position, same bytes, once, in its producer's order.
-//! * V2 A committed height never changes, nor its certificate, nor what its execution gave; a replay from scratch gives
-//!   the same roots.
-//! * V3 Nothing that depends on a vote leaves before the vote's record is durable.
-//! * V4 Whatever a crash leaves, the validator starts again, and once faults end everything is answered.
+//! * V2 Execution of a height gives the same roots everywhere; what is stored is what was committed; a replay from scratch
+//!   gives the same roots.
+//! * V4 Whatever a crash leaves, the validator starts again; every ticket is answered at most once.
 //! * V5 What is stored passes every check of the log.
+//! * B1 What is pending and what is on its way is bounded.
+//! * L1 Once faults end, every honest validator goes on with the others, and every client is answered.
+//! * P1 Nothing panics.
 //! # Limits
-//! One validator: its peers come with the network. The state's store is taken to commit atomically and durably, as the
-//! conformance suite of stores demands.
+//! The state's store is taken to commit atomically and durably, as the conformance suite of stores demands.
 
+pub mod actors;
 mod client;
 mod disk;
+mod network;
+mod node;
+mod shape;
+pub mod stage;
 mod verdict;
+mod witness;
 mod world;
 
 use quipu_types::Hash;
@@ -30,10 +50,14 @@ pub use disk::{CrashDisk, DiskFaults};
 /// How a world is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Profile {
-    /// Turns with faults; after them everything has to come to rest.
-    pub turn_count: usize,
-    /// Crashes in a thousand turns.
-    pub crash_per_mille: u16,
+    /// Virtual milliseconds with faults; after them everything has to come to rest.
+    pub fault_ms: u64,
+    /// Whether anything goes wrong in them.
+    pub has_faults: bool,
+    /// Stake of each validator; chosen by the seed when empty.
+    pub powers: &'static [u64],
+    /// The crime of those who commit one; chosen by the seed when none is named.
+    pub crime: Option<actors::Crime>,
     /// Whether the trace is kept.
     pub keeps_trace: bool,
     /// As [`quipu_replica::Config::wal_before_send`].
@@ -44,7 +68,20 @@ impl Profile {
     /// What the test command runs.
     #[must_use]
     pub const fn short() -> Self {
-        Self { turn_count: 600, crash_per_mille: 12, keeps_trace: false, wal_before_send: true }
+        Self {
+            fault_ms: 2_500,
+            has_faults: true,
+            powers: &[],
+            crime: None,
+            keeps_trace: false,
+            wal_before_send: true,
+        }
+    }
+
+    /// Twenty times as long.
+    #[must_use]
+    pub const fn long() -> Self {
+        Self { fault_ms: 50_000, ..Self::short() }
     }
 }
 
@@ -63,18 +100,50 @@ pub struct Totals {
     pub crashes_between_effects: u64,
     /// Crashes while a sync was under way.
     pub crashes_in_sync: u64,
+    /// Validators that were asked to stop.
+    pub stops: u64,
+    /// Disks that were lost.
+    pub wipes: u64,
+    /// Validators with a new disk that found their threshold.
+    pub thresholds: u64,
     /// What power cuts did to unsynced writes.
     pub disk: DiskFaults,
     /// Times that a torn tail was cut at the start.
     pub torn_tails: u64,
     /// Starts from what a crash left.
     pub restarts: u64,
-    /// Heights that were committed again from the write-ahead log.
-    pub heights_again: u64,
+    /// Wall clocks that were set.
+    pub clock_jumps: u64,
+    /// Partitions in both directions.
+    pub partitions: u64,
+    /// Partitions in which some ways are closed in one direction only.
+    pub partitions_one_way: u64,
+    /// Messages sent.
+    pub messages: u64,
+    /// Messages lost on their way, partitions aside.
+    pub losses: u64,
+    /// Messages that came twice.
+    pub twice: u64,
     /// Heights committed.
     pub heights: u64,
+    /// Commits of a height that another validator, or an earlier process, committed before.
+    pub heights_again: u64,
+    /// Heights decided in a round above 0.
+    pub late_rounds: u64,
+    /// Round changes said.
+    pub round_changes: u64,
+    /// Terms of lanes that ended.
+    pub term_changes: u64,
+    /// Lanes cut back.
+    pub cuts_back: u64,
+    /// Answers with committed headers that were news.
+    pub catch_ups: u64,
+    /// Proofs that a criminal broke a rule.
+    pub evidence: u64,
     /// Transactions told to be final.
     pub finals: u64,
+    /// Transactions told to be ordered.
+    pub early: u64,
     /// Repeats that were answered with their first position.
     pub repeats: u64,
     /// Refusals of a gap.
@@ -90,7 +159,7 @@ pub struct Totals {
 impl Totals {
     /// Every total with its name.
     #[must_use]
-    pub const fn rows(&self) -> [(&'static str, u64); 21] {
+    pub const fn rows(&self) -> [(&'static str, u64); 37] {
         [
             ("kills", self.kills),
             ("power cuts", self.power_cuts),
@@ -98,6 +167,9 @@ impl Totals {
             ("failed syncs", self.failed_syncs),
             ("crashes between effects", self.crashes_between_effects),
             ("crashes in a sync", self.crashes_in_sync),
+            ("stops", self.stops),
+            ("disks lost", self.wipes),
+            ("thresholds found", self.thresholds),
             ("writes lost", self.disk.lost),
             ("writes torn", self.disk.torn),
             ("writes kept", self.disk.kept),
@@ -105,9 +177,22 @@ impl Totals {
             ("names undone", self.disk.names),
             ("torn tails cut", self.torn_tails),
             ("restarts", self.restarts),
-            ("heights again", self.heights_again),
+            ("clocks set", self.clock_jumps),
+            ("partitions", self.partitions),
+            ("partitions one way", self.partitions_one_way),
+            ("messages", self.messages),
+            ("messages lost", self.losses),
+            ("messages twice", self.twice),
             ("heights", self.heights),
+            ("heights at others", self.heights_again),
+            ("heights of later rounds", self.late_rounds),
+            ("round changes", self.round_changes),
+            ("term changes", self.term_changes),
+            ("lanes cut back", self.cuts_back),
+            ("catch-ups", self.catch_ups),
+            ("evidence", self.evidence),
             ("finals", self.finals),
+            ("early answers", self.early),
             ("repeats", self.repeats),
             ("gaps", self.gaps),
             ("fenced", self.fenced),
@@ -118,32 +203,52 @@ impl Totals {
 
     /// Adds another run's.
     pub fn add(&mut self, other: &Self) {
-        let into = [
-            (&mut self.kills, other.kills),
-            (&mut self.power_cuts, other.power_cuts),
-            (&mut self.power_cuts_in_writes, other.power_cuts_in_writes),
-            (&mut self.failed_syncs, other.failed_syncs),
-            (&mut self.crashes_between_effects, other.crashes_between_effects),
-            (&mut self.crashes_in_sync, other.crashes_in_sync),
-            (&mut self.disk.lost, other.disk.lost),
-            (&mut self.disk.torn, other.disk.torn),
-            (&mut self.disk.kept, other.disk.kept),
-            (&mut self.disk.reordered, other.disk.reordered),
-            (&mut self.disk.names, other.disk.names),
-            (&mut self.torn_tails, other.torn_tails),
-            (&mut self.restarts, other.restarts),
-            (&mut self.heights_again, other.heights_again),
-            (&mut self.heights, other.heights),
-            (&mut self.finals, other.finals),
-            (&mut self.repeats, other.repeats),
-            (&mut self.gaps, other.gaps),
-            (&mut self.fenced, other.fenced),
-            (&mut self.overloads, other.overloads),
-            (&mut self.certificates, other.certificates),
-        ];
-        for (sum, own) in into {
+        for (sum, (_, own)) in self.fields().into_iter().zip(other.rows()) {
             *sum = sum.saturating_add(own);
         }
+    }
+
+    /// In the order of [`rows`](Self::rows).
+    const fn fields(&mut self) -> [&mut u64; 37] {
+        [
+            &mut self.kills,
+            &mut self.power_cuts,
+            &mut self.power_cuts_in_writes,
+            &mut self.failed_syncs,
+            &mut self.crashes_between_effects,
+            &mut self.crashes_in_sync,
+            &mut self.stops,
+            &mut self.wipes,
+            &mut self.thresholds,
+            &mut self.disk.lost,
+            &mut self.disk.torn,
+            &mut self.disk.kept,
+            &mut self.disk.reordered,
+            &mut self.disk.names,
+            &mut self.torn_tails,
+            &mut self.restarts,
+            &mut self.clock_jumps,
+            &mut self.partitions,
+            &mut self.partitions_one_way,
+            &mut self.messages,
+            &mut self.losses,
+            &mut self.twice,
+            &mut self.heights,
+            &mut self.heights_again,
+            &mut self.late_rounds,
+            &mut self.round_changes,
+            &mut self.term_changes,
+            &mut self.cuts_back,
+            &mut self.catch_ups,
+            &mut self.evidence,
+            &mut self.finals,
+            &mut self.early,
+            &mut self.repeats,
+            &mut self.gaps,
+            &mut self.fenced,
+            &mut self.overloads,
+            &mut self.certificates,
+        ]
     }
 }
 
@@ -152,27 +257,29 @@ impl Totals {
 pub struct Report {
     /// The seed.
     pub seed: u64,
+    /// Heights that were committed.
+    pub height_count: u64,
     /// What happened.
     pub totals: Totals,
     /// Digest of the trace: the same for the same seed.
     pub digest: Hash,
-    /// Each turn in a line, if it was asked for.
+    /// Each event in a line, if it was asked for.
     pub trace: Vec<String>,
 }
 
 /// A rule was broken. The seed replays it.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("seed {seed}, turn {turn}: {rule}: {what}")]
+#[error("seed {seed}, event {turn}: {rule}: {what}")]
 pub struct Violation {
     /// The seed.
     pub seed: u64,
-    /// The turn.
+    /// Number of the event.
     pub turn: usize,
     /// Which rule, as in the crate's header.
     pub rule: &'static str,
     /// What was seen.
     pub what: String,
-    /// Each turn in a line, if it was asked for.
+    /// Each event in a line, if it was asked for.
     pub trace: Vec<String>,
 }
 
@@ -197,5 +304,11 @@ pub(crate) fn rule(
 /// # Errors
 /// The first rule that is broken.
 pub fn run(seed: u64, profile: &Profile) -> Result<Report, Box<Violation>> {
-    world::World::new(seed, profile).run()
+    let world = || world::World::new(seed, profile).run();
+    std::panic::catch_unwind(world).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let what = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        let what = what.unwrap_or_else(|| "a panic".to_owned());
+        Err(Box::new(Violation { seed, turn: 0, rule: "P1", what, trace: Vec::new() }))
+    })
 }

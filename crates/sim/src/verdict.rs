@@ -2,10 +2,9 @@
 #![expect(clippy::arithmetic_side_effects, reason = "counts of a bounded run")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use quipu_consensus::header::{Context, check_commit};
-use quipu_consensus::{Message, Record};
 use quipu_crypto::Tag;
 use quipu_crypto::suite::verify_tagged;
 use quipu_log::{Check, LedgerReader};
@@ -14,40 +13,23 @@ use quipu_replica::storage::read_block;
 use quipu_replica::{Admitted, Block, Producer};
 use quipu_state::{Machine, MemoryStore, Store};
 use quipu_types::{
-    CommitCertificate, Decode, Encode, Genesis, Hash, Height, Lane, Position, PublicKey, Receipt,
-    SignedState,
+    Encode, Genesis, Hash, Header, Height, Lane, Position, PublicKey, Receipt, SignedState,
 };
 
 use crate::disk::CrashDisk;
+use crate::shape::LANE_COUNT;
 use crate::{Broken, rule};
 
-/// Everything that left the validator and can not be taken back.
+/// What executions gave and what clients were told.
 #[derive(Debug, Default)]
 pub(crate) struct History {
-    pub(crate) commits: BTreeMap<Height, (Hash, CommitCertificate)>,
     pub(crate) states: BTreeMap<Height, SignedState>,
     pub(crate) finals: BTreeMap<Hash, (Position, Height, Arc<Admitted>)>,
-    pub(crate) certified: BTreeSet<Height>,
+    /// Certificates and chunks whose signatures were verified, by their encodings.
+    verified: Mutex<BTreeSet<Vec<u8>>>,
 }
 
 impl History {
-    /// A block was handed to execution.
-    pub(crate) fn commit(&mut self, block: &Block) -> Result<bool, Broken> {
-        let height = block.header.height;
-        let said = (block.hash, block.certificate.clone());
-        match self.commits.get(&height) {
-            None => {
-                self.commits.insert(height, said);
-                Ok(true)
-            }
-            Some(first) => {
-                let what =
-                    || format!("height {height} was committed as {:?}, now {said:?}", first.0);
-                rule(*first == said, "V2", what).map(|()| false)
-            }
-        }
-    }
-
     /// A block was executed.
     pub(crate) fn state(&mut self, state: SignedState) -> Result<(), Broken> {
         let first = *self.states.entry(state.height).or_insert(state);
@@ -73,35 +55,18 @@ impl History {
             }
         }
     }
-}
 
-/// Records that are written and durable, as messages.
-#[derive(Debug, Default)]
-pub(crate) struct Votes {
-    durable: BTreeSet<Vec<u8>>,
-}
-
-impl Votes {
-    pub(crate) fn add(&mut self, records: impl IntoIterator<Item = Vec<u8>>) -> Result<(), Broken> {
-        for bytes in records {
-            let record = Record::from_bytes(&bytes);
-            rule(record.is_ok(), "V3", || "a record does not read back".to_owned())?;
-            self.durable.extend(record.map(|record| record.message().to_bytes()));
+    /// A verdict on bytes, asked for once.
+    fn once(&self, bytes: Vec<u8>, verdict: impl FnOnce() -> bool) -> bool {
+        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        if verified.contains(&bytes) {
+            return true;
         }
-        Ok(())
-    }
-
-    /// V3 for one message.
-    pub(crate) fn check(&self, message: &Message) -> Result<(), Broken> {
-        let holds = self.durable.contains(&message.to_bytes());
-        rule(holds, "V3", || format!("left before its record was durable: {message:?}"))
-    }
-
-    pub(crate) fn check_commit(&self, certificate: &CommitCertificate) -> Result<(), Broken> {
-        certificate
-            .precommits
-            .iter()
-            .try_for_each(|vote| self.check(&Message::Precommit(vote.clone())))
+        let holds = verdict();
+        if holds {
+            verified.insert(bytes);
+        }
+        holds
     }
 }
 
@@ -116,31 +81,24 @@ pub(crate) fn apply<S: Store>(
         .map_err(|error| Broken { rule: "V2", what: format!("height {height}: {error}") })
 }
 
-/// V1 and V2 over all that is stored, by a replay from scratch.
+/// V1 and V2 over all that one validator stores, by a replay from scratch.
 pub(crate) fn check_all(
     history: &History,
+    committed: &[Header],
     genesis: &Genesis,
     reader: &LedgerReader,
 ) -> Result<(), Broken> {
     let chain = chain_id(genesis);
-    let context = Context { chain, set: genesis.validator_set() };
     let mut machine = Machine::open(MemoryStore::new(), genesis)
         .map_err(|error| Broken { rule: "V2", what: error.to_string() })?;
     let mut positions = BTreeMap::new();
     let mut producers: BTreeMap<(Lane, PublicKey), Producer> = BTreeMap::new();
-    let head = reader.height();
-    let newest = history.commits.keys().next_back().copied().unwrap_or_default();
-    rule(head >= newest, "V2", || format!("height {newest} was committed, {head} is stored"))?;
-    for height in (1..=head.get()).map(Height::new) {
+    for first in committed {
+        let height = first.height;
         let block = read_block(reader, &chain, height)
             .map_err(|error| Broken { rule: "V5", what: format!("height {height}: {error}") })?;
-        let named = check_commit(&block.certificate, height, &block.hash, &context).is_ok()
-            && header_hash(&block.header) == block.hash;
-        rule(named, "V2", || format!("height {height} has no certificate"))?;
-        if let Some(first) = history.commits.get(&height) {
-            let same = *first == (block.hash, block.certificate.clone());
-            rule(same, "V2", || format!("height {height} is stored otherwise than committed"))?;
-        }
+        let what = || format!("height {height} is stored otherwise than committed");
+        rule(block.header == *first, "V2", what)?;
         let (state, receipts) = apply(&mut machine, &block)?;
         let first = history.states.get(&height).unwrap_or(&state);
         rule(*first == state, "V2", || format!("a replay gives {state:?}, it was {first:?}"))?;
@@ -164,6 +122,17 @@ pub(crate) fn check_all(
     Ok(())
 }
 
+/// V2 for one more validator: it stores the same headers.
+pub(crate) fn check_headers(committed: &[Header], reader: &LedgerReader) -> Result<(), Broken> {
+    for first in committed.iter().take_while(|first| first.height <= reader.height()) {
+        let stored = reader.header(first.height);
+        let same = stored.as_ref().is_ok_and(|(header, _)| header == first);
+        let what = || format!("height {} is stored otherwise than committed", first.height);
+        rule(same, "V2", what)?;
+    }
+    Ok(())
+}
+
 fn check_sequence(
     producers: &mut BTreeMap<(Lane, PublicKey), Producer>,
     position: Position,
@@ -179,22 +148,30 @@ fn check_sequence(
 }
 
 /// V5: the log's own check finds nothing.
-pub(crate) fn check_log(disk: &CrashDisk, genesis: &Genesis) -> Result<(), Broken> {
-    let chain = chain_id(genesis);
-    let set = genesis.validator_set();
-    let context = Context { chain, set: set.clone() };
+pub(crate) fn check_log(
+    history: &History,
+    disk: &CrashDisk,
+    context: &Context,
+) -> Result<(), Broken> {
+    let (chain, set) = (context.chain, &context.set);
     let check = Check {
         disk,
         chain,
-        lane_count: genesis.lane_count,
+        lane_count: LANE_COUNT,
         certificate: &|header, certificate| {
-            check_commit(certificate, header.height, &header_hash(header), &context).is_ok()
+            let hash = header_hash(header);
+            let bytes = [&hash.0[..], &certificate.to_bytes()].concat();
+            history.once(bytes, || check_commit(certificate, header.height, &hash, context).is_ok())
         },
         chunk: &|term, header, signature| {
-            set.get(term.sequencer).is_some_and(|validator| {
-                let body = header.to_bytes();
-                verify_tagged(&validator.key, &chain, set.epoch, Tag::Chunk, &body, signature)
-            })
+            let body = header.to_bytes();
+            let bytes = [&body, &signature.0[..], &term.sequencer.get().to_le_bytes()].concat();
+            let signed = || {
+                set.get(term.sequencer).is_some_and(|validator| {
+                    verify_tagged(&validator.key, &chain, set.epoch, Tag::Chunk, &body, signature)
+                })
+            };
+            history.once(bytes, signed)
         },
     };
     let findings = check.run(&mut |_| {});

@@ -1,62 +1,68 @@
-//! The world of one validator: who acts when, what crashes, and what is left of it.
-#![expect(clippy::arithmetic_side_effects, reason = "counts of a bounded run")]
+//! The world: what happens when. Everything that takes time is an event in one queue, ordered by virtual time.
+//!
+//! ```text
+//!  clients ── Submit ─> node: Replica ── effects ─> Ledger on CrashDisk · Machine · Network ── Arrive ─> node …
+//!                         ^  step(now, input)          └ Synced    └ Executed
+//!                         └── Wake (its own clocks)
+//!  faults: Crash, Start, Split, Heal, Jump, Stop; at `fault_ms` they freeze, and everything has to come to rest
+//! ```
+#![expect(clippy::arithmetic_side_effects, reason = "counts and times of a bounded run")]
 
-use std::collections::{BTreeMap, VecDeque};
+mod clients;
+mod effects;
+mod faults;
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use quipu_consensus::Message;
-use quipu_crypto::hash::sha256_concat;
-use quipu_crypto::suite::SecretKey;
-use quipu_log::{Ledger, LedgerConfig, SyncGroup};
+use quipu_consensus::Context;
+use quipu_crypto::hash::sha256;
+use quipu_log::LedgerReader;
 use quipu_proof::names::chain_id;
-use quipu_replica::storage::{read_block, recover, write};
-use quipu_replica::{
-    Admitted, Answer, Barrier, Block, Config, Effect, Input, Now, Refusal, Replica, Ticket,
-};
-use quipu_state::{Machine, MemoryStore};
-use quipu_types::genesis::{GENESIS_VERSION, GenesisAccount, GenesisValidator};
-use quipu_types::{Genesis, Hash, Height, Lane, Position, Signature, StateVote, Suite, Time, code};
+use quipu_replica::{Input, ReceiveError, Received, Ticket, receive};
+use quipu_types::{Genesis, Height, ValidatorIndex};
 
-use crate::client::{Act, Client};
-use crate::disk::CrashDisk;
-use crate::verdict::{self, History, Votes};
+use crate::client::Client;
+use crate::network::{Network, Way};
+use crate::node::{Node, PENDING_SIZE_MAX, Sync};
+use crate::shape::{CLIENT_COUNT, LANE_COUNT, Shape};
+use crate::verdict::{self, History};
+use crate::witness::Witness;
 use crate::{Broken, Profile, Report, Totals, Violation, rule};
+use clients::Asked;
+use faults::Death;
 
-const LANE_COUNT: u16 = 3;
-const CLIENT_COUNT: u8 = 3;
-/// Turns in which a world without faults has to come to rest.
-const REST_TURN_COUNT: usize = 20_000;
+/// Virtual time in which a world whose faults ended has to come to rest.
+const REST_US: u64 = 60_000_000;
+/// Heights that every world reaches.
+const HEIGHT_COUNT_MIN: u64 = 20;
+/// Most bytes on their way at once.
+const IN_FLIGHT_SIZE_MAX: usize = 32 << 20;
 
-/// The process: everything that a crash ends.
+/// A message on its way, checked once for all who get it: the check is a pure function.
 #[derive(Debug)]
-struct Alive {
-    replica: Replica,
-    ledger: Ledger,
-    machine: Machine<MemoryStore>,
-    syncing: Option<Syncing>,
-    executing: VecDeque<Arc<Block>>,
-    /// Records that no sync covers yet.
-    written: Vec<Vec<u8>>,
-    votes: Votes,
-    header_written: Height,
-    header_durable: Height,
-    is_stopped: bool,
+pub(crate) struct Parcel {
+    bytes: Arc<[u8]>,
+    received: std::cell::OnceCell<Result<Received, ReceiveError>>,
 }
 
-#[derive(Debug)]
-struct Syncing {
-    barrier: Barrier,
-    group: SyncGroup,
-    records: Vec<Vec<u8>>,
-    header: Height,
-}
-
-/// What a ticket is for.
+/// What happens at a time.
 #[derive(Clone, Debug)]
-enum Asked {
-    Sent(usize, Lane, usize),
-    Old(usize, usize),
-    Gap,
+enum Event {
+    Arrive { from: usize, to: usize, parcel: Rc<Parcel> },
+    Linked { at: usize, peer: usize },
+    Wake { node: usize, life: u64 },
+    Work { node: usize, life: u64 },
+    Synced { node: usize, life: u64 },
+    Executed { node: usize, life: u64 },
+    Client(usize),
+    Expire(Ticket),
+    Die(usize, Death),
+    Start(usize),
+    Split(usize),
+    Heal(usize),
+    Jump(usize),
 }
 
 /// See the module's header.
@@ -66,43 +72,63 @@ pub(crate) struct World {
     profile: Profile,
     random: fastrand::Rng,
     genesis: Genesis,
-    chain: Hash,
-    disk: CrashDisk,
-    /// The state's store while no process has it.
-    store: Option<MemoryStore>,
-    alive: Option<Alive>,
+    context: Context,
+    shape: Shape,
+    now_us: u64,
+    events: BTreeMap<(u64, u64), Event>,
+    next_event: u64,
+    nodes: Vec<Node>,
+    network: Network,
+    in_flight_size: usize,
+    partitions: Vec<Vec<Way>>,
     clients: Vec<Client>,
-    asked: BTreeMap<Ticket, (Asked, Arc<Admitted>)>,
+    asked: BTreeMap<Ticket, Asked>,
     next_ticket: Ticket,
     history: History,
-    now: Now,
-    turn: usize,
+    witness: Witness,
+    is_fair: bool,
+    has_wiped: bool,
+    step: usize,
     totals: Totals,
-    digest: Hash,
+    digest: u64,
     trace: Vec<String>,
 }
 
 impl World {
     pub(crate) fn new(seed: u64, profile: &Profile) -> Self {
-        let genesis = genesis();
+        let mut random = fastrand::Rng::with_seed(seed);
+        let shape = Shape::new(&mut random, profile);
+        let genesis = shape.genesis();
         let chain = chain_id(&genesis);
+        let context = Context::new(chain, genesis.validator_set(), LANE_COUNT);
+        let guilty = shape.crimes.iter();
+        let nodes = (0..)
+            .zip(guilty)
+            .map(|(number, crime)| Node::new(number, crime.is_none(), &mut random));
         Self {
             seed,
             profile: *profile,
-            random: fastrand::Rng::with_seed(seed),
+            nodes: nodes.collect(),
+            random,
             genesis,
-            chain,
-            disk: CrashDisk::new(),
-            store: Some(MemoryStore::new()),
-            alive: None,
+            context,
+            now_us: 0,
+            events: BTreeMap::new(),
+            next_event: 0,
+            network: Network::new(&shape),
+            shape,
+            in_flight_size: 0,
+            partitions: Vec::new(),
             clients: (0..CLIENT_COUNT).map(Client::new).collect(),
             asked: BTreeMap::new(),
             next_ticket: 0,
             history: History::default(),
-            now: Now { wall_us: 2_000_000, mono_us: 0 },
-            turn: 0,
+            witness: Witness::default(),
+            is_fair: false,
+            has_wiped: false,
+            step: 0,
             totals: Totals::default(),
-            digest: Hash::ZERO,
+            digest: 0xcbf2_9ce4_8422_2325,
             trace: Vec::new(),
         }
     }
@@ -111,13 +137,14 @@ impl World {
         match self.live() {
             Ok(()) => Ok(Report {
                 seed: self.seed,
+                height_count: self.height(),
                 totals: self.totals,
-                digest: self.digest,
+                digest: sha256(&self.digest.to_le_bytes()),
                 trace: self.trace,
             }),
             Err(Broken { rule, what }) => Err(Box::new(Violation {
                 seed: self.seed,
-                turn: self.turn,
+                turn: self.step,
                 rule,
                 what,
                 trace: self.trace,
@@ -126,462 +153,252 @@ impl World {
     }
 
     fn live(&mut self) -> Result<(), Broken> {
-        while self.turn < self.profile.turn_count {
-            self.turn += 1;
-            self.faulty_turn()?;
+        self.plan();
+        let fault_us = self.profile.fault_ms * 1_000;
+        while self.next_at().is_some_and(|at_us| at_us < fault_us) {
+            self.turn()?;
         }
-        self.rest()?;
-        let alive = self.alive.as_ref().expect("a world at rest is alive");
-        verdict::check_all(&self.history, &self.genesis, &alive.ledger.reader())?;
-        let Some(alive) = self.alive.take() else { return Ok(()) };
-        let closed = alive.ledger.close();
-        rule(closed.is_ok(), "V5", || format!("{closed:?}"))?;
-        verdict::check_log(&self.disk, &self.genesis)
+        self.now_us = self.now_us.max(fault_us);
+        self.freeze()?;
+        let rest_us = self.now_us + REST_US;
+        let height = (self.height() + 3).max(HEIGHT_COUNT_MIN);
+        while !self.is_at_rest(height) {
+            let Some(at_us) = self.next_at().filter(|at_us| *at_us < rest_us) else {
+                return Err(Broken { rule: "L1", what: self.unrest(height) });
+            };
+            self.now_us = at_us;
+            self.turn()?;
+        }
+        self.judge()
     }
 
-    fn note(&mut self, line: impl FnOnce() -> String) {
-        let line = format!("{:>5} {:>9} {}", self.turn, self.now.mono_us, line());
-        self.digest = sha256_concat(&[self.digest.bytes(), line.as_bytes()]);
-        if self.profile.keeps_trace {
-            self.trace.push(line);
-        }
+    /// Heights committed by anyone.
+    fn height(&self) -> u64 {
+        u64::try_from(self.witness.committed.len()).unwrap_or(u64::MAX)
     }
 
-    fn faulty_turn(&mut self) -> Result<(), Broken> {
-        if self.alive.is_none() {
-            if self.random.u8(..8) == 0 {
-                self.disk.set_fuse(1 + self.random.u64(..30));
-            }
-            return self.start();
-        }
-        if self.random.u16(..1_000) < self.profile.crash_per_mille {
-            if self.random.bool() {
-                return self.crash();
-            }
-            self.disk.set_fuse(1 + self.random.u64(..60));
-        }
-        match self.random.u8(..100) {
-            0..=29 => self.client_turn(),
-            30..=84 => self.work(),
-            _ => {
-                self.pass(8_000);
-                self.feed(Input::Timer)
-            }
-        }
+    fn honest(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| node.is_honest)
     }
 
-    /// One thing that the process has to do, any of those that are due.
-    fn work(&mut self) -> Result<(), Broken> {
-        match self.random.u8(..8) {
-            0 | 1 => self.end_sync(),
-            2 | 3 => self.execute(),
-            _ => self.effect().map(|_| ()),
-        }
+    /// Every honest validator is up, speaks and has the height; every client has its answers.
+    fn is_at_rest(&self, height: u64) -> bool {
+        self.witness.committed.len() >= usize::try_from(height).unwrap_or(usize::MAX)
+            && self.clients.iter().all(Client::is_done)
+            && self.honest().all(|node| {
+                let status = node.alive.as_ref().map(|alive| alive.replica.status());
+                status.is_some_and(|status| {
+                    status.executed >= Height::new(height) && !status.observing
+                })
+            })
     }
 
-    fn pass(&mut self, us_max: u64) {
-        let us = self.random.u64(..us_max);
-        self.now.mono_us += us;
-        // Wall clocks drift, and now and then are set.
-        self.now.wall_us = match self.random.u8(..200) {
-            0 => self.now.wall_us.saturating_sub(self.random.u64(..2_000_000)),
-            1 => self.now.wall_us + self.random.u64(..2_000_000),
-            _ => self.now.wall_us + us,
-        };
-    }
-
-    fn feed(&mut self, input: Input) -> Result<(), Broken> {
-        let Some(alive) = &mut self.alive else { return Ok(()) };
-        let taken = alive.replica.step(self.now, input);
-        rule(taken.is_ok(), "V4", || format!("an own input was refused: {taken:?}"))
-    }
-
-    /// The power went in the midst of a change to the medium.
-    fn blow(&mut self) -> Result<(), Broken> {
-        self.totals.power_cuts_in_writes += 1;
-        self.disk.cut_power(&mut self.random, &mut self.totals.disk);
-        self.die("in a write");
-        Ok(())
-    }
-
-    /// What is the same for every way to die.
-    fn die(&mut self, how: &str) {
-        if let Some(alive) = self.alive.take() {
-            self.store = Some(alive.machine.into_store());
-        }
-        self.asked.clear();
-        for client in &mut self.clients {
-            client.disconnect();
-        }
-        let faults = self.totals.disk;
-        self.note(|| format!("crash {how} {faults:?}"));
-    }
-
-    /// Faults end: everything is answered, then the validator stops by itself.
-    fn rest(&mut self) -> Result<(), Broken> {
-        if self.alive.is_some() {
-            self.crash()?;
-        }
-        if self.alive.is_none() {
-            self.start()?;
-        }
-        let mut is_stopping = false;
-        for _ in 0..REST_TURN_COUNT {
-            self.turn += 1;
-            for number in 0..self.clients.len() {
-                self.submit(number, Client::retry)?;
-            }
-            while self.effect()? {}
-            self.end_sync()?;
-            self.execute()?;
-            if self.alive.as_ref().is_some_and(|alive| alive.is_stopped) {
-                return Ok(());
-            }
-            if !is_stopping && self.clients.iter().all(Client::is_done) {
-                is_stopping = true;
-                self.note(|| "stop".to_owned());
-                self.feed(Input::Stop)?;
-            }
-            self.pass(3_000);
-            self.feed(Input::Timer)?;
-        }
-        Err(Broken { rule: "V4", what: "no rest: something is never answered".to_owned() })
-    }
-
-    fn client_turn(&mut self) -> Result<(), Broken> {
-        let number = self.random.usize(..self.clients.len());
-        let (chain, anchor) = (self.chain, self.anchor());
-        let mut random = self.random.fork();
-        self.submit(number, |client| client.act(&mut random, &chain, LANE_COUNT, anchor))
-    }
-
-    fn anchor(&self) -> Hash {
-        let newest = self.history.commits.values().next_back();
-        newest.map_or(self.chain, |(hash, _)| *hash)
-    }
-
-    fn submit(
-        &mut self,
-        number: usize,
-        act: impl FnOnce(&mut Client) -> Act,
-    ) -> Result<(), Broken> {
-        let Some(client) = self.clients.get_mut(number) else { return Ok(()) };
-        let (asked, admitted) = match act(client) {
-            Act::Nothing => return Ok(()),
-            Act::Submit(lane, at, admitted) => (Asked::Sent(number, lane, at), admitted),
-            Act::Old(at, admitted) => (Asked::Old(number, at), admitted),
-            Act::Gap(admitted) => (Asked::Gap, admitted),
-        };
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        self.note(|| format!("client {number} submits {asked:?} {}", short(&admitted.tx)));
-        self.asked.insert(ticket, (asked, Arc::clone(&admitted)));
-        self.feed(Input::Submit { ticket, admitted })
-    }
-
-    /// Does one effect. `false` when there is none.
-    fn effect(&mut self) -> Result<bool, Broken> {
-        let Some(alive) = &mut self.alive else { return Ok(false) };
-        let Some(effect) = alive.replica.poll() else { return Ok(false) };
-        let written = write(&effect, &mut alive.ledger);
-        if written.is_err() && self.disk.is_blown() {
-            return self.blow().map(|()| false);
-        }
-        rule(written.is_ok(), "V4", || format!("a write failed: {written:?}"))?;
-        match &effect {
-            Effect::WriteVote { bytes, .. } => alive.written.push(bytes.clone()),
-            Effect::WriteHeader(block) => {
-                alive.header_written = block.header.height;
-                alive.votes.check_commit(&block.certificate)?;
-            }
-            Effect::Sync(barrier) => {
-                alive.syncing = Some(Syncing {
-                    barrier: *barrier,
-                    group: alive.ledger.take_sync(),
-                    records: std::mem::take(&mut alive.written),
-                    header: alive.header_written,
-                });
-            }
-            Effect::Execute(block) => {
-                alive.votes.check_commit(&block.certificate)?;
-                alive.executing.push_back(Arc::clone(block));
-                if self.history.commit(block)? {
-                    self.totals.heights += 1;
-                } else {
-                    self.totals.heights_again += 1;
-                }
-            }
-            Effect::StateCertified(certificate) => {
-                let state = certificate.state;
-                for (validator, signature) in &certificate.signatures {
-                    let vote = StateVote { state, validator: *validator, signature: *signature };
-                    alive.votes.check(&Message::StateVote(vote))?;
-                }
-                self.totals.certificates += 1;
-                self.history.certified.insert(state.height);
-            }
-            Effect::Stopped => alive.is_stopped = true,
-            _ => {}
-        }
-        if let Effect::Answer { ticket, answer } = &effect {
-            self.answer(*ticket, answer)?;
-        }
-        self.note(|| describe(&effect));
-        Ok(true)
-    }
-
-    fn end_sync(&mut self) -> Result<(), Broken> {
-        let Some(alive) = &mut self.alive else { return Ok(()) };
-        let Some(Syncing { barrier, group, records, header }) = alive.syncing.take() else {
-            return Ok(());
-        };
-        let done = group.run().and_then(|()| alive.ledger.synced(group));
-        if done.is_err() && self.disk.is_blown() {
-            return self.blow();
-        }
-        rule(done.is_ok(), "V4", || format!("a sync failed: {done:?}"))?;
-        alive.votes.add(records)?;
-        alive.header_durable = header;
-        self.note(|| format!("stored {}", barrier.0));
-        self.feed(Input::Stored(barrier))
-    }
-
-    fn execute(&mut self) -> Result<(), Broken> {
-        let Some(alive) = &mut self.alive else { return Ok(()) };
-        let Some(block) = alive.executing.pop_front() else { return Ok(()) };
-        let (state, receipts) = verdict::apply(&mut alive.machine, &block)?;
-        self.history.state(state)?;
-        // A state never runs ahead of what is durable.
-        if alive.header_durable >= state.height && self.random.u8(..3) == 0 {
-            let flushed = alive.machine.flush();
-            rule(flushed.is_ok(), "V4", || format!("{flushed:?}"))?;
-        }
-        self.note(|| format!("executed {} {}", state.height, short(&state.state_root)));
-        self.feed(Input::Executed { state, receipts: Arc::new(receipts) })
-    }
-
-    fn answer(&mut self, ticket: Ticket, answer: &Answer) -> Result<(), Broken> {
-        let asked = self.asked.remove(&ticket);
-        let (asked, admitted) =
-            asked.ok_or_else(|| Broken { rule: "V4", what: format!("{ticket} answered twice") })?;
-        let Some(alive) = &self.alive else { return Ok(()) };
-        let told = match answer {
-            Answer::Final { receipt, height, .. } => {
-                rule(receipt.tx == admitted.tx, "V1", || "another's receipt".to_owned())?;
-                Some((Position { lane: receipt.lane, seqno: receipt.seqno }, *height))
-            }
-            Answer::Used { tx, otherwise, .. } => {
-                let found = verdict::place(&alive.machine, tx)?;
-                let is_fenced = *otherwise == code::FENCED && matches!(asked, Asked::Old(..));
-                self.totals.repeats += u64::from(found.is_some());
-                self.totals.fenced += u64::from(found.is_none() && is_fenced);
-                let known = found.is_some() || is_fenced;
-                rule(known, "V1", || format!("{asked:?}: {otherwise}, though never ordered"))?;
-                found
-            }
-            Answer::Refused(refusal) => {
-                self.totals.gaps += u64::from(matches!(refusal, Refusal::Gap { .. }));
-                self.totals.overloads += u64::from(matches!(refusal, Refusal::Overloaded { .. }));
-                None
-            }
-        };
-        if let Some((position, height)) = told
-            && self.history.tell(&admitted, position, height)?
-        {
-            self.totals.finals += 1;
-        }
-        let sent = match asked {
-            Asked::Gap => {
-                let what = || "a sequence beyond a gap was taken".to_owned();
-                return rule(told.is_none(), "V1", what);
-            }
-            Asked::Sent(client, lane, at) => {
-                let lanes = self.clients.get_mut(client).map(|client| &mut client.sent);
-                lanes.and_then(|lanes| lanes.get_mut(&lane)?.get_mut(at))
-            }
-            Asked::Old(client, at) => {
-                self.clients.get_mut(client).and_then(|client| client.old.get_mut(at))
-            }
-        };
-        // The producer may have begun a new incarnation since: then another stands in that place.
-        if let Some(sent) = sent.filter(|sent| sent.admitted.tx == admitted.tx) {
-            sent.waits = false;
-            sent.done = told.or(sent.done);
-        }
-        Ok(())
-    }
-
-    fn crash(&mut self) -> Result<(), Broken> {
-        let Some(alive) = &mut self.alive else { return Ok(()) };
-        self.totals.crashes_in_sync += u64::from(alive.syncing.is_some());
-        self.totals.crashes_between_effects += u64::from(alive.replica.poll().is_some());
-        let how = match (self.random.u8(..4), alive.syncing.take()) {
-            (0, _) => {
-                self.totals.kills += 1;
-                self.disk.kill();
-                "by a kill"
-            }
-            (1, Some(Syncing { group, .. })) => {
-                self.totals.failed_syncs += 1;
-                self.disk.set_sync_fails(true);
-                let noticed = group.is_empty() || group.run().is_err();
-                rule(noticed, "V4", || "a failed sync is not noticed".to_owned())?;
-                self.disk.cut_power(&mut self.random, &mut self.totals.disk);
-                "in a failed sync"
-            }
-            _ => {
-                self.totals.power_cuts += 1;
-                self.disk.cut_power(&mut self.random, &mut self.totals.disk);
-                "by a power cut"
-            }
-        };
-        self.die(how);
-        Ok(())
-    }
-
-    fn start(&mut self) -> Result<(), Broken> {
-        let broken = |what: String| Broken { rule: "V4", what };
-        let disk = Arc::new(self.disk.clone());
-        let config = LedgerConfig {
-            lane_count: LANE_COUNT,
-            segment_size: 4 << 10,
-            wal_segment_size: 4 << 10,
-        };
-        let opened = Ledger::open(disk, self.chain, config);
-        if opened.is_err() && self.disk.is_blown() {
-            return self.blow();
-        }
-        let (ledger, found) =
-            opened.map_err(|error| broken(format!("the log does not open: {error}")))?;
-        self.totals.torn_tails += u64::try_from(found.torn.len()).unwrap_or(0);
-        self.totals.restarts += u64::from(found.committed.is_some());
-        let head = found.committed.as_ref().map_or(Height::default(), |(header, _)| header.height);
-        let store = self.store.take().unwrap_or_default();
-        let mut machine = Machine::open(store, &self.genesis)
-            .map_err(|error| broken(format!("the state does not open: {error}")))?;
-        let flushed = machine.applied();
-        rule(flushed <= head, "V4", || format!("the state is at {flushed}, the log at {head}"))?;
-        let mut again = Vec::new();
-        let reader = ledger.reader();
-        for height in (1..=head.get()).map(Height::new) {
-            let is_known = self.history.certified.contains(&height);
-            if height <= flushed && is_known {
-                continue;
-            }
-            let block = read_block(&reader, &self.chain, height)
-                .map_err(|error| broken(format!("height {height}: {error}")))?;
-            if height > flushed {
-                let (state, receipts) = verdict::apply(&mut machine, &block)?;
-                self.history.state(state)?;
-                again.extend((!is_known).then(|| (state, Arc::new(receipts))));
-            } else if let Some(state) = self.history.states.get(&height) {
-                again.push((*state, Arc::new(Vec::new())));
-            }
-        }
-        let records = found.wal.iter().map(|record| record.bytes.clone()).collect();
-        let recovered = recover(&ledger, found, &self.chain, verdict::producers(&machine)?)
-            .map_err(|error| broken(format!("the log does not read back: {error}")))?;
-        let replica = Replica::new(self.now, self.config(), recovered)
-            .map_err(|error| broken(format!("the replica does not start: {error}")))?;
-        self.alive = Some(Alive {
-            replica,
-            ledger,
-            machine,
-            syncing: None,
-            executing: VecDeque::new(),
-            written: records,
-            votes: Votes::default(),
-            header_written: head,
-            header_durable: Height::default(),
-            is_stopped: false,
+    fn unrest(&self, height: u64) -> String {
+        let nodes = self.nodes.iter().map(|node| {
+            let alive = node.alive.as_ref();
+            alive.map_or("down".to_owned(), |alive| {
+                let status = alive.replica.status();
+                let (round, pending) = (status.round, status.pending_count);
+                format!("{} r{round} p{pending} o{}", status.height, status.observing)
+            })
         });
-        self.note(|| format!("start at {head}, state at {flushed}"));
-        for (state, receipts) in again {
-            self.feed(Input::Executed { state, receipts })?;
+        let nodes: Vec<String> = nodes.collect();
+        let open = self.clients.iter().filter(|client| !client.is_done()).count();
+        format!("no rest at height {height}: {nodes:?}, {open} clients wait")
+    }
+
+    fn judge(&mut self) -> Result<(), Broken> {
+        let mut highest: Option<LedgerReader> = None;
+        for node in self.nodes.iter_mut().filter(|node| node.is_honest) {
+            let mut alive = node.alive.take().expect("a world at rest is alive");
+            if let Some(Sync { group, .. }) = alive.syncing.take() {
+                let done = group.run().and_then(|()| alive.ledger.synced(group));
+                rule(done.is_ok(), "V5", || format!("{done:?}"))?;
+            }
+            let reader = alive.ledger.reader();
+            verdict::check_headers(&self.witness.committed, &reader)?;
+            if highest.as_ref().is_none_or(|highest| highest.height() < reader.height()) {
+                highest = Some(reader);
+            }
+            let closed = alive.ledger.close();
+            rule(closed.is_ok(), "V5", || format!("{closed:?}"))?;
+            verdict::check_log(&self.history, &node.disk, &self.context)?;
         }
+        let reader = highest.expect("some validator is honest");
+        verdict::check_all(&self.history, &self.witness.committed, &self.genesis, &reader)?;
+        self.totals.heights += self.height();
+        self.totals.term_changes += self.witness.term_changes;
+        self.totals.round_changes += self.witness.round_changes;
+        self.totals.late_rounds += self.witness.late_rounds;
         Ok(())
     }
 
-    fn config(&self) -> Config {
-        let mut config = Config::new(self.genesis.clone(), key());
-        config.pending_size_max = 20_000;
-        config.checkpoint_height_count = 3;
-        config.chunk_size_max = 1_200;
-        config.clock_interval_us = 4_000;
-        config.wal_before_send = self.profile.wal_before_send;
-        config
+    fn node(&self, at: usize) -> &Node {
+        self.nodes.get(at).expect("events name nodes of the world")
     }
-}
 
-fn key() -> SecretKey {
-    SecretKey::from_seed(Suite::Ed25519Sha256, [1; 32])
-}
+    fn node_mut(&mut self, at: usize) -> &mut Node {
+        self.nodes.get_mut(at).expect("events name nodes of the world")
+    }
 
-fn genesis() -> Genesis {
-    let validator = GenesisValidator {
-        name: "solo".to_owned(),
-        key: key().public(),
-        power: 1,
-        possession: Signature([0; 64]),
-    };
-    let account = |number: u8| {
-        let key = SecretKey::from_seed(Suite::Ed25519Sha256, [number + 100; 32]);
-        GenesisAccount { account: key.account(), balance: 50 }
-    };
-    let mut accounts: Vec<GenesisAccount> = (0..CLIENT_COUNT).map(account).collect();
-    accounts.sort_by_key(|account| account.account);
-    let genesis = Genesis {
-        version: GENESIS_VERSION,
-        name: "simulation".to_owned(),
-        time_us: Time::new(1_000_000),
-        lane_count: LANE_COUNT,
-        clock_seed: "a public text".to_owned(),
-        clock_rate_hz: 20_000,
-        hash_rate_fastest_hz: 20_000_000,
-        anchor_window_heights: 40,
-        height_interval_min_ms: 5,
-        height_interval_idle_ms: 40,
-        open_streams: true,
-        validators: vec![validator],
-        accounts,
-    };
-    genesis.check().expect("the simulation's genesis keeps the rules");
-    genesis
-}
+    /// What happened is part of the digest; in words it is part of the trace.
+    fn note(&mut self, what: u64, line: impl FnOnce() -> String) {
+        for part in [self.now_us, what] {
+            self.digest = (self.digest ^ part).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
+        }
+        if self.profile.keeps_trace {
+            self.trace.push(format!("{:>6} {:>9} {}", self.step, self.now_us, line()));
+        }
+    }
 
-fn short(hash: &Hash) -> String {
-    hash.to_string().chars().take(8).collect()
-}
+    fn at(&mut self, delay_us: u64, event: Event) {
+        let place = (self.now_us + delay_us, self.next_event);
+        self.next_event += 1;
+        self.events.insert(place, event);
+    }
 
-fn describe(effect: &Effect) -> String {
-    match effect {
-        Effect::WriteTerm(term) => format!("write term {} of lane {}", term.term, term.lane),
-        Effect::WriteChunk(chunk) => {
-            let header = &chunk.stored.header;
-            let name = short(&chunk.hash);
-            format!("write chunk {}/{} of {} {name}", header.lane, header.index, header.count)
-        }
-        Effect::WriteVote { height, bytes } => {
-            format!("write vote at {height} {}", short(&quipu_crypto::sha256(bytes)))
-        }
-        Effect::BeginHeight(height) => format!("begin {height}"),
-        Effect::WriteHeader(block) => {
-            format!("write header {} {}", block.header.height, short(&block.hash))
-        }
-        Effect::Sync(barrier) => format!("sync {}", barrier.0),
-        Effect::Broadcast(bytes) => format!("broadcast {}", bytes.len()),
-        Effect::Execute(block) => {
-            let count = block.transaction_count();
-            format!("execute {} of {count} {}", block.header.height, short(&block.hash))
-        }
-        Effect::StateCertified(certificate) => format!("certified {}", certificate.state.height),
-        Effect::Answer { ticket, answer } => match answer {
-            Answer::Final { receipt, height, .. } => {
-                format!("answer {ticket}: {}:{} at {height}", receipt.lane, receipt.seqno)
+    fn next_at(&self) -> Option<u64> {
+        self.events.first_key_value().map(|((at_us, _), _)| *at_us)
+    }
+
+    /// The next event.
+    fn turn(&mut self) -> Result<(), Broken> {
+        let Some(((at_us, _), event)) = self.events.pop_first() else { return Ok(()) };
+        self.now_us = self.now_us.max(at_us);
+        self.step += 1;
+        match event {
+            Event::Arrive { from, to, parcel } => self.arrive(from, to, &parcel),
+            Event::Linked { at, peer } => self.linked(at, peer),
+            Event::Wake { node, life } => self.wake(node, life),
+            Event::Work { node, life } => self.work(node, life),
+            Event::Synced { node, life } => self.synced(node, life),
+            Event::Executed { node, life } => self.executed(node, life),
+            Event::Client(number) => self.client_turn(number),
+            Event::Expire(ticket) => {
+                self.expire(ticket);
+                Ok(())
             }
-            Answer::Used { otherwise, .. } => format!("answer {ticket}: used, else {otherwise}"),
-            Answer::Refused(refusal) => format!("answer {ticket}: {refusal}"),
-        },
-        Effect::Stopped => "stopped".to_owned(),
+            Event::Die(at, how) => self.death(at, how),
+            Event::Start(at) => self.start(at),
+            Event::Split(number) => {
+                self.split(number);
+                Ok(())
+            }
+            Event::Heal(number) => {
+                self.heal(number);
+                Ok(())
+            }
+            Event::Jump(at) => {
+                self.jump(at);
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts a message on its way.
+    fn send(&mut self, from: usize, to: usize, bytes: &Rc<Parcel>) {
+        if from == to || to >= self.nodes.len() || !self.network.is_open((from, to)) {
+            return;
+        }
+        self.totals.messages += 1;
+        let delays = self.network.delays(&mut self.random);
+        self.totals.losses += u64::from(delays.iter().all(Option::is_none));
+        self.totals.twice += u64::from(delays.iter().all(Option::is_some));
+        for delay_us in delays.into_iter().flatten() {
+            self.in_flight_size += bytes.bytes.len();
+            self.at(delay_us, Event::Arrive { from, to, parcel: Rc::clone(bytes) });
+        }
+    }
+
+    fn parcel(bytes: Arc<[u8]>) -> Rc<Parcel> {
+        Rc::new(Parcel { bytes, received: std::cell::OnceCell::new() })
+    }
+
+    fn arrive(&mut self, from: usize, to: usize, parcel: &Rc<Parcel>) -> Result<(), Broken> {
+        self.in_flight_size -= parcel.bytes.len();
+        if !self.network.is_open((from, to)) || self.node(to).alive.is_none() {
+            return Ok(());
+        }
+        let size = self.in_flight_size;
+        rule(size < IN_FLIGHT_SIZE_MAX, "B1", || format!("{size} bytes are on their way"))?;
+        let context = &self.context;
+        let received = parcel.received.get_or_init(|| receive(context, LANE_COUNT, &parcel.bytes));
+        let is_honest = self.node(from).is_honest;
+        let received = match received {
+            Ok(received) => received.clone(),
+            Err(error) => {
+                return rule(!is_honest, "A9", || format!("{from} sent {to} {error}"));
+            }
+        };
+        if let Received::Headers(headers) = &received {
+            let last = headers.last().map(|(header, _)| header.height);
+            self.totals.catch_ups += u64::from(last > Some(self.node(to).height()));
+        }
+        let what = parcel.bytes.first().copied().unwrap_or(0);
+        self.note(u64::from(what) << 32 | parcel.bytes.len() as u64, || {
+            format!("{to} gets of {from} {}", effects::describe_received(&received))
+        });
+        let peer = ValidatorIndex::new(u16::try_from(from).unwrap_or(u16::MAX));
+        self.feed(to, Input::Received { from: peer, received })
+    }
+
+    fn linked(&mut self, at: usize, peer: usize) -> Result<(), Broken> {
+        let ways = [(at, peer), (peer, at)];
+        let is_up = self.node(peer).alive.is_some();
+        if !is_up || !ways.iter().all(|way| self.network.is_open(*way)) {
+            return Ok(());
+        }
+        self.note(1, || format!("{at} is linked to {peer}"));
+        let peer = ValidatorIndex::new(u16::try_from(peer).unwrap_or(u16::MAX));
+        self.feed(at, Input::Linked(peer))
+    }
+
+    /// Gives a replica an input, and does what comes of it.
+    fn feed(&mut self, at: usize, input: Input) -> Result<(), Broken> {
+        let sender = match &input {
+            Input::Received { from, .. } => Some(usize::from(from.get())),
+            _ => None,
+        };
+        let now = self.node(at).now(self.now_us);
+        let Some(alive) = &mut self.node_mut(at).alive else { return Ok(()) };
+        let taken = alive.replica.step(now, input);
+        if let Err(refused) = taken {
+            let sender = sender.map(|sender| self.node(sender).is_honest);
+            let is_fair = sender == Some(false) || (sender.is_some() && !refused.is_offence());
+            rule(is_fair, "A9", || format!("{at} blames an honest sender: {refused}"))?;
+        }
+        self.effects(at)
+    }
+
+    fn wake(&mut self, at: usize, life: u64) -> Result<(), Broken> {
+        let (now_us, looks) = (self.now_us, self.step.is_multiple_of(8));
+        let node = self.node_mut(at);
+        let Some(alive) = node.alive.as_mut().filter(|_| node.life == life) else { return Ok(()) };
+        if alive.wake_us.is_none_or(|wake_us| wake_us > now_us) {
+            return Ok(());
+        }
+        alive.wake_us = None;
+        if looks {
+            let size = alive.replica.status().pending_size;
+            rule(size <= PENDING_SIZE_MAX, "B1", || format!("{size} bytes are pending"))?;
+        }
+        self.feed(at, Input::Timer)
+    }
+
+    /// Sets the timer to when the replica wants it.
+    fn set_timer(&mut self, at: usize) {
+        let now_us = self.now_us;
+        let late_us = self.random.u64(1..200);
+        let node = self.node_mut(at);
+        let life = node.life;
+        let Some(mono_us) = node.alive.as_ref().and_then(|alive| alive.replica.wake_at()) else {
+            return;
+        };
+        let wake_us = node.world_us(mono_us).max(now_us) + late_us;
+        let Some(alive) = &mut node.alive else { return };
+        if alive.wake_us.is_none_or(|set_us| wake_us < set_us) {
+            alive.wake_us = Some(wake_us);
+            self.at(wake_us - now_us, Event::Wake { node: at, life });
+        }
     }
 }

@@ -150,6 +150,14 @@ codes! {
       "A line of the file is no row of the stream; the message names the line. Nothing of that batch was appended."
     705 PARTIAL "some transactions were refused"
       "Each refused transaction is named with its own code; the others are final."
+    706 LINK_CHAIN "another validator is of another ledger"
+      "The two validators were started with different genesis files. Compare the chain ids that quipu status prints, and start both with the same file."
+    707 LINK_VERSION "another validator speaks another protocol"
+      "The two validators run versions that do not talk to each other, or the address belongs to another service. Upgrade the older one; compare the peer's address with what that validator listens on."
+    708 LINK_KEY "another validator is not who it should be"
+      "What answers at the address did not prove the voting key that the genesis has for that validator. Compare the addresses of the peers, the key file and the genesis; if all are right, somebody stands between the two."
+    709 LINK_BANNED "another validator has shut this one out"
+      "It received frames of this validator that are too long, malformed or wrongly signed, and takes none for a while. Compare the versions; the other's log says what it saw."
 }
 
 #[cfg(test)]

@@ -120,25 +120,22 @@ impl Genesis {
         ValidatorSet { epoch: 0, validators }
     }
 
+    /// Checks a draft: everything but who validates, which is not known yet.
+    pub fn check_draft(&self) -> Result<(), GenesisError> {
+        if !self.validators.is_empty() {
+            return Err(rule(format!(
+                "a draft names no validators, not {}",
+                self.validators.len()
+            )));
+        }
+        self.check_rules()
+    }
+
     /// Checks every rule that needs no cryptography.
     pub fn check(&self) -> Result<(), GenesisError> {
-        if self.version != GENESIS_VERSION {
-            return Err(rule(format!("version {}, this is {GENESIS_VERSION}", self.version)));
-        }
-        if self.lane_count == 0 || usize::from(self.lane_count) > LANE_COUNT_MAX {
-            return Err(rule(format!("lane_count {}, 1 to {LANE_COUNT_MAX}", self.lane_count)));
-        }
+        self.check_rules()?;
         if self.validators.is_empty() || self.validators.len() > VALIDATOR_COUNT_MAX {
             return Err(rule(format!("{} validators", self.validators.len())));
-        }
-        if self.clock_rate_hz == 0 || self.clock_rate_hz > self.hash_rate_fastest_hz {
-            return Err(rule("clock_rate_hz must be 1 to hash_rate_fastest_hz".into()));
-        }
-        if self.height_interval_min_ms == 0
-            || self.height_interval_idle_ms < self.height_interval_min_ms
-            || self.height_interval_idle_ms > 60_000
-        {
-            return Err(rule("height intervals must be 1 ms ≤ min ≤ idle ≤ 60,000 ms".into()));
         }
         let mut keys = std::collections::BTreeSet::new();
         for validator in &self.validators {
@@ -148,6 +145,26 @@ impl Genesis {
             if !keys.insert(validator.key) {
                 return Err(rule(format!("validator {:?} repeats a key", validator.name)));
             }
+        }
+        Ok(())
+    }
+
+    /// The rules that do not depend on who validates.
+    fn check_rules(&self) -> Result<(), GenesisError> {
+        if self.version != GENESIS_VERSION {
+            return Err(rule(format!("version {}, this is {GENESIS_VERSION}", self.version)));
+        }
+        if self.lane_count == 0 || usize::from(self.lane_count) > LANE_COUNT_MAX {
+            return Err(rule(format!("lane_count {}, 1 to {LANE_COUNT_MAX}", self.lane_count)));
+        }
+        if self.clock_rate_hz == 0 || self.clock_rate_hz > self.hash_rate_fastest_hz {
+            return Err(rule("clock_rate_hz must be 1 to hash_rate_fastest_hz".into()));
+        }
+        if self.height_interval_min_ms == 0
+            || self.height_interval_idle_ms < self.height_interval_min_ms
+            || self.height_interval_idle_ms > 60_000
+        {
+            return Err(rule("height intervals must be 1 ms ≤ min ≤ idle ≤ 60,000 ms".into()));
         }
         if !self.accounts.is_sorted_by(|a, b| a.account < b.account) {
             return Err(rule("accounts must ascend, each once".into()));

@@ -24,7 +24,7 @@ pub(crate) async fn run(args: Append) -> Result<()> {
             key_bytes.len()
         )));
     }
-    let client = tools::client(&args.server)?;
+    let client = tools::client(&args.server)?.with_ack(args.ack.into());
     let key = tools::signer(&args.signer.signer)?;
     let info = client.stream(&args.stream).await?;
     let schema = Schema::parse(&info.schema)?;

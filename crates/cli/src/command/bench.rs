@@ -5,13 +5,17 @@
 //!                      ├─ route 1 …  each route in another lane, so that they overlap        │
 //!                      └─ route 3 …  <── latency of the request ─────────────────────────────┘
 //! ```
+//! The ledger is one that runs, or one of the bench's own ([`Fleet`]): a process for each validator. Producers are spread
+//! over the validators, each with one of them alone.
+//!
+//! With `--rate` a request is due when its first event is; its latency counts from then, also when it was sent late,
+//! so that a ledger that falls behind shows it.
+//!
 //! Signing and encoding are part of what is measured; making the keys, the stream and the rows is not. A batch is one
 //! transaction. Several are in flight for each producer (said in the result): those of one request share its
 //! latency.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -22,13 +26,13 @@ use quipu_crypto::SecretKey;
 use quipu_proof::names::lane_of;
 use quipu_types::{Action, Encode, RouteRule, Schema, StreamSpec, Value, Writers, code};
 use serde::Serialize;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
 
-use super::dev::Urls;
 use crate::args::Ingest;
 use crate::failure::{Failure, Result};
-use crate::{local, sample, screen, tools};
+use crate::fleet::Fleet;
+use crate::validator::asked_to_stop;
+use crate::{sample, screen, tools};
 
 /// The stream that events go into.
 const STREAM: &str = "bench";
@@ -40,8 +44,11 @@ const ROUTE_SIZE: usize = 8;
 const ROW_OVERHEAD: usize = 1 + 4 + ROUTE_SIZE + 4;
 /// Routes of one producer, each in another lane when there are enough.
 const ROUTE_COUNT: usize = 4;
-/// How often the server's memory is read.
+/// How often the servers' memory is read.
 const MEMORY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Seconds of a measurement whose rate is given and whose number of events is not.
+const RATE_SECONDS: u64 = 10;
 
 /// One measurement.
 #[derive(Clone, Copy, Debug)]
@@ -50,24 +57,41 @@ struct Load {
     producers: usize,
     events: u64,
     size: usize,
+    /// Events a second to keep to; as many as go without.
+    rate: Option<u64>,
+}
+
+/// What is measured against.
+#[derive(Debug)]
+struct Target {
+    /// One a validator.
+    clients: Vec<Arc<Client>>,
+    lane_count: u16,
+    /// Processes whose memory is read.
+    pids: Vec<u32>,
 }
 
 /// One result.
 #[derive(Clone, Debug, Serialize)]
 struct Measured {
+    validators: usize,
     batch: usize,
     producers: usize,
     /// Batches that a producer has in flight at most.
     in_flight: usize,
     size: usize,
     events: u64,
+    /// Events a second that were asked for.
+    rate: Option<u64>,
     seconds: f64,
     events_per_second: f64,
     mebibytes_per_second: f64,
     p50_us: u64,
     p99_us: u64,
-    /// Most anonymous memory of the validator's process while it ran, when that was started here.
+    /// Most anonymous memory of a validator's process while it ran, when that was started here.
     rss_anon_max_bytes: Option<u64>,
+    /// The same of each validator.
+    rss_anon_max_bytes_each: Vec<u64>,
 }
 
 impl Load {
@@ -91,32 +115,74 @@ impl Load {
 
 /// Measures and reports.
 pub(crate) async fn run(args: Ingest) -> Result<()> {
-    local::check_validators(args.validators)?;
     let size_min = ROW_OVERHEAD;
     if args.size < size_min || args.size > 500_000 {
         return Err(Failure::usage(format!("--size must be {size_min} to 500000")));
     }
+    tokio::select! {
+        // First, so that it listens before there is anything to clean up.
+        biased;
+        stopped = stopped() => Err(stopped),
+        result = work(&args) => result,
+    }
+}
+
+async fn work(args: &Ingest) -> Result<()> {
+    if let Some(urls) = &args.urls {
+        let urls: Vec<String> = urls.split(',').map(str::to_owned).collect();
+        return measure_all(args, &urls, Vec::new(), None).await;
+    }
+    let mut fleet = Fleet::spawn(args.validators)?;
+    match with_fleet(args, &mut fleet).await {
+        Ok(()) => Ok(()),
+        Err(failure) => Err(fleet.explain(failure).await),
+    }
+}
+
+async fn with_fleet(args: &Ingest, fleet: &mut Fleet) -> Result<()> {
+    fleet.ready().await?;
+    let (urls, pids, dir) = (fleet.urls(), fleet.pids(), fleet.dir().display().to_string());
+    tokio::select! {
+        result = measure_all(args, &urls, pids, Some(dir)) => result,
+        failure = fleet.failed() => Err(failure),
+    }
+}
+
+/// Ends when this process is asked to stop.
+async fn stopped() -> Failure {
+    match asked_to_stop().await {
+        Ok(()) => Failure::new(code::STOPPING, "stopped before the measurement was done")
+            .with_help("The bench's own ledger is gone; start it again."),
+        Err(failure) => failure,
+    }
+}
+
+async fn measure_all(
+    args: &Ingest,
+    urls: &[String],
+    pids: Vec<u32>,
+    dir: Option<String>,
+) -> Result<()> {
+    let clients = urls.iter().map(|url| Ok(Arc::new(Client::new(url)?)));
+    let clients = clients.collect::<Result<Vec<_>>>()?;
+    let Some(first) = clients.first() else { return Err(Failure::usage("--url names nobody")) };
+    let lane_count = prepare(first).await?;
     let batches = args.batch.map_or_else(|| vec![1, 100, 1_000], |batch| vec![batch]);
-    let producers = args.producers.map_or_else(|| vec![1, 4], |count| vec![count]);
-    let server = match &args.urls {
-        Some(_) => None,
-        None => Some(OwnServer::start().await?),
-    };
-    let urls = match (&args.urls, &server) {
-        (Some(urls), _) => urls.clone(),
-        (None, Some(server)) => server.urls.http.clone(),
-        (None, None) => String::new(),
-    };
-    let client = Arc::new(Client::new(&urls)?);
-    let lane_count = prepare(&client).await?;
+    let default_producers = vec![clients.len(), clients.len().saturating_mul(4)];
+    let producers = args.producers.map_or(default_producers, |count| vec![count]);
+    let target = Target { clients, lane_count, pids };
     let mut results = Vec::new();
     for batch in batches {
         for producers in &producers {
-            let events = args.events.unwrap_or_else(|| Load::default_events(batch));
-            let load = Load { batch, producers: *producers, events, size: args.size };
+            let default_events = match args.rate {
+                Some(rate) => rate.saturating_mul(RATE_SECONDS),
+                None => Load::default_events(batch),
+            };
+            let events = args.events.unwrap_or(default_events);
+            let (producers, size, rate) = (*producers, args.size, args.rate);
+            let load = Load { batch, producers, events, size, rate };
             check(&load)?;
-            let pid = server.as_ref().and_then(|server| server.child.id());
-            let measured = measure(&client, load, lane_count, pid).await?;
+            let measured = measure(&target, load).await?;
             if !args.json {
                 show(&measured, results.is_empty())?;
             }
@@ -126,16 +192,14 @@ pub(crate) async fn run(args: Ingest) -> Result<()> {
     if args.json {
         let object = serde_json::json!({
             "bench": "ingest",
-            "own_server": server.is_some(),
-            "dir": server.as_ref().map(|server| server.urls.dir.clone()),
+            "own_server": dir.is_some(),
+            "validators": target.clients.len(),
+            "dir": dir,
             "durable": true,
             "build": if cfg!(debug_assertions) { "dev" } else { "release" },
             "results": results,
         });
         tools::print(&object.to_string())?;
-    }
-    if let Some(server) = server {
-        server.stop().await;
     }
     Ok(())
 }
@@ -174,18 +238,13 @@ async fn prepare(client: &Client) -> Result<u16> {
     Ok(genesis.lane_count)
 }
 
-async fn measure(
-    client: &Arc<Client>,
-    load: Load,
-    lane_count: u16,
-    pid: Option<u32>,
-) -> Result<Measured> {
+async fn measure(target: &Target, load: Load) -> Result<Measured> {
     let bar = screen::bar("appending", load.events);
     let left = Arc::new(AtomicU64::new(load.events));
     let mut workers = Vec::new();
-    for producer in 0..load.producers {
+    for (producer, client) in (0..load.producers).zip(target.clients.iter().cycle()) {
         let key = Arc::new(SecretKey::generate());
-        for route in routes(lane_count, producer) {
+        for route in routes(target.lane_count, producer) {
             let worker = Worker {
                 client: Arc::clone(client),
                 key: Arc::clone(&key),
@@ -198,45 +257,71 @@ async fn measure(
             workers.push(worker);
         }
     }
-    let memory = tokio::spawn(watch_memory(pid));
+    let memory = Memory::watch(&target.pids);
     let start = Instant::now();
-    let running: Vec<_> = workers.into_iter().map(|worker| tokio::spawn(worker.run())).collect();
+    // Dropped when one fails: then all end.
+    let mut running: JoinSet<Result<Vec<u64>>> =
+        workers.into_iter().map(|worker| worker.run(start)).collect();
     let mut latencies = Vec::new();
-    for worker in running {
-        let part = worker.await.map_err(|error| Failure::new(code::UNREACHABLE, error))??;
-        latencies.extend(part);
+    while let Some(part) = running.join_next().await {
+        latencies.extend(part.map_err(|error| Failure::new(code::UNREACHABLE, error))??);
     }
     let seconds = start.elapsed().as_secs_f64();
-    memory.abort();
-    let rss_anon_max_bytes = MEMORY_MAX.swap(0, Ordering::Relaxed);
+    let memory = memory.maxima();
     bar.finish_and_clear();
     latencies.sort_unstable();
     let events: u64 = load.events;
     Ok(Measured {
+        validators: target.clients.len(),
         batch: load.batch,
         producers: load.producers,
         in_flight: load.request_batches().saturating_mul(ROUTE_COUNT),
         size: load.size,
         events,
+        rate: load.rate,
         seconds,
         events_per_second: per_second(events, seconds),
         mebibytes_per_second: per_second(events, seconds)
             * per_second(u64::try_from(load.size).unwrap_or(0), 1_048_576.0),
         p50_us: percentile(&latencies, 50),
         p99_us: percentile(&latencies, 99),
-        rss_anon_max_bytes: pid.map(|_| rss_anon_max_bytes),
+        rss_anon_max_bytes: memory.iter().max().copied(),
+        rss_anon_max_bytes_each: memory,
     })
 }
 
-/// Most anonymous memory seen since the last measurement.
-static MEMORY_MAX: AtomicU64 = AtomicU64::new(0);
+/// Watches the anonymous memory of processes until it is dropped.
+struct Memory {
+    /// Most bytes of each.
+    maxima: Arc<Vec<AtomicU64>>,
+    watching: tokio::task::JoinHandle<()>,
+}
 
-async fn watch_memory(pid: Option<u32>) {
-    let Some(pid) = pid else { return };
-    let mut ticks = tokio::time::interval(MEMORY_INTERVAL);
-    loop {
-        ticks.tick().await;
-        MEMORY_MAX.fetch_max(anonymous_memory(pid), Ordering::Relaxed);
+impl Memory {
+    fn watch(pids: &[u32]) -> Self {
+        let maxima: Arc<Vec<AtomicU64>> =
+            Arc::new(pids.iter().map(|_| AtomicU64::new(0)).collect());
+        let (pids, seen) = (pids.to_vec(), Arc::clone(&maxima));
+        let watching = tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(MEMORY_INTERVAL);
+            loop {
+                ticks.tick().await;
+                for (pid, most) in pids.iter().zip(seen.iter()) {
+                    most.fetch_max(anonymous_memory(*pid), Ordering::Relaxed);
+                }
+            }
+        });
+        Self { maxima, watching }
+    }
+
+    fn maxima(&self) -> Vec<u64> {
+        self.maxima.iter().map(|most| most.load(Ordering::Relaxed)).collect()
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.watching.abort();
     }
 }
 
@@ -317,15 +402,21 @@ struct Worker {
 
 impl Worker {
     /// Sends requests until all events are appended; gives each request's microseconds, once a batch.
-    async fn run(self) -> Result<Vec<u64>> {
+    async fn run(self, begin: Instant) -> Result<Vec<u64>> {
         let mut producer = Producer::new(&self.client, &self.key).await?;
         let mut latencies = Vec::new();
         loop {
-            let sizes = self.take();
+            let (offset, sizes) = self.take();
             if sizes.is_empty() {
                 return Ok(latencies);
             }
-            let start = Instant::now();
+            let start = match self.load.rate.and_then(|rate| due(begin, offset, rate)) {
+                Some(due) => {
+                    tokio::time::sleep_until(due.into()).await;
+                    due
+                }
+                None => Instant::now(),
+            };
             let mut transactions: Vec<Bytes> = Vec::with_capacity(sizes.len());
             for size in &sizes {
                 let actions = self.actions.get(..*size).unwrap_or(&self.actions).to_vec();
@@ -344,29 +435,38 @@ impl Worker {
         }
     }
 
-    /// Takes a request's share of the events that are left: the sizes of its batches.
-    fn take(&self) -> Vec<usize> {
+    /// Takes a request's share of the events that are left: the number of its first, the sizes of its batches.
+    fn take(&self) -> (u64, Vec<usize>) {
         let batch = u64::try_from(self.load.batch).unwrap_or(u64::MAX);
         let mut sizes = Vec::new();
+        let mut offset = None;
         while sizes.len() < self.load.request_batches() {
             let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
                 (left > 0).then(|| left.saturating_sub(batch))
             });
             let Ok(left) = taken else { break };
+            offset.get_or_insert(self.load.events.saturating_sub(left));
             sizes.push(usize::try_from(left.min(batch)).unwrap_or(usize::MAX));
         }
-        sizes
+        (offset.unwrap_or(0), sizes)
     }
+}
+
+/// When event number `offset` is due; none when that is further than clocks go.
+fn due(begin: Instant, offset: u64, rate: u64) -> Option<Instant> {
+    let micros = u128::from(offset).saturating_mul(1_000_000).checked_div(u128::from(rate))?;
+    begin.checked_add(Duration::from_micros(u64::try_from(micros).ok()?))
 }
 
 fn show(measured: &Measured, first: bool) -> Result<()> {
     if first {
         tools::print(&screen::bold(
-            " batch  producers  in flight     events/s    MiB/s   p50 µs   p99 µs  anon MiB",
+            "validators   batch  producers  in flight     events/s    MiB/s   p50 µs   p99 µs  anon MiB",
         ))?;
     }
     tools::print(&format!(
-        "{:>6}  {:>9}  {:>9}  {:>11.0}  {:>7.1}  {:>7}  {:>7}  {:>8}",
+        "{:>10}  {:>6}  {:>9}  {:>9}  {:>11.0}  {:>7.1}  {:>7}  {:>7}  {:>8}",
+        measured.validators,
         measured.batch,
         measured.producers,
         measured.in_flight,
@@ -376,52 +476,4 @@ fn show(measured: &Measured, first: bool) -> Result<()> {
         measured.p99_us,
         measured.rss_anon_max_bytes.map_or_else(|| "-".into(), |bytes| (bytes >> 20).to_string()),
     ))
-}
-
-/// A ledger of the bench's own: this binary as another process, in a directory that is removed at the end.
-struct OwnServer {
-    child: Child,
-    urls: Urls,
-    dir: PathBuf,
-}
-
-impl OwnServer {
-    async fn start() -> Result<Self> {
-        let program = std::env::current_exe()?;
-        let dir = std::env::temp_dir().join(format!("quipu-bench-{}", std::process::id()));
-        std::fs::create_dir(&dir).map_err(|error| Failure::file("cannot make", &dir, error))?;
-        let url_file = dir.join("urls.json");
-        let mut child = Command::new(program)
-            .args(["dev", "--no-sample", "--pg", "0", "--http", "0"])
-            .arg("--dir")
-            .arg(dir.join("ledger"))
-            .arg("--url-file")
-            .arg(&url_file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .kill_on_drop(true)
-            .spawn()?;
-        let urls = wait_until_ready(&mut child, &url_file).await?;
-        Ok(Self { child, urls, dir })
-    }
-
-    async fn stop(mut self) {
-        drop(self.child.kill().await);
-        drop(std::fs::remove_dir_all(&self.dir));
-    }
-}
-
-async fn wait_until_ready(child: &mut Child, url_file: &Path) -> Result<Urls> {
-    let ended = || Failure::new(code::UNREACHABLE, "the bench's own ledger did not start");
-    let mut lines = BufReader::new(child.stdout.take().ok_or_else(ended)?).lines();
-    while let Some(line) = lines.next_line().await? {
-        if line.starts_with("ready") {
-            let text = std::fs::read_to_string(url_file)?;
-            // What the ledger prints later is read and dropped, so that it never waits for a reader.
-            tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-            return serde_json::from_str(&text).map_err(|_| ended());
-        }
-    }
-    Err(ended())
 }

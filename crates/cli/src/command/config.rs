@@ -15,10 +15,12 @@ pub(crate) fn run(file: &Path) -> Result<()> {
     let config = Config::from_toml(&text, dir)
         .map_err(|reason| Failure::new(code::CONFIG, format!("{}: {reason}", file.display())))?;
     tools::print(&format!(
-        "{} is good: http {}, pg {}, admin {}",
+        "{} is good: http {}, pg {}, admin {}, peer {}, {} peers",
         file.display(),
         config.listen.http,
         config.listen.pg,
-        config.listen.admin
+        config.listen.admin,
+        config.listen.peer,
+        config.peers.len()
     ))
 }

@@ -1,37 +1,83 @@
-//! `quipu init`: a ledger's directory, for development.
+//! `quipu init`: a ledger's directory, for development; or a member's, after the ceremony.
 
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use quipu_crypto::keyfile;
+use quipu_proof::names::chain_id;
+
+use super::genesis::{read_joins, sealed};
 use crate::args::Init;
+use crate::ceremony;
 use crate::failure::{Failure, Result};
-use crate::local::{self, Layout, Ports};
+use crate::local::{self, Layout};
 use crate::tools;
 
-/// Makes genesis, keys and configuration.
+/// Makes genesis, keys and configuration; or the directory of one member.
 pub(crate) fn run(args: &Init) -> Result<()> {
-    local::check_validators(args.validators)?;
-    let stake = match args.stake.as_slice() {
-        [] => 1,
-        [0] => return Err(Failure::usage("--stake 0: a validator has at least one unit of power")),
-        [stake] => *stake,
-        stakes => {
-            return Err(Failure::usage(format!(
-                "--stake names {} validators, --validators {}",
-                stakes.len(),
-                args.validators
-            )));
-        }
-    };
-    let ports = args.base_port.map_or_else(|| Ok(Ports::default()), Ports::from_base)?;
+    match (&args.genesis, &args.key, args.validators) {
+        (Some(genesis), Some(key), _) => member(args, genesis, key),
+        (None, _, Some(count)) => development(args, count),
+        _ => Err(Failure::usage("give --validators, or --genesis with --key and --peers")),
+    }
+}
+
+fn development(args: &Init, count: usize) -> Result<()> {
+    let stakes = local::stakes(count, &args.stake)?;
+    let ports = local::ports(count, args.base_port)?;
     let layout = Layout::new(&args.dir);
-    let genesis = local::create(&layout, stake, ports)?;
-    let chain = quipu_proof::names::chain_id(&genesis);
+    let genesis = local::create(&layout, &stakes, &ports)?;
     tools::print(&format!("genesis    {}", layout.genesis().display()))?;
-    tools::print(&format!("chain      {chain}"))?;
-    tools::print(&format!("validator  {}", layout.node().display()))?;
+    tools::print(&format!("chain      {}", chain_id(&genesis)))?;
+    for (index, (power, ports)) in stakes.iter().zip(&ports).enumerate() {
+        let dir = layout.node(index);
+        let at = if ports.http == 0 {
+            "any free ports".to_owned()
+        } else {
+            format!("http http://127.0.0.1:{}  pg 127.0.0.1:{}", ports.http, ports.pg)
+        };
+        tools::print(&format!("validator  {}  power {power}  {at}", dir.display()))?;
+    }
     tools::print(&format!(
         "client     {}  (holds units; signs appends)",
         layout.dev_key().display()
     ))?;
     tools::print("")?;
     tools::print("All keys were made here, in one place: unsafe, for development only.")?;
-    tools::print(&format!("Next: quipu start --dir {}", layout.node().display()))
+    let others =
+        if count == 1 { String::new() } else { format!("   and {} more", count.saturating_sub(1)) };
+    tools::print(&format!("Next: quipu start --dir {}{others}", layout.node(0).display()))
+}
+
+fn member(args: &Init, genesis: &Path, key_file: &Path) -> Result<()> {
+    let genesis = tools::genesis(genesis)?;
+    if keyfile::peek(key_file)?.sealed {
+        return Err(sealed(key_file));
+    }
+    let key = keyfile::load(key_file, None)?.public();
+    let own = ceremony::own_validator(&genesis, &key)?;
+    let joins = read_joins(&args.peers)?;
+    let peers = ceremony::peers(&genesis, &joins, &key)?;
+    let ports = local::ports(1, args.base_port)?.first().copied().unwrap_or_default();
+    let listen = match args.listen {
+        Some(listen) => listen,
+        None => {
+            let own_join = joins.iter().find(|join| join.key == key);
+            let port = own_join.and_then(|join| join.address.rsplit_once(':')?.1.parse().ok());
+            let port: u16 = port.ok_or_else(|| {
+                Failure::usage("the own join file is not among --peers, so give --listen")
+            })?;
+            SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))
+        }
+    };
+    local::create_member(&args.dir, &genesis, key_file, ports, listen, peers)?;
+    tools::print(&format!("validator  {}  {:?}", args.dir.display(), own.name))?;
+    tools::print(&format!("chain      {}", chain_id(&genesis)))?;
+    tools::print(&format!("key        {}  (stays where it is)", key_file.display()))?;
+    tools::print(&format!(
+        "peers      {listen}, and {} others",
+        genesis.validators.len().saturating_sub(1)
+    ))?;
+    tools::print("")?;
+    tools::print(&format!("Next: quipu start --dir {}", args.dir.display()))
 }

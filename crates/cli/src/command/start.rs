@@ -17,10 +17,28 @@ pub(crate) fn run(args: &Start) -> Result<()> {
         "ready: http http://{}  pg {}  admin http://{}",
         at.http, at.pg, at.admin
     ))?;
-    let stopped = async {
-        if let Err(failure) = asked_to_stop().await {
-            failure.report();
+    let until_input_ends = args.until_input_ends;
+    let stopped = async move {
+        let asked = async {
+            if let Err(failure) = asked_to_stop().await {
+                failure.report();
+            }
+        };
+        tokio::select! {
+            () = asked => {}
+            () = input_ended(), if until_input_ends => {}
         }
     };
     Ok(tools::runtime()?.block_on(node.run(stopped))?)
+}
+
+/// Ends when nobody holds the other end of standard input any more.
+async fn input_ended() {
+    let (ended, wait) = tokio::sync::oneshot::channel::<()>();
+    // A thread of its own: the runtime would wait at its end for a read that may never return.
+    std::thread::spawn(move || {
+        drop(std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()));
+        drop(ended);
+    });
+    drop(wait.await);
 }

@@ -15,7 +15,7 @@ use quipu_client::{Client, Follow, FollowFrom};
 use quipu_types::{Hash, Position, code};
 use serde_json::Value as Json;
 
-use super::dev::Validator;
+use super::dev::Validators;
 use crate::failure::{Failure, Result};
 use crate::local::Layout;
 use crate::{screen, tools};
@@ -35,9 +35,9 @@ struct Victim {
 }
 
 /// Changes one byte, shows what readers and `check` say, puts it back.
-pub(crate) async fn run(layout: &Layout, client: &Client, validator: Validator) -> Result<()> {
+pub(crate) async fn run(layout: &Layout, client: &Client, validators: Validators) -> Result<()> {
     let victim = find_victim(client).await?;
-    let (path, offset) = find_bytes(&layout.node(), &victim)?;
+    let (path, offset) = find_bytes(&layout.node(0), &victim)?;
     let before = flip(&path, offset)?;
     tools::print(&screen::bold("Tampering: one bit of one stored byte"))?;
     tools::print(&format!(
@@ -49,8 +49,8 @@ pub(crate) async fn run(layout: &Layout, client: &Client, validator: Validator) 
     ))?;
     let proof = client.prove(&victim.tx, victim.action).await.map(|_| ());
     let read = follow_over(client, victim.position).await;
-    let stopped = validator.stop().await;
-    let checked = quipu_node::check(&layout.node(), |_| {});
+    let stopped = validators.stop().await;
+    let checked = quipu_node::check(&layout.node(0), |_| {});
     let restored = restore(&path, offset, before);
     let mut noticed = 0_u32;
     let mut tell = |who: &str, said: Option<String>| {

@@ -13,7 +13,9 @@ fn files(dir: &Path, out: &mut Vec<PathBuf>) {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         if path.is_dir() {
             files(&path, out);
-        } else if !["config.toml", "validator.key", "lock", "lock.mdb"].contains(&name.as_str()) {
+        } else if !["config.toml", "first-start", "validator.key", "lock", "lock.mdb"]
+            .contains(&name.as_str())
+        {
             out.push(path);
         }
     }

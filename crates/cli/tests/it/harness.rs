@@ -186,17 +186,15 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     pub(crate) fn new() -> Self {
+        Self::of(1)
+    }
+
+    /// The same of several validators.
+    pub(crate) fn of(validators: usize) -> Self {
         let temp = tempfile::tempdir().unwrap();
         let ledger = Self { temp };
-        ok(&[
-            "init",
-            "--dir",
-            ledger.path("l").to_str().unwrap(),
-            "--validators",
-            "1",
-            "--base-port",
-            "0",
-        ]);
+        let (dir, count) = (ledger.text("l"), validators.to_string());
+        ok(&["init", "--dir", &dir, "--validators", &count, "--base-port", "0"]);
         ledger
     }
 

@@ -158,10 +158,9 @@ fn what_is_held_wrong_is_refused_with_its_code() {
     let ledger = Ledger::new();
     let dir = ledger.text("l");
     assert!(fails(1, &["init", "--dir", &dir, "--validators", "1"]).contains("is not replaced"));
-    assert!(
-        fails(1, &["init", "--dir", &ledger.text("n"), "--validators", "4"]).contains("QP0605")
-    );
-    assert!(fails(1, &["dev", "--dir", &ledger.text("n"), "--validators", "4"]).contains("QP0605"));
+    assert!(fails(2, &["dev", "--dir", &dir, "--validators", "4"]).contains("a ledger of 1"));
+    assert!(fails(2, &["dev", "--dir", &ledger.text("n"), "--validators", "8"]).contains("1 to 7"));
+    assert!(fails(2, &["init", "--dir", &ledger.text("n"), "--validators", "0"]).contains("1 to"));
     assert!(fails(2, &["init", "--dir", &dir]).contains("--validators"));
     let node = ledger.text("l/node0");
     let config = ledger.path("l/node0/config.toml");

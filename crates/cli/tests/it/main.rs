@@ -6,8 +6,11 @@
     reason = "what is missing fails the test; its numbers are small"
 )]
 
+mod bench;
+mod ceremony;
 mod crash;
 mod damage;
+mod four;
 mod harness;
 mod ledger;
 mod proof;

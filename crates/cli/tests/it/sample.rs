@@ -30,7 +30,7 @@ fn sample() -> &'static Sample {
         let mut keeper = Command::new("sh")
             .args(["-c", KEEPER, "keeper"])
             .arg(&dir)
-            .args([QUIPU, "dev", "--pg", "0", "--http", "0", "--dir"])
+            .args([QUIPU, "dev", "--validators", "1", "--pg", "0", "--http", "0", "--dir"])
             .arg(&ledger)
             .arg("--url-file")
             .arg(&url_file)
@@ -256,7 +256,8 @@ fn a_load_that_was_killed_goes_on_and_a_changed_byte_is_noticed_by_everyone() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = dir.path().join("ledger");
     let args = |more: &[&str]| -> Vec<String> {
-        let fixed = ["dev", "--pg", "0", "--http", "0", "--dir", ledger.to_str().unwrap()];
+        let dir = ledger.to_str().unwrap();
+        let fixed = ["dev", "--validators", "1", "--pg", "0", "--http", "0", "--dir", dir];
         fixed.iter().chain(more).map(|text| (*text).to_owned()).collect()
     };
     // Killed while it loads: as soon as the log says that something was ordered.

@@ -10,14 +10,14 @@ use quipu_proof::names::{header_hash, lane_of};
 use quipu_types::transaction::ROUTE_SIZE_MAX;
 use quipu_types::{
     CommitCertificate, Decode, Encode, Hash, Header, Height, PublicKey, RouteRule, Transaction,
-    Writers, code,
+    ValidatorIndex, Writers, code,
 };
 
 use super::error::ApiError;
 use super::on_worker;
 use super::shape::{
     DiskBody, ErrorBody, HeaderBody, HeadersQuery, LaneBody, ProducerBody, ProducerQuery,
-    ProofQuery, RatesBody, StatusBody, StreamBody, TipBody, TxAnswer, TxStatus, ValidatorBody,
+    ProofQuery, QuorumBody, RatesBody, StatusBody, StreamBody, TipBody, TxAnswer, TxStatus, ValidatorBody,
 };
 use super::submit::{committed, pending};
 use crate::shared::{Sample, Shared};
@@ -350,6 +350,7 @@ fn status_body(shared: &Shared) -> Result<StatusBody, ApiError> {
         })
         .collect::<Result<Vec<_>, ApiError>>()?;
     let (free_bytes, total_bytes) = shared.disk();
+    let validators = validator_bodies(shared);
     Ok(StatusBody {
         chain: shared.chain.to_string(),
         name: shared.genesis.name.clone(),
@@ -362,7 +363,9 @@ fn status_body(shared: &Shared) -> Result<StatusBody, ApiError> {
         transactions: lanes.iter().map(|lane| lane.seqno).fold(0, u64::saturating_add),
         pending_bytes: shared.pending_bytes(),
         lanes,
-        validators: validator_bodies(shared),
+        quorum: quorum(shared, &validators),
+        waiting: waiting(shared, &validators),
+        validators,
         rates: rates(*shared.samples()),
         disk: DiskBody { free_bytes, total_bytes },
         uptime_seconds: shared.uptime_seconds(),
@@ -388,6 +391,35 @@ fn rates(samples: [Sample; 2]) -> RatesBody {
     }
 }
 
+/// Whether more than two thirds of the stake can be reached.
+fn quorum(shared: &Shared, validators: &[ValidatorBody]) -> QuorumBody {
+    let set = shared.genesis.validator_set();
+    let reachable = validators.iter().filter(|validator| validator.connected);
+    let power: u128 = reachable.map(|validator| u128::from(validator.power)).sum();
+    let narrow = |power: u128| u64::try_from(power).unwrap_or(u64::MAX);
+    QuorumBody {
+        power_total: narrow(set.power_total()),
+        power_reachable: narrow(power),
+        has_quorum: set.is_quorum(power),
+    }
+}
+
+/// What keeps the ledger from going on.
+fn waiting(shared: &Shared, validators: &[ValidatorBody]) -> Option<String> {
+    if quorum(shared, validators).has_quorum {
+        return None;
+    }
+    let missing: Vec<String> = validators
+        .iter()
+        .filter(|validator| !validator.connected)
+        .map(|validator| match &validator.address {
+            Some(address) => format!("{} ({address})", validator.name),
+            None => validator.name.clone(),
+        })
+        .collect();
+    Some(format!("a quorum: {} can not be reached", missing.join(", ")))
+}
+
 /// The validators.
 #[utoipa::path(
     get, path = "/v1/validators", tag = "ledger", responses((status = 200, body = [ValidatorBody]))
@@ -397,14 +429,33 @@ pub(crate) async fn validators(State(shared): State<Arc<Shared>>) -> Json<Vec<Va
 }
 
 fn validator_bodies(shared: &Shared) -> Vec<ValidatorBody> {
+    let states = shared.peers.states();
+    let now_us = shared.clock.mono_us();
     let validators = shared.genesis.validators.iter().zip(0_u16..);
     validators
-        .map(|(validator, index)| ValidatorBody {
-            index,
-            name: validator.name.clone(),
-            key: validator.key.to_string(),
-            power: validator.power,
-            this: index == shared.index.get(),
+        .map(|(validator, index)| {
+            let number = ValidatorIndex::new(index);
+            let this = number == shared.index;
+            let state = states.iter().find(|state| state.validator == number);
+            let heard = shared.peers.heard(number);
+            let last_height = heard.map(|(height, _)| height.get());
+            ValidatorBody {
+                index,
+                name: validator.name.clone(),
+                key: validator.key.to_string(),
+                power: validator.power,
+                this,
+                connected: this
+                    || state.is_some_and(|state| state.connected_out && state.connected_in),
+                address: state.and_then(|state| state.address.clone()),
+                last_height: if this {
+                    Some(shared.progress().committed.get())
+                } else {
+                    last_height
+                },
+                last_seen_ms: heard.map(|(_, at_us)| now_us.saturating_sub(at_us) / 1_000),
+                last_error: state.and_then(|state| state.last_error.clone()),
+            }
         })
         .collect()
 }

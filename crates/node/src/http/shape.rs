@@ -197,6 +197,27 @@ pub struct ValidatorBody {
     pub power: u64,
     /// Whether it is the one that answers.
     pub this: bool,
+    /// Whether it can be reached.
+    pub connected: bool,
+    /// Where its links are dialed.
+    pub address: Option<String>,
+    /// The height that it last spoke of.
+    pub last_height: Option<u64>,
+    /// Milliseconds since it last spoke.
+    pub last_seen_ms: Option<u64>,
+    /// Why the last link to it or from it ended.
+    pub last_error: Option<String>,
+}
+
+/// Whether enough stake can be reached to go on.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct QuorumBody {
+    /// Stake of all.
+    pub power_total: u64,
+    /// Stake of those that can be reached, this one included.
+    pub power_reachable: u64,
+    /// Whether that is more than two thirds.
+    pub has_quorum: bool,
 }
 
 /// Rates over the last seconds.
@@ -246,6 +267,10 @@ pub struct StatusBody {
     pub lanes: Vec<LaneBody>,
     /// The validators.
     pub validators: Vec<ValidatorBody>,
+    /// Whether enough of them can be reached.
+    pub quorum: QuorumBody,
+    /// What is waited for, in words; none when nothing is.
+    pub waiting: Option<String>,
     /// Rates.
     pub rates: RatesBody,
     /// The disk.
@@ -294,6 +319,17 @@ pub enum Wait {
     None,
 }
 
+/// How far a transaction has to be when it is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ack {
+    /// Final, replicated and executed: the answer says whether it was applied.
+    #[default]
+    Executed,
+    /// Final and replicated: the answer comes sooner, and does not say whether it was applied.
+    Final,
+}
+
 /// Query of a submission.
 #[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -303,6 +339,10 @@ pub struct SubmitQuery {
     #[serde(default)]
     #[param(inline)]
     pub wait: Wait,
+    /// How far it has to be, unless the answer comes when it is taken.
+    #[serde(default)]
+    #[param(inline)]
+    pub ack: Ack,
 }
 
 /// Query of a proof.

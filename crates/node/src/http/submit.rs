@@ -21,8 +21,8 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::error::ApiError;
-use super::shape::{ErrorBody, SubmitQuery, TxAnswer, TxStatus, Wait};
-use crate::driver::{Message, Reply, Submission};
+use super::shape::{Ack, ErrorBody, SubmitQuery, TxAnswer, TxStatus, Wait};
+use crate::driver::{Message, Reply, Submission, When};
 use crate::shared::{Final, Shared};
 
 /// Longest time that a body may take to arrive, or to find room.
@@ -91,7 +91,12 @@ pub(crate) async fn submit(
     drop(room);
     let timer = shared.metrics.submit_seconds.clone();
     let began = shared.clock.mono_us();
-    let answers = order(&shared, admitted, query.wait).await?;
+    let when = match (query.wait, query.ack) {
+        (Wait::None, _) => When::Taken,
+        (Wait::Executed, Ack::Final) => When::Final,
+        (Wait::Executed, Ack::Executed) => When::Executed,
+    };
+    let answers = order(&shared, admitted, when).await?;
     let micros = u32::try_from(shared.clock.mono_us().saturating_sub(began)).unwrap_or(u32::MAX);
     timer.record(f64::from(micros) / 1e6);
     Ok(Json(answers))
@@ -130,7 +135,7 @@ fn split(body: &[u8]) -> Result<Vec<Arc<[u8]>>, ApiError> {
 async fn order(
     shared: &Arc<Shared>,
     admitted: Vec<Result<Arc<Admitted>, Code>>,
-    wait: Wait,
+    when: When,
 ) -> Result<Vec<TxAnswer>, ApiError> {
     let mut submissions = Vec::with_capacity(admitted.len());
     let mut waits = Vec::with_capacity(admitted.len());
@@ -143,8 +148,7 @@ async fn order(
             Ok(admitted) => {
                 let (sender, receiver) = oneshot::channel();
                 waits.push(Ok((admitted.tx, receiver)));
-                let early = wait == Wait::None;
-                submissions.push(Submission { admitted, reply: sender, early });
+                submissions.push(Submission { admitted, reply: sender, when });
             }
         }
     }
@@ -190,6 +194,16 @@ fn answer_of(shared: &Shared, tx: Hash, reply: Reply) -> Result<TxAnswer, ApiErr
         Reply::Answer(answer) => answer,
     };
     Ok(match answer {
+        Answer::Ordered { tx, position, height, time, .. } => TxAnswer {
+            tx: tx.to_string(),
+            status: TxStatus::Committed,
+            position: Some(position.to_string()),
+            lane: Some(position.lane.get()),
+            seqno: Some(position.seqno.get()),
+            height: Some(height.get()),
+            time_us: Some(time.get()),
+            ..empty()
+        },
         Answer::Final { receipt, height, time, .. } => committed(&Final { receipt, height, time }),
         Answer::Used { tx, next, .. } => match shared.find(&tx)? {
             Some(found) => committed(&found),

@@ -85,6 +85,7 @@ impl Replica {
                     self.ask(from, &PeerMessage::Value(header));
                 }
             }
+            Request::Headers { .. } if !self.core.context().rules.answers => {}
             Request::Headers { .. } => {
                 self.gate.answer(Effect::Serve { to: from, request });
             }

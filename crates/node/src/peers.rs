@@ -1,0 +1,217 @@
+//! Between the links and the ledger's thread: bytes of other validators in, checked; effects of the replica out.
+//!
+//! ```text
+//!  LinkEvent::Frame ─┬─ small: votes, requests ── receive ─────────────────────────> Message::Peer ─> ledger's thread
+//!                    └─ chunks, forwards ─> queue of the peer ─ worker: receive ──^
+//!  Up, Down ──────────────────────────────────────────────────────────────────────> Message::Linked
+//! ```
+//! * Votes do not wait behind the signatures of a chunk. Chunks of one peer keep their order.
+//! * A peer's queue holds [`QUEUE_COUNT_MAX`] messages; while it is full nothing more is read from that peer.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use quipu_consensus::{Context, Message as Vote};
+use quipu_crypto::SecretKey;
+use quipu_net::Offence;
+use quipu_replica::{Class, ReceiveError, Received, receive};
+use quipu_types::{Height, ValidatorIndex};
+use tokio::sync::mpsc;
+
+use crate::driver::Message;
+use crate::error::NodeError;
+use crate::links::{LinkEvent, Links, LinksConfig, PeerState};
+use crate::shared::Shared;
+
+/// Chunks and forwards of one peer that wait to be checked.
+const QUEUE_COUNT_MAX: usize = 8;
+/// A message whose first byte says that it holds transactions: a chunk or a forward.
+const BULKY_TAGS: [u8; 2] = [2, 3];
+
+/// What is known of the other validators.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    links: RwLock<Option<Links>>,
+    heights: Vec<AtomicU64>,
+    seen_us: Vec<AtomicU64>,
+}
+
+impl Peers {
+    pub(crate) fn new(count: usize) -> Self {
+        let zeros = || (0..count).map(|_| AtomicU64::new(0)).collect();
+        Self { links: RwLock::new(None), heights: zeros(), seen_us: zeros() }
+    }
+
+    /// Begins to listen and to dial.
+    pub(crate) fn start(
+        shared: &Arc<Shared>,
+        listener: std::net::TcpListener,
+        addresses: Vec<Option<String>>,
+        key: SecretKey,
+    ) -> Result<(), NodeError> {
+        let set = shared.genesis.validator_set();
+        let context = Context::new(shared.chain, set.clone(), shared.lane_count());
+        let config = LinksConfig {
+            chain: shared.chain,
+            set,
+            own: shared.index,
+            key: Arc::new(key),
+            listener,
+            addresses,
+            limits: crate::links::LinkLimits::default(),
+        };
+        let context = Arc::new(context);
+        let workers: Vec<mpsc::Sender<Vec<u8>>> = (0..)
+            .map(ValidatorIndex::new)
+            .zip(&shared.genesis.validators)
+            .map(|(peer, _)| spawn_worker(Arc::clone(shared), Arc::clone(&context), peer))
+            .collect();
+        let (owner, workers) = (Arc::clone(shared), Arc::new(workers));
+        let links = Links::start(config, shared.metrics.links(), move |event| {
+            let (shared, context) = (Arc::clone(&owner), Arc::clone(&context));
+            let workers = Arc::clone(&workers);
+            async move { take(&shared, &context, &workers, event).await }
+        })?;
+        *shared.peers.links.write().unwrap_or_else(PoisonError::into_inner) = Some(links);
+        Ok(())
+    }
+
+    /// Closes every link.
+    pub(crate) async fn stop(&self) {
+        let links = self.links.write().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(links) = links {
+            links.stop().await;
+        }
+    }
+
+    fn with_links(&self, act: impl FnOnce(&Links)) {
+        if let Some(links) = &*self.links.read().unwrap_or_else(PoisonError::into_inner) {
+            act(links);
+        }
+    }
+
+    pub(crate) fn send(&self, to: ValidatorIndex, class: Class, bytes: Arc<[u8]>) {
+        // One that is dropped is counted by the links; the protocol says it again.
+        self.with_links(|links| _ = links.send(to, class, bytes));
+    }
+
+    pub(crate) fn broadcast(&self, class: Class, bytes: Arc<[u8]>) {
+        self.with_links(|links| links.broadcast(class, bytes));
+    }
+
+    pub(crate) fn blame(&self, from: ValidatorIndex, offence: Offence) {
+        self.with_links(|links| links.blame(from, offence));
+    }
+
+    /// How the links are; nothing for a lone validator.
+    pub(crate) fn states(&self) -> Vec<PeerState> {
+        let mut states = Vec::new();
+        self.with_links(|links| states = links.peers());
+        states
+    }
+
+    /// The height that a validator last spoke of, and when it last spoke, if it did.
+    pub(crate) fn heard(&self, validator: ValidatorIndex) -> Option<(Height, u64)> {
+        let place = usize::from(validator.get());
+        let seen_us = self.seen_us.get(place)?.load(Ordering::Relaxed);
+        let height = self.heights.get(place)?.load(Ordering::Relaxed);
+        (seen_us > 0).then(|| (Height::new(height), seen_us))
+    }
+
+    fn hear(&self, validator: ValidatorIndex, height: Option<Height>, now_us: u64) {
+        let place = usize::from(validator.get());
+        if let (Some(known), Some(height)) = (self.heights.get(place), height) {
+            known.fetch_max(height.get(), Ordering::Relaxed);
+        }
+        if let Some(seen) = self.seen_us.get(place) {
+            seen.store(now_us.max(1), Ordering::Relaxed);
+        }
+    }
+}
+
+async fn take(
+    shared: &Arc<Shared>,
+    context: &Context,
+    workers: &[mpsc::Sender<Vec<u8>>],
+    event: LinkEvent,
+) {
+    match event {
+        LinkEvent::Up(peer) => deliver(shared, Message::Linked(peer)).await,
+        LinkEvent::Down(peer) => tracing::info!(validator = %peer, "the link is down"),
+        LinkEvent::Frame { from, bytes } => {
+            let is_bulky = bytes.first().is_some_and(|tag| BULKY_TAGS.contains(tag));
+            if is_bulky {
+                if let Some(worker) = workers.get(usize::from(from.get())) {
+                    // Its other end lives as long as the process serves.
+                    drop(worker.send(bytes).await);
+                }
+            } else {
+                let received = receive(context, shared.lane_count(), &bytes);
+                hand_over(shared, from, received).await;
+            }
+        }
+    }
+}
+
+/// Checks what is large, one message of a peer at a time, off the runtime's threads.
+fn spawn_worker(
+    shared: Arc<Shared>,
+    context: Arc<Context>,
+    from: ValidatorIndex,
+) -> mpsc::Sender<Vec<u8>> {
+    let (sender, mut queue) = mpsc::channel::<Vec<u8>>(QUEUE_COUNT_MAX);
+    tokio::spawn(async move {
+        while let Some(bytes) = queue.recv().await {
+            let (context, lane_count) = (Arc::clone(&context), shared.lane_count());
+            let checked =
+                tokio::task::spawn_blocking(move || receive(&context, lane_count, &bytes)).await;
+            let Ok(received) = checked else { return };
+            hand_over(&shared, from, received).await;
+        }
+    });
+    sender
+}
+
+async fn hand_over(
+    shared: &Arc<Shared>,
+    from: ValidatorIndex,
+    received: Result<Received, ReceiveError>,
+) {
+    match received {
+        Ok(received) => {
+            shared.peers.hear(from, height_of(&received), shared.clock.mono_us());
+            deliver(shared, Message::Peer { from, received: Box::new(received) }).await;
+        }
+        Err(refused) => {
+            let offence = match &refused {
+                ReceiveError::Malformed(_) => Offence::Malformed,
+                _ => Offence::BadSignature,
+            };
+            tracing::warn!(validator = %from, %refused, "a message was refused");
+            shared.metrics.peer_refused.increment(1);
+            shared.peers.blame(from, offence);
+        }
+    }
+}
+
+/// Hands a message to the ledger's thread; waits, off the runtime's threads, while its queue is full.
+async fn deliver(shared: &Arc<Shared>, message: Message) {
+    if let Err(message) = shared.try_send(message) {
+        let shared = Arc::clone(shared);
+        // Without the ledger's thread there is nobody to tell.
+        drop(tokio::task::spawn_blocking(move || shared.send_patiently(message)).await);
+    }
+}
+
+/// The height that a message's author is at.
+fn height_of(received: &Received) -> Option<Height> {
+    let Received::Agreement(message) = received else { return None };
+    match message {
+        Vote::Propose(propose) => Some(propose.height),
+        Vote::Prevote(vote) => Some(vote.height),
+        Vote::Precommit(vote) => Some(vote.height),
+        Vote::RoundChange { change, .. } => Some(change.height),
+        Vote::StateVote(vote) => Some(vote.state.height),
+        Vote::Ack(_) => None,
+    }
+}

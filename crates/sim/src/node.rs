@@ -1,0 +1,225 @@
+//! One validator of a world: its disk, its clocks, and the process that a crash ends.
+#![expect(clippy::arithmetic_side_effects, reason = "counts of a bounded run")]
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use quipu_consensus::{Context, Schedule};
+use quipu_log::{Ledger, LedgerConfig, SyncGroup};
+use quipu_replica::storage::{read_block, recover};
+use quipu_replica::{Barrier, Block, Config, Now, Observer, Replica};
+use quipu_state::{Machine, MemoryStore};
+use quipu_types::{Genesis, Height, Receipt, SignedState};
+
+use crate::disk::{CrashDisk, DiskFaults};
+use crate::shape::{LANE_COUNT, key};
+use crate::verdict::{self, History};
+use crate::witness::{Syncing, Words};
+use crate::{Broken, Profile, rule};
+
+/// The process: everything that a crash ends.
+#[derive(Debug)]
+pub(crate) struct Alive {
+    pub(crate) replica: Replica,
+    pub(crate) ledger: Ledger,
+    pub(crate) machine: Machine<MemoryStore>,
+    pub(crate) syncing: Option<Sync>,
+    pub(crate) executing: VecDeque<Arc<Block>>,
+    pub(crate) words: Words,
+    pub(crate) header_written: Height,
+    pub(crate) header_durable: Height,
+    /// Whether its effects go on later.
+    pub(crate) is_pausing: bool,
+    /// When its timer is set to.
+    pub(crate) wake_us: Option<u64>,
+}
+
+/// A sync under way.
+#[derive(Debug)]
+pub(crate) struct Sync {
+    pub(crate) barrier: Barrier,
+    pub(crate) group: SyncGroup,
+    pub(crate) words: Syncing,
+    pub(crate) header: Height,
+}
+
+/// One validator.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) number: u8,
+    pub(crate) disk: CrashDisk,
+    /// The state's store while no process has it.
+    store: Option<MemoryStore>,
+    pub(crate) alive: Option<Alive>,
+    /// Counts processes: what was meant for one that died is nobody's.
+    pub(crate) life: u64,
+    mono_ahead_us: u64,
+    pub(crate) wall_skew_us: i64,
+    /// Whether the disk is not its first one, and the threshold if it was found.
+    pub(crate) observer: Option<Option<Height>>,
+    /// Heights whose state certificates it keeps.
+    pub(crate) certified: BTreeSet<Height>,
+    pub(crate) is_honest: bool,
+}
+
+/// What a start found.
+pub(crate) struct Started {
+    /// What has to be fed to the replica first.
+    pub(crate) again: Vec<(SignedState, Arc<Vec<Receipt>>)>,
+    pub(crate) head: Height,
+    pub(crate) torn: usize,
+}
+
+impl Node {
+    pub(crate) fn new(number: u8, is_honest: bool, random: &mut fastrand::Rng) -> Self {
+        Self {
+            number,
+            disk: CrashDisk::new(),
+            store: Some(MemoryStore::new()),
+            alive: None,
+            life: 0,
+            mono_ahead_us: random.u64(..1_000_000_000),
+            wall_skew_us: random.i64(-500_000..500_000),
+            observer: None,
+            certified: BTreeSet::new(),
+            is_honest,
+        }
+    }
+
+    /// What its clocks show.
+    pub(crate) fn now(&self, world_us: u64) -> Now {
+        let wall_us = (2_000_000 + world_us).saturating_add_signed(self.wall_skew_us);
+        Now { wall_us, mono_us: world_us + self.mono_ahead_us }
+    }
+
+    /// When its monotonic clock shows `mono_us`.
+    pub(crate) fn world_us(&self, mono_us: u64) -> u64 {
+        mono_us.saturating_sub(self.mono_ahead_us)
+    }
+
+    pub(crate) fn height(&self) -> Height {
+        self.alive.as_ref().map_or(Height::default(), |alive| alive.replica.status().height)
+    }
+
+    /// The process is gone; what the disk keeps was decided before.
+    pub(crate) fn die(&mut self, random: &mut fastrand::Rng) {
+        if let Some(alive) = self.alive.take() {
+            self.store = Some(alive.machine.into_store());
+        }
+        self.life += 1;
+        self.mono_ahead_us = random.u64(..1_000_000_000);
+    }
+
+    pub(crate) fn cut_power(&mut self, random: &mut fastrand::Rng, faults: &mut DiskFaults) {
+        self.disk.cut_power(random, faults);
+        self.die(random);
+    }
+
+    /// A new disk, with nothing on it but the marker that it is new.
+    pub(crate) fn wipe(&mut self, random: &mut fastrand::Rng) {
+        self.disk.kill();
+        self.die(random);
+        self.disk = CrashDisk::new();
+        self.store = Some(MemoryStore::new());
+        self.certified.clear();
+        self.observer = Some(None);
+    }
+
+    /// Starts a process on what the disk has. `None` when the power went meanwhile.
+    pub(crate) fn start(
+        &mut self,
+        world_us: u64,
+        profile: &Profile,
+        genesis: &Genesis,
+        context: &Context,
+        history: &mut History,
+        random: &mut fastrand::Rng,
+    ) -> Result<Option<Started>, Broken> {
+        let broken = |what: String| Broken { rule: "V4", what };
+        let config = LedgerConfig {
+            lane_count: LANE_COUNT,
+            segment_size: 4 << 10,
+            wal_segment_size: 4 << 10,
+        };
+        let opened = Ledger::open(Arc::new(self.disk.clone()), context.chain, config);
+        if opened.is_err() && self.disk.is_blown() {
+            return Ok(None);
+        }
+        let (ledger, found) =
+            opened.map_err(|error| broken(format!("the log does not open: {error}")))?;
+        let torn = found.torn.len();
+        let head = found.committed.as_ref().map_or(Height::default(), |(header, _)| header.height);
+        let (machine, again) = self.replay(genesis, context, history, &ledger, head)?;
+        let records = found.wal.iter().map(|record| record.bytes.clone());
+        let words = Words::found(records)?;
+        let producers = verdict::producers(&machine)?;
+        let schedule: &Schedule = &context.schedule;
+        let recovered = recover(&ledger, found, &context.chain, schedule, producers)
+            .map_err(|error| broken(format!("the log does not read back: {error}")))?;
+        let config = self.config(profile, genesis, random);
+        let replica = Replica::new(self.now(world_us), config, recovered)
+            .map_err(|error| broken(format!("the replica does not start: {error}")))?;
+        self.alive = Some(Alive {
+            replica,
+            ledger,
+            machine,
+            syncing: None,
+            executing: VecDeque::new(),
+            words,
+            header_written: head,
+            header_durable: Height::default(),
+            is_pausing: false,
+            wake_us: None,
+        });
+        Ok(Some(Started { again, head, torn }))
+    }
+
+    /// Brings the state to the last header.
+    fn replay(
+        &mut self,
+        genesis: &Genesis,
+        context: &Context,
+        history: &mut History,
+        ledger: &Ledger,
+        head: Height,
+    ) -> Result<(Machine<MemoryStore>, Vec<(SignedState, Arc<Vec<Receipt>>)>), Broken> {
+        let store = self.store.take().unwrap_or_default();
+        let mut machine = Machine::open(store, genesis).map_err(|error| Broken {
+            rule: "V4",
+            what: format!("the state does not open: {error}"),
+        })?;
+        let flushed = machine.applied();
+        rule(flushed <= head, "V4", || format!("the state is at {flushed}, the log at {head}"))?;
+        let mut again = Vec::new();
+        let reader = ledger.reader();
+        for height in (1..=head.get()).map(Height::new) {
+            let is_known = self.certified.contains(&height);
+            if height > flushed {
+                let block = read_block(&reader, &context.chain, height).map_err(|error| {
+                    Broken { rule: "V4", what: format!("height {height}: {error}") }
+                })?;
+                let (state, receipts) = verdict::apply(&mut machine, &block)?;
+                history.state(state)?;
+                again.extend((!is_known).then(|| (state, Arc::new(receipts))));
+            } else if let Some(state) = history.states.get(&height).filter(|_| !is_known) {
+                again.push((*state, Arc::new(Vec::new())));
+            }
+        }
+        Ok((machine, again))
+    }
+
+    fn config(&self, profile: &Profile, genesis: &Genesis, random: &mut fastrand::Rng) -> Config {
+        let mut config = Config::new(genesis.clone(), key(self.number));
+        config.pending_size_max = PENDING_SIZE_MAX;
+        config.checkpoint_height_count = 3;
+        config.chunk_size_max = 1_200;
+        config.clock_interval_us = 40_000;
+        config.wal_before_send = profile.wal_before_send;
+        let nonce = random.u64(..);
+        config.observer = self.observer.map(|threshold| Observer { nonce, threshold });
+        config
+    }
+}
+
+/// Most bytes that a validator takes before they are executed.
+pub(crate) const PENDING_SIZE_MAX: usize = 20_000;

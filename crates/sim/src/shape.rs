@@ -1,0 +1,127 @@
+//! Who takes part in a world, with which stake, and how slow their network and disks are: all of it from the seed.
+#![expect(clippy::arithmetic_side_effects, reason = "numbers of a bounded run")]
+
+use quipu_crypto::suite::SecretKey;
+use quipu_types::genesis::{GENESIS_VERSION, GenesisAccount, GenesisValidator};
+use quipu_types::{Genesis, Signature, Suite, Time};
+
+use crate::Profile;
+use crate::actors::Crime;
+
+/// Lanes of every world.
+pub(crate) const LANE_COUNT: u16 = 3;
+/// Producers of every world.
+pub(crate) const CLIENT_COUNT: u8 = 3;
+
+/// What a world is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    /// Stake of each validator.
+    pub(crate) powers: Vec<u64>,
+    /// What the validators commit that are not honest. Their stake is below a third.
+    pub(crate) crimes: Vec<Option<Crime>>,
+    /// Most microseconds of a message on its way, mostly.
+    pub(crate) delay_us: u64,
+    /// Most microseconds of a sync, mostly.
+    pub(crate) sync_us: u64,
+    /// Of a thousand messages, how many are lost, come twice, take half a second.
+    pub(crate) loss_per_mille: u16,
+    pub(crate) twice_per_mille: u16,
+    pub(crate) slow_per_mille: u16,
+    /// Time after which a height is made though nothing is pending.
+    pub(crate) idle_ms: u64,
+}
+
+impl Shape {
+    pub(crate) fn new(random: &mut fastrand::Rng, profile: &Profile) -> Self {
+        let powers: &[u64] = match random.u8(..100) {
+            _ if !profile.powers.is_empty() => profile.powers,
+            0..=5 => &[1],
+            6..=45 => &[1, 1, 1, 1],
+            46..=65 => &[4, 3, 2, 1],
+            66..=83 => &[33, 23, 22, 22],
+            84..=92 => &[1, 1, 1, 1, 1, 1, 1],
+            _ => &[9, 5, 5, 4, 4, 3, 2],
+        };
+        let powers = powers.to_vec();
+        let crimes = crimes(random, &powers, profile);
+        let is_rough = random.bool();
+        let rough =
+            |random: &mut fastrand::Rng, most: u16| if is_rough { random.u16(..most) } else { 0 };
+        Self {
+            crimes,
+            delay_us: random.choice([1_000, 5_000, 20_000]).unwrap_or(1_000),
+            sync_us: random.choice([300, 2_000, 8_000]).unwrap_or(300),
+            loss_per_mille: rough(random, 50),
+            twice_per_mille: rough(random, 50),
+            slow_per_mille: rough(random, 10),
+            idle_ms: random.u64(60..250),
+            powers,
+        }
+    }
+
+    /// How many validators there are.
+    pub(crate) fn count(&self) -> usize {
+        self.powers.len()
+    }
+
+    pub(crate) fn genesis(&self) -> Genesis {
+        let validator = |(number, power): (u8, &u64)| GenesisValidator {
+            name: format!("v{number}"),
+            key: key(number).public(),
+            power: *power,
+            possession: Signature([0; 64]),
+        };
+        let account = |number: u8| {
+            let key = SecretKey::from_seed(Suite::Ed25519Sha256, [number + 100; 32]);
+            GenesisAccount { account: key.account(), balance: 50 }
+        };
+        let mut accounts: Vec<GenesisAccount> = (0..CLIENT_COUNT).map(account).collect();
+        accounts.sort_by_key(|account| account.account);
+        let genesis = Genesis {
+            version: GENESIS_VERSION,
+            name: "simulation".to_owned(),
+            time_us: Time::new(1_000_000),
+            lane_count: LANE_COUNT,
+            clock_seed: "a public text".to_owned(),
+            clock_rate_hz: 500,
+            hash_rate_fastest_hz: 20_000_000,
+            anchor_window_heights: 40,
+            height_interval_min_ms: 5,
+            height_interval_idle_ms: self.idle_ms,
+            open_streams: true,
+            validators: (0..).zip(&self.powers).map(validator).collect(),
+            accounts,
+        };
+        genesis.check().expect("the simulation's genesis keeps the rules");
+        genesis
+    }
+}
+
+/// Some validators, of less than a third of the stake together, that break rules; in most worlds none.
+fn crimes(random: &mut fastrand::Rng, powers: &[u64], profile: &Profile) -> Vec<Option<Crime>> {
+    let mut crimes = vec![None; powers.len()];
+    if profile.crime.is_none() && random.u8(..3) > 0 {
+        return crimes;
+    }
+    let total: u64 = powers.iter().sum();
+    let mut order: Vec<usize> = (0..powers.len()).collect();
+    random.shuffle(&mut order);
+    let mut guilty = 0;
+    for at in order {
+        let power = powers.get(at).copied().unwrap_or(0);
+        if (guilty + power) * 3 < total && (guilty == 0 || random.bool()) {
+            guilty += power;
+            let crime = profile.crime.unwrap_or_else(|| Crime::any(random));
+            if let Some(own) = crimes.get_mut(at) {
+                *own = Some(crime);
+            }
+        }
+    }
+    crimes
+}
+
+/// A validator's voting key.
+pub(crate) fn key(number: u8) -> SecretKey {
+    SecretKey::from_seed(Suite::Ed25519Sha256, [number + 1; 32])
+}

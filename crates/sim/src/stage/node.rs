@@ -1,0 +1,324 @@
+//! One honest validator of a stage: a replica, its ledger on a disk in memory, its clock. What is asked of its driver is
+//! done at once.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use quipu_consensus::{Evidence, Message, Record, Rules, Schedule};
+use quipu_log::{Ledger, LedgerConfig, LogError, MemoryDisk};
+use quipu_proof::names::chain_id;
+use quipu_replica::storage::{read_block, recover, serve, write};
+use quipu_replica::{
+    Admitted, Barrier, Block, Config, Effect, Input, Now, PeerMessage, Producer, Received, Refused,
+    Replica,
+};
+use quipu_types::{
+    CommitCertificate, Decode, Encode, Genesis, Hash, Header, Height, Lane, Outcome, PublicKey,
+    Receipt, SignedState, ValidatorIndex,
+};
+
+use super::{Failure, LANE_COUNT, secret};
+
+/// What every wall clock shows when a play begins.
+pub(super) const WALL_US: u64 = 1_000_000_000;
+/// Wakes at one moment that are no sign of a fault.
+const WAKE_COUNT_MAX: usize = 64;
+
+/// What a replica did that others see.
+#[derive(Debug)]
+pub(super) enum Deed {
+    Tell { to: Option<u16>, bytes: Arc<[u8]> },
+    Evidence(Arc<Evidence>),
+    Commit(Box<Header>),
+    Failed(Failure),
+}
+
+#[derive(Debug)]
+struct Alive {
+    replica: Replica,
+    ledger: Ledger,
+    executing: VecDeque<Arc<Block>>,
+    syncing: Option<Barrier>,
+}
+
+/// See the module's header.
+#[derive(Debug)]
+pub(super) struct Node {
+    number: u16,
+    seed: [u8; 32],
+    genesis: Genesis,
+    chain: Hash,
+    rules: Rules,
+    wal_before_send: bool,
+    disk: MemoryDisk,
+    mono_us: u64,
+    alive: Option<Alive>,
+    /// Messages whose records are written, and those whose records are durable.
+    written: Vec<Vec<u8>>,
+    durable: BTreeSet<Vec<u8>>,
+    /// Chunks by hash, with their place and whether they are durable.
+    chunks: BTreeMap<Hash, (Lane, u64, bool)>,
+    headers: Vec<(Header, CommitCertificate)>,
+}
+
+impl Node {
+    pub(super) fn new(
+        number: u16,
+        seed: [u8; 32],
+        genesis: &Genesis,
+        rules: Rules,
+        wal_before_send: bool,
+    ) -> Self {
+        Self {
+            number,
+            seed,
+            genesis: genesis.clone(),
+            chain: chain_id(genesis),
+            rules,
+            wal_before_send,
+            disk: MemoryDisk::new(),
+            mono_us: 0,
+            alive: None,
+            written: Vec::new(),
+            durable: BTreeSet::new(),
+            chunks: BTreeMap::new(),
+            headers: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        self.alive.is_some()
+    }
+
+    /// Last committed height, and the round of the next.
+    pub(super) fn place(&self) -> (u64, u32) {
+        let status = self.alive.as_ref().map(|alive| alive.replica.status());
+        status.map_or((self.height(), 0), |status| (status.height.get(), status.round))
+    }
+
+    pub(super) fn height(&self) -> u64 {
+        u64::try_from(self.headers.len()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn headers(&self) -> &[(Header, CommitCertificate)] {
+        &self.headers
+    }
+
+    pub(super) fn now(&self) -> Now {
+        Now { wall_us: WALL_US.saturating_add(self.mono_us), mono_us: self.mono_us }
+    }
+
+    /// Whether a chunk is held, durably.
+    pub(super) fn holds(&self, chunk: &Hash) -> bool {
+        self.chunks.get(chunk).is_some_and(|(_, _, is_durable)| *is_durable)
+    }
+
+    pub(super) fn crash(&mut self) {
+        self.alive = None;
+    }
+
+    /// Starts from what the disk holds.
+    pub(super) fn start(&mut self) -> Vec<Deed> {
+        let config = LedgerConfig {
+            segment_size: 1 << 20,
+            wal_segment_size: 1 << 20,
+            ..LedgerConfig::new(LANE_COUNT)
+        };
+        let opened = Ledger::open(Arc::new(self.disk.clone()), self.chain, config);
+        let (ledger, found) = opened.expect("what a replica wrote opens");
+        let schedule = Schedule::new(&self.genesis.validator_set(), usize::from(LANE_COUNT));
+        let height = found.committed.as_ref().map_or(0, |(header, _)| header.height.get());
+        let blocks: Vec<Block> = (1..=height)
+            .map(|height| read_block(&ledger.reader(), &self.chain, Height::new(height)))
+            .collect::<Result<_, _>>()
+            .expect("what was committed reads back");
+        self.headers.truncate(usize::try_from(height).unwrap_or(usize::MAX));
+        let recovered = recover(&ledger, found, &self.chain, &schedule, producers(&blocks))
+            .expect("what a replica wrote reads back");
+        let mut config = Config::new(self.genesis.clone(), secret(&self.seed));
+        config.rules = self.rules;
+        config.wal_before_send = self.wal_before_send;
+        let replica = Replica::new(self.now(), config, recovered).expect("it goes on");
+        self.alive = Some(Alive { replica, ledger, executing: VecDeque::new(), syncing: None });
+        if let Some(block) = blocks.last() {
+            self.step(executed(block));
+        }
+        self.work()
+    }
+
+    pub(super) fn link(&mut self, peer: ValidatorIndex) -> Vec<Deed> {
+        self.step(Input::Linked(peer));
+        self.work()
+    }
+
+    pub(super) fn submit(&mut self, admitted: Arc<Admitted>) -> Vec<Deed> {
+        self.step(Input::Submit { ticket: 0, admitted, is_early: false });
+        self.work()
+    }
+
+    pub(super) fn receive(
+        &mut self,
+        from: ValidatorIndex,
+        received: Received,
+    ) -> Result<Vec<Deed>, Refused> {
+        let now = self.now();
+        let Some(alive) = &mut self.alive else { return Ok(Vec::new()) };
+        alive.replica.step(now, Input::Received { from, received })?;
+        Ok(self.work())
+    }
+
+    /// Time passes; whatever falls due meanwhile is done.
+    pub(super) fn pass(&mut self, us: u64) -> Vec<Deed> {
+        let until = self.mono_us.saturating_add(us);
+        let mut deeds = Vec::new();
+        loop {
+            let wake = self.alive.as_ref().and_then(|alive| alive.replica.wake_at());
+            match wake.filter(|at| *at <= until && *at > self.mono_us) {
+                Some(at) => self.mono_us = at,
+                None => break,
+            }
+            self.step(Input::Timer);
+            deeds.append(&mut self.work());
+        }
+        self.mono_us = until;
+        self.step(Input::Timer);
+        deeds.append(&mut self.work());
+        deeds
+    }
+
+    fn step(&mut self, input: Input) {
+        let now = self.now();
+        if let Some(alive) = &mut self.alive {
+            alive.replica.step(now, input).expect("own inputs are taken");
+        }
+    }
+
+    /// Does everything that is asked, until nothing is.
+    pub(super) fn work(&mut self) -> Vec<Deed> {
+        let mut deeds = Vec::new();
+        let mut wakes = 0_usize;
+        loop {
+            let Some(alive) = &mut self.alive else { return deeds };
+            if let Some(effect) = alive.replica.poll() {
+                self.effect(&effect, &mut deeds);
+            } else if let Some(barrier) = alive.syncing.take() {
+                alive.ledger.sync().expect("a disk in memory syncs");
+                self.durable.extend(self.written.drain(..));
+                self.chunks.values_mut().for_each(|(_, _, is_durable)| *is_durable = true);
+                self.step(Input::Stored(barrier));
+            } else if let Some(block) = alive.executing.pop_front() {
+                self.step(executed(&block));
+            } else if alive.replica.wake_at().is_some_and(|at| at <= self.mono_us) {
+                wakes = wakes.saturating_add(1);
+                if wakes > WAKE_COUNT_MAX {
+                    deeds.push(Deed::Failed(Failure::new("SPINS", self.number.to_string())));
+                    return deeds;
+                }
+                self.step(Input::Timer);
+            } else {
+                return deeds;
+            }
+        }
+    }
+
+    fn effect(&mut self, effect: &Effect, deeds: &mut Vec<Deed>) {
+        let Some(alive) = &mut self.alive else { return };
+        match write(effect, &mut alive.ledger) {
+            Ok(false) => {}
+            Ok(true) => return self.note(effect, deeds),
+            // The log has a wall of its own against void branches; the play is about the one before it.
+            Err(LogError::DoesNotLink { field: "branch", .. }) if !self.rules.branch => {
+                return self.note(effect, deeds);
+            }
+            Err(error) => {
+                return deeds.push(Deed::Failed(Failure::new("HALT", error.to_string())));
+            }
+        }
+        match effect {
+            Effect::Sync(barrier) => alive.syncing = Some(*barrier),
+            Effect::Execute(block) => alive.executing.push_back(Arc::clone(block)),
+            Effect::Serve { to, request } => {
+                let answers = serve(&alive.ledger, request).expect("what is stored reads back");
+                deeds.extend(answers.iter().map(|answer| Deed::Tell {
+                    to: Some(to.get()),
+                    bytes: answer.to_bytes().into(),
+                }));
+            }
+            Effect::Broadcast { bytes, .. } => self.say(None, bytes, deeds),
+            Effect::Send { to, bytes, .. } => self.say(Some(to.get()), bytes, deeds),
+            Effect::Evidence(evidence) => deeds.push(Deed::Evidence(Arc::clone(evidence))),
+            _ => {}
+        }
+    }
+
+    /// Remembers what was written.
+    fn note(&mut self, effect: &Effect, deeds: &mut Vec<Deed>) {
+        match effect {
+            Effect::WriteVote { bytes, .. } => {
+                let record = Record::from_bytes(bytes).expect("own records read back");
+                self.written.push(record.message().to_bytes());
+            }
+            Effect::WriteChunk(chunk) => {
+                let tip = chunk.tip();
+                self.chunks.insert(tip.chunk_hash, (tip.lane, tip.index, false));
+            }
+            Effect::CutLane { lane, index } => {
+                self.chunks.retain(|_, (own, at, _)| own != lane || *at <= *index);
+            }
+            Effect::WriteHeader { block, certificate } => {
+                self.headers.push((block.header.clone(), (**certificate).clone()));
+                deeds.push(Deed::Commit(Box::new(block.header.clone())));
+            }
+            _ => {}
+        }
+    }
+
+    /// Lets a message out, if what binds its sender is durable.
+    fn say(&self, to: Option<u16>, bytes: &Arc<[u8]>, deeds: &mut Vec<Deed>) {
+        let message = PeerMessage::from_bytes(bytes).expect("own messages read back");
+        let is_bound = match &message {
+            PeerMessage::Agreement(message) => self.is_bound(message),
+            PeerMessage::Chunk(stored) => {
+                let hash = quipu_proof::names::chunk_hash(&stored.header);
+                self.holds(&hash)
+            }
+            _ => true,
+        };
+        if !is_bound {
+            let what = format!("{} said what it may forget: {message:?}", self.number);
+            let what = what.chars().take(160).collect::<String>();
+            deeds.push(Deed::Failed(Failure::new("LEFT EARLY", what)));
+        }
+        deeds.push(Deed::Tell { to, bytes: Arc::clone(bytes) });
+    }
+
+    fn is_bound(&self, message: &Message) -> bool {
+        message.validator().get() != self.number || self.durable.contains(&message.to_bytes())
+    }
+}
+
+/// What execution gives on a stage: the header's hash as the state.
+fn executed(block: &Block) -> Input {
+    let height = block.header.height;
+    let receipts = block.ordered().map(|(position, admitted)| Receipt {
+        lane: position.lane,
+        seqno: position.seqno,
+        tx: admitted.tx,
+        action_count: 1,
+        fee: 0,
+        outcome: Outcome::Applied,
+    });
+    let state = SignedState { height, state_root: block.hash, receipts_root: block.hash };
+    Input::Executed { state, receipts: Arc::new(receipts.collect()) }
+}
+
+fn producers(blocks: &[Block]) -> Vec<(Lane, PublicKey, Producer)> {
+    let mut all: BTreeMap<(Lane, PublicKey), Producer> = BTreeMap::new();
+    for (position, admitted) in blocks.iter().flat_map(Block::ordered) {
+        let transaction = &admitted.transaction;
+        let incarnation = transaction.incarnation;
+        let next = Producer { incarnation, sequence: transaction.sequence.saturating_add(1) };
+        all.insert((position.lane, transaction.signer), next);
+    }
+    all.into_iter().map(|((lane, signer), next)| (lane, signer, next)).collect()
+}

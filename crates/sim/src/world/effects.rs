@@ -1,0 +1,403 @@
+//! What a replica wants done: each effect is judged as it leaves, then done, in its time.
+
+use std::sync::Arc;
+
+use quipu_consensus::Message;
+use quipu_replica::storage::write;
+use quipu_replica::{Block, Effect, Input, PeerMessage, Received, Request, lane_order, serve};
+use quipu_types::{
+    Decode, Encode, Hash, Height, Lane, SignedState, StateCertificate, StateVote, Tip,
+    ValidatorIndex,
+};
+
+use super::{Event, World};
+use crate::node::{Alive, Sync};
+use crate::verdict;
+use crate::witness::{Witness, Words};
+use crate::{Broken, rule};
+
+/// Effects in a thousand after which a process pauses, so that it can die between two.
+const PAUSE_PER_MILLE: u16 = 40;
+
+impl World {
+    /// Does the effects of a replica, until there is none or it pauses; then sets its timer.
+    pub(super) fn effects(&mut self, at: usize) -> Result<(), Broken> {
+        loop {
+            let is_fair = self.is_fair;
+            let node = self.node_mut(at);
+            let life = node.life;
+            let Some(alive) = &mut node.alive else { return Ok(()) };
+            if alive.is_pausing {
+                return Ok(());
+            }
+            let Some(effect) = alive.replica.poll() else { break };
+            if !self.effect(at, effect)? {
+                return Ok(());
+            }
+            if !is_fair && self.random.u16(..1_000) < PAUSE_PER_MILLE {
+                let delay_us = self.random.u64(1..300);
+                if let Some(alive) = &mut self.node_mut(at).alive {
+                    alive.is_pausing = true;
+                }
+                self.at(delay_us, Event::Work { node: at, life });
+                return Ok(());
+            }
+        }
+        self.set_timer(at);
+        Ok(())
+    }
+
+    /// The process of a node, if it is still the one that was meant.
+    fn process(&mut self, at: usize, life: u64) -> Option<&mut Alive> {
+        let node = self.node_mut(at);
+        node.alive.as_mut().filter(|_| node.life == life)
+    }
+
+    pub(super) fn work(&mut self, at: usize, life: u64) -> Result<(), Broken> {
+        let Some(alive) = self.process(at, life) else { return Ok(()) };
+        alive.is_pausing = false;
+        self.effects(at)
+    }
+
+    /// Does one effect. `false` when the process died of it.
+    fn effect(&mut self, at: usize, effect: Effect) -> Result<bool, Broken> {
+        let what = effect_number(&effect);
+        self.note(what, || format!("{at} {}", describe(&effect)));
+        let own = ValidatorIndex::new(u16::try_from(at).unwrap_or(u16::MAX));
+        let node = self.nodes.get_mut(at).expect("events name nodes of the world");
+        let is_honest = node.is_honest;
+        let Some(alive) = &mut node.alive else { return Ok(false) };
+        let written = write(&effect, &mut alive.ledger);
+        if written.is_err() && node.disk.is_blown() {
+            self.blow(at);
+            return Ok(false);
+        }
+        rule(written.is_ok(), "V4", || format!("{at}: a write failed: {written:?}"))?;
+        match effect {
+            Effect::WriteVote { bytes, .. } if is_honest => {
+                self.witness.record(&mut alive.words, &bytes)?;
+            }
+            Effect::CutLane { lane, index } => {
+                let syncing = alive.syncing.as_mut().map(|sync| &mut sync.words);
+                alive.words.cut(lane, index, syncing);
+                self.totals.cuts_back += 1;
+            }
+            Effect::WriteHeader { block, certificate } => {
+                alive.header_written = block.header.height;
+                if is_honest {
+                    let honest: Vec<bool> = self.shape.crimes.iter().map(Option::is_none).collect();
+                    let honest = |voter: ValidatorIndex| {
+                        honest.get(usize::from(voter.get())).copied().unwrap_or(false)
+                    };
+                    let header = &block.header;
+                    let is_first =
+                        self.witness.commit(header, &certificate, &self.context, honest)?;
+                    self.totals.heights_again += u64::from(!is_first);
+                }
+            }
+            Effect::Sync(barrier) => {
+                let words = alive.words.take(&alive.ledger);
+                let group = alive.ledger.take_sync();
+                alive.syncing = Some(Sync { barrier, group, words, header: alive.header_written });
+                let life = node.life;
+                let slow = if self.random.u8(..100) == 0 { 20 } else { 1 };
+                let most_us = self.shape.sync_us.saturating_mul(slow);
+                let delay_us = self.random.u64(50..most_us.max(100));
+                self.at(delay_us, Event::Synced { node: at, life });
+            }
+            Effect::Broadcast { bytes, .. } => {
+                if is_honest {
+                    leave(&mut self.witness, own, &bytes, alive)?;
+                }
+                let parcel = Self::parcel(bytes);
+                for to in 0..self.nodes.len() {
+                    self.send(at, to, &parcel);
+                }
+            }
+            Effect::Send { to, bytes, .. } => {
+                if is_honest {
+                    leave(&mut self.witness, own, &bytes, alive)?;
+                }
+                let parcel = Self::parcel(bytes);
+                self.send(at, usize::from(to.get()), &parcel);
+            }
+            Effect::Serve { to, request } => {
+                let served = serve(&alive.ledger, &request)
+                    .map_err(|error| Broken { rule: "V5", what: error.to_string() })?;
+                for message in served {
+                    let parcel = Self::parcel(message.to_bytes().into());
+                    self.send(at, usize::from(to.get()), &parcel);
+                }
+            }
+            Effect::Execute(block) => {
+                alive.executing.push_back(block);
+                if alive.executing.len() == 1 {
+                    let life = node.life;
+                    self.execute_later(at, life);
+                }
+            }
+            Effect::Evidence(evidence) => {
+                let culprit = evidence.culprit(&self.context);
+                let named = culprit.map(|culprit| usize::from(culprit.get()));
+                let guilty = named.is_some_and(|named| !self.node(named).is_honest);
+                let kind = evidence.kind();
+                rule(guilty, "A9", || format!("{at} has evidence ({kind}) against {named:?}"))?;
+                self.totals.evidence += 1;
+            }
+            Effect::Observing(threshold) => {
+                node.observer = Some(Some(threshold));
+                self.totals.thresholds += 1;
+            }
+            Effect::StateCertified(certificate) => {
+                if is_honest {
+                    check_state(own, &certificate, &alive.words)?;
+                }
+                self.totals.certificates += 1;
+                node.certified.insert(certificate.state.height);
+            }
+            Effect::Answer { ticket, answer } => self.answer(at, ticket, &answer)?,
+            Effect::Stopped => {
+                let mut random = self.random.fork();
+                self.node_mut(at).disk.kill();
+                self.node_mut(at).die(&mut random);
+                self.stopped(at);
+                return Ok(false);
+            }
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    fn execute_later(&mut self, at: usize, life: u64) {
+        let slow = if self.random.u8(..50) == 0 { 50 } else { 1 };
+        let delay_us = self.random.u64(20..1_000) * slow;
+        self.at(delay_us, Event::Executed { node: at, life });
+    }
+
+    pub(super) fn synced(&mut self, at: usize, life: u64) -> Result<(), Broken> {
+        let node = self.nodes.get_mut(at).expect("events name nodes of the world");
+        let Some(alive) = node.alive.as_mut().filter(|_| node.life == life) else { return Ok(()) };
+        let Some(sync) = alive.syncing.take() else { return Ok(()) };
+        let Sync { barrier, group, words, header } = sync;
+        let done = group.run().and_then(|()| alive.ledger.synced(group));
+        if done.is_err() && node.disk.is_blown() {
+            self.blow(at);
+            return Ok(());
+        }
+        rule(done.is_ok(), "V4", || format!("{at}: a sync failed: {done:?}"))?;
+        alive.words.synced(words);
+        alive.header_durable = header;
+        self.note(9, || format!("{at} stored {}", barrier.0));
+        self.feed(at, Input::Stored(barrier))
+    }
+
+    pub(super) fn executed(&mut self, at: usize, life: u64) -> Result<(), Broken> {
+        let does_flush = self.random.u8(..3) == 0;
+        let node = self.nodes.get_mut(at).expect("events name nodes of the world");
+        let Some(alive) = node.alive.as_mut().filter(|_| node.life == life) else { return Ok(()) };
+        let Some(block) = alive.executing.pop_front() else { return Ok(()) };
+        let (state, receipts) = verdict::apply(&mut alive.machine, &block)?;
+        self.history.state(state)?;
+        // A state never runs ahead of what is durable.
+        if alive.header_durable >= state.height && does_flush {
+            let flushed = alive.machine.flush();
+            rule(flushed.is_ok(), "V4", || format!("{flushed:?}"))?;
+        }
+        if !alive.executing.is_empty() {
+            self.execute_later(at, life);
+        }
+        self.note(state_number(&state), || format!("{at} executed {}", state.height));
+        self.feed(at, Input::Executed { state, receipts: Arc::new(receipts) })
+    }
+}
+
+/// What an honest validator sends of its own is durable, and was never said otherwise.
+fn leave(
+    witness: &mut Witness,
+    own: ValidatorIndex,
+    bytes: &[u8],
+    alive: &Alive,
+) -> Result<(), Broken> {
+    let message = PeerMessage::from_bytes(bytes);
+    let message = message.map_err(|error| Broken {
+        rule: "A3",
+        what: format!("an honest validator's message does not read: {error}"),
+    })?;
+    match message {
+        PeerMessage::Agreement(message) if message.validator() == own => {
+            let said = bytes.get(1..).unwrap_or_default();
+            let is_durable = alive.words.is_durable(said);
+            rule(is_durable, "A3", || {
+                format!("left before its record was durable: {}", describe_message(&message))
+            })?;
+            witness.say(&message, &alive.words, &alive.ledger)
+        }
+        PeerMessage::Chunk(stored) => {
+            let header = &stored.header;
+            let tip = Tip {
+                lane: header.lane,
+                term: header.term,
+                index: header.index,
+                seqno: header.last_seqno(),
+                lane_root: header.lane_root,
+                chunk_hash: quipu_proof::names::chunk_hash(header),
+            };
+            witness.chunk(own, &tip, &alive.words)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The own vote in a state certificate is durable before the certificate leaves.
+fn check_state(
+    own: ValidatorIndex,
+    certificate: &StateCertificate,
+    words: &Words,
+) -> Result<(), Broken> {
+    let state = certificate.state;
+    let signed = certificate.signatures.iter().find(|(validator, _)| *validator == own);
+    let Some((validator, signature)) = signed else { return Ok(()) };
+    let vote = StateVote { state, validator: *validator, signature: *signature };
+    let is_durable = words.is_durable(&Message::StateVote(vote).to_bytes());
+    rule(is_durable, "A3", || "a state vote counted before it was durable".to_owned())
+}
+
+fn number_of(hash: &Hash) -> u64 {
+    hash.0.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+fn state_number(state: &SignedState) -> u64 {
+    number_of(&state.state_root) ^ state.height.get()
+}
+
+/// What an effect adds to the digest.
+fn effect_number(effect: &Effect) -> u64 {
+    match effect {
+        Effect::WriteChunk(chunk) => number_of(&chunk.hash),
+        Effect::WriteHeader { block, .. } => number_of(&block.hash),
+        Effect::Execute(block) => !number_of(&block.hash),
+        Effect::WriteVote { bytes, .. } => tail_number(bytes),
+        Effect::Broadcast { bytes, .. } | Effect::Send { bytes, .. } => !tail_number(bytes),
+        Effect::Sync(barrier) => barrier.0,
+        _ => 10,
+    }
+}
+
+/// The last bytes: of a signed thing they are of its signature.
+fn tail_number(bytes: &[u8]) -> u64 {
+    bytes.last_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+pub(super) fn short(hash: &Hash) -> String {
+    hash.to_string().chars().take(8).collect()
+}
+
+fn describe_tip(tip: &Tip) -> String {
+    format!("{}:{}/{} {}", tip.lane, tip.term, tip.index, short(&tip.chunk_hash))
+}
+
+fn describe_tips(tips: &[Tip]) -> String {
+    tips.iter().map(describe_tip).collect::<Vec<_>>().join(", ")
+}
+
+pub(super) fn describe_message(message: &Message) -> String {
+    let own = message.validator();
+    match message {
+        Message::Propose(propose) => {
+            let (height, round) = (propose.height, propose.round);
+            let hash = short(&quipu_proof::names::header_hash(&propose.header));
+            let cut = describe_tips(&propose.header.cut);
+            format!("{own} proposes {height}/{round} {hash} [{cut}]")
+        }
+        Message::Prevote(vote) => {
+            format!("{own} prevotes {}/{} {}", vote.height, vote.round, short(&vote.digest))
+        }
+        Message::Precommit(vote) => {
+            let (tips, hash) = (describe_tips(&vote.tips), short(&vote.digest));
+            let (height, round, suspects) = (vote.height, vote.round, &vote.suspects);
+            format!("{own} precommits {height}/{round} {hash} [{tips}] {suspects:?}")
+        }
+        Message::Ack(ack) => format!("{own} acks [{}]", describe_tips(&ack.tips)),
+        Message::StateVote(vote) => format!("{own} votes for state {}", vote.state.height),
+        Message::RoundChange { change, .. } => {
+            let high = change.high.map(|high| (high.round, short(&high.digest)));
+            format!("{own} changes {}/{} {high:?}", change.height, change.round)
+        }
+    }
+}
+
+pub(super) fn describe_received(received: &Received) -> String {
+    match received {
+        Received::Agreement(message) => describe_message(message),
+        Received::Chunk(chunk) => format!("chunk {}", describe_tip(&chunk.tip())),
+        Received::Forward { is_overdue, admitted } => {
+            format!("forward of {}, overdue: {is_overdue}", admitted.len())
+        }
+        Received::Fetch(request) => describe_request(request),
+        Received::Headers(headers) => {
+            let last = headers.last().map_or(Height::default(), |(header, _)| header.height);
+            format!("{} headers up to {last}", headers.len())
+        }
+        Received::Value(header) => format!("value of {}", header.height),
+        Received::Ask { .. } => "ask".to_owned(),
+        Received::Tell { height, .. } => format!("tell {height}"),
+        Received::Handover(handover) => {
+            format!("handover of {}/{} at {}", handover.lane, handover.term, handover.index)
+        }
+        Received::Evidence(evidence) => format!("evidence: {}", evidence.kind()),
+    }
+}
+
+fn describe_request(request: &Request) -> String {
+    match request {
+        Request::Headers { from } => format!("fetch of headers from {from}"),
+        Request::Chunks { first, tip } => format!("fetch from {first} to {}", describe_tip(tip)),
+        Request::Value { height, digest } => format!("fetch of {height} {}", short(digest)),
+    }
+}
+
+fn describe_block(block: &Block) -> String {
+    let (count, cut) = (block.transaction_count(), describe_tips(&block.header.cut));
+    let lanes = lane_order(&block.header.prev_header, crate::shape::LANE_COUNT);
+    let first = lanes.first().copied().unwrap_or(Lane::new(0));
+    let (height, hash) = (block.header.height, short(&block.hash));
+    let terms = &block.header.term_changes;
+    format!("{height} of {count} from lane {first} {hash} [{cut}] {terms:?}")
+}
+
+fn describe(effect: &Effect) -> String {
+    let message = |bytes: &[u8]| match PeerMessage::from_bytes(bytes) {
+        Ok(PeerMessage::Agreement(message)) => describe_message(&message),
+        Ok(PeerMessage::Chunk(stored)) => {
+            let header = &stored.header;
+            format!("chunk {}:{}/{} of {}", header.lane, header.term, header.index, header.count)
+        }
+        Ok(PeerMessage::Fetch(request)) => describe_request(&request),
+        Ok(PeerMessage::Forward { transactions, .. }) => format!("forward {}", transactions.len()),
+        Ok(PeerMessage::Headers(headers)) => format!("{} headers", headers.len()),
+        Ok(PeerMessage::Handover(_)) => "handover".to_owned(),
+        other => format!("{other:?}").chars().take(40).collect(),
+    };
+    match effect {
+        Effect::WriteTerm(term) => format!("writes term {} of lane {}", term.term, term.lane),
+        Effect::CutLane { lane, index } => format!("cuts lane {lane} back to {index}"),
+        Effect::WriteChunk(chunk) => format!("writes chunk {}", describe_tip(&chunk.tip())),
+        Effect::WriteVote { bytes, .. } => match quipu_consensus::Record::from_bytes(bytes) {
+            Ok(record) => format!("writes: {}", describe_message(&record.message())),
+            Err(error) => error.to_string(),
+        },
+        Effect::BeginHeight(height) => format!("begins {height}"),
+        Effect::WriteHeader { block, .. } => format!("writes header {}", describe_block(block)),
+        Effect::Sync(barrier) => format!("syncs {}", barrier.0),
+        Effect::Broadcast { bytes, .. } => format!("tells all: {}", message(bytes)),
+        Effect::Send { to, bytes, .. } => format!("tells {to}: {}", message(bytes)),
+        Effect::Serve { to, request } => format!("serves {to}: {}", describe_request(request)),
+        Effect::Speculate(block) => format!("speculates {}", block.header.height),
+        Effect::Evidence(evidence) => format!("has evidence: {}", evidence.kind()),
+        Effect::Observing(height) => format!("observes up to {height}"),
+        Effect::Execute(block) => format!("executes {}", block.header.height),
+        Effect::StateCertified(certificate) => format!("certified {}", certificate.state.height),
+        Effect::Answer { ticket, answer } => format!("answers {ticket}: {answer:?}"),
+        Effect::Stopped => "stopped".to_owned(),
+    }
+}

@@ -1,0 +1,190 @@
+//! The mutation gate: each rule of agreement has a play in which it matters. With all rules the play ends well; with that
+//! one off it fails, by the name of what goes wrong. A rule that no play kills is a rule that nobody would miss.
+
+mod lanes;
+mod rounds;
+mod terms;
+
+use quipu_sim::stage::{Failure, Outcome, Rules, Stage};
+
+/// Which rules a play is played with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setting {
+    rules: Rules,
+    wal_before_send: bool,
+}
+
+impl Setting {
+    const ALL: Self = Self { rules: Rules::ALL, wal_before_send: true };
+
+    fn stage(&self, count: u8, criminals: &[u16]) -> Stage {
+        Stage::with(count, criminals, self.rules, self.wal_before_send)
+    }
+
+    /// The names of the rules that do not hold. A new rule does not compile before it is listed here, nor pass before a
+    /// play kills it.
+    fn off(&self) -> Vec<&'static str> {
+        let Self { rules, wal_before_send } = *self;
+        let Rules {
+            change_before_vote,
+            value_of_certificate,
+            hold_headers,
+            hold_bodies,
+            inclusion,
+            tips_extend,
+            tips_acked,
+            tips_logged,
+            tips_of_live_terms,
+            terms_end,
+            terms_justified,
+            branch,
+            one_ack,
+            same_bytes,
+            all_signatures,
+            answers,
+        } = rules;
+        let all = [
+            ("wal_before_send", wal_before_send),
+            ("change_before_vote", change_before_vote),
+            ("value_of_certificate", value_of_certificate),
+            ("hold_headers", hold_headers),
+            ("hold_bodies", hold_bodies),
+            ("inclusion", inclusion),
+            ("tips_extend", tips_extend),
+            ("tips_acked", tips_acked),
+            ("tips_logged", tips_logged),
+            ("tips_of_live_terms", tips_of_live_terms),
+            ("terms_end", terms_end),
+            ("terms_justified", terms_justified),
+            ("branch", branch),
+            ("one_ack", one_ack),
+            ("same_bytes", same_bytes),
+            ("all_signatures", all_signatures),
+            ("answers", answers),
+        ];
+        all.into_iter().filter(|(_, holds)| !holds).map(|(name, _)| name).collect()
+    }
+}
+
+struct Case {
+    play: fn(&Setting) -> Outcome,
+    without: fn(&mut Setting),
+    fails: &'static str,
+}
+
+const fn case(
+    play: fn(&Setting) -> Outcome,
+    without: fn(&mut Setting),
+    fails: &'static str,
+) -> Case {
+    Case { play, without, fails }
+}
+
+const CASES: &[Case] = &[
+    case(rounds::quiet, |s| s.wal_before_send = false, "LEFT EARLY"),
+    case(rounds::late_polka, |s| s.rules.change_before_vote = false, "FORK"),
+    case(rounds::another_value, |s| s.rules.value_of_certificate = false, "FORK"),
+    case(rounds::said_again, |s| s.rules.same_bytes = false, "HONEST NAMED"),
+    case(rounds::forged_times, |s| s.rules.all_signatures = false, "TIME"),
+    case(rounds::left_behind, |s| s.rules.answers = false, "STALL"),
+    // A chunk's header and body come together here, so a precommit, which wants the body, wants the links too: without the
+    // links in prevotes, what is prevoted can never be precommitted, and never given up.
+    case(lanes::forked_cut, |s| s.rules.hold_headers = false, "STALL"),
+    case(lanes::forked_cut, without_holding, "LANE FORK"),
+    // For the same reason precommits without bodies alone lose nothing: whoever prevoted holds them, and what it said left
+    // after the sync that made them durable. Without both rules chunks are lost.
+    case(lanes::withheld, without_holding, "NOT DURABLE"),
+    case(lanes::left_out, |s| s.rules.inclusion = false, "CENSORED"),
+    case(lanes::other_branch, |s| s.rules.tips_extend = false, "STALL"),
+    case(lanes::three_branches, |s| s.rules.tips_acked = false, "STALL"),
+    case(lanes::forgotten_acks, |s| s.rules.tips_logged = false, "STALL"),
+    case(lanes::two_acks, |s| s.rules.one_ack = false, "HONEST NAMED"),
+    case(terms::dead_tips, |s| s.rules.tips_of_live_terms = false, "STALL"),
+    case(terms::kept, |s| s.rules.terms_end = false, "KEPT"),
+    case(terms::deposed, |s| s.rules.terms_justified = false, "DEPOSED"),
+    case(terms::void_branch, |s| s.rules.branch = false, "VOID"),
+];
+
+fn without_holding(setting: &mut Setting) {
+    setting.rules.hold_headers = false;
+    setting.rules.hold_bodies = false;
+}
+
+fn name(outcome: &Outcome) -> &str {
+    outcome.as_ref().err().map_or("ok", |failure| failure.name)
+}
+
+#[test]
+fn each_rule_off_fails_in_its_own_way_and_all_rules_on_end_well() {
+    let mut wrong = Vec::new();
+    for case in CASES {
+        let mut setting = Setting::ALL;
+        (case.without)(&mut setting);
+        let off = setting.off().join(" + ");
+        let (with, without) = ((case.play)(&Setting::ALL), (case.play)(&setting));
+        let what = without.as_ref().err().map(|failure: &Failure| failure.what.clone());
+        let what: String = what.unwrap_or_default().chars().take(90).collect();
+        println!("{off:<28} on: {:<4} off: {:<12} {what}", name(&with), name(&without));
+        if with.is_err() {
+            wrong.push(format!("with all rules, {off}: {with:?}"));
+        }
+        if name(&without) != case.fails {
+            wrong.push(format!("without {off}: {without:?}, not {}", case.fails));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_rule_has_a_play() {
+    let mut killed = Vec::new();
+    for case in CASES {
+        let mut setting = Setting::ALL;
+        (case.without)(&mut setting);
+        killed.extend(setting.off());
+    }
+    let none = |rule: &mut bool| *rule = false;
+    let mut all = Setting::ALL;
+    none(&mut all.wal_before_send);
+    let Rules {
+        change_before_vote,
+        value_of_certificate,
+        hold_headers,
+        hold_bodies,
+        inclusion,
+        tips_extend,
+        tips_acked,
+        tips_logged,
+        tips_of_live_terms,
+        terms_end,
+        terms_justified,
+        branch,
+        one_ack,
+        same_bytes,
+        all_signatures,
+        answers,
+    } = &mut all.rules;
+    [
+        change_before_vote,
+        value_of_certificate,
+        hold_headers,
+        hold_bodies,
+        inclusion,
+        tips_extend,
+        tips_acked,
+        tips_logged,
+        tips_of_live_terms,
+        terms_end,
+        terms_justified,
+        branch,
+        one_ack,
+        same_bytes,
+        all_signatures,
+        answers,
+    ]
+    .into_iter()
+    .for_each(none);
+    for rule in all.off() {
+        assert!(killed.contains(&rule), "no play kills {rule}");
+    }
+}
