@@ -21,6 +21,9 @@ use quipu_types::{
 use crate::shape::LANE_COUNT;
 use crate::{Broken, rule};
 
+/// Chunks of a lane that a process looks at when it starts.
+const FOUND_COUNT_MAX: u64 = 16;
+
 /// What a thing that is said only once is about: kind, validator, and up to three numbers.
 type Place = (&'static str, ValidatorIndex, u64, u64, u64);
 
@@ -49,16 +52,28 @@ pub(crate) struct Words {
     recorded: BTreeSet<Vec<u8>>,
     /// For each height the highest round that was gone to, and the round of the polka that was named then.
     left: BTreeMap<Height, (u32, Option<u32>)>,
-    /// For each lane the index of the last chunk that is durable.
-    lanes: Vec<u64>,
-    /// The lanes' ends as each sync made them durable: acks name these, and may leave after a lane was cut back.
-    tips: BTreeSet<Vec<u8>>,
+    /// Chunks that no sync covers yet, and durable ones, cut off since or not, by hash.
+    chunks_written: Vec<Hash>,
+    chunks: BTreeSet<Hash>,
 }
 
 impl Words {
     /// What a process finds in its log: durable only once a sync of its own says so.
-    pub(crate) fn found(records: impl IntoIterator<Item = Vec<u8>>) -> Result<Self, Broken> {
-        let mut words = Self { lanes: vec![0; usize::from(LANE_COUNT)], ..Self::default() };
+    pub(crate) fn found(
+        records: impl IntoIterator<Item = Vec<u8>>,
+        ledger: &Ledger,
+    ) -> Result<Self, Broken> {
+        let mut words = Self::default();
+        for lane in (0..LANE_COUNT).map(Lane::new) {
+            let last = ledger.tip(lane).map_or(0, |tip| tip.index);
+            for index in last.saturating_sub(FOUND_COUNT_MAX) + 1..=last {
+                let chunk = ledger.chunk(lane, index).map_err(|error| Broken {
+                    rule: "V5",
+                    what: format!("chunk {index} of lane {lane}: {error}"),
+                })?;
+                words.wrote(chunk_hash(&chunk.header));
+            }
+        }
         for bytes in records {
             let record = decode(&bytes)?;
             words.written.push(record.message().to_bytes());
@@ -98,38 +113,28 @@ impl Words {
         Ok(true)
     }
 
+    /// A chunk is written.
+    pub(crate) fn wrote(&mut self, chunk: Hash) {
+        self.chunks_written.push(chunk);
+    }
+
     /// What a sync that begins now will make durable.
-    pub(crate) fn take(&mut self, ledger: &Ledger) -> Syncing {
-        let lanes = (0..LANE_COUNT).map(Lane::new);
-        let tips: Vec<Tip> = lanes.filter_map(|lane| ledger.tip(lane).ok()).collect();
-        let lanes = tips.iter().map(|tip| tip.index).collect();
-        let tips = tips.iter().map(Encode::to_bytes).collect();
-        Syncing { words: std::mem::take(&mut self.written), lanes, tips }
+    pub(crate) fn take(&mut self) -> Syncing {
+        let words = std::mem::take(&mut self.written);
+        Syncing { words, chunks: std::mem::take(&mut self.chunks_written) }
     }
 
     pub(crate) fn synced(&mut self, syncing: Syncing) {
         self.durable.extend(syncing.words);
-        self.tips.extend(syncing.tips);
-        for (durable, index) in self.lanes.iter_mut().zip(syncing.lanes) {
-            *durable = index.max(*durable);
-        }
-    }
-
-    /// What follows chunk `index` of a lane is void; `syncing` is the sync under way.
-    pub(crate) fn cut(&mut self, lane: Lane, index: u64, syncing: Option<&mut Syncing>) {
-        let place = usize::from(lane.get());
-        let under_way = syncing.and_then(|syncing| syncing.lanes.get_mut(place));
-        for durable in self.lanes.get_mut(place).into_iter().chain(under_way) {
-            *durable = index.min(*durable);
-        }
+        self.chunks.extend(syncing.chunks);
     }
 
     pub(crate) fn is_durable(&self, message: &[u8]) -> bool {
         self.durable.contains(message)
     }
 
-    fn reaches(&self, tip: &Tip) -> bool {
-        self.lanes.get(usize::from(tip.lane.get())).is_some_and(|index| *index >= tip.index)
+    fn has(&self, tip: &Tip) -> bool {
+        self.chunks.contains(&tip.chunk_hash)
     }
 }
 
@@ -137,8 +142,7 @@ impl Words {
 #[derive(Debug)]
 pub(crate) struct Syncing {
     words: Vec<Vec<u8>>,
-    lanes: Vec<u64>,
-    tips: Vec<Vec<u8>>,
+    chunks: Vec<Hash>,
 }
 
 fn decode(bytes: &[u8]) -> Result<Record, Broken> {
@@ -221,6 +225,11 @@ impl Witness {
         Ok(())
     }
 
+    /// Whether this very word was said before.
+    pub(crate) fn has_said(&self, message: &Message) -> bool {
+        places(message).iter().all(|(place, bytes)| self.said.get(place) == Some(bytes))
+    }
+
     /// A chunk of an honest sequencer leaves it.
     pub(crate) fn chunk(
         &mut self,
@@ -230,7 +239,7 @@ impl Witness {
     ) -> Result<(), Broken> {
         let place = ("chunk", own, u64::from(tip.lane.get()), tip.term.get(), tip.index);
         let bytes = tip.to_bytes();
-        rule(words.reaches(tip), "A3", || format!("{place:?} left before it was durable"))?;
+        rule(words.has(tip), "A3", || format!("{place:?} left before it was durable"))?;
         let first = self.said.entry(place).or_insert_with(|| bytes.clone());
         rule(*first == bytes, "A4", || format!("{place:?} was another chunk before"))
     }
@@ -241,9 +250,8 @@ impl Witness {
             Message::Prevote(vote) => (vote.validator, vote.height, vote.digest, false),
             Message::Precommit(vote) => (vote.validator, vote.height, vote.digest, true),
             Message::Ack(ack) => {
-                let was = |tip: &Tip| words.tips.contains(&tip.to_bytes());
-                let is = |tip: &Tip| holds(tip, ledger) && words.reaches(tip);
-                let all = ack.tips.iter().all(|tip| was(tip) || is(tip));
+                // It may leave after the lane was cut back.
+                let all = ack.tips.iter().all(|tip| words.has(tip));
                 return rule(all, "A7", || format!("{ack:?} is of chunks that are not durable"));
             }
             _ => return Ok(()),
@@ -257,7 +265,7 @@ impl Witness {
         let before = self.committed.last().map(|header| header.cut.clone());
         let before = before.unwrap_or_else(|| genesis_cut(LANE_COUNT));
         for (tip, _) in header.cut.iter().zip(&before).filter(|(tip, before)| tip != before) {
-            let held = holds(tip, ledger) && (!is_durable || words.reaches(tip));
+            let held = holds(tip, ledger) && (!is_durable || words.has(tip));
             let kind = if is_durable { "precommits" } else { "prevotes" };
             let what = || format!("{validator} {kind} {height} without {tip:?}");
             rule(held, "A7", what)?;

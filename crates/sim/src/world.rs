@@ -23,6 +23,7 @@ use quipu_proof::names::chain_id;
 use quipu_replica::{Input, ReceiveError, Received, Ticket, receive};
 use quipu_types::{Genesis, Height, ValidatorIndex};
 
+use crate::actors::{Actor, Scene};
 use crate::client::Client;
 use crate::network::{Network, Way};
 use crate::node::{Node, PENDING_SIZE_MAX, Sync};
@@ -102,9 +103,7 @@ impl World {
         let chain = chain_id(&genesis);
         let context = Context::new(chain, genesis.validator_set(), LANE_COUNT);
         let guilty = shape.crimes.iter();
-        let nodes = (0..)
-            .zip(guilty)
-            .map(|(number, crime)| Node::new(number, crime.is_none(), &mut random));
+        let nodes = (0..).zip(guilty).map(|(number, crime)| Node::new(number, *crime, &mut random));
         Self {
             seed,
             profile: *profile,
@@ -310,6 +309,36 @@ impl World {
         }
     }
 
+    /// Puts a replica's message on its way, if it is honest; what its actor makes of it, if it is not.
+    fn speak(&mut self, from: usize, to: usize, parcel: &Rc<Parcel>) {
+        if from == to {
+            return;
+        }
+        let bytes = Arc::clone(&parcel.bytes);
+        match self.scene(from, |actor, scene| actor.send(scene, to, bytes)) {
+            None => self.send(from, to, parcel),
+            Some(sent) => {
+                for bytes in sent {
+                    self.send(from, to, &Self::parcel(bytes));
+                }
+            }
+        }
+    }
+
+    /// Lets a criminal act.
+    fn scene<T>(
+        &mut self,
+        at: usize,
+        act: impl FnOnce(&mut dyn Actor, &mut Scene<'_>) -> T,
+    ) -> Option<T> {
+        let (context, now_us, random) = (&self.context, self.now_us, &mut self.random);
+        let node = self.nodes.get_mut(at).expect("events name nodes of the world");
+        let actor = node.actor.as_mut()?;
+        let key = &crate::shape::key(node.number);
+        let own = ValidatorIndex::new(u16::from(node.number));
+        Some(act(&mut **actor, &mut Scene { random, context, key, own, now_us }))
+    }
+
     fn parcel(bytes: Arc<[u8]>) -> Rc<Parcel> {
         Rc::new(Parcel { bytes, received: std::cell::OnceCell::new() })
     }
@@ -324,6 +353,7 @@ impl World {
         let context = &self.context;
         let received = parcel.received.get_or_init(|| receive(context, LANE_COUNT, &parcel.bytes));
         let is_honest = self.node(from).is_honest;
+        let bytes = Arc::clone(&parcel.bytes);
         let received = match received {
             Ok(received) => received.clone(),
             Err(error) => {
@@ -334,6 +364,7 @@ impl World {
             let last = headers.last().map(|(header, _)| header.height);
             self.totals.catch_ups += u64::from(last > Some(self.node(to).height()));
         }
+        self.scene(to, |actor, scene| actor.hear(scene, &bytes));
         let what = parcel.bytes.first().copied().unwrap_or(0);
         self.note(u64::from(what) << 32 | parcel.bytes.len() as u64, || {
             format!("{to} gets of {from} {}", effects::describe_received(&received))

@@ -93,7 +93,14 @@ impl Replica {
             Request::Chunks { tip, .. } => {
                 // Who fetches a tip wants to see that it is available.
                 for word in self.core.words_behind(&tip, &self.lanes) {
-                    self.ask(from, &PeerMessage::Agreement(Message::Ack(word)));
+                    let is_own = word.validator == self.core.own();
+                    let message = PeerMessage::Agreement(Message::Ack(word));
+                    if is_own {
+                        // Found on disk after a crash, it may not be durable yet.
+                        self.tell(from, &message);
+                    } else {
+                        self.ask(from, &message);
+                    }
                 }
                 self.gate.answer(Effect::Serve { to: from, request });
             }

@@ -77,9 +77,8 @@ impl World {
             Effect::WriteVote { bytes, .. } if is_honest => {
                 self.witness.record(&mut alive.words, &bytes)?;
             }
-            Effect::CutLane { lane, index } => {
-                let syncing = alive.syncing.as_mut().map(|sync| &mut sync.words);
-                alive.words.cut(lane, index, syncing);
+            Effect::WriteChunk(chunk) => alive.words.wrote(chunk.hash),
+            Effect::CutLane { .. } => {
                 self.totals.cuts_back += 1;
             }
             Effect::WriteHeader { block, certificate } => {
@@ -96,7 +95,7 @@ impl World {
                 }
             }
             Effect::Sync(barrier) => {
-                let words = alive.words.take(&alive.ledger);
+                let words = alive.words.take();
                 let group = alive.ledger.take_sync();
                 alive.syncing = Some(Sync { barrier, group, words, header: alive.header_written });
                 let life = node.life;
@@ -107,21 +106,25 @@ impl World {
             }
             Effect::Broadcast { bytes, .. } => {
                 if is_honest {
-                    leave(&mut self.witness, own, &bytes, alive)?;
+                    leave(&mut self.witness, own, &bytes, alive, node.observer.is_some())?;
                 }
                 let parcel = Self::parcel(bytes);
                 for to in 0..self.nodes.len() {
-                    self.send(at, to, &parcel);
+                    self.speak(at, to, &parcel);
                 }
             }
             Effect::Send { to, bytes, .. } => {
                 if is_honest {
-                    leave(&mut self.witness, own, &bytes, alive)?;
+                    leave(&mut self.witness, own, &bytes, alive, node.observer.is_some())?;
                 }
                 let parcel = Self::parcel(bytes);
-                self.send(at, usize::from(to.get()), &parcel);
+                self.speak(at, usize::from(to.get()), &parcel);
             }
             Effect::Serve { to, request } => {
+                if self.scene(at, |actor, scene| actor.serves(scene)) == Some(false) {
+                    return Ok(true);
+                }
+                let Some(alive) = &self.node(at).alive else { return Ok(false) };
                 let served = serve(&alive.ledger, &request)
                     .map_err(|error| Broken { rule: "V5", what: error.to_string() })?;
                 for message in served {
@@ -217,6 +220,7 @@ fn leave(
     own: ValidatorIndex,
     bytes: &[u8],
     alive: &Alive,
+    is_new: bool,
 ) -> Result<(), Broken> {
     let message = PeerMessage::from_bytes(bytes);
     let message = message.map_err(|error| Broken {
@@ -226,7 +230,8 @@ fn leave(
     match message {
         PeerMessage::Agreement(message) if message.validator() == own => {
             let said = bytes.get(1..).unwrap_or_default();
-            let is_durable = alive.words.is_durable(said);
+            // Who lost its disk may hear its old words again, and hand them on.
+            let is_durable = alive.words.is_durable(said) || (is_new && witness.has_said(&message));
             rule(is_durable, "A3", || {
                 format!("left before its record was durable: {}", describe_message(&message))
             })?;
