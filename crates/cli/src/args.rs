@@ -599,9 +599,9 @@ pub(crate) struct Sim {
 /// How long a world lives.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum SimProfile {
-    /// 500 turns with faults, as in the tests.
+    /// 2.5 seconds of virtual time with faults, as in the tests.
     Short,
-    /// 10,000 turns with faults.
+    /// Twenty times as long.
     Long,
 }
 
