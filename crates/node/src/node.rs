@@ -86,11 +86,8 @@ impl Listeners {
         let (http, http_at) = listen::bind("listen.http", config.listen.http)?;
         let (pg, pg_at) = listen::bind("listen.pg", config.listen.pg)?;
         let (admin, admin_at) = listen::bind("listen.admin", config.listen.admin)?;
-        let peer = if is_alone {
-            None
-        } else {
-            Some(listen::bind("listen.peer", config.listen.peer)?)
-        };
+        let peer =
+            if is_alone { None } else { Some(listen::bind("listen.peer", config.listen.peer)?) };
         let (peer, peer_at) = peer.unzip();
         let running = Running { http: http_at, pg: pg_at, admin: admin_at, peer: peer_at };
         Ok((Self { http, pg, admin, peer }, running))

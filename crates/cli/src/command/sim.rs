@@ -9,11 +9,11 @@ use crate::{screen, tools};
 
 /// Runs worlds; the first that breaks a rule ends it with its seed.
 pub(crate) fn run(args: &Sim) -> Result<()> {
-    let fault_ms = match args.profile {
-        SimProfile::Short => Profile::short().fault_ms,
-        SimProfile::Long => Profile::short().fault_ms.saturating_mul(20),
+    let profile = match args.profile {
+        SimProfile::Short => Profile::short(),
+        SimProfile::Long => Profile::long(),
     };
-    let profile = Profile { fault_ms, keeps_trace: args.trace, ..Profile::short() };
+    let profile = Profile { keeps_trace: args.trace, ..profile };
     let mut totals = Totals::default();
     let bar = screen::bar("worlds", args.seeds);
     let last = args.seed.saturating_add(args.seeds);
