@@ -408,7 +408,11 @@ pub(crate) fn read_genesis(path: &Path) -> Result<Genesis, NodeError> {
     }
     let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
     let genesis = Genesis::from_json(&text).map_err(|error| wrong(error.to_string()))?;
-    for validator in &genesis.validators {
+    for (place, validator) in genesis.validators.iter().enumerate() {
+        let mut before = genesis.validators.iter().take(place);
+        if before.any(|other| other.name == validator.name) {
+            return Err(wrong(format!("two validators are named {:?}", validator.name)));
+        }
         let (key, proof) = (&validator.key, &validator.possession);
         if !verify_tagged(key, &Hash::ZERO, 0, Tag::Possession, &key.to_bytes(), proof) {
             return Err(wrong(format!("validator {:?} does not prove its key", validator.name)));

@@ -331,7 +331,10 @@ impl Replica {
         let Some(lane) = self.lanes.get_mut(number) else { return };
         let first_seqno = lane.committed.seqno.next();
         let record = TermRecord { lane: number, term, sequencer, branch, first_seqno, height };
-        let is_own = sequencer == self.core.own() && may_sequence(&record, self.observing.as_ref());
+        // Who stops takes no lane: it would only give it up again.
+        let is_own = sequencer == self.core.own()
+            && may_sequence(&record, self.observing.as_ref())
+            && self.stopping_us.is_none();
         let known = lane.next_term.take();
         let queue = lane.begin(record, is_own, self.now_us);
         if let Some((known, chunks)) = known {

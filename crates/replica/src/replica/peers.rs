@@ -80,6 +80,9 @@ impl Replica {
     }
 
     fn requested(&mut self, from: ValidatorIndex, request: Request) {
+        if !self.fetch.serves(from, self.now_us) {
+            return;
+        }
         match request {
             Request::Value { height, digest } => {
                 if let Some(header) = self.core.value_of(height, &digest).cloned() {
@@ -173,7 +176,13 @@ impl Replica {
     /// Asks for the chunks that are missing; a branch that is whole takes the other's place.
     fn fetch_chunks(&mut self) {
         let others = self.others();
-        for need in self.core.needs(&self.lanes) {
+        let needs = self.core.needs(&self.lanes);
+        for lane in (0..self.lane_count).map(LaneNumber::new) {
+            if !needs.iter().any(|need| need.tip.lane == lane) {
+                self.fetch.satisfied(lane);
+            }
+        }
+        for need in needs {
             if need.is_due {
                 self.switch(&need.tip);
             }
