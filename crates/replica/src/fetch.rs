@@ -5,49 +5,73 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quipu_consensus::Need;
-use quipu_types::{CommitCertificate, Header, Height, Lane, Tip, ValidatorIndex};
+use quipu_types::{CommitCertificate, Hash, Header, Height, Lane, Tip, ValidatorIndex};
 
 use crate::api::Chunk;
 use crate::peer::HEADER_COUNT_MAX;
 
 /// Time after which the next validator is asked.
 pub(crate) const ASK_US: u64 = 100_000;
+/// Time that a lane stands still before a chunk is asked for that the height waits for.
+const DUE_US: u64 = 40_000;
+/// Time that a lane stands still before a chunk is asked for that others acknowledged.
+const OFFERED_US: u64 = 200_000;
+/// Requests of one validator that are served in [`ASK_US`]: 64 ask for 640 MiB a second at most.
+const SERVE_COUNT_MAX: u32 = 64;
 /// Chunks that are given for one request.
 pub(crate) const CHUNK_COUNT_MAX: u64 = 64;
-/// Chunks of a lane that came before those that they follow.
-const EARLY_COUNT_MAX: usize = 64;
+/// Chunks of a lane that are known and not held.
+const ASIDE_COUNT_MAX: usize = 256;
 /// Their bytes.
-const EARLY_SIZE_MAX: usize = 4 << 20;
+const ASIDE_SIZE_MAX: usize = 8 << 20;
 
-/// Chunks of one lane that do not link yet, by index: early ones, or those of another branch.
+/// Chunks of one lane that do not link yet, or stand on another branch.
 #[derive(Debug, Default)]
 pub(crate) struct Aside {
-    chunks: BTreeMap<u64, Arc<Chunk>>,
+    chunks: BTreeMap<(u64, Hash), Arc<Chunk>>,
     size: usize,
 }
 
 impl Aside {
     /// Keeps a chunk; the farthest give way when there are too many.
     pub(crate) fn keep(&mut self, chunk: Arc<Chunk>) {
-        let index = chunk.stored.header.index;
-        self.size = self.size.saturating_add(chunk.stored.body.len());
-        if let Some(before) = self.chunks.insert(index, chunk) {
-            self.size = self.size.saturating_sub(before.stored.body.len());
+        let place = (chunk.stored.header.index, chunk.hash);
+        let size = chunk.stored.body.len();
+        if self.chunks.insert(place, chunk).is_none() {
+            self.size = self.size.saturating_add(size);
         }
-        while self.chunks.len() > EARLY_COUNT_MAX || self.size > EARLY_SIZE_MAX {
+        while self.chunks.len() > ASIDE_COUNT_MAX || self.size > ASIDE_SIZE_MAX {
             let Some((_, last)) = self.chunks.pop_last() else { break };
             self.size = self.size.saturating_sub(last.stored.body.len());
         }
     }
 
-    pub(crate) fn get(&self, index: u64) -> Option<&Arc<Chunk>> {
-        self.chunks.get(&index)
+    pub(crate) fn get(&self, index: u64, hash: &Hash) -> Option<&Arc<Chunk>> {
+        self.chunks.get(&(index, *hash))
     }
 
-    pub(crate) fn take(&mut self, index: u64) -> Option<Arc<Chunk>> {
-        let chunk = self.chunks.remove(&index)?;
-        self.size = self.size.saturating_sub(chunk.stored.body.len());
-        Some(chunk)
+    /// Those of an index.
+    pub(crate) fn at(&self, index: u64) -> impl Iterator<Item = &Arc<Chunk>> {
+        let range = (index, Hash([0; 32]))..=(index, Hash([u8::MAX; 32]));
+        self.chunks.range(range).map(|(_, chunk)| chunk)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    pub(crate) fn remove(&mut self, chunk: &Chunk) {
+        if self.chunks.remove(&(chunk.stored.header.index, chunk.hash)).is_some() {
+            self.size = self.size.saturating_sub(chunk.stored.body.len());
+        }
+    }
+
+    /// Forgets those up to an index.
+    pub(crate) fn forget_upto(&mut self, index: u64) {
+        let rest = self.chunks.split_off(&(index.saturating_add(1), Hash([0; 32])));
+        for (_, chunk) in std::mem::replace(&mut self.chunks, rest) {
+            self.size = self.size.saturating_sub(chunk.stored.body.len());
+        }
     }
 
     pub(crate) fn clear(&mut self) {
@@ -66,8 +90,12 @@ struct Asked {
 #[derive(Debug, Default)]
 pub(crate) struct Fetch {
     chunks: BTreeMap<Lane, Asked>,
+    /// By lane: up to which index it is held, and since when it is no further.
+    still: BTreeMap<Lane, (u64, u64)>,
     headers_at_us: Option<(Height, u64)>,
     answered: BTreeMap<ValidatorIndex, u64>,
+    /// Requests of each validator that were served in its last [`ASK_US`], and since when they are counted.
+    served: BTreeMap<ValidatorIndex, (u32, u64)>,
     /// Counts questions, so that they go round.
     turn: usize,
     /// Committed headers that come next.
@@ -85,6 +113,9 @@ impl Fetch {
         now_us: u64,
         others: &[ValidatorIndex],
     ) -> Option<ValidatorIndex> {
+        if !self.has_waited(need, held, now_us) {
+            return None;
+        }
         if let Some(asked) = self.chunks.get(&need.tip.lane) {
             let until = asked.first.saturating_add(CHUNK_COUNT_MAX).min(asked.tip.index);
             let elapsed_us = now_us.saturating_sub(asked.at_us);
@@ -101,9 +132,25 @@ impl Fetch {
         Some(to)
     }
 
+    /// What is missing is mostly on its way: acks overtake chunks. It is asked for once the lane has stood still for a while;
+    /// at once by who catches up.
+    fn has_waited(&mut self, need: &Need, held: u64, now_us: u64) -> bool {
+        let (index, since_us) = self.still.entry(need.tip.lane).or_insert((held, now_us));
+        if *index != held {
+            (*index, *since_us) = (held, now_us);
+        }
+        let wait_us = match (self.ahead.is_empty(), need.is_due) {
+            (false, _) => 0,
+            (true, true) => DUE_US,
+            (true, false) => OFFERED_US,
+        };
+        now_us >= since_us.saturating_add(wait_us)
+    }
+
     /// A lane has no need any more.
     pub(crate) fn satisfied(&mut self, lane: Lane) {
         self.chunks.remove(&lane);
+        self.still.remove(&lane);
     }
 
     /// Whether committed headers from `from` on may be asked for now.
@@ -125,6 +172,16 @@ impl Fetch {
             self.answered.insert(to, now_us);
         }
         is_due
+    }
+
+    /// Whether a request of a validator is served: each costs a read, so they have a bound.
+    pub(crate) fn serves(&mut self, to: ValidatorIndex, now_us: u64) -> bool {
+        let (count, since_us) = self.served.entry(to).or_insert((0, now_us));
+        if now_us >= since_us.saturating_add(ASK_US) {
+            (*count, *since_us) = (0, now_us);
+        }
+        *count = count.saturating_add(1);
+        *count <= SERVE_COUNT_MAX
     }
 
     /// The next of some, in turn.
