@@ -223,6 +223,7 @@ impl Node {
         config.chunk_size_max = 1_200;
         config.clock_interval_us = 40_000;
         config.wal_before_send = profile.wal_before_send;
+        config.rules = profile.rules;
         let nonce = random.u64(..);
         config.observer = self.observer.map(|threshold| Observer { nonce, threshold });
         config
