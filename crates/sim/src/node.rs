@@ -9,7 +9,7 @@ use quipu_log::{Ledger, LedgerConfig, SyncGroup};
 use quipu_replica::storage::{read_block, recover};
 use quipu_replica::{Barrier, Block, Config, Now, Observer, Replica};
 use quipu_state::{Machine, MemoryStore};
-use quipu_types::{Genesis, Height, Receipt, SignedState};
+use quipu_types::{Genesis, Hash, Height, Receipt, SignedState};
 
 use crate::actors::{Actor, Crime};
 use crate::disk::{CrashDisk, DiskFaults};
@@ -60,6 +60,8 @@ pub(crate) struct Node {
     pub(crate) observer: Option<Option<Height>>,
     /// Heights whose state certificates it keeps.
     pub(crate) certified: BTreeSet<Height>,
+    /// Chunks that the disk has, while no process has it.
+    chunks: BTreeSet<Hash>,
     /// Whose words are changed on their way out.
     pub(crate) actor: Option<Box<dyn Actor>>,
     pub(crate) is_honest: bool,
@@ -91,6 +93,7 @@ impl Node {
             wall_skew_us: random.i64(-500_000..500_000),
             observer: None,
             certified: BTreeSet::new(),
+            chunks: BTreeSet::new(),
         }
     }
 
@@ -113,6 +116,7 @@ impl Node {
     pub(crate) fn die(&mut self, random: &mut fastrand::Rng) {
         if let Some(alive) = self.alive.take() {
             self.store = Some(alive.machine.into_store());
+            self.chunks = alive.words.into_chunks();
         }
         self.life += 1;
         self.mono_ahead_us = random.u64(..1_000_000_000);
@@ -130,6 +134,7 @@ impl Node {
         self.disk = CrashDisk::new();
         self.store = Some(MemoryStore::new());
         self.certified.clear();
+        self.chunks.clear();
         self.observer = Some(None);
     }
 
@@ -159,7 +164,7 @@ impl Node {
         let head = found.committed.as_ref().map_or(Height::default(), |(header, _)| header.height);
         let (machine, again) = self.replay(genesis, context, history, &ledger, head)?;
         let records = found.wal.iter().map(|record| record.bytes.clone());
-        let words = Words::found(records, &ledger)?;
+        let words = Words::found(records, &ledger, std::mem::take(&mut self.chunks))?;
         let producers = verdict::producers(&machine)?;
         let schedule: &Schedule = &context.schedule;
         let recovered = recover(&ledger, found, &context.chain, schedule, producers)

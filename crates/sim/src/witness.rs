@@ -58,12 +58,14 @@ pub(crate) struct Words {
 }
 
 impl Words {
-    /// What a process finds in its log: durable only once a sync of its own says so.
+    /// What a process finds in its log: durable only once a sync of its own says so. `chunks` are those that were durable
+    /// before, cut off since or not.
     pub(crate) fn found(
         records: impl IntoIterator<Item = Vec<u8>>,
         ledger: &Ledger,
+        chunks: BTreeSet<Hash>,
     ) -> Result<Self, Broken> {
-        let mut words = Self::default();
+        let mut words = Self { chunks, ..Self::default() };
         for lane in (0..LANE_COUNT).map(Lane::new) {
             let last = ledger.tip(lane).map_or(0, |tip| tip.index);
             for index in last.saturating_sub(FOUND_COUNT_MAX) + 1..=last {
@@ -111,6 +113,11 @@ impl Words {
             self.leave(height, round, named);
         }
         Ok(true)
+    }
+
+    /// The chunks that its disk keeps for the next process.
+    pub(crate) fn into_chunks(self) -> BTreeSet<Hash> {
+        self.chunks
     }
 
     /// A chunk is written.
