@@ -594,6 +594,9 @@ pub(crate) struct Sim {
     /// How long each world lives.
     #[arg(long, value_enum, default_value_t = SimProfile::Short)]
     pub(crate) profile: SimProfile,
+    /// One validator instead of four or seven.
+    #[arg(long)]
+    pub(crate) alone: bool,
 }
 
 /// How long a world lives.

@@ -12,6 +12,7 @@
 //! later round when it is entered.
 
 mod intake;
+mod needs;
 mod work;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -65,6 +66,16 @@ pub struct Config {
 pub trait Holdings {
     /// The tip at chunk `index` of `lane`, when its header is held and links, hash by hash, to the last committed tip.
     fn linked(&self, lane: Lane, index: u64) -> Option<Tip>;
+    /// Index of the last held chunk of the chain that ends in `acked`, the last committed one included, as far as chunks
+    /// are known, held or not: an ack vouches for the whole chain before it.
+    fn foot(&self, acked: &Tip) -> Option<u64> {
+        (self.linked(acked.lane, acked.index) == Some(*acked)).then_some(acked.index)
+    }
+    /// Whether the chain that ends in `acked` passes `tip`, as far as chunks are known, held or not.
+    fn passes(&self, acked: &Tip, tip: &Tip) -> bool {
+        let is_held = self.linked(tip.lane, tip.index) == Some(*tip);
+        acked == tip || (is_held && self.foot(acked).is_some_and(|foot| foot >= tip.index))
+    }
     /// Index of the lane's last chunk whose body, with all before it, is checked and durable.
     fn durable(&self, lane: Lane) -> u64;
     /// Lanes whose sequencer this validator suspects, with the term, ascending.
@@ -156,8 +167,11 @@ pub struct Need {
     pub tip: Tip,
     /// Who acknowledged it or voted for it.
     pub holders: Vec<ValidatorIndex>,
-    /// Whether another branch of the lane gives way to it.
+    /// Whether the height waits for it.
     pub is_due: bool,
+    /// Whether another branch of the lane gives way to it: it is decided, or a third acknowledged it. Before that nobody
+    /// gives up what it may have reported.
+    pub overrides: bool,
 }
 
 /// Why a message was not taken. The core is as it was.
@@ -442,7 +456,7 @@ impl Core {
     /// The acks of others that vouch for a tip that is held here.
     #[must_use]
     pub fn words_behind(&self, tip: &Tip, holdings: &impl Holdings) -> Vec<Ack> {
-        let words = self.acks.behind(tip, |index| holdings.linked(tip.lane, index));
+        let words = self.acks.behind(tip.lane, |named| holdings.passes(named, tip));
         words.into_iter().map(|word| (*word).clone()).collect()
     }
 
@@ -529,7 +543,19 @@ impl Core {
         enough: impl Fn(u128) -> bool,
     ) -> Option<Tip> {
         let linked = |index| beyond(committed, holdings, index);
-        self.acks.reached(&self.context.set, committed.lane, linked, enough)
+        let foot = |acked: &Tip| match self.context.rules.acks_beyond {
+            true => holdings.foot(acked),
+            false => is_linked(acked, holdings).then_some(acked.index),
+        };
+        self.acks.reached(&self.context.set, committed.lane, (linked, foot), enough)
+    }
+
+    /// As [`available`](Self::available), by acks of what is held here alone: that survives a restart.
+    fn available_here(&self, committed: &Tip, holdings: &impl Holdings) -> Option<Tip> {
+        let set = &self.context.set;
+        let linked = |index| beyond(committed, holdings, index);
+        let foot = |acked: &Tip| is_linked(acked, holdings).then_some(acked.index);
+        self.acks.reached(set, committed.lane, (linked, foot), |power| set.is_third(power))
     }
 
     /// One step of the height, if one is due.
@@ -731,7 +757,7 @@ impl Core {
         header.cut.iter().zip(&self.parent.cut).all(|(tip, before)| {
             let available = || self.available(before, holdings).map_or(0, |tip| tip.index);
             tip == before
-                || (holdings.linked(tip.lane, tip.index) == Some(*tip) && available() >= tip.index)
+                || (is_linked(tip, holdings) && available() >= tip.index)
                 || (!rules.hold_headers && set.is_third(self.acks.power_on(set, tip)))
         })
     }
@@ -805,13 +831,13 @@ impl Core {
             if !rules.tips_acked {
                 return beyond(tip, holdings, holdings.durable(tip.lane));
             }
-            self.available(tip, holdings).filter(|tip| is_durable(tip, holdings))
+            self.available_here(tip, holdings).filter(|tip| is_durable(tip, holdings))
         };
         let tips: Vec<Tip> = header.cut.iter().filter(live).filter_map(best).collect();
         let mut acks: Vec<Ack> = Vec::new();
         for tip in &tips {
-            let linked = |index| holdings.linked(tip.lane, index);
-            for word in self.acks.behind(tip, linked) {
+            let vouches = |named: &Tip| named.index >= tip.index && is_linked(named, holdings);
+            for word in self.acks.behind(tip.lane, vouches) {
                 if !acks.contains(&word) {
                     acks.push((*word).clone());
                 }
@@ -910,82 +936,6 @@ impl Core {
         }
         None
     }
-
-    /// Tips that have to be held, or would let the ledger go on: of what is decided, prevoted, proposed, reported by
-    /// the last commit; and those that a third or the lane's sequencer acknowledged.
-    #[must_use]
-    pub fn needs(&self, holdings: &impl Holdings) -> Vec<Need> {
-        let mut needs: Vec<Need> = Vec::new();
-        let decided = self.work.decided.as_ref().map(|(digest, _)| *digest);
-        let high = self.work.high.as_ref().map(|(high, _)| high.digest);
-        let proposed = self.work.proposals.get(&self.work.round).map(|proposal| proposal.digest);
-        let value = [decided, high, proposed]
-            .into_iter()
-            .flatten()
-            .find_map(|digest| self.work.values.get(&digest));
-        for tip in value.into_iter().flat_map(|header| self.moved_tips(header)) {
-            if holdings.linked(tip.lane, tip.index) != Some(*tip) {
-                needs.push(Need { tip: *tip, holders: self.holders(tip), is_due: true });
-            }
-        }
-        for before in &self.parent.cut {
-            if !needs.iter().any(|need| need.tip.lane == before.lane) {
-                needs.extend(self.demanded(before, holdings));
-            }
-            if !needs.iter().any(|need| need.tip.lane == before.lane) {
-                needs.extend(self.offered(before, holdings));
-            }
-        }
-        needs
-    }
-
-    fn holders(&self, tip: &Tip) -> Vec<ValidatorIndex> {
-        let own = self
-            .acks
-            .of(tip.lane)
-            .filter(|(_, acked)| (acked.term, acked.index) >= (tip.term, tip.index));
-        own.map(|(validator, _)| validator).filter(|validator| *validator != self.own()).collect()
-    }
-
-    /// A tip that inclusion demands and that is not available here.
-    fn demanded(&self, before: &Tip, holdings: &impl Holdings) -> Option<Need> {
-        let required = self.parent.index_required(&self.context, before.lane);
-        let reached = self.available(before, holdings).map_or(0, |tip| tip.index);
-        if required <= before.index || reached >= required {
-            return None;
-        }
-        let votes = self.parent.commit.iter().flat_map(|commit| &commit.precommits);
-        let reports = votes.filter_map(|vote| {
-            let tip = tip_of(&vote.tips, before.lane)?;
-            (tip.index >= required).then_some((*tip, vote.validator))
-        });
-        let (tip, _) = reports.clone().min_by_key(|(tip, _)| tip.index)?;
-        let held = holdings.linked(tip.lane, tip.index) == Some(tip);
-        let holders = reports.filter(|(own, _)| *own == tip).map(|(_, validator)| validator);
-        let holders = holders.filter(|validator| *validator != self.own()).collect();
-        (!held).then_some(Need { tip, holders, is_due: true })
-    }
-
-    /// A tip beyond the own that a third or the sequencer acknowledged.
-    fn offered(&self, before: &Tip, holdings: &impl Holdings) -> Option<Need> {
-        let current = self.parent.term(before.lane)?;
-        let sequencer = self.context.schedule.sequencer(before.lane, current.term);
-        let set = &self.context.set;
-        let mut beyond: Vec<(ValidatorIndex, Tip)> = self
-            .acks
-            .of(before.lane)
-            .filter(|(_, tip)| tip.term == current.term && tip.index > before.index)
-            .filter(|(_, tip)| holdings.linked(tip.lane, tip.index) != Some(**tip))
-            .map(|(validator, tip)| (validator, *tip))
-            .collect();
-        beyond.sort_by_key(|(_, tip)| std::cmp::Reverse(tip.index));
-        let mut power = 0_u128;
-        let (_, tip) = beyond.iter().find(|(validator, _)| {
-            power = power.saturating_add(set.power(*validator));
-            *validator == sequencer || set.is_third(power)
-        })?;
-        Some(Need { tip: *tip, holders: self.holders(tip), is_due: false })
-    }
 }
 
 /// The tip at `index` if it is held and beyond `tip`.
@@ -993,6 +943,10 @@ fn beyond(tip: &Tip, holdings: &impl Holdings, index: u64) -> Option<Tip> {
     (index > tip.index).then(|| holdings.linked(tip.lane, index)).flatten()
 }
 
+fn is_linked(tip: &Tip, holdings: &impl Holdings) -> bool {
+    holdings.linked(tip.lane, tip.index) == Some(*tip)
+}
+
 fn is_durable(tip: &Tip, holdings: &impl Holdings) -> bool {
-    holdings.linked(tip.lane, tip.index) == Some(*tip) && holdings.durable(tip.lane) >= tip.index
+    is_linked(tip, holdings) && holdings.durable(tip.lane) >= tip.index
 }

@@ -30,6 +30,8 @@ pub struct Rules {
     pub branch: bool,
     /// One chunk is acknowledged for each lane, term and index.
     pub one_ack: bool,
+    /// An ack counts for the chunks before the one that it names, and whoever lacks that one asks for it.
+    pub acks_beyond: bool,
     /// What is said again is said in the same bytes.
     pub same_bytes: bool,
     /// Every signature of a stored certificate is verified, not only those of the first quorum.
@@ -55,6 +57,7 @@ impl Rules {
         terms_justified: true,
         branch: true,
         one_ack: true,
+        acks_beyond: true,
         same_bytes: true,
         all_signatures: true,
         answers: true,

@@ -122,20 +122,19 @@ impl Acks {
         self.tips.range(range).map(|((_, validator), (tip, _))| (*validator, tip))
     }
 
-    /// The highest tip of a lane that validators of enough power vouch for. An ack vouches for the whole prefix, and
-    /// counts only if it stands on the chain that `linked` knows.
+    /// The highest tip of a lane that validators of enough power vouch for. An ack vouches for the whole prefix: for what
+    /// is held of it, up to the index that `foot` gives; it counts only where chunks say that it stands on them.
     #[must_use]
     pub fn reached(
         &self,
         set: &ValidatorSet,
         lane: Lane,
-        linked: impl Fn(u64) -> Option<Tip>,
+        (linked, foot): (impl Fn(u64) -> Option<Tip>, impl Fn(&Tip) -> Option<u64>),
         enough: impl Fn(u128) -> bool,
     ) -> Option<Tip> {
         let mut reported: Vec<(u64, u128)> = self
             .of(lane)
-            .filter(|(_, tip)| linked(tip.index) == Some(**tip))
-            .map(|(validator, tip)| (tip.index, set.power(validator)))
+            .filter_map(|(validator, tip)| Some((foot(tip)?, set.power(validator))))
             .collect();
         linked(index_reached(&mut reported, enough)?)
     }
@@ -147,14 +146,11 @@ impl Acks {
         own.fold(0, |power, (validator, _)| power.saturating_add(set.power(validator)))
     }
 
-    /// The words that vouch for a tip, on the chain that `linked` knows.
-    pub fn behind(&self, tip: &Tip, linked: impl Fn(u64) -> Option<Tip>) -> Vec<Arc<Ack>> {
-        let range = (tip.lane, ValidatorIndex::new(0))..=(tip.lane, ValidatorIndex::new(u16::MAX));
+    /// The last words of a lane that name a tip which `vouches`.
+    pub fn behind(&self, lane: Lane, vouches: impl Fn(&Tip) -> bool) -> Vec<Arc<Ack>> {
+        let range = (lane, ValidatorIndex::new(0))..=(lane, ValidatorIndex::new(u16::MAX));
         let words = self.tips.range(range).map(|(_, said)| said);
-        words
-            .filter(|(named, _)| named.index >= tip.index && linked(named.index) == Some(*named))
-            .map(|(_, word)| Arc::clone(word))
-            .collect()
+        words.filter(|(named, _)| vouches(named)).map(|(_, word)| Arc::clone(word)).collect()
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quipu_consensus::Need;
-use quipu_types::{CommitCertificate, Header, Height, Lane, Tip, ValidatorIndex};
+use quipu_types::{CommitCertificate, Hash, Header, Height, Lane, Tip, ValidatorIndex};
 
 use crate::api::Chunk;
 use crate::peer::HEADER_COUNT_MAX;
@@ -20,40 +20,58 @@ const OFFERED_US: u64 = 200_000;
 const SERVE_COUNT_MAX: u32 = 64;
 /// Chunks that are given for one request.
 pub(crate) const CHUNK_COUNT_MAX: u64 = 64;
-/// Chunks of a lane that came before those that they follow.
-const EARLY_COUNT_MAX: usize = 64;
+/// Chunks of a lane that are known and not held.
+const ASIDE_COUNT_MAX: usize = 256;
 /// Their bytes.
-const EARLY_SIZE_MAX: usize = 4 << 20;
+const ASIDE_SIZE_MAX: usize = 8 << 20;
 
-/// Chunks of one lane that do not link yet, by index: early ones, or those of another branch.
+/// Chunks of one lane that do not link yet, or stand on another branch.
 #[derive(Debug, Default)]
 pub(crate) struct Aside {
-    chunks: BTreeMap<u64, Arc<Chunk>>,
+    chunks: BTreeMap<(u64, Hash), Arc<Chunk>>,
     size: usize,
 }
 
 impl Aside {
     /// Keeps a chunk; the farthest give way when there are too many.
     pub(crate) fn keep(&mut self, chunk: Arc<Chunk>) {
-        let index = chunk.stored.header.index;
-        self.size = self.size.saturating_add(chunk.stored.body.len());
-        if let Some(before) = self.chunks.insert(index, chunk) {
-            self.size = self.size.saturating_sub(before.stored.body.len());
+        let place = (chunk.stored.header.index, chunk.hash);
+        let size = chunk.stored.body.len();
+        if self.chunks.insert(place, chunk).is_none() {
+            self.size = self.size.saturating_add(size);
         }
-        while self.chunks.len() > EARLY_COUNT_MAX || self.size > EARLY_SIZE_MAX {
+        while self.chunks.len() > ASIDE_COUNT_MAX || self.size > ASIDE_SIZE_MAX {
             let Some((_, last)) = self.chunks.pop_last() else { break };
             self.size = self.size.saturating_sub(last.stored.body.len());
         }
     }
 
-    pub(crate) fn get(&self, index: u64) -> Option<&Arc<Chunk>> {
-        self.chunks.get(&index)
+    pub(crate) fn get(&self, index: u64, hash: &Hash) -> Option<&Arc<Chunk>> {
+        self.chunks.get(&(index, *hash))
     }
 
-    pub(crate) fn take(&mut self, index: u64) -> Option<Arc<Chunk>> {
-        let chunk = self.chunks.remove(&index)?;
-        self.size = self.size.saturating_sub(chunk.stored.body.len());
-        Some(chunk)
+    /// Those of an index.
+    pub(crate) fn at(&self, index: u64) -> impl Iterator<Item = &Arc<Chunk>> {
+        let range = (index, Hash([0; 32]))..=(index, Hash([u8::MAX; 32]));
+        self.chunks.range(range).map(|(_, chunk)| chunk)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    pub(crate) fn remove(&mut self, chunk: &Chunk) {
+        if self.chunks.remove(&(chunk.stored.header.index, chunk.hash)).is_some() {
+            self.size = self.size.saturating_sub(chunk.stored.body.len());
+        }
+    }
+
+    /// Forgets those up to an index.
+    pub(crate) fn forget_upto(&mut self, index: u64) {
+        let rest = self.chunks.split_off(&(index.saturating_add(1), Hash([0; 32])));
+        for (_, chunk) in std::mem::replace(&mut self.chunks, rest) {
+            self.size = self.size.saturating_sub(chunk.stored.body.len());
+        }
     }
 
     pub(crate) fn clear(&mut self) {

@@ -25,6 +25,7 @@ use quipu_types::{ChunkHeader, Hash, Height, Lane as LaneNumber, Mix, Signature,
 
 use crate::admission::Admitted;
 use crate::api::Chunk;
+use crate::fetch::Aside;
 
 /// Most microseconds of ticks that are made up for at once: a clock that was stopped longer stays behind.
 const CATCH_UP_US_MAX: u64 = 1_000_000;
@@ -71,6 +72,19 @@ pub(crate) struct Held {
     frontier: Frontier,
     clock_value: Hash,
     size: usize,
+}
+
+impl Held {
+    /// The chunk as it came.
+    pub(crate) fn chunk(&self) -> Chunk {
+        let SignedChunk { header, signature } = (*self.signed).clone();
+        let mut body = Vec::with_capacity(self.size);
+        for admitted in &self.transactions {
+            put_transaction(&mut body, &admitted.bytes);
+        }
+        let stored = StoredChunk { header, signature, body };
+        Chunk { stored, hash: self.tip.chunk_hash, transactions: self.transactions.clone() }
+    }
 }
 
 /// How another validator's chunk stands to what is held.
@@ -460,6 +474,8 @@ pub(crate) fn stored_size(admitted: &Admitted) -> usize {
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
     pub(crate) all: Vec<Lane>,
+    /// By lane, chunks that are not held: they came early, or stand on another branch.
+    pub(crate) side: Vec<Aside>,
     /// Lanes whose sequencer is suspected, with the term.
     pub(crate) suspects: Vec<(LaneNumber, Term)>,
 }
@@ -481,6 +497,30 @@ impl Lanes {
         self.all.iter().map(|lane| lane.durable).collect()
     }
 
+    /// The chunks that lead from what is held to `tip`, the last first, and the index from which they do; none when one is
+    /// not known.
+    pub(crate) fn path(&self, tip: &Tip) -> Option<(u64, Vec<&Arc<Chunk>>)> {
+        let place = usize::from(tip.lane.get());
+        let (lane, side) = self.all.get(place).zip(self.side.get(place))?;
+        let (mut index, mut wanted) = (tip.index, tip.chunk_hash);
+        let mut path = Vec::new();
+        loop {
+            if lane.tip_at(index).is_some_and(|held| held.chunk_hash == wanted) {
+                return Some((index, path));
+            }
+            if index <= lane.committed.index {
+                // The first chunk of a term links by the term's start, not by a chunk's hash.
+                let start = names::term_start(&lane.term.branch, &lane.committed.chunk_hash);
+                let begins = index == lane.committed.index && wanted == start;
+                return begins.then_some((index, path));
+            }
+            let chunk = side.get(index, &wanted)?;
+            wanted = chunk.stored.header.prev;
+            path.push(chunk);
+            index = index.saturating_sub(1);
+        }
+    }
+
     /// Bytes of the chunks that no cut covers, in all lanes.
     pub(crate) fn held_size(&self) -> usize {
         self.all.iter().fold(0, |size, lane| size.saturating_add(lane.held_size()))
@@ -490,6 +530,25 @@ impl Lanes {
 impl Holdings for Lanes {
     fn linked(&self, lane: LaneNumber, index: u64) -> Option<Tip> {
         self.get(lane)?.at(index).map(|held| held.tip)
+    }
+
+    fn foot(&self, acked: &Tip) -> Option<u64> {
+        let is_current = self.get(acked.lane).is_some_and(|lane| lane.term.term == acked.term);
+        is_current.then(|| self.path(acked).map(|(foot, _)| foot)).flatten()
+    }
+
+    fn passes(&self, acked: &Tip, tip: &Tip) -> bool {
+        if acked == tip {
+            return true;
+        }
+        let is_beyond = (acked.lane, acked.term) == (tip.lane, tip.term) && acked.index > tip.index;
+        let path = is_beyond.then(|| self.path(acked)).flatten();
+        path.is_some_and(|(foot, path)| {
+            if foot >= tip.index {
+                return self.linked(tip.lane, tip.index) == Some(*tip);
+            }
+            path.iter().any(|chunk| chunk.hash == tip.chunk_hash)
+        })
     }
 
     fn durable(&self, lane: LaneNumber) -> u64 {

@@ -26,7 +26,7 @@ use thiserror::Error;
 use self::clients::EarlyForwards;
 use crate::admission::Admitted;
 use crate::api::{Barrier, Config, Effect, Input, Recovered, STOP_US, Status};
-use crate::fetch::{Aside, Fetch};
+use crate::fetch::Fetch;
 use crate::gate::Gate;
 use crate::lane::{ChunkFault, Lane, Lanes};
 use crate::observer::Observing;
@@ -138,9 +138,6 @@ pub struct Replica {
     suspicions: Vec<Suspicion>,
     /// How often evidence of each kind was given out against each validator.
     proven: BTreeMap<(ValidatorIndex, &'static str), u32>,
-    /// By lane: chunks that came early, and chunks of another branch.
-    early: Vec<Aside>,
-    side: Vec<Aside>,
     fetch: Fetch,
     observing: Option<Observing>,
     /// Where own lanes are handed over for an observer's sake, and when that was done last.
@@ -216,8 +213,6 @@ impl Replica {
             told_us: vec![now.mono_us; lane_count],
             suspicions: vec![Suspicion::default(); lane_count],
             proven: BTreeMap::new(),
-            early: (0..lane_count).map(|_| Aside::default()).collect(),
-            side: (0..lane_count).map(|_| Aside::default()).collect(),
             fetch: Fetch::default(),
             renewal: None,
             renewed_us: None,

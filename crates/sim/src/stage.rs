@@ -257,6 +257,23 @@ impl Stage {
         }
     }
 
+    /// Letters on their way.
+    #[must_use]
+    pub fn letters(&self) -> &[Letter] {
+        &self.queue
+    }
+
+    /// Delivers one letter; a repeat of it may stay on its way.
+    pub fn deliver_one(&mut self, place: usize, stays: bool) {
+        let Some(letter) = self.queue.get(place).cloned() else { return };
+        if !stays {
+            self.queue.remove(place);
+        }
+        if self.failure.is_none() {
+            self.deliver(&letter);
+        }
+    }
+
     /// Lets letters go lost.
     pub fn lose(&mut self, is_lost: impl Fn(&Letter) -> bool) {
         self.queue.retain(|letter| !is_lost(letter));
@@ -383,6 +400,12 @@ impl Stage {
         places.collect::<Vec<_>>().join(", ")
     }
 
+    /// Whether the process of one runs.
+    #[must_use]
+    pub fn is_alive(&self, number: u16) -> bool {
+        self.nodes.get(&number).is_some_and(Node::is_alive)
+    }
+
     /// Last committed height of one.
     #[must_use]
     pub fn height(&self, number: u16) -> u64 {
@@ -420,8 +443,8 @@ impl Stage {
     #[must_use]
     pub fn proposal(&self, height: u64, round: u32) -> Option<Propose> {
         let place = (Height::new(height), round);
-        let all = self.judge.proposals.iter().rev();
-        all.filter(|propose| (propose.height, propose.round) == place).next().cloned()
+        let mut all = self.judge.proposals.iter().rev();
+        all.find(|propose| (propose.height, propose.round) == place).cloned()
     }
 
     /// The round changes that honest validators have said for a place.
@@ -495,6 +518,10 @@ impl Stage {
     /// Puts what `from` says into the queue of one, or of all, and shows it to the judge.
     fn post(&mut self, from: u16, to: Option<u16>, bytes: Arc<[u8]>) {
         let Ok(message) = quipu_types::Decode::from_bytes(&bytes) else {
+            // Nobody would take it from a criminal.
+            if self.judge.criminals.contains(&from) {
+                return;
+            }
             return self.fail(Failure::new("SETUP", "a message that does not read back"));
         };
         let message: Arc<PeerMessage> = Arc::new(message);

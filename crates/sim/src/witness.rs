@@ -262,8 +262,7 @@ impl Witness {
             // What others decided meanwhile may have taken the place of what was held.
             return Ok(());
         }
-        let before = self.committed.last().map(|header| header.cut.clone());
-        let before = before.unwrap_or_else(|| genesis_cut(LANE_COUNT));
+        let before = self.cut_before(height);
         for (tip, _) in header.cut.iter().zip(&before).filter(|(tip, before)| tip != before) {
             let held = holds(tip, ledger) && (!is_durable || words.has(tip));
             let kind = if is_durable { "precommits" } else { "prevotes" };
@@ -274,6 +273,13 @@ impl Witness {
             self.precommitted.entry((height, digest)).or_default().insert(validator);
         }
         Ok(())
+    }
+
+    /// The cut that a height's header follows, if the one before is committed.
+    pub(crate) fn cut_before(&self, height: Height) -> Vec<Tip> {
+        let before = usize::try_from(height.get()).ok().and_then(|height| height.checked_sub(2));
+        let header = before.and_then(|before| self.committed.get(before));
+        header.map_or_else(|| genesis_cut(LANE_COUNT), |header| header.cut.clone())
     }
 
     /// An honest validator commits. `true` when it is the first to commit this height.

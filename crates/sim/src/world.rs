@@ -11,12 +11,13 @@
 mod clients;
 mod effects;
 mod faults;
+mod measure;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use quipu_consensus::Context;
+use quipu_consensus::{Context, Message};
 use quipu_crypto::hash::sha256;
 use quipu_log::LedgerReader;
 use quipu_proof::names::chain_id;
@@ -27,6 +28,7 @@ use crate::actors::{Actor, Scene};
 use crate::client::Client;
 use crate::network::{Network, Way};
 use crate::node::{Node, PENDING_SIZE_MAX, Sync};
+use crate::probe::Probe;
 use crate::shape::{CLIENT_COUNT, LANE_COUNT, Shape};
 use crate::verdict::{self, History};
 use crate::witness::Witness;
@@ -93,12 +95,20 @@ pub(crate) struct World {
     totals: Totals,
     digest: u64,
     trace: Vec<String>,
+    /// In a measured world.
+    probe: Option<Probe>,
 }
 
 impl World {
     pub(crate) fn new(seed: u64, profile: &Profile) -> Self {
+        Self::with_idle(seed, profile, None)
+    }
+
+    /// With a heartbeat that is given, not chosen.
+    fn with_idle(seed: u64, profile: &Profile, idle_ms: Option<u64>) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
-        let shape = Shape::new(&mut random, profile);
+        let mut shape = Shape::new(&mut random, profile);
+        shape.idle_ms = idle_ms.unwrap_or(shape.idle_ms);
         let genesis = shape.genesis();
         let chain = chain_id(&genesis);
         let context = Context::new(chain, genesis.validator_set(), LANE_COUNT);
@@ -129,6 +139,7 @@ impl World {
             totals: Totals::default(),
             digest: 0xcbf2_9ce4_8422_2325,
             trace: Vec::new(),
+            probe: None,
         }
     }
 
@@ -300,6 +311,9 @@ impl World {
             return;
         }
         self.totals.messages += 1;
+        if let Some(probe) = &mut self.probe {
+            probe.message_size += u64::try_from(bytes.bytes.len()).unwrap_or(u64::MAX);
+        }
         let delays = self.network.delays(&mut self.random);
         self.totals.losses += u64::from(delays.iter().all(Option::is_none));
         self.totals.twice += u64::from(delays.iter().all(Option::is_some));
@@ -351,7 +365,17 @@ impl World {
         let size = self.in_flight_size;
         rule(size < IN_FLIGHT_SIZE_MAX, "B1", || format!("{size} bytes are on their way"))?;
         let context = &self.context;
-        let received = parcel.received.get_or_init(|| receive(context, LANE_COUNT, &parcel.bytes));
+        let check = || receive(context, LANE_COUNT, &parcel.bytes);
+        if let Some(probe) = &mut self.probe {
+            // Each receiver checks for itself.
+            let from_ns = probe.now_ns();
+            let received = check();
+            probe.spent(from_ns);
+            if let Ok(Received::Agreement(Message::Ack(ack))) = &received {
+                probe.ack(to, ack, &context.set, self.now_us);
+            }
+        }
+        let received = parcel.received.get_or_init(check);
         let is_honest = self.node(from).is_honest;
         let bytes = Arc::clone(&parcel.bytes);
         let received = match received {
@@ -391,8 +415,12 @@ impl World {
             _ => None,
         };
         let now = self.node(at).now(self.now_us);
+        let from_ns = self.probe.as_mut().map(Probe::now_ns);
         let Some(alive) = &mut self.node_mut(at).alive else { return Ok(()) };
         let taken = alive.replica.step(now, input);
+        if let Some((probe, from_ns)) = self.probe.as_mut().zip(from_ns) {
+            probe.spent(from_ns);
+        }
         if let Err(refused) = taken {
             let sender = sender.map(|sender| self.node(sender).is_honest);
             let is_fair = sender == Some(false) || (sender.is_some() && !refused.is_offence());

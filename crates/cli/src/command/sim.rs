@@ -33,7 +33,8 @@ pub(crate) fn run(args: &Sim) -> Result<()> {
                 for line in &violation.trace {
                     tools::print(line)?;
                 }
-                let again = format!("Replay it: quipu sim --seed {seed} --trace");
+                let alone = if args.alone { " --alone" } else { "" };
+                let again = format!("Replay it: quipu sim --seed {seed}{alone} --trace");
                 return Err(Failure::is_false(code::STORE_DAMAGED, violation).with_help(again));
             }
         }

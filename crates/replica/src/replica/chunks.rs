@@ -76,31 +76,44 @@ impl Replica {
         let place = usize::from(number.get());
         match lane.fit(&chunk, self.core.context().rules.branch) {
             Fit::Known | Fit::Void => return Ok(()),
-            Fit::Ahead => {
-                if let Some(early) = self.early.get_mut(place) {
-                    early.keep(chunk);
+            fit @ (Fit::Ahead | Fit::Fork) => {
+                if fit == Fit::Fork {
+                    self.accuse_of_fork(&chunk);
                 }
-                return Ok(());
-            }
-            Fit::Fork => {
-                self.accuse_of_fork(&chunk);
-                if let Some(side) = self.side.get_mut(place) {
+                if let Some(side) = self.lanes.side.get_mut(place) {
                     side.keep(chunk);
                 }
                 return Ok(());
             }
             Fit::Next => self.append(&chunk)?,
         }
+        self.take_early(number)
+    }
+
+    /// Takes the chunks that waited for the last one.
+    fn take_early(&mut self, number: LaneNumber) -> Result<(), Refused> {
+        let place = usize::from(number.get());
+        let checks_branch = self.core.context().rules.branch;
         loop {
-            let next = self.lanes.get(number).map_or(0, |lane| lane.tip.index.saturating_add(1));
-            let early = self.early.get_mut(place).and_then(|early| early.take(next));
-            let Some(chunk) = early else { return Ok(()) };
-            let checks_branch = self.core.context().rules.branch;
-            let fits = self.lanes.get(number).map(|lane| lane.fit(&chunk, checks_branch));
-            if fits != Some(Fit::Next) {
+            let Some((lane, side)) = self.lanes.get(number).zip(self.lanes.side.get(place)) else {
                 return Ok(());
+            };
+            let (tip, next) = (lane.tip, lane.tip.index.saturating_add(1));
+            let others: Vec<Arc<Chunk>> = side.at(tip.index).cloned().collect();
+            let fits = |chunk: &&Arc<Chunk>| lane.fit(chunk, checks_branch) == Fit::Next;
+            let next = side.at(next).find(fits).cloned();
+            for other in others.iter().filter(|other| other.hash != tip.chunk_hash) {
+                self.accuse_of_fork(other);
+            }
+            let Some(chunk) = next else { return Ok(()) };
+            if let Some(side) = self.lanes.side.get_mut(place) {
+                side.remove(&chunk);
             }
             self.append(&chunk)?;
+            if self.lanes.get(number).is_none_or(|lane| lane.tip.chunk_hash != chunk.hash) {
+                // There is no room for it.
+                return Ok(());
+            }
         }
     }
 
@@ -173,40 +186,23 @@ impl Replica {
     /// A tip that has to be held stands on another branch than the one that is held: if all of it is here, the lane is cut
     /// back to the fork and goes on with it.
     pub(super) fn switch(&mut self, target: &Tip) {
-        let place = usize::from(target.lane.get());
-        let Some((lane, side)) = self.lanes.get(target.lane).zip(self.side.get(place)) else {
+        let Some((fork, path)) = self.lanes.path(target) else { return };
+        let branch: Vec<Arc<Chunk>> = path.into_iter().rev().cloned().collect();
+        if branch.is_empty() {
             return;
-        };
-        let mut branch: Vec<Arc<Chunk>> = Vec::new();
-        let mut wanted = target.chunk_hash;
-        let mut index = target.index;
-        let fork = loop {
-            if lane.tip_at(index).is_some_and(|tip| tip.chunk_hash == wanted) {
-                break index;
-            }
-            let found = side.get(index).filter(|chunk| chunk.hash == wanted);
-            let Some(chunk) = found else { return };
-            wanted = chunk.stored.header.prev;
-            branch.push(Arc::clone(chunk));
-            index = index.saturating_sub(1);
-            if index < lane.committed.index {
-                return;
-            }
-            // The first chunk of a term links by the term's start, not by a chunk's hash.
-            if index == lane.committed.index {
-                break index;
-            }
-        };
+        }
         self.cut_back(target.lane, fork);
-        for chunk in branch.into_iter().rev() {
+        for chunk in branch {
+            if let Some(side) = self.lanes.side.get_mut(usize::from(target.lane.get())) {
+                side.remove(&chunk);
+            }
             // What does not fit after all is not held, and asked for again.
-            if self.chunk(chunk).is_err() {
+            if self.append(&chunk).is_err() {
                 return;
             }
         }
-        if let Some(side) = self.side.get_mut(place) {
-            side.clear();
-        }
+        // Its own faults are those of who made them.
+        let _ = self.take_early(target.lane);
     }
 
     /// Cuts a lane back to chunk `index`; what was cut off stays aside, where it is found if it is needed after all.
@@ -216,6 +212,9 @@ impl Replica {
             return Vec::new();
         }
         let cut = lane.truncate(index);
+        if let Some(side) = self.lanes.side.get_mut(usize::from(number.get())) {
+            cut.iter().for_each(|held| side.keep(Arc::new(held.chunk())));
+        }
         self.gate.write(Effect::CutLane { lane: number, index });
         self.refresh(number);
         cut.into_iter().flat_map(|held| held.transactions).collect()
@@ -296,6 +295,9 @@ impl Replica {
             if let Some(suspicion) = self.suspicions.get_mut(place) {
                 suspicion.committed(tip.index.saturating_sub(before));
             }
+            if let Some(side) = self.lanes.side.get_mut(place) {
+                side.forget_upto(tip.index);
+            }
         }
         let lanes = self.batches(&header, |lane, tip| lane.commit(tip));
         for (_, admitted) in lanes.iter().flat_map(|(_, batch)| batch) {
@@ -349,8 +351,8 @@ impl Replica {
         if let Some(suspicion) = self.suspicions.get_mut(place) {
             suspicion.begin(self.now_us);
         }
-        for aside in [self.early.get_mut(place), self.side.get_mut(place)].into_iter().flatten() {
-            aside.clear();
+        if let Some(side) = self.lanes.side.get_mut(place) {
+            side.clear();
         }
         self.fetch.satisfied(number);
         self.refresh(number);

@@ -1,5 +1,7 @@
 //! Other validators: what they sent, what is asked of them, what they are suspected of.
 
+use std::sync::Arc;
+
 use quipu_consensus::core::Event;
 use quipu_consensus::{Evidence, Message, Now};
 use quipu_types::{
@@ -7,7 +9,8 @@ use quipu_types::{
 };
 
 use super::{HOUSEKEEPING_US, Refused, Replica};
-use crate::api::Effect;
+use crate::api::{Chunk, Effect};
+use crate::fetch::CHUNK_COUNT_MAX;
 use crate::observer::{RENEWAL_HEIGHT_COUNT, RENEWAL_US};
 use crate::peer::{Handover, PeerMessage, Received, Request};
 use crate::producers::Place;
@@ -29,7 +32,15 @@ impl Replica {
                 self.drain(now);
                 Ok(taken?)
             }
-            Received::Chunk(chunk) => self.chunk(chunk),
+            Received::Chunk(chunk) => {
+                let place = usize::from(chunk.stored.header.lane.get());
+                let taken = self.chunk(chunk);
+                if self.lanes.side.get(place).is_some_and(|side| !side.is_empty()) {
+                    // It may say what an ack stands on.
+                    self.drive(now, Event::Timer);
+                }
+                taken
+            }
             Received::Forward { is_overdue, admitted } => {
                 self.forwarded(is_overdue, admitted);
                 Ok(())
@@ -93,20 +104,39 @@ impl Replica {
             Request::Headers { .. } => {
                 self.gate.answer(Effect::Serve { to: from, request });
             }
-            Request::Chunks { tip, .. } => {
-                // Who fetches a tip wants to see that it is available.
-                for word in self.core.words_behind(&tip, &self.lanes) {
-                    let is_own = word.validator == self.core.own();
-                    let message = PeerMessage::Agreement(Message::Ack(word));
-                    if is_own {
-                        // Found on disk after a crash, it may not be durable yet.
-                        self.tell(from, &message);
-                    } else {
-                        self.ask(from, &message);
-                    }
-                }
-                self.gate.answer(Effect::Serve { to: from, request });
+            Request::Chunks { first, tip } => self.requested_chunks(from, first, tip),
+        }
+    }
+
+    /// Who fetches a tip wants to see that it is available: it is given the acks behind it, and the chunks on which those
+    /// stand.
+    fn requested_chunks(&mut self, from: ValidatorIndex, first: u64, mut tip: Tip) {
+        let mut ends = vec![tip];
+        for word in self.core.words_behind(&tip, &self.lanes) {
+            ends.extend(word.tips.iter().filter(|end| end.lane == tip.lane));
+            let is_own = word.validator == self.core.own();
+            let message = PeerMessage::Agreement(Message::Ack(word));
+            if is_own {
+                // Found on disk after a crash, it may not be durable yet.
+                self.tell(from, &message);
+            } else {
+                self.ask(from, &message);
             }
+        }
+        let mut side: Vec<Arc<Chunk>> = Vec::new();
+        let last = first.saturating_add(CHUNK_COUNT_MAX);
+        for end in ends {
+            let Some((_, path)) = self.lanes.path(&end) else { continue };
+            if path.is_empty() && end.index > tip.index && end.index < last {
+                tip = end;
+            }
+            let fresh = path.into_iter().rev().filter(|chunk| !side.contains(chunk)).cloned();
+            let fresh: Vec<Arc<Chunk>> = fresh.collect();
+            side.extend(fresh);
+        }
+        self.gate.answer(Effect::Serve { to: from, request: Request::Chunks { first, tip } });
+        for chunk in side.into_iter().filter(|chunk| chunk.stored.header.index >= first) {
+            self.ask(from, &PeerMessage::Chunk(chunk.stored.clone()));
         }
     }
 
@@ -183,19 +213,25 @@ impl Replica {
             }
         }
         for need in needs {
-            if need.is_due {
+            if need.overrides {
                 self.switch(&need.tip);
             }
             let Some(lane) = self.lanes.get(need.tip.lane) else { continue };
-            if lane.tip_at(need.tip.index) == Some(need.tip) {
+            let is_held = lane.tip_at(need.tip.index) == Some(need.tip);
+            if is_held && (need.overrides || !need.is_due) {
                 continue;
             }
             let is_fork = lane.tip_at(need.tip.index).is_some();
             let (held, committed) = (lane.tip.index, lane.committed.index);
-            let first = if is_fork || self.is_stuck(&need.tip) { committed } else { held };
+            let first = match (is_held, is_fork || self.is_stuck(&need.tip)) {
+                (true, _) => need.tip.index,
+                (false, true) => committed,
+                (false, false) => held,
+            };
             let first = first.saturating_add(1);
             let mut tip = need.tip;
-            if let Some(farthest) = self.fetch.farthest(&need.tip).filter(|_| need.is_due) {
+            let farthest = self.fetch.farthest(&need.tip).filter(|_| need.overrides);
+            if let Some(farthest) = farthest.filter(|_| !is_held) {
                 tip = farthest;
             }
             if let Some(to) = self.fetch.chunks(&need, held, first, self.now_us, &others) {
@@ -208,7 +244,8 @@ impl Replica {
     fn is_stuck(&self, tip: &Tip) -> bool {
         let place = usize::from(tip.lane.get());
         let held = self.lanes.get(tip.lane).map_or(0, |lane| lane.tip.index);
-        self.side.get(place).is_some_and(|side| side.get(held.saturating_add(1)).is_some())
+        let side = self.lanes.side.get(place);
+        side.is_some_and(|side| side.at(held.saturating_add(1)).next().is_some())
     }
 
     /// Judges every lane's sequencer anew. Whether anything changed.

@@ -190,6 +190,27 @@ impl Stage {
         CommitCertificate { precommits: votes.into_iter().filter(own).collect() }
     }
 
+    /// The polka of a place, if anyone's prevotes are one.
+    #[must_use]
+    pub fn polka(&self, height: u64, round: u32) -> Option<(High, Vec<Prevote>)> {
+        let place = (Height::new(height), round);
+        let votes = self.judge.prevotes.values();
+        let votes = votes.filter(|vote| (vote.height, vote.round) == place);
+        let mut tally = quipu_consensus::tally::Votes::default();
+        for vote in votes {
+            tally.add(vote.clone());
+        }
+        let (digest, polka) = tally.quorum(&self.context.set)?;
+        let instance = polka.first()?.instance;
+        Some((High { round, instance, digest }, polka))
+    }
+
+    /// Every tip of a lane that anyone has streamed.
+    #[must_use]
+    pub fn tips(&self, lane: u16) -> Vec<Tip> {
+        self.judge.tips.iter().filter(|tip| tip.lane.get() == lane).copied().collect()
+    }
+
     /// Says that chunks are held.
     pub fn ack(&mut self, criminal: u16, tips: &[Tip], to: &[u16]) {
         let (validator, tips) = (index(criminal), tips.to_vec());
@@ -206,7 +227,7 @@ impl Stage {
         self.tell(criminal, to, &PeerMessage::Handover(handover));
     }
 
-    /// Where the chunks of a lane go on after what one has committed; its last chunks must be those of `before`, or none.
+    /// Where the chunks of a lane go on after what one has committed.
     ///
     /// # Panics
     /// When the lane or the height is none.
@@ -217,8 +238,12 @@ impl Stage {
         let tip = *parent.cut.get(usize::from(lane)).expect("a lane of the stage");
         let sequencer: ValidatorIndex =
             self.context.schedule.sequencer(Lane::new(lane), current.term);
+        let last = self.judge.chunk(&tip.chunk_hash).and_then(|chunk| chunk.clock.last());
         let seed = quipu_clock::seed_value(&self.genesis.clock_seed);
-        let clock = quipu_clock::start(&current.branch, &seed);
+        let value = last.map_or(seed, |entry| entry.value);
+        let goes_on = tip.index > 0 && tip.term == current.term;
+        let start = quipu_clock::start(&current.branch, &value);
+        let clock = if goes_on { value } else { start };
         Strand {
             sequencer: sequencer.get(),
             term: current.term,

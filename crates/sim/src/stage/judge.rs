@@ -36,6 +36,7 @@ pub(super) struct Judge {
     votes: BTreeMap<(Height, u32, Hash), BTreeSet<ValidatorIndex>>,
     chunks: BTreeMap<Hash, ChunkHeader>,
     suspected: BTreeMap<(Lane, Term), BTreeSet<u16>>,
+    pub(super) tips: Vec<Tip>,
     pub(super) proposals: Vec<Propose>,
     pub(super) prevotes: BTreeMap<(Height, u32, ValidatorIndex), Prevote>,
     pub(super) precommits: BTreeMap<(Height, u32, ValidatorIndex), Precommit>,
@@ -53,6 +54,7 @@ impl Judge {
             votes: BTreeMap::new(),
             chunks: BTreeMap::new(),
             suspected: BTreeMap::new(),
+            tips: Vec::new(),
             proposals: Vec::new(),
             prevotes: BTreeMap::new(),
             precommits: BTreeMap::new(),
@@ -64,7 +66,18 @@ impl Judge {
     pub(super) fn hear(&mut self, message: &PeerMessage, nodes: &BTreeMap<u16, Node>) -> Outcome {
         match message {
             PeerMessage::Chunk(stored) => {
-                self.chunks.insert(chunk_hash(&stored.header), stored.header.clone());
+                let header = &stored.header;
+                let chunk_hash = chunk_hash(header);
+                if self.chunks.insert(chunk_hash, header.clone()).is_none() {
+                    self.tips.push(Tip {
+                        lane: header.lane,
+                        term: header.term,
+                        index: header.index,
+                        seqno: header.last_seqno(),
+                        lane_root: header.lane_root,
+                        chunk_hash,
+                    });
+                }
             }
             PeerMessage::Agreement(Message::Propose(propose)) => {
                 self.values.insert(header_hash(&propose.header), propose.header.clone());
@@ -84,6 +97,11 @@ impl Judge {
             _ => {}
         }
         Ok(())
+    }
+
+    /// A chunk that was streamed.
+    pub(super) fn chunk(&self, hash: &Hash) -> Option<&ChunkHeader> {
+        self.chunks.get(hash)
     }
 
     fn vote(&mut self, vote: &Precommit, nodes: &BTreeMap<u16, Node>) -> Outcome {

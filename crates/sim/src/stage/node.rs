@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use quipu_consensus::{Evidence, Message, Record, Rules, Schedule};
 use quipu_log::{Ledger, LedgerConfig, LogError, MemoryDisk};
-use quipu_proof::names::chain_id;
+use quipu_proof::names::{chain_id, chunk_hash};
 use quipu_replica::storage::{read_block, recover, serve, write};
 use quipu_replica::{
     Admitted, Barrier, Block, Config, Effect, Input, Now, PeerMessage, Producer, Received, Refused,
@@ -117,6 +117,10 @@ impl Node {
         self.alive = None;
     }
 
+    fn schedule(&self) -> Schedule {
+        Schedule::new(&self.genesis.validator_set(), usize::from(LANE_COUNT))
+    }
+
     /// Starts from what the disk holds.
     pub(super) fn start(&mut self) -> Vec<Deed> {
         let config = LedgerConfig {
@@ -126,7 +130,7 @@ impl Node {
         };
         let opened = Ledger::open(Arc::new(self.disk.clone()), self.chain, config);
         let (ledger, found) = opened.expect("what a replica wrote opens");
-        let schedule = Schedule::new(&self.genesis.validator_set(), usize::from(LANE_COUNT));
+        let schedule = self.schedule();
         let height = found.committed.as_ref().map_or(0, |(header, _)| header.height.get());
         let blocks: Vec<Block> = (1..=height)
             .map(|height| read_block(&ledger.reader(), &self.chain, Height::new(height)))
@@ -279,8 +283,10 @@ impl Node {
         let is_bound = match &message {
             PeerMessage::Agreement(message) => self.is_bound(message),
             PeerMessage::Chunk(stored) => {
-                let hash = quipu_proof::names::chunk_hash(&stored.header);
-                self.holds(&hash)
+                // What another signed may be handed on from memory.
+                let header = &stored.header;
+                let sequencer = self.schedule().sequencer(header.lane, header.term);
+                sequencer.get() != self.number || self.holds(&chunk_hash(header))
             }
             _ => true,
         };

@@ -10,6 +10,7 @@ use quipu_types::{
     ValidatorIndex,
 };
 
+use super::measure::SYNC_US;
 use super::{Event, World};
 use crate::node::{Alive, Sync};
 use crate::verdict;
@@ -89,6 +90,12 @@ impl World {
                         honest.get(usize::from(voter.get())).copied().unwrap_or(false)
                     };
                     let header = &block.header;
+                    if let Some(probe) = &mut self.probe {
+                        let before = self.witness.cut_before(header.height);
+                        let moved = header.cut.iter().filter(|tip| !before.contains(tip));
+                        let moved: Vec<Tip> = moved.copied().collect();
+                        probe.commit(header, &moved, self.now_us);
+                    }
                     let is_first =
                         self.witness.commit(header, &certificate, &self.context, honest)?;
                     self.totals.heights_again += u64::from(!is_first);
@@ -102,11 +109,17 @@ impl World {
                 let slow = if self.random.u8(..100) == 0 { 20 } else { 1 };
                 let most_us = self.shape.sync_us.saturating_mul(slow);
                 let delay_us = self.random.u64(50..most_us.max(100));
+                let delay_us = if self.is_measured() { SYNC_US } else { delay_us };
                 self.at(delay_us, Event::Synced { node: at, life });
             }
             Effect::Broadcast { bytes, .. } => {
                 if is_honest {
                     leave(&mut self.witness, own, &bytes, alive, node.observer.is_some())?;
+                }
+                if let (Some(probe), Ok(PeerMessage::Agreement(Message::Ack(ack)))) =
+                    (&mut self.probe, PeerMessage::from_bytes(&bytes))
+                {
+                    probe.ack(at, &ack, &self.context.set, self.now_us);
                 }
                 let parcel = Self::parcel(bytes);
                 for to in 0..self.nodes.len() {

@@ -172,3 +172,25 @@ pub(crate) fn two_acks(setting: &Setting) -> Outcome {
     stage.run(chunks);
     stage.settle(3)
 }
+
+/// Everyone reported a chunk, then acknowledged later ones, of two branches: one validator holds another than the rest.
+pub(crate) fn forked_after(setting: &Setting) -> Outcome {
+    let mut stage = setting.stage(7, &[1, 6]);
+    let honest = stage.honest();
+    let mut first = stage.strand(0, 1);
+    let common = stage.stream(&mut first, 3, &honest);
+    stage.run(|letter| letter.word() == Word::Chunk);
+    stage.pass(IDLE_US);
+    stage.run(chunks);
+    stage.run(|letter| letter.height() == Some(1));
+    stage.set_up(honest.iter().all(|number| stage.height(*number) == 1), "height 1")?;
+    let parent = stage.parent(0, 1).expect("height 1 is committed");
+    let required = parent.index_required(stage.context(), Lane::new(1));
+    stage.set_up(required == 1, "the next header has to reach the chunk")?;
+    let mut other = first.clone();
+    stage.stream(&mut first, 3, &[0, 2, 3, 4]);
+    stage.stream(&mut other, 5, &[5]);
+    stage.run(chunks);
+    stage.ack(6, &[common], &honest);
+    stage.settle(4)
+}

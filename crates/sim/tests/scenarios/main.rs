@@ -2,6 +2,7 @@
 //! one off it fails, by the name of what goes wrong. A rule that no play kills is a rule that nobody would miss.
 
 mod lanes;
+mod random;
 mod rounds;
 mod terms;
 
@@ -39,6 +40,7 @@ impl Setting {
             terms_justified,
             branch,
             one_ack,
+            acks_beyond,
             same_bytes,
             all_signatures,
             answers,
@@ -58,6 +60,7 @@ impl Setting {
             ("terms_justified", terms_justified),
             ("branch", branch),
             ("one_ack", one_ack),
+            ("acks_beyond", acks_beyond),
             ("same_bytes", same_bytes),
             ("all_signatures", all_signatures),
             ("answers", answers),
@@ -99,6 +102,7 @@ const CASES: &[Case] = &[
     case(lanes::three_branches, |s| s.rules.tips_acked = false, "STALL"),
     case(lanes::forgotten_acks, |s| s.rules.tips_logged = false, "STALL"),
     case(lanes::two_acks, |s| s.rules.one_ack = false, "HONEST NAMED"),
+    case(lanes::forked_after, |s| s.rules.acks_beyond = false, "STALL"),
     case(terms::dead_tips, |s| s.rules.tips_of_live_terms = false, "STALL"),
     case(terms::kept, |s| s.rules.terms_end = false, "KEPT"),
     case(terms::deposed, |s| s.rules.terms_justified = false, "DEPOSED"),
@@ -160,6 +164,7 @@ fn every_rule_has_a_play() {
         terms_justified,
         branch,
         one_ack,
+        acks_beyond,
         same_bytes,
         all_signatures,
         answers,
@@ -178,6 +183,7 @@ fn every_rule_has_a_play() {
         terms_justified,
         branch,
         one_ack,
+        acks_beyond,
         same_bytes,
         all_signatures,
         answers,
