@@ -594,14 +594,17 @@ pub(crate) struct Sim {
     /// How long each world lives.
     #[arg(long, value_enum, default_value_t = SimProfile::Short)]
     pub(crate) profile: SimProfile,
+    /// One validator instead of four or seven.
+    #[arg(long)]
+    pub(crate) alone: bool,
 }
 
 /// How long a world lives.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum SimProfile {
-    /// 500 turns with faults, as in the tests.
+    /// 2.5 seconds of virtual time with faults, as in the tests.
     Short,
-    /// 10,000 turns with faults.
+    /// Twenty times as long.
     Long,
 }
 

@@ -20,6 +20,7 @@
 pub mod domain;
 pub mod hash;
 pub mod keyfile;
+pub mod memory;
 pub mod merkle;
 pub mod suite;
 

@@ -25,6 +25,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::domain::{Tag, signing_bytes};
 use crate::hash::{blake2b256, keccak256, sha256};
+use crate::memory;
 
 /// A key that signs. It has no copy, is wiped when dropped, and is never printed.
 pub struct SecretKey {
@@ -177,16 +178,19 @@ pub struct VerifyItem<'a> {
 /// Whether `signature` is of `message` by `key`.
 #[must_use]
 pub fn verify(key: &PublicKey, message: &[u8], signature: &Signature) -> bool {
-    match key.suite() {
+    memory::once(key, message, signature, || match key.suite() {
         Suite::Ed25519Sha256 => verify_ed25519(key, message, signature),
         Suite::Ed25519Blake2b => verify_ed25519(key, &blake2b256(message).0, signature),
         Suite::Secp256k1Keccak => verify_secp256k1(key, message, signature),
-    }
+    })
 }
 
 /// One verdict per item, in order; the same as [`verify`] gives for each alone (C3).
 #[must_use]
 pub fn verify_many(items: &[VerifyItem<'_>]) -> Vec<bool> {
+    if memory::is_on() {
+        return items.iter().map(|item| verify(item.key, item.message, item.signature)).collect();
+    }
     // BLAKE2b digests live here while the batch runs; other suites leave theirs unused.
     let digests: Vec<Hash> = items
         .iter()

@@ -20,7 +20,11 @@ use crate::error::NodeError;
 pub(crate) const OBSERVER_FILE: &str = "observer";
 
 /// How this start begins; `is_new` when the directory has no ledger, `is_alone` when nobody else validates.
-pub(crate) fn begin(dir: &Path, is_new: bool, is_alone: bool) -> Result<Option<Observer>, NodeError> {
+pub(crate) fn begin(
+    dir: &Path,
+    is_new: bool,
+    is_alone: bool,
+) -> Result<Option<Observer>, NodeError> {
     let path = dir.join(OBSERVER_FILE);
     let threshold = match std::fs::read_to_string(&path) {
         Ok(text) if text.trim().is_empty() => None,
@@ -33,7 +37,9 @@ pub(crate) fn begin(dir: &Path, is_new: bool, is_alone: bool) -> Result<Option<O
             if !is_new || is_alone || mark.exists() {
                 return Ok(None);
             }
-            tracing::warn!("no ledger and no {FIRST_START_FILE}: the disk is new, so this starts as an observer");
+            tracing::warn!(
+                "no ledger and no {FIRST_START_FILE}: the disk is new, so this starts as an observer"
+            );
             write(dir, "")?;
             None
         }

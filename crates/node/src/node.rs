@@ -86,11 +86,8 @@ impl Listeners {
         let (http, http_at) = listen::bind("listen.http", config.listen.http)?;
         let (pg, pg_at) = listen::bind("listen.pg", config.listen.pg)?;
         let (admin, admin_at) = listen::bind("listen.admin", config.listen.admin)?;
-        let peer = if is_alone {
-            None
-        } else {
-            Some(listen::bind("listen.peer", config.listen.peer)?)
-        };
+        let peer =
+            if is_alone { None } else { Some(listen::bind("listen.peer", config.listen.peer)?) };
         let (peer, peer_at) = peer.unzip();
         let running = Running { http: http_at, pg: pg_at, admin: admin_at, peer: peer_at };
         Ok((Self { http, pg, admin, peer }, running))
@@ -411,7 +408,11 @@ pub(crate) fn read_genesis(path: &Path) -> Result<Genesis, NodeError> {
     }
     let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
     let genesis = Genesis::from_json(&text).map_err(|error| wrong(error.to_string()))?;
-    for validator in &genesis.validators {
+    for (place, validator) in genesis.validators.iter().enumerate() {
+        let mut before = genesis.validators.iter().take(place);
+        if before.any(|other| other.name == validator.name) {
+            return Err(wrong(format!("two validators are named {:?}", validator.name)));
+        }
         let (key, proof) = (&validator.key, &validator.possession);
         if !verify_tagged(key, &Hash::ZERO, 0, Tag::Possession, &key.to_bytes(), proof) {
             return Err(wrong(format!("validator {:?} does not prove its key", validator.name)));

@@ -12,6 +12,12 @@ use crate::peer::HEADER_COUNT_MAX;
 
 /// Time after which the next validator is asked.
 pub(crate) const ASK_US: u64 = 100_000;
+/// Time that a lane stands still before a chunk is asked for that the height waits for.
+const DUE_US: u64 = 40_000;
+/// Time that a lane stands still before a chunk is asked for that others acknowledged.
+const OFFERED_US: u64 = 200_000;
+/// Requests of one validator that are served in [`ASK_US`]: 64 ask for 640 MiB a second at most.
+const SERVE_COUNT_MAX: u32 = 64;
 /// Chunks that are given for one request.
 pub(crate) const CHUNK_COUNT_MAX: u64 = 64;
 /// Chunks of a lane that are known and not held.
@@ -86,8 +92,12 @@ pub(crate) struct Fetch {
     chunks: BTreeMap<Lane, Asked>,
     /// What a lane was last emptied for, and when that may be tried again.
     emptied: BTreeMap<Lane, (Hash, u64)>,
+    /// By lane: up to which index it is held, and since when it is no further.
+    still: BTreeMap<Lane, (u64, u64)>,
     headers_at_us: Option<(Height, u64)>,
     answered: BTreeMap<ValidatorIndex, u64>,
+    /// Requests of each validator that were served in its last [`ASK_US`], and since when they are counted.
+    served: BTreeMap<ValidatorIndex, (u32, u64)>,
     /// Counts questions, so that they go round.
     turn: usize,
     /// Committed headers that come next.
@@ -105,6 +115,9 @@ impl Fetch {
         now_us: u64,
         others: &[ValidatorIndex],
     ) -> Option<(ValidatorIndex, u64)> {
+        if !self.has_waited(need, held, now_us) {
+            return None;
+        }
         if let Some(asked) = self.chunks.get(&need.tip.lane) {
             let until = asked.first.saturating_add(CHUNK_COUNT_MAX).min(asked.tip.index);
             let elapsed_us = now_us.saturating_sub(asked.at_us);
@@ -137,9 +150,25 @@ impl Fetch {
         true
     }
 
+    /// What is missing is mostly on its way: acks overtake chunks. It is asked for once the lane has stood still for a while;
+    /// at once by who catches up.
+    fn has_waited(&mut self, need: &Need, held: u64, now_us: u64) -> bool {
+        let (index, since_us) = self.still.entry(need.tip.lane).or_insert((held, now_us));
+        if *index != held {
+            (*index, *since_us) = (held, now_us);
+        }
+        let wait_us = match (self.ahead.is_empty(), need.is_due) {
+            (false, _) => 0,
+            (true, true) => DUE_US,
+            (true, false) => OFFERED_US,
+        };
+        now_us >= since_us.saturating_add(wait_us)
+    }
+
     /// A lane has no need any more.
     pub(crate) fn satisfied(&mut self, lane: Lane) {
         self.chunks.remove(&lane);
+        self.still.remove(&lane);
     }
 
     /// Whether committed headers from `from` on may be asked for now.
@@ -161,6 +190,16 @@ impl Fetch {
             self.answered.insert(to, now_us);
         }
         is_due
+    }
+
+    /// Whether a request of a validator is served: each costs a read, so they have a bound.
+    pub(crate) fn serves(&mut self, to: ValidatorIndex, now_us: u64) -> bool {
+        let (count, since_us) = self.served.entry(to).or_insert((0, now_us));
+        if now_us >= since_us.saturating_add(ASK_US) {
+            (*count, *since_us) = (0, now_us);
+        }
+        *count = count.saturating_add(1);
+        *count <= SERVE_COUNT_MAX
     }
 
     /// The next of some, in turn.

@@ -55,6 +55,13 @@ fn links_but_branch(term: &TermRecord, tip: &Tip, header: &ChunkHeader) -> bool 
         && header.prev == prev
 }
 
+/// What the clock of a term goes on from after `committed`, whose chunk left it at `value`. A function of the chunk and the
+/// term alone: a term in which nothing was committed leaves no trace in it.
+fn first_value(term: &TermRecord, committed: &Tip, value: Hash) -> Hash {
+    let goes_on = committed.index > 0 && committed.term == term.term;
+    if goes_on { value } else { quipu_clock::start(&term.branch, &value) }
+}
+
 /// A chunk that no committed cut covers.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
@@ -121,13 +128,14 @@ pub(crate) struct Lane {
     pub(crate) durable: Tip,
     /// Whether this validator makes the chunks.
     pub(crate) is_own: bool,
+    /// Whether this validator handed the lane over: no chunk of this term comes after.
+    pub(crate) is_given_up: bool,
     /// A term that begins with a header that was lost, though its record was not, and its chunks: nothing is taken until
     /// that header comes again.
     pub(crate) next_term: Option<(TermRecord, Vec<Arc<Chunk>>)>,
     committed_frontier: Frontier,
+    /// What the clock shows after the last committed chunk, whatever its term; the seed before the first.
     committed_clock: Hash,
-    /// The value that the last committed chunk states; the seed's when there is none. A term starts from it.
-    stated_clock: Hash,
     clock: Generator,
     clock_us: u64,
     rate_hz: u64,
@@ -146,11 +154,9 @@ pub(crate) struct LaneStart {
     pub(crate) term: TermRecord,
     pub(crate) next_term: Option<(TermRecord, Vec<Arc<Chunk>>)>,
     pub(crate) committed: Tip,
-    /// The tree and the clock at the committed tip.
+    /// The tree at the committed tip, and the clock after its chunk (the seed before the first).
     pub(crate) frontier: Frontier,
     pub(crate) clock_value: Hash,
-    /// The value that the last committed chunk states.
-    pub(crate) stated_clock: Hash,
     pub(crate) clock_us: u64,
     pub(crate) rate_hz: u64,
     pub(crate) lane_count: usize,
@@ -159,17 +165,18 @@ pub(crate) struct LaneStart {
 
 impl Lane {
     pub(crate) fn new(start: LaneStart) -> Self {
+        let clock_value = first_value(&start.term, &start.committed, start.clock_value);
         Self {
             term: start.term,
             committed: start.committed,
             tip: start.committed,
             durable: start.committed,
             is_own: start.is_own,
+            is_given_up: false,
             next_term: start.next_term,
             committed_frontier: start.frontier,
             committed_clock: start.clock_value,
-            stated_clock: start.stated_clock,
-            clock: Generator::new(start.clock_value),
+            clock: Generator::new(clock_value),
             clock_us: start.clock_us,
             rate_hz: start.rate_hz,
             queue: VecDeque::new(),
@@ -209,6 +216,11 @@ impl Lane {
     /// Nothing of this validator's waits for a chunk or for a commit.
     pub(crate) fn is_idle(&self) -> bool {
         !self.is_own || (self.queue.is_empty() && self.held.is_empty())
+    }
+
+    /// Whether this validator makes the next chunk.
+    pub(crate) fn may_cut(&self) -> bool {
+        self.is_own && !self.is_given_up && self.next_term.is_none()
     }
 
     /// Whether the clock needs a chunk of its own.
@@ -286,7 +298,8 @@ impl Lane {
     }
 
     fn clock_value(&self) -> Hash {
-        self.held.back().map_or(self.committed_clock, |held| held.clock_value)
+        let first = || first_value(&self.term, &self.committed, self.committed_clock);
+        self.held.back().map_or_else(first, |held| held.clock_value)
     }
 
     fn hold(&mut self, chunk: &Chunk, frontier: Frontier, clock_value: Hash) {
@@ -390,9 +403,9 @@ impl Lane {
         assert_eq!(self.tip, self.committed, "L1: a term begins at the cut");
         self.term = term;
         self.is_own = is_own;
+        self.is_given_up = false;
         self.next_term = None;
-        self.committed_clock = quipu_clock::start(&term.branch, &self.stated_clock);
-        self.clock = Generator::new(self.committed_clock);
+        self.clock = Generator::new(self.clock_value());
         self.clock_us = now_us;
         self.mixed_header = Height::default();
         self.mixed_tips.fill(0);
@@ -445,7 +458,6 @@ impl Lane {
             self.committed = held.tip;
             self.committed_frontier = held.frontier;
             self.committed_clock = held.clock_value;
-            self.stated_clock = held.clock_value;
             transactions.extend(held.transactions);
         }
         assert_eq!(self.committed, *tip, "L1: what is committed was held");

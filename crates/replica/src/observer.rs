@@ -2,15 +2,20 @@
 //! it asks the others, with a nonce of its own, which height they vote in, and waits for the commit of the height after
 //! the highest that any of a quorum of them names (consensus design, section 8). That height is its **threshold**.
 //!
-//! In a term that began before the threshold it makes no chunks. It acknowledges a chunk only if that one, or one before it
-//! in its term, mixes a header of the threshold or beyond into its clock: nobody can have made such a chunk, so nobody can
-//! have acknowledged it, before this process began.
+//! In a term that began before the threshold it neither makes chunks nor acknowledges any: what it said of that term before is
+//! not known. So that it need not wait for ever, whoever is asked hands its own lanes over a few heights later
+//! ([`RENEWAL_HEIGHT_COUNT`]): their next terms are beyond the threshold.
 
 use std::collections::BTreeMap;
 
 use quipu_consensus::Context;
 use quipu_consensus::header::check_commit;
-use quipu_types::{ChunkHeader, CommitCertificate, Height, Mix, ValidatorIndex};
+use quipu_types::{CommitCertificate, Height, ValidatorIndex};
+
+/// Heights after a question at which a sequencer hands its lanes over.
+pub(crate) const RENEWAL_HEIGHT_COUNT: u64 = 8;
+/// Least time between two such handovers: questions cost little.
+pub(crate) const RENEWAL_US: u64 = 30_000_000;
 
 /// How a validator with a new disk begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,12 +80,8 @@ impl Observing {
         self.threshold
     }
 
-    /// Whether a chunk shows that it was made after the threshold.
-    pub(crate) fn is_fresh(&self, header: &ChunkHeader) -> bool {
-        let threshold = self.threshold;
-        header.clock.iter().any(|entry| match &entry.mix {
-            Mix::Header { height, .. } => threshold.is_some_and(|threshold| *height >= threshold),
-            _ => false,
-        })
+    /// Whether a term that began with the header of `height` is younger than everything that was said before.
+    pub(crate) fn is_fresh(&self, height: Height) -> bool {
+        self.threshold.is_some_and(|threshold| height >= threshold)
     }
 }

@@ -26,7 +26,7 @@ use quipu_types::chunk::split_body;
 use quipu_types::codec::{put_bytes, put_count, put_option};
 use quipu_types::transaction::TRANSACTION_SIZE_MAX;
 use quipu_types::{
-    Code, CommitCertificate, Decode, DecodeError, Encode, Hash, Header, Height, Lane, Reader,
+    Code, CommitCertificate, Decode, DecodeError, Encode, Hash, Header, Height, Lane, Mix, Reader,
     Signature, Term, Tip, ValidatorIndex,
 };
 use thiserror::Error;
@@ -299,15 +299,16 @@ fn check_chunk(
     Ok(Chunk { stored, hash, transactions })
 }
 
-/// Each entry states where the next begins; where the first begins is known to who holds the chunk before.
+/// Each entry states where the next begins; where the first begins is known to who holds the chunk before. The last one
+/// mixes the batch: without it the clock would not say when the transactions were there.
 fn check_clock(stored: &StoredChunk) -> Result<(), ReceiveError> {
     let header = &stored.header;
     let (lane, index) = (header.lane, header.index);
-    let Some((first, rest)) = header.clock.split_first() else { return Ok(()) };
-    match quipu_clock::verify(first.value, rest, &header.lane_root) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(ReceiveError::Clock { lane, index }),
-    }
+    let has_batch = header.clock.last().is_some_and(|entry| entry.mix == Mix::Batch);
+    let holds = header.clock.split_first().is_some_and(|(first, rest)| {
+        quipu_clock::verify(first.value, rest, &header.lane_root).is_ok()
+    });
+    if has_batch && holds { Ok(()) } else { Err(ReceiveError::Clock { lane, index }) }
 }
 
 fn admit_all(

@@ -137,8 +137,9 @@ pub struct Replica {
     proven: BTreeMap<(ValidatorIndex, &'static str), u32>,
     fetch: Fetch,
     observing: Option<Observing>,
-    /// By lane: whether this term's chunks may be acknowledged ([`crate::observer`]).
-    is_fresh: Vec<bool>,
+    /// Where own lanes are handed over for an observer's sake, and when that was done last.
+    renewal: Option<Height>,
+    renewed_us: Option<u64>,
     executing: VecDeque<Executing>,
     executed: Height,
     certified: Height,
@@ -209,7 +210,8 @@ impl Replica {
             suspicions: vec![Suspicion::default(); lane_count],
             proven: BTreeMap::new(),
             fetch: Fetch::default(),
-            is_fresh: vec![observing.is_none(); lane_count],
+            renewal: None,
+            renewed_us: None,
             observing,
             executing: VecDeque::new(),
             executed: height,
@@ -277,7 +279,7 @@ impl Replica {
         if self.is_stopped {
             return None;
         }
-        let queued = |lane: &Lane| lane.queue_size() > 0 && lane.is_own;
+        let queued = |lane: &Lane| lane.queue_size() > 0 && lane.may_cut();
         let cuts = !self.gate.is_under_way() && self.lanes.all.iter().any(queued);
         if cuts || !self.forwards.is_empty() {
             return Some(self.now_us);
@@ -340,9 +342,13 @@ impl Replica {
             return;
         }
         let tips: Vec<Tip> = self.lanes.tips();
-        let acked = tips.iter().zip(&self.is_fresh);
-        let moved = acked.filter(|(tip, is_fresh)| tip.index > 0 && **is_fresh);
-        let moved: Vec<Tip> = moved.map(|(tip, _)| *tip).collect();
+        let observing = self.observing.as_ref();
+        let may_ack = |lane: &Lane| {
+            let is_fresh = |observing: &Observing| observing.is_fresh(lane.term.height);
+            lane.tip.index > 0 && observing.is_none_or(is_fresh)
+        };
+        let acked = self.lanes.all.iter().filter(|lane| may_ack(lane));
+        let moved: Vec<Tip> = acked.map(|lane| lane.tip).collect();
         let ack = self.core.ack(&moved).map(|(record, ack)| {
             self.write_vote(&record);
             ack

@@ -36,6 +36,7 @@ mod client;
 mod disk;
 mod network;
 mod node;
+mod probe;
 mod shape;
 pub mod stage;
 mod verdict;
@@ -46,6 +47,7 @@ use quipu_types::Hash;
 use thiserror::Error;
 
 pub use disk::{CrashDisk, DiskFaults};
+pub use probe::{Clock, Measured};
 
 /// How a world is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +56,10 @@ pub struct Profile {
     pub fault_ms: u64,
     /// Whether anything goes wrong in them.
     pub has_faults: bool,
-    /// Stake of each validator; chosen by the seed when empty.
+    /// Stake of each validator; when empty, 4 or 7 validators with stake that the seed chooses.
     pub powers: &'static [u64],
+    /// Whether some worlds have criminals.
+    pub has_crimes: bool,
     /// The crime of those who commit one; chosen by the seed when none is named.
     pub crime: Option<actors::Crime>,
     /// Whether the trace is kept.
@@ -72,6 +76,7 @@ impl Profile {
             fault_ms: 2_500,
             has_faults: true,
             powers: &[],
+            has_crimes: true,
             crime: None,
             keeps_trace: false,
             wal_before_send: true,
@@ -201,6 +206,13 @@ impl Totals {
         ]
     }
 
+    /// Crashes of any kind.
+    #[must_use]
+    pub const fn crashes(&self) -> u64 {
+        let sudden = self.kills.saturating_add(self.power_cuts);
+        sudden.saturating_add(self.power_cuts_in_writes).saturating_add(self.failed_syncs)
+    }
+
     /// Adds another run's.
     pub fn add(&mut self, other: &Self) {
         for (sum, (_, own)) in self.fields().into_iter().zip(other.rows()) {
@@ -304,11 +316,29 @@ pub(crate) fn rule(
 /// # Errors
 /// The first rule that is broken.
 pub fn run(seed: u64, profile: &Profile) -> Result<Report, Box<Violation>> {
-    let world = || world::World::new(seed, profile).run();
+    let world = || {
+        let _memory = quipu_crypto::memory::Memory::new();
+        world::World::new(seed, profile).run()
+    };
     std::panic::catch_unwind(world).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let what = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         let what = what.unwrap_or_else(|| "a panic".to_owned());
         Err(Box::new(Violation { seed, turn: 0, rule: "P1", what, trace: Vec::new() }))
     })
+}
+
+/// What agreement of `count` equal validators costs, whose messages take `delay_us`: `height_count` heights, one every
+/// `idle_ms` or when a transaction comes, which is every two seconds. `clock` tells what time the machine spends.
+///
+/// # Errors
+/// The first rule that is broken.
+pub fn measure(
+    count: usize,
+    delay_us: u64,
+    idle_ms: u64,
+    height_count: u64,
+    clock: Clock,
+) -> Result<Measured, Box<Violation>> {
+    world::World::measure(count, delay_us, idle_ms, height_count, clock)
 }

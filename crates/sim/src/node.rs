@@ -11,6 +11,7 @@ use quipu_replica::{Barrier, Block, Config, Now, Observer, Replica};
 use quipu_state::{Machine, MemoryStore};
 use quipu_types::{Genesis, Height, Receipt, SignedState};
 
+use crate::actors::{Actor, Crime};
 use crate::disk::{CrashDisk, DiskFaults};
 use crate::shape::{LANE_COUNT, key};
 use crate::verdict::{self, History};
@@ -59,6 +60,8 @@ pub(crate) struct Node {
     pub(crate) observer: Option<Option<Height>>,
     /// Heights whose state certificates it keeps.
     pub(crate) certified: BTreeSet<Height>,
+    /// Whose words are changed on their way out.
+    pub(crate) actor: Option<Box<dyn Actor>>,
     pub(crate) is_honest: bool,
 }
 
@@ -71,8 +74,11 @@ pub(crate) struct Started {
 }
 
 impl Node {
-    pub(crate) fn new(number: u8, is_honest: bool, random: &mut fastrand::Rng) -> Self {
+    pub(crate) fn new(number: u8, crime: Option<Crime>, random: &mut fastrand::Rng) -> Self {
+        let actor = crime.map(|crime| crime.actor(random));
         Self {
+            is_honest: actor.is_none(),
+            actor,
             number,
             disk: CrashDisk::new(),
             store: Some(MemoryStore::new()),
@@ -82,7 +88,6 @@ impl Node {
             wall_skew_us: random.i64(-500_000..500_000),
             observer: None,
             certified: BTreeSet::new(),
-            is_honest,
         }
     }
 
@@ -151,7 +156,7 @@ impl Node {
         let head = found.committed.as_ref().map_or(Height::default(), |(header, _)| header.height);
         let (machine, again) = self.replay(genesis, context, history, &ledger, head)?;
         let records = found.wal.iter().map(|record| record.bytes.clone());
-        let words = Words::found(records)?;
+        let words = Words::found(records, &ledger)?;
         let producers = verdict::producers(&machine)?;
         let schedule: &Schedule = &context.schedule;
         let recovered = recover(&ledger, found, &context.chain, schedule, producers)

@@ -36,8 +36,7 @@ impl Shape {
     pub(crate) fn new(random: &mut fastrand::Rng, profile: &Profile) -> Self {
         let powers: &[u64] = match random.u8(..100) {
             _ if !profile.powers.is_empty() => profile.powers,
-            0..=5 => &[1],
-            6..=45 => &[1, 1, 1, 1],
+            0..=45 => &[1, 1, 1, 1],
             46..=65 => &[4, 3, 2, 1],
             66..=83 => &[33, 23, 22, 22],
             84..=92 => &[1, 1, 1, 1, 1, 1, 1],
@@ -58,11 +57,6 @@ impl Shape {
             idle_ms: random.u64(60..250),
             powers,
         }
-    }
-
-    /// How many validators there are.
-    pub(crate) fn count(&self) -> usize {
-        self.powers.len()
     }
 
     pub(crate) fn genesis(&self) -> Genesis {
@@ -101,7 +95,7 @@ impl Shape {
 /// Some validators, of less than a third of the stake together, that break rules; in most worlds none.
 fn crimes(random: &mut fastrand::Rng, powers: &[u64], profile: &Profile) -> Vec<Option<Crime>> {
     let mut crimes = vec![None; powers.len()];
-    if profile.crime.is_none() && random.u8(..3) > 0 {
+    if !profile.has_crimes || (profile.crime.is_none() && random.u8(..3) > 0) {
         return crimes;
     }
     let total: u64 = powers.iter().sum();

@@ -15,12 +15,14 @@ use quipu_consensus::{Context, Message, Record, genesis_cut};
 use quipu_log::Ledger;
 use quipu_proof::names::{chunk_hash, header_hash};
 use quipu_types::{
-    CommitCertificate, Decode, Encode, Hash, Header, Height, Lane, Prevote, Term, Tip,
-    ValidatorIndex,
+    CommitCertificate, Decode, Encode, Hash, Header, Height, Lane, Term, Tip, ValidatorIndex,
 };
 
 use crate::shape::LANE_COUNT;
 use crate::{Broken, rule};
+
+/// Chunks of a lane that a process looks at when it starts.
+const FOUND_COUNT_MAX: u64 = 16;
 
 /// What a thing that is said only once is about: kind, validator, and up to three numbers.
 type Place = (&'static str, ValidatorIndex, u64, u64, u64);
@@ -50,14 +52,28 @@ pub(crate) struct Words {
     recorded: BTreeSet<Vec<u8>>,
     /// For each height the highest round that was gone to, and the round of the polka that was named then.
     left: BTreeMap<Height, (u32, Option<u32>)>,
-    /// For each lane the index of the last chunk that is durable.
-    lanes: Vec<u64>,
+    /// Chunks that no sync covers yet, and durable ones, cut off since or not, by hash.
+    chunks_written: Vec<Hash>,
+    chunks: BTreeSet<Hash>,
 }
 
 impl Words {
     /// What a process finds in its log: durable only once a sync of its own says so.
-    pub(crate) fn found(records: impl IntoIterator<Item = Vec<u8>>) -> Result<Self, Broken> {
-        let mut words = Self { lanes: vec![0; usize::from(LANE_COUNT)], ..Self::default() };
+    pub(crate) fn found(
+        records: impl IntoIterator<Item = Vec<u8>>,
+        ledger: &Ledger,
+    ) -> Result<Self, Broken> {
+        let mut words = Self::default();
+        for lane in (0..LANE_COUNT).map(Lane::new) {
+            let last = ledger.tip(lane).map_or(0, |tip| tip.index);
+            for index in last.saturating_sub(FOUND_COUNT_MAX) + 1..=last {
+                let chunk = ledger.chunk(lane, index).map_err(|error| Broken {
+                    rule: "V5",
+                    what: format!("chunk {index} of lane {lane}: {error}"),
+                })?;
+                words.wrote(chunk_hash(&chunk.header));
+            }
+        }
         for bytes in records {
             let record = decode(&bytes)?;
             words.written.push(record.message().to_bytes());
@@ -97,35 +113,28 @@ impl Words {
         Ok(true)
     }
 
+    /// A chunk is written.
+    pub(crate) fn wrote(&mut self, chunk: Hash) {
+        self.chunks_written.push(chunk);
+    }
+
     /// What a sync that begins now will make durable.
-    pub(crate) fn take(&mut self, ledger: &Ledger) -> Syncing {
-        let lanes = (0..LANE_COUNT).map(Lane::new);
-        let lanes = lanes.map(|lane| ledger.tip(lane).map_or(0, |tip| tip.index)).collect();
-        Syncing { words: std::mem::take(&mut self.written), lanes }
+    pub(crate) fn take(&mut self) -> Syncing {
+        let words = std::mem::take(&mut self.written);
+        Syncing { words, chunks: std::mem::take(&mut self.chunks_written) }
     }
 
     pub(crate) fn synced(&mut self, syncing: Syncing) {
         self.durable.extend(syncing.words);
-        for (durable, index) in self.lanes.iter_mut().zip(syncing.lanes) {
-            *durable = index.max(*durable);
-        }
-    }
-
-    /// What follows chunk `index` of a lane is void; `syncing` is the sync under way.
-    pub(crate) fn cut(&mut self, lane: Lane, index: u64, syncing: Option<&mut Syncing>) {
-        let place = usize::from(lane.get());
-        let under_way = syncing.and_then(|syncing| syncing.lanes.get_mut(place));
-        for durable in self.lanes.get_mut(place).into_iter().chain(under_way) {
-            *durable = index.min(*durable);
-        }
+        self.chunks.extend(syncing.chunks);
     }
 
     pub(crate) fn is_durable(&self, message: &[u8]) -> bool {
         self.durable.contains(message)
     }
 
-    fn reaches(&self, tip: &Tip) -> bool {
-        self.lanes.get(usize::from(tip.lane.get())).is_some_and(|index| *index >= tip.index)
+    fn has(&self, tip: &Tip) -> bool {
+        self.chunks.contains(&tip.chunk_hash)
     }
 }
 
@@ -133,7 +142,7 @@ impl Words {
 #[derive(Debug)]
 pub(crate) struct Syncing {
     words: Vec<Vec<u8>>,
-    lanes: Vec<u64>,
+    chunks: Vec<Hash>,
 }
 
 fn decode(bytes: &[u8]) -> Result<Record, Broken> {
@@ -172,10 +181,7 @@ impl Witness {
         match &record {
             Record::Propose(propose) => self.header(&propose.header),
             Record::Prevote { header, .. } => self.header(header),
-            Record::Precommit { polka, .. } | Record::RoundChange { polka, .. } => {
-                self.polka(polka)?;
-            }
-            Record::Ack(_) | Record::StateVote(_) => {}
+            _ => {}
         }
         self.round_changes += u64::from(matches!(record, Record::RoundChange { .. }));
         Ok(())
@@ -185,12 +191,11 @@ impl Witness {
         self.headers.entry(header_hash(header)).or_insert_with(|| header.clone());
     }
 
-    fn polka(&mut self, polka: &[Prevote]) -> Result<(), Broken> {
-        let Some(first) = polka.first() else { return Ok(()) };
-        let place = (first.height, first.round);
-        let known = *self.polkas.entry(place).or_insert(first.digest);
-        let what = || format!("two headers were prevoted at {place:?}: {known} {}", first.digest);
-        rule(known == first.digest, "A2", what)
+    /// A quorum prevoted `digest`, says someone.
+    fn polka(&mut self, place: (Height, u32), digest: Hash) -> Result<(), Broken> {
+        let known = *self.polkas.entry(place).or_insert(digest);
+        let what = || format!("two headers were prevoted at {place:?}: {known} {digest}");
+        rule(known == digest, "A2", what)
     }
 
     /// An honest validator says something of its own, for the first time or again.
@@ -207,9 +212,22 @@ impl Witness {
                 continue;
             }
             self.said.insert(place, bytes);
+            match message {
+                Message::Precommit(vote) => self.polka((vote.height, vote.round), vote.digest)?,
+                Message::RoundChange { change, .. } => {
+                    let high = change.high.map(|high| ((change.height, high.round), high.digest));
+                    high.map_or(Ok(()), |(place, digest)| self.polka(place, digest))?;
+                }
+                _ => {}
+            }
             self.hold(message, words, ledger)?;
         }
         Ok(())
+    }
+
+    /// Whether this very word was said before.
+    pub(crate) fn has_said(&self, message: &Message) -> bool {
+        places(message).iter().all(|(place, bytes)| self.said.get(place) == Some(bytes))
     }
 
     /// A chunk of an honest sequencer leaves it.
@@ -221,7 +239,7 @@ impl Witness {
     ) -> Result<(), Broken> {
         let place = ("chunk", own, u64::from(tip.lane.get()), tip.term.get(), tip.index);
         let bytes = tip.to_bytes();
-        rule(words.reaches(tip), "A3", || format!("{place:?} left before it was durable"))?;
+        rule(words.has(tip), "A3", || format!("{place:?} left before it was durable"))?;
         let first = self.said.entry(place).or_insert_with(|| bytes.clone());
         rule(*first == bytes, "A4", || format!("{place:?} was another chunk before"))
     }
@@ -232,7 +250,8 @@ impl Witness {
             Message::Prevote(vote) => (vote.validator, vote.height, vote.digest, false),
             Message::Precommit(vote) => (vote.validator, vote.height, vote.digest, true),
             Message::Ack(ack) => {
-                let all = ack.tips.iter().all(|tip| holds(tip, ledger) && words.reaches(tip));
+                // It may leave after the lane was cut back.
+                let all = ack.tips.iter().all(|tip| words.has(tip));
                 return rule(all, "A7", || format!("{ack:?} is of chunks that are not durable"));
             }
             _ => return Ok(()),
@@ -243,10 +262,9 @@ impl Witness {
             // What others decided meanwhile may have taken the place of what was held.
             return Ok(());
         }
-        let before = self.committed.last().map(|header| header.cut.clone());
-        let before = before.unwrap_or_else(|| genesis_cut(LANE_COUNT));
+        let before = self.cut_before(height);
         for (tip, _) in header.cut.iter().zip(&before).filter(|(tip, before)| tip != before) {
-            let held = holds(tip, ledger) && (!is_durable || words.reaches(tip));
+            let held = holds(tip, ledger) && (!is_durable || words.has(tip));
             let kind = if is_durable { "precommits" } else { "prevotes" };
             let what = || format!("{validator} {kind} {height} without {tip:?}");
             rule(held, "A7", what)?;
@@ -255,6 +273,13 @@ impl Witness {
             self.precommitted.entry((height, digest)).or_default().insert(validator);
         }
         Ok(())
+    }
+
+    /// The cut that a height's header follows, if the one before is committed.
+    pub(crate) fn cut_before(&self, height: Height) -> Vec<Tip> {
+        let before = usize::try_from(height.get()).ok().and_then(|height| height.checked_sub(2));
+        let header = before.and_then(|before| self.committed.get(before));
+        header.map_or_else(|| genesis_cut(LANE_COUNT), |header| header.cut.clone())
     }
 
     /// An honest validator commits. `true` when it is the first to commit this height.

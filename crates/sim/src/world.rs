@@ -11,21 +11,24 @@
 mod clients;
 mod effects;
 mod faults;
+mod measure;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use quipu_consensus::Context;
+use quipu_consensus::{Context, Message};
 use quipu_crypto::hash::sha256;
 use quipu_log::LedgerReader;
 use quipu_proof::names::chain_id;
 use quipu_replica::{Input, ReceiveError, Received, Ticket, receive};
 use quipu_types::{Genesis, Height, ValidatorIndex};
 
+use crate::actors::{Actor, Scene};
 use crate::client::Client;
 use crate::network::{Network, Way};
 use crate::node::{Node, PENDING_SIZE_MAX, Sync};
+use crate::probe::Probe;
 use crate::shape::{CLIENT_COUNT, LANE_COUNT, Shape};
 use crate::verdict::{self, History};
 use crate::witness::Witness;
@@ -92,19 +95,25 @@ pub(crate) struct World {
     totals: Totals,
     digest: u64,
     trace: Vec<String>,
+    /// In a measured world.
+    probe: Option<Probe>,
 }
 
 impl World {
     pub(crate) fn new(seed: u64, profile: &Profile) -> Self {
+        Self::with_idle(seed, profile, None)
+    }
+
+    /// With a heartbeat that is given, not chosen.
+    fn with_idle(seed: u64, profile: &Profile, idle_ms: Option<u64>) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
-        let shape = Shape::new(&mut random, profile);
+        let mut shape = Shape::new(&mut random, profile);
+        shape.idle_ms = idle_ms.unwrap_or(shape.idle_ms);
         let genesis = shape.genesis();
         let chain = chain_id(&genesis);
         let context = Context::new(chain, genesis.validator_set(), LANE_COUNT);
         let guilty = shape.crimes.iter();
-        let nodes = (0..)
-            .zip(guilty)
-            .map(|(number, crime)| Node::new(number, crime.is_none(), &mut random));
+        let nodes = (0..).zip(guilty).map(|(number, crime)| Node::new(number, *crime, &mut random));
         Self {
             seed,
             profile: *profile,
@@ -130,6 +139,7 @@ impl World {
             totals: Totals::default(),
             digest: 0xcbf2_9ce4_8422_2325,
             trace: Vec::new(),
+            probe: None,
         }
     }
 
@@ -301,6 +311,9 @@ impl World {
             return;
         }
         self.totals.messages += 1;
+        if let Some(probe) = &mut self.probe {
+            probe.message_size += u64::try_from(bytes.bytes.len()).unwrap_or(u64::MAX);
+        }
         let delays = self.network.delays(&mut self.random);
         self.totals.losses += u64::from(delays.iter().all(Option::is_none));
         self.totals.twice += u64::from(delays.iter().all(Option::is_some));
@@ -308,6 +321,36 @@ impl World {
             self.in_flight_size += bytes.bytes.len();
             self.at(delay_us, Event::Arrive { from, to, parcel: Rc::clone(bytes) });
         }
+    }
+
+    /// Puts a replica's message on its way, if it is honest; what its actor makes of it, if it is not.
+    fn speak(&mut self, from: usize, to: usize, parcel: &Rc<Parcel>) {
+        if from == to {
+            return;
+        }
+        let bytes = Arc::clone(&parcel.bytes);
+        match self.scene(from, |actor, scene| actor.send(scene, to, bytes)) {
+            None => self.send(from, to, parcel),
+            Some(sent) => {
+                for bytes in sent {
+                    self.send(from, to, &Self::parcel(bytes));
+                }
+            }
+        }
+    }
+
+    /// Lets a criminal act.
+    fn scene<T>(
+        &mut self,
+        at: usize,
+        act: impl FnOnce(&mut dyn Actor, &mut Scene<'_>) -> T,
+    ) -> Option<T> {
+        let (context, now_us, random) = (&self.context, self.now_us, &mut self.random);
+        let node = self.nodes.get_mut(at).expect("events name nodes of the world");
+        let actor = node.actor.as_mut()?;
+        let key = &crate::shape::key(node.number);
+        let own = ValidatorIndex::new(u16::from(node.number));
+        Some(act(&mut **actor, &mut Scene { random, context, key, own, now_us }))
     }
 
     fn parcel(bytes: Arc<[u8]>) -> Rc<Parcel> {
@@ -322,8 +365,19 @@ impl World {
         let size = self.in_flight_size;
         rule(size < IN_FLIGHT_SIZE_MAX, "B1", || format!("{size} bytes are on their way"))?;
         let context = &self.context;
-        let received = parcel.received.get_or_init(|| receive(context, LANE_COUNT, &parcel.bytes));
+        let check = || receive(context, LANE_COUNT, &parcel.bytes);
+        if let Some(probe) = &mut self.probe {
+            // Each receiver checks for itself.
+            let from_ns = probe.now_ns();
+            let received = check();
+            probe.spent(from_ns);
+            if let Ok(Received::Agreement(Message::Ack(ack))) = &received {
+                probe.ack(to, ack, &context.set, self.now_us);
+            }
+        }
+        let received = parcel.received.get_or_init(check);
         let is_honest = self.node(from).is_honest;
+        let bytes = Arc::clone(&parcel.bytes);
         let received = match received {
             Ok(received) => received.clone(),
             Err(error) => {
@@ -334,6 +388,7 @@ impl World {
             let last = headers.last().map(|(header, _)| header.height);
             self.totals.catch_ups += u64::from(last > Some(self.node(to).height()));
         }
+        self.scene(to, |actor, scene| actor.hear(scene, &bytes));
         let what = parcel.bytes.first().copied().unwrap_or(0);
         self.note(u64::from(what) << 32 | parcel.bytes.len() as u64, || {
             format!("{to} gets of {from} {}", effects::describe_received(&received))
@@ -360,8 +415,12 @@ impl World {
             _ => None,
         };
         let now = self.node(at).now(self.now_us);
+        let from_ns = self.probe.as_mut().map(Probe::now_ns);
         let Some(alive) = &mut self.node_mut(at).alive else { return Ok(()) };
         let taken = alive.replica.step(now, input);
+        if let Some((probe, from_ns)) = self.probe.as_mut().zip(from_ns) {
+            probe.spent(from_ns);
+        }
         if let Err(refused) = taken {
             let sender = sender.map(|sender| self.node(sender).is_honest);
             let is_fair = sender == Some(false) || (sender.is_some() && !refused.is_offence());

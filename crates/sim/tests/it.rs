@@ -1,35 +1,97 @@
 //! Seeds. A failure prints its seed: `quipu sim --seed S --trace` tells the story.
 
-use quipu_sim::{Profile, Totals, run};
+use std::num::NonZero;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::available_parallelism;
 
-#[test]
-fn seeds_with_crashes_keep_every_promise_and_every_fault_happens() {
-    let mut totals = Totals::default();
-    for seed in 0..500 {
-        match run(seed, &Profile::short()) {
-            Ok(report) => totals.add(&report.totals),
-            Err(violation) => panic!("{violation}"),
+use quipu_sim::{Profile, Report, Totals, run};
+
+/// Runs seeds on every core. Each world has a thread of its own, so a seed gives what it gives alone.
+fn totals(seeds: std::ops::Range<u64>, profile: Profile, check: impl Fn(&Report) + Sync) -> Totals {
+    let (next, totals) = (AtomicU64::new(seeds.start), Mutex::new(Totals::default()));
+    std::thread::scope(|scope| {
+        for _ in 0..available_parallelism().map_or(1, NonZero::get) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    match run(seed, &profile) {
+                        Ok(report) => {
+                            check(&report);
+                            totals.lock().expect("no holder panics").add(&report.totals);
+                        }
+                        Err(violation) => {
+                            next.store(seeds.end, Ordering::Relaxed);
+                            panic!("{violation}");
+                        }
+                    }
+                }
+            });
         }
-    }
+    });
+    totals.into_inner().expect("no holder panics")
+}
+
+fn print(totals: &Totals) {
     for (name, count) in totals.rows() {
         println!("{count:>9} {name}");
     }
+}
+
+#[test]
+fn four_and_seven_keep_every_promise_through_crashes_and_partitions() {
+    let totals = totals(0..2_000, Profile::short(), |report| {
+        let Report { seed, height_count, totals, .. } = report;
+        assert!(*height_count >= 20, "seed {seed}: {height_count} heights");
+        assert!(totals.crashes() > 0, "seed {seed}: nobody crashed");
+        let partitions = totals.partitions + totals.partitions_one_way;
+        assert!(partitions > 0, "seed {seed}: there was no partition");
+    });
+    print(&totals);
     for (name, count) in totals.rows() {
         assert!(count > 0, "no {name}: the world is too kind");
     }
 }
 
 #[test]
-fn the_same_seed_gives_the_same_trace() {
-    let profile = Profile { keeps_trace: true, ..Profile::short() };
-    for seed in [3, 1_000_003] {
-        assert_eq!(run(seed, &profile), run(seed, &profile));
-    }
+fn one_alone_keeps_every_promise_through_crashes() {
+    let profile = Profile { powers: &[1], ..Profile::short() };
+    let totals = totals(0..300, profile, |report| assert!(report.totals.crashes() > 0));
+    print(&totals);
+    assert_eq!(totals.messages, 0);
+    assert!(totals.restarts > 0 && totals.disk.torn > 0 && totals.finals > 0);
 }
 
 #[test]
-fn votes_that_leave_before_they_are_durable_are_caught() {
-    let profile = Profile { wal_before_send: false, crash_per_mille: 0, ..Profile::short() };
-    let violation = run(1, &profile).expect_err("a vote left too early");
-    assert_eq!(violation.rule, "V3");
+fn without_faults_nothing_is_said_twice() {
+    let profile = Profile { has_faults: false, has_crimes: false, ..Profile::short() };
+    let totals = totals(0..20, profile, |report| assert!(report.height_count >= 20));
+    assert_eq!(totals.crashes() + totals.partitions + totals.partitions_one_way, 0);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    let profile = Profile { keeps_trace: true, ..Profile::short() };
+    for seed in [3, 21, 1_000_003] {
+        let first = run(seed, &profile);
+        assert_eq!(first, run(seed, &profile));
+        assert!(first.is_ok_and(|report| report.trace.len() > 1_000));
+    }
+    let digest = |seed, keeps_trace| {
+        run(seed, &Profile { keeps_trace, ..profile }).map(|report| report.digest)
+    };
+    assert_eq!(digest(3, false), digest(3, true));
+    assert_ne!(digest(3, false), digest(4, false));
+}
+
+#[test]
+fn words_that_leave_before_they_are_durable_are_caught() {
+    for powers in [&[1, 1, 1, 1][..], &[1]] {
+        let profile = Profile { wal_before_send: false, powers, ..Profile::short() };
+        let violation = run(1, &profile).expect_err("a vote left too early");
+        assert_eq!(violation.rule, "A3");
+    }
 }

@@ -9,11 +9,11 @@ use crate::{screen, tools};
 
 /// Runs worlds; the first that breaks a rule ends it with its seed.
 pub(crate) fn run(args: &Sim) -> Result<()> {
-    let turn_count = match args.profile {
-        SimProfile::Short => Profile::short().turn_count,
-        SimProfile::Long => Profile::short().turn_count.saturating_mul(20),
+    let profile = match args.profile {
+        SimProfile::Short => Profile::short(),
+        SimProfile::Long => Profile::long(),
     };
-    let profile = Profile { turn_count, keeps_trace: args.trace, ..Profile::short() };
+    let profile = Profile { keeps_trace: args.trace, ..profile };
     let mut totals = Totals::default();
     let bar = screen::bar("worlds", args.seeds);
     let last = args.seed.saturating_add(args.seeds);
@@ -33,7 +33,8 @@ pub(crate) fn run(args: &Sim) -> Result<()> {
                 for line in &violation.trace {
                     tools::print(line)?;
                 }
-                let again = format!("Replay it: quipu sim --seed {seed} --trace");
+                let alone = if args.alone { " --alone" } else { "" };
+                let again = format!("Replay it: quipu sim --seed {seed}{alone} --trace");
                 return Err(Failure::is_false(code::STORE_DAMAGED, violation).with_help(again));
             }
         }

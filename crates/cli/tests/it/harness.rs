@@ -83,8 +83,18 @@ pub(crate) struct Server {
 impl Server {
     /// `quipu start` on a directory that `init` made with ports 0.
     pub(crate) fn start(node: &Path) -> Self {
+        Self::start_with(node, Stdio::piped())
+    }
+
+    /// The same, logging at the end of a file.
+    pub(crate) fn start_logged(node: &Path, log: &Path) -> Self {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(log);
+        Self::start_with(node, file.unwrap().into())
+    }
+
+    fn start_with(node: &Path, stderr: Stdio) -> Self {
         let args = ["start".as_ref(), "--dir".as_ref(), node.as_os_str()];
-        let mut child = spawn(Command::new(QUIPU).args(args));
+        let mut child = spawn(Command::new(QUIPU).args(args), stderr);
         let line = ready_line(&mut child);
         let words: Vec<&str> = line.split_whitespace().collect();
         let after = |name: &str| {
@@ -101,7 +111,7 @@ impl Server {
         let mut command = Command::new(QUIPU);
         command.args(["dev", "--pg", "0", "--http", "0", "--dir"]).arg(dir);
         command.arg("--url-file").arg(&url_file).args(more);
-        let mut child = spawn(&mut command);
+        let mut child = spawn(&mut command, Stdio::piped());
         ready_line(&mut child);
         let urls = read_json(&url_file);
         let text = |name: &str| urls[name].as_str().unwrap().to_owned();
@@ -142,12 +152,12 @@ pub(crate) fn psql(url: &str, query: &str) -> String {
     ran.stdout
 }
 
-fn spawn(command: &mut Command) -> Child {
+fn spawn(command: &mut Command, stderr: Stdio) -> Child {
     command
         .env("NO_COLOR", "1")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stderr(stderr)
         .spawn()
         .unwrap()
 }

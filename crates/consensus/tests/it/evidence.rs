@@ -1,5 +1,6 @@
 //! Every kind of evidence: who is found, who is named, who is never named.
 
+use expect_test::expect;
 use proptest::prelude::*;
 use quipu_consensus::core::Refused;
 use quipu_consensus::{Context, Event, Evidence, Message, Record, SignedChunk};
@@ -161,6 +162,23 @@ fn every_kind_is_found_in_any_order_and_names_its_author() {
 /// The second of the two proposals is no valid one, so it is not kept when it comes first.
 fn is_valid(message: &Message) -> bool {
     !matches!(message, Message::Propose(propose) if propose.header.evidence_root == CHAIN)
+}
+
+#[test]
+fn encodings_are_frozen() {
+    let bytes: Vec<u8> = crimes().iter().flat_map(Encode::to_bytes).collect();
+    expect!["db5242c590947e9e4d0578d80da090fb05310844c605dcfaa53e3a194dede71d"]
+        .assert_eq(&quipu_crypto::sha256(&bytes).to_string());
+}
+
+#[test]
+fn who_hands_on_another_s_two_words_is_not_to_blame() {
+    let mut node = Node::new(&POWERS, 1);
+    let [a, b] = [1, 2].map(|byte| Message::Ack(ack(Hash([byte; 32]))));
+    node.hear(3, a).expect("one word");
+    let refused = node.hear(3, b).expect_err("another one");
+    assert!(!refused.is_offence());
+    assert_eq!(node.evidence[0].culprit(&context(&POWERS)), Some(number(CRIMINAL)));
 }
 
 #[test]

@@ -224,3 +224,101 @@ fn lanes_take_turns_and_only_moved_ones_are_ordered() {
     assert_eq!(moved, [of(0, 20), of(2, 10)]);
     assert_eq!(moves(&header, &header.cut), []);
 }
+
+/// The kinds of what a validator said since it was asked last.
+fn kinds(node: &mut Node) -> Vec<&'static str> {
+    let kind = |message: Message| match message {
+        Message::Prevote(_) => Some("prevote"),
+        Message::Precommit(_) => Some("precommit"),
+        _ => None,
+    };
+    node.said().into_iter().filter_map(kind).collect()
+}
+
+#[test]
+fn no_prevote_without_the_chunks_and_no_precommit_before_they_are_durable() {
+    let powers = [4, 3, 2, 1];
+    let mut world = World::new(&powers, 1);
+    world.loses = Box::new(|_, to, _| to == 1);
+    world.grow_all([2, 0, 0]);
+    world.pass(2 * MIN_US);
+    assert_eq!(world.heights(), [1, 0, 1, 1]);
+    let said: Vec<(usize, Message)> = [0, 2, 3]
+        .into_iter()
+        .flat_map(|index| world.nodes[index].log.iter().map(move |own| (index, own.message())))
+        .collect();
+    let mut node = Node::new(&powers, 1);
+    for (index, message) in said {
+        if !matches!(message, Message::Precommit(_)) {
+            node.hear(index, message).expect("what honest validators said");
+        }
+    }
+    assert_eq!(kinds(&mut node), [""; 0], "it holds nothing");
+    let needs = node.core.needs(&node.chunks);
+    assert_eq!(
+        needs.iter().map(|need| (need.tip, need.is_due)).collect::<Vec<_>>(),
+        [(tip(0, 2), true)]
+    );
+    assert_eq!(needs[0].holders, [0, 2, 3].map(ValidatorIndex::new));
+    node.chunks.held = [1, 0, 0];
+    node.wait(1);
+    assert_eq!(kinds(&mut node), [""; 0], "it holds a part");
+    node.chunks.held = [2, 0, 0];
+    node.chunks.unsynced = [1, 0, 0];
+    node.wait(1);
+    assert_eq!(kinds(&mut node), ["prevote"], "it holds all");
+    node.chunks.unsynced = [0; 3];
+    node.wait(1);
+    assert_eq!(kinds(&mut node), ["precommit"], "and durably");
+}
+
+#[test]
+fn a_precommit_reports_what_a_third_acknowledged_and_the_next_header_reaches_it() {
+    let powers = [1, 1, 1, 1];
+    let mut world = World::new(&powers, 1);
+    world.grow_all([1, 0, 0]);
+    // Two of four hold more: available, not replicated.
+    let [leader, other, behind] = [0, 1, 2].map(|round| world.leader(round));
+    for index in [leader, other] {
+        world.nodes[index].grow([5, 0, 0]);
+        world.fetch(index);
+        world.quiet();
+    }
+    world.pass(MIN_US);
+    assert_eq!(world.heights(), [1; 4]);
+    let (header, _) = &world.nodes[0].committed[0];
+    assert_eq!(header.cut[0].index, 1, "a cut has what a quorum acknowledged");
+    let reported = |index: usize| {
+        let votes = world.nodes[index].log.iter().filter_map(|record| match record {
+            quipu_consensus::Record::Precommit { vote, acks, .. } => {
+                Some((vote.tips.clone(), acks.len()))
+            }
+            _ => None,
+        });
+        votes.collect::<Vec<_>>()
+    };
+    assert_eq!(reported(leader), [(vec![tip(0, 5)], 2)], "with the acks of a third");
+    assert_eq!(reported(behind), [(vec![], 0)], "who does not hold it reports nothing");
+    world.grow_all([5, 0, 0]);
+    world.pass(2 * MIN_US);
+    let (header, _) = &world.nodes[0].committed[1];
+    assert_eq!(header.cut[0].index, 5);
+    world.assert_agreement();
+}
+
+#[test]
+fn a_muted_validator_follows_and_signs_nothing() {
+    let powers = [1, 1, 1, 1];
+    let mut world = World::new(&powers, 1);
+    let muted = world.leader(1);
+    world.nodes[muted].core.mute_until(Height::new(3));
+    for index in 1..=5 {
+        world.grow_all([index, 0, 0]);
+        world.pass(2 * MIN_US);
+        let node = &world.nodes[muted];
+        assert_eq!(node.height(), index);
+        assert_eq!(node.core.is_muted(), index < 3);
+        assert_eq!(node.log.is_empty(), index <= 3, "what it says is said of height 4 on");
+    }
+    world.assert_agreement();
+}

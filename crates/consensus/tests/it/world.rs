@@ -25,16 +25,20 @@ pub(crate) const IDLE_US: u64 = 1_000_000;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Chunks {
     pub(crate) held: [u64; 3],
+    /// How many of the last ones of each lane are not durable.
+    pub(crate) unsynced: [u64; 3],
     pub(crate) suspects: Vec<(Lane, Term)>,
 }
 
 impl Holdings for Chunks {
     fn linked(&self, lane: Lane, index: u64) -> Option<Tip> {
-        (index > 0 && index <= self.durable(lane)).then(|| tip(lane.get(), index))
+        let held = self.held[usize::from(lane.get())];
+        (index > 0 && index <= held).then(|| tip(lane.get(), index))
     }
 
     fn durable(&self, lane: Lane) -> u64 {
-        self.held[usize::from(lane.get())]
+        let lane = usize::from(lane.get());
+        self.held[lane] - self.unsynced[lane]
     }
 
     fn suspects(&self) -> Vec<(Lane, Term)> {

@@ -17,7 +17,8 @@ use super::error::ApiError;
 use super::on_worker;
 use super::shape::{
     DiskBody, ErrorBody, HeaderBody, HeadersQuery, LaneBody, ProducerBody, ProducerQuery,
-    ProofQuery, QuorumBody, RatesBody, StatusBody, StreamBody, TipBody, TxAnswer, TxStatus, ValidatorBody,
+    ProofQuery, QuorumBody, RatesBody, StatusBody, StreamBody, TipBody, TxAnswer, TxStatus,
+    ValidatorBody,
 };
 use super::submit::{committed, pending};
 use crate::shared::{Sample, Shared};

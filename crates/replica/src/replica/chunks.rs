@@ -25,7 +25,7 @@ impl Replica {
     /// Cuts full chunks of a lane at once: hashing them need not wait for a sync.
     pub(super) fn cut_full(&mut self, lane: LaneNumber) {
         let is_full = |lanes: &Lanes, size_max| {
-            lanes.get(lane).is_some_and(|lane| lane.is_own && lane.queue_size() >= size_max)
+            lanes.get(lane).is_some_and(|lane| lane.may_cut() && lane.queue_size() >= size_max)
         };
         while is_full(&self.lanes, self.chunk_size_max) && self.has_room() {
             self.cut(lane);
@@ -33,7 +33,7 @@ impl Replica {
     }
 
     pub(super) fn cut_chunks(&mut self) {
-        let due = |lane: &&Lane| lane.is_own && (lane.queue_size() > 0 || lane.is_clock_full());
+        let due = |lane: &&Lane| lane.may_cut() && (lane.queue_size() > 0 || lane.is_clock_full());
         let lanes: Vec<LaneNumber> =
             self.lanes.all.iter().filter(due).map(|lane| lane.term.lane).collect();
         for lane in lanes {
@@ -140,12 +140,8 @@ impl Replica {
             return Err(Refused::Chunk { lane: number, index, fault });
         }
         self.gate.write(Effect::WriteChunk(Arc::clone(chunk)));
-        let place = usize::from(number.get());
-        if let Some(suspicion) = self.suspicions.get_mut(place) {
+        if let Some(suspicion) = self.suspicions.get_mut(usize::from(number.get())) {
             suspicion.moved(self.now_us);
-        }
-        if let (Some(observing), Some(is_fresh)) = (&self.observing, self.is_fresh.get_mut(place)) {
-            *is_fresh = *is_fresh || observing.is_fresh(header);
         }
         Ok(())
     }
@@ -359,7 +355,10 @@ impl Replica {
         let Some(lane) = self.lanes.get_mut(number) else { return };
         let first_seqno = lane.committed.seqno.next();
         let record = TermRecord { lane: number, term, sequencer, branch, first_seqno, height };
-        let is_own = sequencer == self.core.own() && may_sequence(&record, self.observing.as_ref());
+        // Who stops takes no lane: it would only give it up again.
+        let is_own = sequencer == self.core.own()
+            && may_sequence(&record, self.observing.as_ref())
+            && self.stopping_us.is_none();
         let known = lane.next_term.take();
         let queue = lane.begin(record, is_own, self.now_us);
         if let Some((known, chunks)) = known {
@@ -375,10 +374,6 @@ impl Replica {
         }
         if let Some(side) = self.lanes.side.get_mut(place) {
             side.clear();
-        }
-        let threshold = self.observing.as_ref().map(|observing| observing.threshold());
-        if let (Some(threshold), Some(is_fresh)) = (threshold, self.is_fresh.get_mut(place)) {
-            *is_fresh = threshold.is_some_and(|threshold| height >= threshold);
         }
         self.fetch.satisfied(number);
         self.refresh(number);

@@ -11,6 +11,7 @@ use quipu_types::{
 use super::{HOUSEKEEPING_US, Refused, Replica};
 use crate::api::{Chunk, Effect};
 use crate::fetch::CHUNK_COUNT_MAX;
+use crate::observer::{RENEWAL_HEIGHT_COUNT, RENEWAL_US};
 use crate::peer::{Handover, PeerMessage, Received, Request};
 use crate::producers::Place;
 
@@ -90,6 +91,9 @@ impl Replica {
     }
 
     fn requested(&mut self, from: ValidatorIndex, request: Request) {
+        if !self.fetch.serves(from, self.now_us) {
+            return;
+        }
         match request {
             Request::Value { height, digest } => {
                 if let Some(header) = self.core.value_of(height, &digest).cloned() {
@@ -110,7 +114,14 @@ impl Replica {
         let mut ends = vec![tip];
         for word in self.core.words_behind(&tip, &self.lanes) {
             ends.extend(word.tips.iter().filter(|end| end.lane == tip.lane));
-            self.ask(from, &PeerMessage::Agreement(Message::Ack(word)));
+            let is_own = word.validator == self.core.own();
+            let message = PeerMessage::Agreement(Message::Ack(word));
+            if is_own {
+                // Found on disk after a crash, it may not be durable yet.
+                self.tell(from, &message);
+            } else {
+                self.ask(from, &message);
+            }
         }
         let mut side: Vec<Arc<Chunk>> = Vec::new();
         let last = first.saturating_add(CHUNK_COUNT_MAX);
@@ -178,6 +189,11 @@ impl Replica {
         }
         self.kept_us = now.mono_us;
         self.fetch_chunks();
+        if self.renewal.is_some_and(|height| self.core.parent().height >= height) {
+            self.renewal = None;
+            self.renewed_us = Some(self.now_us);
+            self.hand_over();
+        }
         for lane in (0..self.lane_count).map(LaneNumber::new) {
             self.press(lane);
         }
@@ -190,7 +206,13 @@ impl Replica {
     /// Asks for the chunks that are missing; a branch that is whole takes the other's place.
     fn fetch_chunks(&mut self) {
         let others = self.others();
-        for need in self.core.needs(&self.lanes) {
+        let needs = self.core.needs(&self.lanes);
+        for lane in (0..self.lane_count).map(LaneNumber::new) {
+            if !needs.iter().any(|need| need.tip.lane == lane) {
+                self.fetch.satisfied(lane);
+            }
+        }
+        for need in needs {
             if need.overrides {
                 self.switch(&need.tip);
             }
@@ -251,7 +273,7 @@ impl Replica {
             .lanes
             .all
             .iter()
-            .filter(|lane| lane.is_own)
+            .filter(|lane| lane.may_cut())
             .map(|lane| (lane.term.lane, lane.term.term, lane.tip.index))
             .collect();
         for (lane, term, index) in own {
@@ -261,6 +283,9 @@ impl Replica {
             let signature = self.core.sign_handover(&handover.signed_body());
             let Some(signature) = signature else { continue };
             handover.signature = signature;
+            if let Some(lane) = self.lanes.get_mut(lane) {
+                lane.is_given_up = true;
+            }
             self.handed_over(&handover);
             self.tell_all(&PeerMessage::Handover(handover));
         }
@@ -290,6 +315,10 @@ impl Replica {
         }
         let parent = self.core.parent();
         let (height, certificate) = (parent.height.next(), parent.commit.clone());
+        let is_due = |at: u64| self.now_us >= at.saturating_add(RENEWAL_US);
+        if self.renewed_us.is_none_or(is_due) {
+            self.renewal = Some(Height::new(height.get().saturating_add(RENEWAL_HEIGHT_COUNT)));
+        }
         self.tell(to, &PeerMessage::Tell { nonce, height, certificate });
     }
 

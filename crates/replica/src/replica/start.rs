@@ -49,16 +49,13 @@ pub(super) fn start_lanes(
         check_suffix(&term, &committed, lane)?;
         let last = lane.committed.as_ref().and_then(|header| header.clock.last());
         let seed = quipu_clock::seed_value(&genesis.clock_seed);
-        let value = last.map_or(seed, |entry| entry.value);
-        let goes_on = last.is_some() && committed.term == term.term;
-        let clock_value = if goes_on { value } else { quipu_clock::start(&term.branch, &value) };
+        let clock_value = last.map_or(seed, |entry| entry.value);
         lanes.push(Lane::new(LaneStart {
             term,
             next_term: lane.next_term.clone(),
             committed,
             frontier: lane.frontier.clone(),
             clock_value,
-            stated_clock: value,
             clock_us: now.mono_us,
             rate_hz: genesis.clock_rate_hz,
             lane_count: wanted,

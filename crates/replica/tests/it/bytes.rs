@@ -2,8 +2,10 @@
 
 use std::sync::LazyLock;
 
+use expect_test::expect;
 use proptest::prelude::*;
-use quipu_replica::{Input, receive};
+use quipu_replica::{Input, PeerMessage, Request, peer, receive};
+use quipu_types::{Decode, Encode, Height, Lane, Signature};
 
 use crate::common::LANES;
 use crate::net::{Net, number};
@@ -64,6 +66,52 @@ proptest! {
         }
         net.pass(20_000);
     }
+}
+
+#[test]
+fn the_same_inputs_give_the_same_bytes() {
+    let run = || {
+        let mut net = Net::new();
+        for sequence in 1..=5 {
+            for gateway in 0..4 {
+                let client = net.client(u16::try_from(gateway % 2).expect("few"), gateway / 2);
+                net.submit(gateway, sequence, net.transaction(client, sequence));
+            }
+            net.pass(7_000);
+        }
+        net.heard
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn encodings_are_frozen() {
+    let (lane, height) = (Lane::new(1), Height::new(2));
+    let tip = quipu_consensus::genesis_cut(2)[1];
+    let signature = Signature([3; 64]);
+    let handover =
+        peer::Handover { lane, term: tip.term, index: 9, validator: number(1), signature };
+    let messages = [
+        PeerMessage::Forward {
+            is_overdue: true,
+            transactions: vec![vec![1, 2].into(), vec![].into()],
+        },
+        PeerMessage::Fetch(Request::Headers { from: height }),
+        PeerMessage::Fetch(Request::Chunks { first: 4, tip }),
+        PeerMessage::Fetch(Request::Value { height, digest: tip.lane_root }),
+        PeerMessage::Headers(Vec::new()),
+        PeerMessage::Ask { nonce: 5 },
+        PeerMessage::Tell { nonce: 5, height, certificate: None },
+        PeerMessage::Handover(handover),
+    ];
+    let mut bytes = Vec::new();
+    for message in messages {
+        let own = message.to_bytes();
+        assert_eq!(PeerMessage::from_bytes(&own), Ok(message));
+        bytes.extend(own);
+    }
+    expect!["af46e1924a4e6b6f6a0f8818bdaf49266e7295c4c035cc6c413e9cf033b1cc06"]
+        .assert_eq(&quipu_crypto::sha256(&bytes).to_string());
 }
 
 #[test]

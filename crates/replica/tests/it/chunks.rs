@@ -219,6 +219,17 @@ fn what_is_not_signed_by_the_sequencer_or_not_whole_does_not_come_in() {
     let late = forger.sign(&net, late.header, late.body);
     let taken = receive(net.context(), LANES, &PeerMessage::Chunk(late).to_bytes());
     assert_eq!(taken.err(), Some(ReceiveError::Clock { lane, index: 1 }));
+    for keeps in [0, 1] {
+        let mut forger = Forger::new(&net);
+        let mut bare = forger.chunk(&net, &[net.transaction(client, 1)]);
+        bare.header.clock.truncate(keeps);
+        for entry in &mut bare.header.clock {
+            entry.mix = Mix::Nothing;
+        }
+        let bare = forger.sign(&net, bare.header, bare.body);
+        let taken = receive(net.context(), LANES, &PeerMessage::Chunk(bare).to_bytes());
+        assert_eq!(taken.err(), Some(ReceiveError::Clock { lane, index: 1 }), "no batch is mixed");
+    }
     let received = receive(net.context(), LANES, &PeerMessage::Chunk(good.clone()).to_bytes());
     assert!(matches!(received, Ok(Received::Chunk(_))));
 }

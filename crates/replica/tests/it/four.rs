@@ -195,6 +195,31 @@ fn restarts_one_after_the_other_lose_nothing() {
 }
 
 #[test]
+fn terms_without_a_chunk_leave_the_clock_where_a_restart_finds_it() {
+    let mut net = Net::new();
+    let [first, second, third] = [1, 2, 3].map(|term| net.sequencer(LANE, term));
+    let client = net.client(LANE, 0);
+    net.pass(20_000);
+    net.step(first, Input::Stop);
+    net.until("the first goes", |net| net.term(third, 1) == 2);
+    net.down(first);
+    net.step(second, Input::Stop);
+    net.until("the second goes", |net| net.term(third, 1) == 3);
+    net.restart(first, None);
+    net.submit(third, 1, net.transaction(client, 1));
+    net.quiet();
+    net.restart(third, None);
+    net.submit(third, 1, net.transaction(client, 1));
+    net.until("the third orders it", |net| net.ordered(third, LANE).len() == 1);
+    for index in [first, third] {
+        net.restart(index, None);
+    }
+    net.submit(third, 2, net.transaction(client, 2));
+    net.until("and goes on", |net| net.is_answered(third, 2));
+    net.assert_sound();
+}
+
+#[test]
 fn a_validator_with_a_new_disk_watches_until_it_cannot_contradict_itself() {
     let mut net = Net::new();
     let sequencer = net.sequencer(LANE, 1);
@@ -214,16 +239,33 @@ fn a_validator_with_a_new_disk_watches_until_it_cannot_contradict_itself() {
     net.until("it votes again", |net| !net.members[wiped].replica.status().observing);
     assert!(net.height(wiped) >= threshold.get());
     assert_eq!(net.ordered(wiped, LANE).len(), 30);
-    // It is needed now, in a lane that moves: its acks count.
-    net.down((wiped + 2) % 4);
+    // It is needed now: its acks and its votes count.
+    net.down((sequencer + 3) % 4);
     for sequence in 31..=40 {
         net.submit(gateway, sequence, net.transaction(client, sequence));
         net.pass(STEP_OF_LOAD_US);
     }
-    let goes_on = net.is_up[gateway] && net.is_up[sequencer];
-    if goes_on {
-        net.until("it is counted", |net| net.is_answered(gateway, 40));
-    }
+    net.until("it is counted", |net| net.is_answered(gateway, 40));
+    net.assert_sound();
+}
+
+#[test]
+fn a_validator_with_a_new_disk_that_restarts_still_watches() {
+    let mut net = Net::new();
+    let sequencer = net.sequencer(LANE, 1);
+    net.pass(2_500_000);
+    // It sequenced the lane: it makes no chunk in a term that began before its threshold.
+    net.restart(sequencer, Some(Observer { nonce: 77, threshold: None }));
+    net.until("it knows its threshold", |net| net.members[sequencer].threshold.is_some());
+    let threshold = net.members[sequencer].threshold;
+    net.restart(sequencer, Some(Observer { nonce: 78, threshold }));
+    assert!(net.members[sequencer].replica.status().observing);
+    let gateway = (sequencer + 1) % 4;
+    let client = net.client(LANE, 0);
+    net.submit(gateway, 1, net.transaction(client, 1));
+    net.until("the next sequencer orders it", |net| net.is_answered(gateway, 1));
+    assert_eq!(net.term(gateway, usize::from(LANE)), 2);
+    net.until("it votes again", |net| !net.members[sequencer].replica.status().observing);
     net.assert_sound();
 }
 
@@ -285,10 +327,10 @@ proptest! {
             net.up(index);
         }
         let mut due = 0;
-        for client in 0..8 {
+        for (client, last) in next.into_iter().enumerate() {
             let gateway = client / 2;
             let signer = net.client(u16::try_from(client % 2).expect("few"), gateway);
-            for sequence in 1..=next[client] {
+            for sequence in 1..=last {
                 let ticket = 1_000 * (u64::try_from(client).expect("few") + 1) + sequence;
                 net.submit(gateway, ticket, net.transaction(signer, sequence));
                 due += 1;

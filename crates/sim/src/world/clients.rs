@@ -34,8 +34,11 @@ pub(super) struct Asked {
 impl World {
     pub(super) fn client_turn(&mut self, number: usize) -> Result<(), Broken> {
         let next_us = self.random.u64(30_000..300_000);
-        self.at(next_us, Event::Client(number));
-        if self.is_fair {
+        self.at(self.submit_us().unwrap_or(next_us), Event::Client(number));
+        if self.is_measured() && number > 0 {
+            return Ok(());
+        }
+        if self.is_fair && !self.is_measured() {
             return self.submit(number, Client::retry);
         }
         let (chain, anchor) = (self.context.chain, self.anchor());

@@ -10,6 +10,7 @@ use quipu_types::{
     ValidatorIndex,
 };
 
+use super::measure::SYNC_US;
 use super::{Event, World};
 use crate::node::{Alive, Sync};
 use crate::verdict;
@@ -77,9 +78,8 @@ impl World {
             Effect::WriteVote { bytes, .. } if is_honest => {
                 self.witness.record(&mut alive.words, &bytes)?;
             }
-            Effect::CutLane { lane, index } => {
-                let syncing = alive.syncing.as_mut().map(|sync| &mut sync.words);
-                alive.words.cut(lane, index, syncing);
+            Effect::WriteChunk(chunk) => alive.words.wrote(chunk.hash),
+            Effect::CutLane { .. } => {
                 self.totals.cuts_back += 1;
             }
             Effect::WriteHeader { block, certificate } => {
@@ -90,38 +90,54 @@ impl World {
                         honest.get(usize::from(voter.get())).copied().unwrap_or(false)
                     };
                     let header = &block.header;
+                    if let Some(probe) = &mut self.probe {
+                        let before = self.witness.cut_before(header.height);
+                        let moved = header.cut.iter().filter(|tip| !before.contains(tip));
+                        let moved: Vec<Tip> = moved.copied().collect();
+                        probe.commit(header, &moved, self.now_us);
+                    }
                     let is_first =
                         self.witness.commit(header, &certificate, &self.context, honest)?;
                     self.totals.heights_again += u64::from(!is_first);
                 }
             }
             Effect::Sync(barrier) => {
-                let words = alive.words.take(&alive.ledger);
+                let words = alive.words.take();
                 let group = alive.ledger.take_sync();
                 alive.syncing = Some(Sync { barrier, group, words, header: alive.header_written });
                 let life = node.life;
                 let slow = if self.random.u8(..100) == 0 { 20 } else { 1 };
                 let most_us = self.shape.sync_us.saturating_mul(slow);
                 let delay_us = self.random.u64(50..most_us.max(100));
+                let delay_us = if self.is_measured() { SYNC_US } else { delay_us };
                 self.at(delay_us, Event::Synced { node: at, life });
             }
             Effect::Broadcast { bytes, .. } => {
                 if is_honest {
-                    leave(&mut self.witness, own, &bytes, alive)?;
+                    leave(&mut self.witness, own, &bytes, alive, node.observer.is_some())?;
+                }
+                if let (Some(probe), Ok(PeerMessage::Agreement(Message::Ack(ack)))) =
+                    (&mut self.probe, PeerMessage::from_bytes(&bytes))
+                {
+                    probe.ack(at, &ack, &self.context.set, self.now_us);
                 }
                 let parcel = Self::parcel(bytes);
                 for to in 0..self.nodes.len() {
-                    self.send(at, to, &parcel);
+                    self.speak(at, to, &parcel);
                 }
             }
             Effect::Send { to, bytes, .. } => {
                 if is_honest {
-                    leave(&mut self.witness, own, &bytes, alive)?;
+                    leave(&mut self.witness, own, &bytes, alive, node.observer.is_some())?;
                 }
                 let parcel = Self::parcel(bytes);
-                self.send(at, usize::from(to.get()), &parcel);
+                self.speak(at, usize::from(to.get()), &parcel);
             }
             Effect::Serve { to, request } => {
+                if self.scene(at, |actor, scene| actor.serves(scene)) == Some(false) {
+                    return Ok(true);
+                }
+                let Some(alive) = &self.node(at).alive else { return Ok(false) };
                 let served = serve(&alive.ledger, &request)
                     .map_err(|error| Broken { rule: "V5", what: error.to_string() })?;
                 for message in served {
@@ -217,6 +233,7 @@ fn leave(
     own: ValidatorIndex,
     bytes: &[u8],
     alive: &Alive,
+    is_new: bool,
 ) -> Result<(), Broken> {
     let message = PeerMessage::from_bytes(bytes);
     let message = message.map_err(|error| Broken {
@@ -226,7 +243,8 @@ fn leave(
     match message {
         PeerMessage::Agreement(message) if message.validator() == own => {
             let said = bytes.get(1..).unwrap_or_default();
-            let is_durable = alive.words.is_durable(said);
+            // Who lost its disk may hear its old words again, and hand them on.
+            let is_durable = alive.words.is_durable(said) || (is_new && witness.has_said(&message));
             rule(is_durable, "A3", || {
                 format!("left before its record was durable: {}", describe_message(&message))
             })?;

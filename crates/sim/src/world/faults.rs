@@ -2,6 +2,7 @@
 
 use super::{Event, World};
 use crate::network::Way;
+use crate::node::Node;
 use crate::{Broken, rule};
 use quipu_replica::Input;
 
@@ -149,6 +150,13 @@ impl World {
 
     /// Faults end: everyone is up, every message arrives.
     pub(super) fn freeze(&mut self) -> Result<(), Broken> {
+        if self.profile.has_faults && self.totals.crashes() == 0 {
+            // What was planned did not come to it.
+            let alive = |node: &Node| node.is_honest && node.alive.is_some();
+            if let Some(at) = self.nodes.iter().position(alive) {
+                self.death(at, Death::Power)?;
+            }
+        }
         self.is_fair = true;
         self.network.make_fair();
         self.note(5, || "faults end".to_owned());
@@ -239,7 +247,8 @@ impl World {
         let others = set.power_total() - u128::from(own);
         let is_one = !self.has_wiped && self.nodes.iter().all(|node| node.is_honest);
         if !is_one || !set.is_quorum(others) {
-            return;
+            self.totals.power_cuts = self.totals.power_cuts.saturating_add(1);
+            return self.crash(at, "by a power cut");
         }
         self.has_wiped = true;
         self.totals.wipes += 1;

@@ -1,0 +1,31 @@
+//! What agreement costs: `cargo run --release -p quipu-sim --example measure`.
+#![expect(clippy::disallowed_methods, reason = "a measurement takes its time from outside")]
+#![expect(clippy::print_stdout, reason = "its output is a table")]
+
+use std::time::Instant;
+
+use quipu_sim::{Clock, Measured, Violation, measure};
+
+fn clock() -> Clock {
+    let start = Instant::now();
+    Box::new(move || u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+}
+
+fn main() -> Result<(), Box<Violation>> {
+    println!("n   CPU us a height and validator   messages a height   bytes a height");
+    for count in [1, 4, 7, 16] {
+        let Measured { cpu_ns, message_count, message_size, .. } =
+            measure(count, 500, 40, 200, clock())?;
+        println!("{count:<3} {:>29} {message_count:>19} {message_size:>16}", cpu_ns / 1_000);
+    }
+    println!();
+    println!("n   one-way delay us   quorum of acks to commit us: median, worst, heights");
+    for count in [4, 7, 16] {
+        for delay_us in [1_000, 100_000] {
+            let Measured { commit_us: (median, worst), commit_count, .. } =
+                measure(count, delay_us, 60_000, 40, clock())?;
+            println!("{count:<3} {delay_us:>16} {median:>18} {worst:>8} {commit_count:>6}");
+        }
+    }
+    Ok(())
+}
