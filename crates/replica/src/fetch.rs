@@ -90,10 +90,10 @@ struct Asked {
 #[derive(Debug, Default)]
 pub(crate) struct Fetch {
     chunks: BTreeMap<Lane, Asked>,
-    /// What a lane was last emptied for, and when that may be tried again.
-    emptied: BTreeMap<Lane, (Hash, u64)>,
     /// By lane: up to which index it is held, and since when it is no further.
     still: BTreeMap<Lane, (u64, u64)>,
+    /// What a lane was last emptied for, and when that may be tried again.
+    emptied: BTreeMap<Lane, (Hash, u64)>,
     headers_at_us: Option<(Height, u64)>,
     answered: BTreeMap<ValidatorIndex, u64>,
     /// Requests of each validator that were served in its last [`ASK_US`], and since when they are counted.

@@ -23,6 +23,7 @@ use quipu_types::{
 };
 use thiserror::Error;
 
+use self::clients::EarlyForwards;
 use crate::admission::Admitted;
 use crate::api::{Barrier, Config, Effect, Input, Recovered, STOP_US, Status};
 use crate::fetch::Fetch;
@@ -130,6 +131,8 @@ pub struct Replica {
     pending: Pending,
     /// Transactions on their way to other sequencers.
     forwards: BTreeMap<ValidatorIndex, (Vec<Arc<Admitted>>, usize)>,
+    /// By lane: what came for its next sequencer, which may be this one.
+    early_forwards: Vec<EarlyForwards>,
     /// When a lane's pending transactions were last told to its sequencer.
     told_us: Vec<u64>,
     suspicions: Vec<Suspicion>,
@@ -206,6 +209,7 @@ impl Replica {
             producers,
             pending: Pending::default(),
             forwards: BTreeMap::new(),
+            early_forwards: (0..lane_count).map(|_| EarlyForwards::default()).collect(),
             told_us: vec![now.mono_us; lane_count],
             suspicions: vec![Suspicion::default(); lane_count],
             proven: BTreeMap::new(),

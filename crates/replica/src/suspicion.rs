@@ -13,6 +13,8 @@ use crate::admission::Admitted;
 
 /// Silence of a lane after which an overdue transaction is told to everyone.
 pub(crate) const OVERDUE_US: u64 = 250_000;
+/// Time after which a transaction is told to everyone though its lane moves.
+pub(crate) const PASSED_OVER_US: u64 = 1_000_000;
 /// Silence of a lane, once an overdue transaction was told, after which its sequencer is suspected.
 pub(crate) const SILENCE_US: u64 = 350_000;
 /// Time after which one watched transaction alone is enough.

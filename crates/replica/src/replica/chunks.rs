@@ -16,6 +16,7 @@ use crate::fetch::ASIDE_COUNT_MAX;
 use crate::lane::{ChunkFault, Fit, Lane, Lanes};
 use crate::peer::PeerMessage;
 use crate::producers::Place;
+use crate::replica::clients::EarlyForwards;
 use crate::replica::start::may_sequence;
 
 /// Evidence of one kind against one validator that is given out: more says nothing new, and would fill disks.
@@ -383,9 +384,12 @@ impl Replica {
     /// A lane's new sequencer orders first what the old one had ordered in vain, in its old order.
     fn reorder(&mut self, number: LaneNumber, void: Vec<Arc<Admitted>>, queue: Vec<Arc<Admitted>>) {
         let is_own = self.lanes.get(number).is_some_and(|lane| lane.is_own);
+        let early = self.early_forwards.get_mut(usize::from(number.get()));
+        let early = early.map(EarlyForwards::take).unwrap_or_default();
         if is_own {
             let pending = self.pending.of(number).map(|waiting| Arc::clone(&waiting.admitted));
-            let all: Vec<Arc<Admitted>> = void.into_iter().chain(queue).chain(pending).collect();
+            let all = void.into_iter().chain(queue).chain(pending).chain(early);
+            let all: Vec<Arc<Admitted>> = all.collect();
             // The producers were told of what is pending: the queue is judged from what is held alone.
             self.producers.void(number);
             for admitted in all {
