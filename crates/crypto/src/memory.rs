@@ -17,7 +17,7 @@ thread_local! {
     static VERDICTS: RefCell<Option<BTreeSet<Hash>>> = const { RefCell::new(None) };
 }
 
-/// While it lives, its thread checks no signature again that it found right.
+/// While it lives, its thread checks no signature again that it found right, and none that it made.
 #[derive(Debug)]
 #[must_use = "nothing is remembered once it is dropped"]
 pub struct Memory {
@@ -55,22 +55,39 @@ pub(crate) fn once(
     if !is_on() {
         return check();
     }
-    let tag = [key.suite().tag()];
-    // Sizes of key and signature follow from the suite: no other three parts have these bytes.
-    let name = blake3(&[&tag[..], key.bytes(), &signature.0, message].concat());
+    let name = name(key, message, signature);
     if VERDICTS.with_borrow(|verdicts| verdicts.as_ref().is_some_and(|all| all.contains(&name))) {
         return true;
     }
     let holds = check();
+    if holds {
+        remember(name);
+    }
+    holds
+}
+
+/// A signature that this thread made itself is right.
+pub(crate) fn made(key: &PublicKey, message: &[u8], signature: &Signature) {
+    if is_on() {
+        remember(name(key, message, signature));
+    }
+}
+
+/// Sizes of key and signature follow from the suite: no other three parts have these bytes.
+fn name(key: &PublicKey, message: &[u8], signature: &Signature) -> Hash {
+    let tag = [key.suite().tag()];
+    blake3(&[&tag[..], key.bytes(), &signature.0, message].concat())
+}
+
+fn remember(name: Hash) {
     VERDICTS.with_borrow_mut(|verdicts| {
-        if let Some(all) = verdicts.as_mut().filter(|_| holds) {
+        if let Some(all) = verdicts {
             if all.len() >= VERDICT_COUNT_MAX {
                 all.clear();
             }
             all.insert(name);
         }
     });
-    holds
 }
 
 #[cfg(test)]
@@ -97,6 +114,8 @@ mod tests {
         assert_eq!(verdicts(), [true, false]);
         let memory = Memory::new();
         assert_eq!(verdicts(), [true, false]);
+        assert_eq!(verdicts(), [true, false]);
+        assert_eq!(key.sign(b"yes"), signature);
         assert_eq!(verdicts(), [true, false]);
         drop(memory);
         assert!(!is_on());

@@ -110,7 +110,7 @@ impl SecretKey {
     /// What other parties will read is signed through [`sign_tagged`], which adds the domain.
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> Signature {
-        match (&self.secret, self.suite()) {
+        let signature = match (&self.secret, self.suite()) {
             (Secret::Ed25519(key), Suite::Ed25519Blake2b) => {
                 Signature(key.sign(&blake2b256(message).0).to_bytes())
             }
@@ -121,7 +121,9 @@ impl SecretKey {
                 signature.normalize_s();
                 Signature(signature.serialize_compact())
             }
-        }
+        };
+        memory::made(&self.public, message, &signature);
+        signature
     }
 
     /// The seed that makes this key again, for a key file.

@@ -43,6 +43,7 @@ mod verdict;
 mod witness;
 mod world;
 
+use quipu_replica::Rules;
 use quipu_types::Hash;
 use thiserror::Error;
 
@@ -66,6 +67,8 @@ pub struct Profile {
     pub keeps_trace: bool,
     /// As [`quipu_replica::Config::wal_before_send`].
     pub wal_before_send: bool,
+    /// Which rules of agreement hold.
+    pub rules: Rules,
 }
 
 impl Profile {
@@ -80,6 +83,7 @@ impl Profile {
             crime: None,
             keeps_trace: false,
             wal_before_send: true,
+            rules: Rules::ALL,
         }
     }
 

@@ -65,10 +65,13 @@ pub(crate) struct Node {
     pub(crate) is_honest: bool,
 }
 
+/// Executed heights whose state certificates are not kept.
+type Again = Vec<(SignedState, Arc<Vec<Receipt>>)>;
+
 /// What a start found.
 pub(crate) struct Started {
     /// What has to be fed to the replica first.
-    pub(crate) again: Vec<(SignedState, Arc<Vec<Receipt>>)>,
+    pub(crate) again: Again,
     pub(crate) head: Height,
     pub(crate) torn: usize,
 }
@@ -187,7 +190,7 @@ impl Node {
         history: &mut History,
         ledger: &Ledger,
         head: Height,
-    ) -> Result<(Machine<MemoryStore>, Vec<(SignedState, Arc<Vec<Receipt>>)>), Broken> {
+    ) -> Result<(Machine<MemoryStore>, Again), Broken> {
         let store = self.store.take().unwrap_or_default();
         let mut machine = Machine::open(store, genesis).map_err(|error| Broken {
             rule: "V4",
@@ -220,6 +223,7 @@ impl Node {
         config.chunk_size_max = 1_200;
         config.clock_interval_us = 40_000;
         config.wal_before_send = profile.wal_before_send;
+        config.rules = profile.rules;
         let nonce = random.u64(..);
         config.observer = self.observer.map(|threshold| Observer { nonce, threshold });
         config

@@ -34,13 +34,16 @@ pub struct Measured {
     pub commit_count: usize,
 }
 
+/// Who acked a tip, and since when that is a quorum.
+type Acked = (BTreeSet<ValidatorIndex>, Option<u64>);
+
 /// Looks at a measured world.
 pub(crate) struct Probe {
     clock: Clock,
     pub(crate) cpu_ns: u64,
     pub(crate) message_size: u64,
-    /// At each validator: who acked a tip, and since when that is a quorum.
-    acked: BTreeMap<(usize, Lane, u64), (BTreeSet<ValidatorIndex>, Option<u64>)>,
+    /// What each validator heard of a tip.
+    acked: BTreeMap<(usize, Lane, u64), Acked>,
     commits: BTreeMap<Height, u64>,
 }
 

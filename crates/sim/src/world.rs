@@ -390,10 +390,10 @@ impl World {
         }
         self.scene(to, |actor, scene| actor.hear(scene, &bytes));
         let what = parcel.bytes.first().copied().unwrap_or(0);
-        self.note(u64::from(what) << 32 | parcel.bytes.len() as u64, || {
+        self.note(u64::from(what), || {
             format!("{to} gets of {from} {}", effects::describe_received(&received))
         });
-        let peer = ValidatorIndex::new(u16::try_from(from).unwrap_or(u16::MAX));
+        let peer = effects::validator(from);
         self.feed(to, Input::Received { from: peer, received })
     }
 
@@ -404,7 +404,7 @@ impl World {
             return Ok(());
         }
         self.note(1, || format!("{at} is linked to {peer}"));
-        let peer = ValidatorIndex::new(u16::try_from(peer).unwrap_or(u16::MAX));
+        let peer = effects::validator(peer);
         self.feed(at, Input::Linked(peer))
     }
 

@@ -13,7 +13,8 @@ pub(crate) fn run(args: &Sim) -> Result<()> {
         SimProfile::Short => Profile::short(),
         SimProfile::Long => Profile::long(),
     };
-    let profile = Profile { keeps_trace: args.trace, ..profile };
+    let powers: &[u64] = if args.alone { &[1] } else { profile.powers };
+    let profile = Profile { powers, keeps_trace: args.trace, ..profile };
     let mut totals = Totals::default();
     let bar = screen::bar("worlds", args.seeds);
     let last = args.seed.saturating_add(args.seeds);

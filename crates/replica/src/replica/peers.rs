@@ -223,8 +223,9 @@ impl Replica {
                 continue;
             }
             let is_fork = lane.tip_at(need.tip.index).is_some();
+            let is_other = !is_held && (is_fork || self.is_stuck(&need.tip));
             let (held, committed) = (lane.tip.index, lane.committed.index);
-            let first = match (is_held, is_fork || self.is_stuck(&need.tip)) {
+            let first = match (is_held, is_other) {
                 (true, _) => need.tip.index,
                 (false, true) => committed,
                 (false, false) => held,
@@ -235,7 +236,8 @@ impl Replica {
             if let Some(farthest) = farthest.filter(|_| !is_held) {
                 tip = farthest;
             }
-            if let Some(to) = self.fetch.chunks(&need, held, first, self.now_us, &others) {
+            let lacks = (held, first, is_other);
+            if let Some((to, first)) = self.fetch.chunks(&need, lacks, self.now_us, &others) {
                 self.ask(to, &PeerMessage::Fetch(Request::Chunks { first, tip }));
             }
         }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use quipu_consensus::Message;
+use quipu_consensus::{Evidence, Message};
 use quipu_replica::storage::write;
-use quipu_replica::{Block, Effect, Input, PeerMessage, Received, Request, lane_order, serve};
+use quipu_replica::{
+    Barrier, Block, Effect, Input, PeerMessage, Received, Request, lane_order, serve,
+};
 use quipu_types::{
-    Decode, Encode, Hash, Height, Lane, SignedState, StateCertificate, StateVote, Tip,
-    ValidatorIndex,
+    CommitCertificate, Decode, Encode, Hash, Height, Lane, SignedState, StateCertificate,
+    StateVote, Tip, ValidatorIndex,
 };
 
 use super::measure::SYNC_US;
@@ -36,7 +38,8 @@ impl World {
                 return Ok(());
             }
             if !is_fair && self.random.u16(..1_000) < PAUSE_PER_MILLE {
-                let delay_us = self.random.u64(1..300);
+                let most_us = if self.random.u8(..8) == 0 { 20_000 } else { 300 };
+                let delay_us = self.random.u64(1..most_us);
                 if let Some(alive) = &mut self.node_mut(at).alive {
                     alive.is_pausing = true;
                 }
@@ -64,9 +67,7 @@ impl World {
     fn effect(&mut self, at: usize, effect: Effect) -> Result<bool, Broken> {
         let what = effect_number(&effect);
         self.note(what, || format!("{at} {}", describe(&effect)));
-        let own = ValidatorIndex::new(u16::try_from(at).unwrap_or(u16::MAX));
         let node = self.nodes.get_mut(at).expect("events name nodes of the world");
-        let is_honest = node.is_honest;
         let Some(alive) = &mut node.alive else { return Ok(false) };
         let written = write(&effect, &mut alive.ledger);
         if written.is_err() && node.disk.is_blown() {
@@ -75,76 +76,21 @@ impl World {
         }
         rule(written.is_ok(), "V4", || format!("{at}: a write failed: {written:?}"))?;
         match effect {
-            Effect::WriteVote { bytes, .. } if is_honest => {
+            Effect::WriteVote { bytes, .. } if node.is_honest => {
                 self.witness.record(&mut alive.words, &bytes)?;
             }
             Effect::WriteChunk(chunk) => alive.words.wrote(chunk.hash),
             Effect::CutLane { .. } => {
-                self.totals.cuts_back += 1;
+                self.totals.cuts_back = self.totals.cuts_back.saturating_add(1);
             }
             Effect::WriteHeader { block, certificate } => {
                 alive.header_written = block.header.height;
-                if is_honest {
-                    let honest: Vec<bool> = self.shape.crimes.iter().map(Option::is_none).collect();
-                    let honest = |voter: ValidatorIndex| {
-                        honest.get(usize::from(voter.get())).copied().unwrap_or(false)
-                    };
-                    let header = &block.header;
-                    if let Some(probe) = &mut self.probe {
-                        let before = self.witness.cut_before(header.height);
-                        let moved = header.cut.iter().filter(|tip| !before.contains(tip));
-                        let moved: Vec<Tip> = moved.copied().collect();
-                        probe.commit(header, &moved, self.now_us);
-                    }
-                    let is_first =
-                        self.witness.commit(header, &certificate, &self.context, honest)?;
-                    self.totals.heights_again += u64::from(!is_first);
-                }
+                self.commit(at, &block, &certificate)?;
             }
-            Effect::Sync(barrier) => {
-                let words = alive.words.take();
-                let group = alive.ledger.take_sync();
-                alive.syncing = Some(Sync { barrier, group, words, header: alive.header_written });
-                let life = node.life;
-                let slow = if self.random.u8(..100) == 0 { 20 } else { 1 };
-                let most_us = self.shape.sync_us.saturating_mul(slow);
-                let delay_us = self.random.u64(50..most_us.max(100));
-                let delay_us = if self.is_measured() { SYNC_US } else { delay_us };
-                self.at(delay_us, Event::Synced { node: at, life });
-            }
-            Effect::Broadcast { bytes, .. } => {
-                if is_honest {
-                    leave(&mut self.witness, own, &bytes, alive, node.observer.is_some())?;
-                }
-                if let (Some(probe), Ok(PeerMessage::Agreement(Message::Ack(ack)))) =
-                    (&mut self.probe, PeerMessage::from_bytes(&bytes))
-                {
-                    probe.ack(at, &ack, &self.context.set, self.now_us);
-                }
-                let parcel = Self::parcel(bytes);
-                for to in 0..self.nodes.len() {
-                    self.speak(at, to, &parcel);
-                }
-            }
-            Effect::Send { to, bytes, .. } => {
-                if is_honest {
-                    leave(&mut self.witness, own, &bytes, alive, node.observer.is_some())?;
-                }
-                let parcel = Self::parcel(bytes);
-                self.speak(at, usize::from(to.get()), &parcel);
-            }
-            Effect::Serve { to, request } => {
-                if self.scene(at, |actor, scene| actor.serves(scene)) == Some(false) {
-                    return Ok(true);
-                }
-                let Some(alive) = &self.node(at).alive else { return Ok(false) };
-                let served = serve(&alive.ledger, &request)
-                    .map_err(|error| Broken { rule: "V5", what: error.to_string() })?;
-                for message in served {
-                    let parcel = Self::parcel(message.to_bytes().into());
-                    self.send(at, usize::from(to.get()), &parcel);
-                }
-            }
+            Effect::Sync(barrier) => self.sync(at, barrier),
+            Effect::Broadcast { bytes, .. } => self.tell(at, None, bytes)?,
+            Effect::Send { to, bytes, .. } => self.tell(at, Some(to), bytes)?,
+            Effect::Serve { to, request } => self.serve(at, to, &request)?,
             Effect::Execute(block) => {
                 alive.executing.push_back(block);
                 if alive.executing.len() == 1 {
@@ -152,23 +98,16 @@ impl World {
                     self.execute_later(at, life);
                 }
             }
-            Effect::Evidence(evidence) => {
-                let culprit = evidence.culprit(&self.context);
-                let named = culprit.map(|culprit| usize::from(culprit.get()));
-                let guilty = named.is_some_and(|named| !self.node(named).is_honest);
-                let kind = evidence.kind();
-                rule(guilty, "A9", || format!("{at} has evidence ({kind}) against {named:?}"))?;
-                self.totals.evidence += 1;
-            }
+            Effect::Evidence(evidence) => self.accuse(at, &evidence)?,
             Effect::Observing(threshold) => {
                 node.observer = Some(Some(threshold));
-                self.totals.thresholds += 1;
+                self.totals.thresholds = self.totals.thresholds.saturating_add(1);
             }
             Effect::StateCertified(certificate) => {
-                if is_honest {
-                    check_state(own, &certificate, &alive.words)?;
+                if node.is_honest {
+                    check_state(validator(at), &certificate, &alive.words)?;
                 }
-                self.totals.certificates += 1;
+                self.totals.certificates = self.totals.certificates.saturating_add(1);
                 node.certified.insert(certificate.state.height);
             }
             Effect::Answer { ticket, answer } => self.answer(at, ticket, &answer)?,
@@ -182,6 +121,94 @@ impl World {
             _ => {}
         }
         Ok(true)
+    }
+
+    fn commit(
+        &mut self,
+        at: usize,
+        block: &Block,
+        certificate: &CommitCertificate,
+    ) -> Result<(), Broken> {
+        if !self.node(at).is_honest {
+            return Ok(());
+        }
+        let header = &block.header;
+        if let Some(probe) = &mut self.probe {
+            let before = self.witness.cut_before(header.height);
+            let moved = header.cut.iter().filter(|tip| !before.contains(tip));
+            let moved: Vec<Tip> = moved.copied().collect();
+            probe.commit(header, &moved, self.now_us);
+        }
+        let crimes = &self.shape.crimes;
+        let is_honest =
+            |voter: ValidatorIndex| matches!(crimes.get(usize::from(voter.get())), Some(None));
+        let is_first = self.witness.commit(header, certificate, &self.context, is_honest)?;
+        let again = &mut self.totals.heights_again;
+        *again = again.saturating_add(u64::from(!is_first));
+        Ok(())
+    }
+
+    fn sync(&mut self, at: usize, barrier: Barrier) {
+        let slow = if self.random.u8(..100) == 0 { 20 } else { 1 };
+        let most_us = self.shape.sync_us.saturating_mul(slow);
+        let delay_us = self.random.u64(50..most_us.max(100));
+        let delay_us = if self.is_measured() { SYNC_US } else { delay_us };
+        let node = self.node_mut(at);
+        let life = node.life;
+        let Some(alive) = &mut node.alive else { return };
+        let (words, group) = (alive.words.take(), alive.ledger.take_sync());
+        alive.syncing = Some(Sync { barrier, group, words, header: alive.header_written });
+        self.at(delay_us, Event::Synced { node: at, life });
+    }
+
+    /// Tells one validator, or all.
+    fn tell(
+        &mut self,
+        at: usize,
+        to: Option<ValidatorIndex>,
+        bytes: Arc<[u8]>,
+    ) -> Result<(), Broken> {
+        let node = self.nodes.get(at).expect("events name nodes of the world");
+        if let Some(alive) = node.alive.as_ref().filter(|_| node.is_honest) {
+            let is_new = node.observer.is_some();
+            leave(&mut self.witness, validator(at), &bytes, alive, is_new)?;
+        }
+        if let Some(probe) = &mut self.probe
+            && let Ok(PeerMessage::Agreement(Message::Ack(ack))) = PeerMessage::from_bytes(&bytes)
+        {
+            probe.ack(at, &ack, &self.context.set, self.now_us);
+        }
+        let parcel = Self::parcel(bytes);
+        match to {
+            Some(to) => self.speak(at, usize::from(to.get()), &parcel),
+            None => (0..self.nodes.len()).for_each(|to| self.speak(at, to, &parcel)),
+        }
+        Ok(())
+    }
+
+    fn serve(&mut self, at: usize, to: ValidatorIndex, request: &Request) -> Result<(), Broken> {
+        if self.scene(at, |actor, scene| actor.serves(scene)) == Some(false) {
+            return Ok(());
+        }
+        let Some(alive) = &self.node(at).alive else { return Ok(()) };
+        let served = serve(&alive.ledger, request)
+            .map_err(|error| Broken { rule: "V5", what: error.to_string() })?;
+        for message in served {
+            let parcel = Self::parcel(message.to_bytes().into());
+            self.send(at, usize::from(to.get()), &parcel);
+        }
+        Ok(())
+    }
+
+    /// Evidence names a criminal.
+    fn accuse(&mut self, at: usize, evidence: &Evidence) -> Result<(), Broken> {
+        let culprit = evidence.culprit(&self.context);
+        let named = culprit.map(|culprit| usize::from(culprit.get()));
+        let is_guilty = named.is_some_and(|named| !self.node(named).is_honest);
+        let kind = evidence.kind();
+        rule(is_guilty, "A9", || format!("{at} has evidence ({kind}) against {named:?}"))?;
+        self.totals.evidence = self.totals.evidence.saturating_add(1);
+        Ok(())
     }
 
     fn execute_later(&mut self, at: usize, life: u64) {
@@ -225,6 +252,11 @@ impl World {
         self.note(state_number(&state), || format!("{at} executed {}", state.height));
         self.feed(at, Input::Executed { state, receipts: Arc::new(receipts) })
     }
+}
+
+/// The index of the validator at a place of the world.
+pub(super) fn validator(at: usize) -> ValidatorIndex {
+    ValidatorIndex::new(u16::try_from(at).unwrap_or(u16::MAX))
 }
 
 /// What an honest validator sends of its own is durable, and was never said otherwise.

@@ -161,10 +161,8 @@ impl World {
         self.network.make_fair();
         self.note(5, || "faults end".to_owned());
         for at in 0..self.nodes.len() {
-            if self.node(at).alive.is_some() {
-                if self.node(at).disk.has_fuse() {
-                    self.crash(at, "in the end");
-                }
+            if self.node(at).alive.is_some() && self.node(at).disk.has_fuse() {
+                self.crash(at, "in the end");
             }
             if self.node(at).alive.is_none() {
                 self.start(at)?;
