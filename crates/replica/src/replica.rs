@@ -143,6 +143,8 @@ pub struct Replica {
     /// Where own lanes are handed over for an observer's sake, and when that was done last.
     renewal: Option<Height>,
     renewed_us: Option<u64>,
+    /// The greatest height that another validator spoke of, since the start.
+    heard: Option<Height>,
     executing: VecDeque<Executing>,
     executed: Height,
     certified: Height,
@@ -214,6 +216,7 @@ impl Replica {
             suspicions: vec![Suspicion::default(); lane_count],
             proven: BTreeMap::new(),
             fetch: Fetch::default(),
+            heard: None,
             renewal: None,
             renewed_us: None,
             observing,
@@ -324,6 +327,12 @@ impl Replica {
     #[must_use]
     pub const fn context(&self) -> &Context {
         self.core.context()
+    }
+
+    /// Whether others have committed what this validator has not, as far as it knows.
+    fn is_behind(&self) -> bool {
+        let next = Some(self.core.parent().height.next());
+        !self.is_alone() && (self.core.is_muted() || self.heard.is_none() || self.heard > next)
     }
 
     fn is_alone(&self) -> bool {

@@ -64,6 +64,9 @@ impl Replica {
         let place = self.producers.place(admitted);
         let after = match place {
             Place::Next { after } => Some(after),
+            Place::Gap { .. } if self.is_behind() => {
+                return Err(Answer::Refused(Refusal::Behind));
+            }
             Place::Gap { next } => return Err(Answer::Refused(Refusal::Gap { next })),
             // It may be this very one, in a chunk that is not executed yet: then its answer comes.
             Place::Used { .. } if self.is_under_way(admitted) => None,

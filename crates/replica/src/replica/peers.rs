@@ -28,6 +28,7 @@ impl Replica {
     ) -> Result<(), Refused> {
         match received {
             Received::Agreement(message) => {
+                self.heard = self.heard.max(height_of(&message));
                 let taken = self.core.step(now, Event::Message(from, message), &self.lanes);
                 self.drain(now);
                 Ok(taken?)
@@ -344,5 +345,16 @@ impl Replica {
         self.gate.answer(Effect::Observing(threshold));
         self.core.mute_until(threshold);
         self.ask_headers(Some(from));
+    }
+}
+
+/// The height that a message is about.
+fn height_of(message: &Message) -> Option<Height> {
+    match message {
+        Message::Propose(propose) => Some(propose.height),
+        Message::Prevote(vote) => Some(vote.height),
+        Message::Precommit(vote) => Some(vote.height),
+        Message::RoundChange { change, .. } => Some(change.height),
+        Message::Ack(_) | Message::StateVote(_) => None,
     }
 }
