@@ -36,10 +36,12 @@ impl SubmitAnswer {
         self.code.as_deref()?.parse().ok()
     }
 
-    /// Whether the same bytes may be taken a moment later: the ledger was busy, or they are on their way.
+    /// Whether the same bytes may be taken a moment later, or by another validator: this one was busy, behind or stopping,
+    /// or they are on their way.
     #[must_use]
     pub fn is_worth_repeating(&self) -> bool {
-        self.status == "pending" || self.refusal() == Some(code::OVERLOADED)
+        self.status == "pending"
+            || matches!(self.refusal(), Some(code::OVERLOADED | code::STOPPING))
     }
 }
 

@@ -36,8 +36,10 @@ use crate::certificates::{CERTIFICATE_FILE, CertificateFile};
 use crate::config::{CONFIG_FILE, Config, FIRST_START_FILE};
 use crate::disk::FileDisk;
 use crate::error::NodeError;
+use crate::evidence::EVIDENCE_DIR;
 use crate::executor::state_failed;
 use crate::lock::{DirLock, LOCK_FILE};
+use crate::newcomer::{OBSERVER_FILE, OBSERVER_PARTIAL_FILE};
 use crate::node::{COLUMN_DIR, STATE_DIR, read_genesis};
 use crate::snapshot::SnapshotDisk;
 use crate::store::LmdbStore;
@@ -224,6 +226,9 @@ impl Checking<'_> {
         let known = [
             CONFIG_FILE,
             FIRST_START_FILE,
+            OBSERVER_FILE,
+            OBSERVER_PARTIAL_FILE,
+            EVIDENCE_DIR,
             LOCK_FILE,
             CERTIFICATE_FILE,
             STATE_DIR,

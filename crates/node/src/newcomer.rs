@@ -18,6 +18,8 @@ use crate::error::NodeError;
 
 /// Name of the file that says that a validator was given a new disk.
 pub(crate) const OBSERVER_FILE: &str = "observer";
+/// Name of that file while it is written.
+pub(crate) const OBSERVER_PARTIAL_FILE: &str = "observer.partial";
 
 /// How this start begins; `is_new` when the directory has no ledger, `is_alone` when nobody else validates.
 pub(crate) fn begin(
@@ -66,7 +68,7 @@ pub(crate) fn keep(dir: &Path, threshold: Height) -> Result<(), NodeError> {
 
 fn write(dir: &Path, text: &str) -> Result<(), NodeError> {
     let failed = |error| NodeError::system("writing the observer's mark", error);
-    let partial = dir.join("observer.partial");
+    let partial = dir.join(OBSERVER_PARTIAL_FILE);
     let mut file = File::create(&partial).map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
     file.sync_all().map_err(failed)?;

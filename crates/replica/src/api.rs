@@ -225,6 +225,9 @@ pub enum Refusal {
         /// How many.
         count: usize,
     },
+    /// Sequences before it are missing here, where heights are missing too that others have committed.
+    #[error("this validator is catching up, and does not know what comes before this")]
+    Behind,
     /// [`Input::Stop`] came.
     #[error("the validator is stopping")]
     Stopping,
@@ -236,7 +239,9 @@ impl Refusal {
     pub const fn code(&self) -> Code {
         match self {
             Self::Gap { .. } => quipu_types::code::SEQUENCE_GAP,
-            Self::Overloaded { .. } | Self::Crowded { .. } => quipu_types::code::OVERLOADED,
+            Self::Overloaded { .. } | Self::Crowded { .. } | Self::Behind => {
+                quipu_types::code::OVERLOADED
+            }
             Self::Stopping => quipu_types::code::STOPPING,
         }
     }

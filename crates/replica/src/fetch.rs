@@ -21,7 +21,7 @@ const SERVE_COUNT_MAX: u32 = 64;
 /// Chunks that are given for one request.
 pub(crate) const CHUNK_COUNT_MAX: u64 = 64;
 /// Chunks of a lane that are known and not held.
-const ASIDE_COUNT_MAX: usize = 256;
+pub(crate) const ASIDE_COUNT_MAX: usize = 256;
 /// Their bytes.
 const ASIDE_SIZE_MAX: usize = 8 << 20;
 
@@ -92,6 +92,8 @@ pub(crate) struct Fetch {
     chunks: BTreeMap<Lane, Asked>,
     /// By lane: up to which index it is held, and since when it is no further.
     still: BTreeMap<Lane, (u64, u64)>,
+    /// What a lane was last emptied for, and when that may be tried again.
+    emptied: BTreeMap<Lane, (Hash, u64)>,
     headers_at_us: Option<(Height, u64)>,
     answered: BTreeMap<ValidatorIndex, u64>,
     /// Requests of each validator that were served in its last [`ASK_US`], and since when they are counted.
@@ -104,15 +106,15 @@ pub(crate) struct Fetch {
 
 impl Fetch {
     /// Whom to ask for the chunks of a need, and from which index on; `None` while an answer may still come. `held` is the
-    /// index up to which the lane is held.
+    /// index up to which the lane is held, `first` the first that is missing. Of another branch than the one that is held
+    /// nobody knows what is missing before all is there: it is asked for stretch by stretch, round and round.
     pub(crate) fn chunks(
         &mut self,
         need: &Need,
-        held: u64,
-        first: u64,
+        (held, first, is_other): (u64, u64, bool),
         now_us: u64,
         others: &[ValidatorIndex],
-    ) -> Option<ValidatorIndex> {
+    ) -> Option<(ValidatorIndex, u64)> {
         if !self.has_waited(need, held, now_us) {
             return None;
         }
@@ -127,9 +129,25 @@ impl Fetch {
         }
         let whom = if need.holders.is_empty() { others } else { &need.holders };
         let to = self.next(whom)?;
+        let stretch = self.chunks.get(&need.tip.lane).filter(|asked| asked.tip == need.tip);
+        let next = stretch.map(|asked| asked.first.saturating_add(CHUNK_COUNT_MAX));
+        let next = next.filter(|next| is_other && *next > first && *next <= need.tip.index);
+        let first = next.unwrap_or(first);
         let asked = Asked { tip: need.tip, first, at_us: now_us };
         self.chunks.insert(need.tip.lane, asked);
-        Some(to)
+        Some((to, first))
+    }
+
+    /// Whether a lane makes room for a tip that lies that many chunks beyond the cut: once, until these had time to come.
+    pub(crate) fn makes_room(&mut self, tip: &Tip, count: u64, now_us: u64) -> bool {
+        let emptied = self.emptied.get(&tip.lane);
+        if emptied.is_some_and(|(hash, until)| *hash == tip.chunk_hash && now_us < *until) {
+            return false;
+        }
+        let stretches = count.div_ceil(CHUNK_COUNT_MAX).saturating_add(10);
+        let until = now_us.saturating_add(ASK_US.saturating_mul(stretches));
+        self.emptied.insert(tip.lane, (tip.chunk_hash, until));
+        true
     }
 
     /// What is missing is mostly on its way: acks overtake chunks. It is asked for once the lane has stood still for a while;

@@ -23,6 +23,7 @@ use quipu_types::{
 };
 use thiserror::Error;
 
+use self::clients::EarlyForwards;
 use crate::admission::Admitted;
 use crate::api::{Barrier, Config, Effect, Input, Recovered, STOP_US, Status};
 use crate::fetch::Fetch;
@@ -130,6 +131,8 @@ pub struct Replica {
     pending: Pending,
     /// Transactions on their way to other sequencers.
     forwards: BTreeMap<ValidatorIndex, (Vec<Arc<Admitted>>, usize)>,
+    /// By lane: what came for its next sequencer, which may be this one.
+    early_forwards: Vec<EarlyForwards>,
     /// When a lane's pending transactions were last told to its sequencer.
     told_us: Vec<u64>,
     suspicions: Vec<Suspicion>,
@@ -140,6 +143,8 @@ pub struct Replica {
     /// Where own lanes are handed over for an observer's sake, and when that was done last.
     renewal: Option<Height>,
     renewed_us: Option<u64>,
+    /// The greatest height that another validator spoke of, since the start.
+    heard: Option<Height>,
     executing: VecDeque<Executing>,
     executed: Height,
     certified: Height,
@@ -206,10 +211,12 @@ impl Replica {
             producers,
             pending: Pending::default(),
             forwards: BTreeMap::new(),
+            early_forwards: (0..lane_count).map(|_| EarlyForwards::default()).collect(),
             told_us: vec![now.mono_us; lane_count],
             suspicions: vec![Suspicion::default(); lane_count],
             proven: BTreeMap::new(),
             fetch: Fetch::default(),
+            heard: None,
             renewal: None,
             renewed_us: None,
             observing,
@@ -320,6 +327,12 @@ impl Replica {
     #[must_use]
     pub const fn context(&self) -> &Context {
         self.core.context()
+    }
+
+    /// Whether others have committed what this validator has not, as far as it knows.
+    fn is_behind(&self) -> bool {
+        let next = Some(self.core.parent().height.next());
+        !self.is_alone() && (self.core.is_muted() || self.heard.is_none() || self.heard > next)
     }
 
     fn is_alone(&self) -> bool {

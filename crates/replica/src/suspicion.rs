@@ -13,6 +13,8 @@ use crate::admission::Admitted;
 
 /// Silence of a lane after which an overdue transaction is told to everyone.
 pub(crate) const OVERDUE_US: u64 = 250_000;
+/// Time after which a transaction is told to everyone though its lane moves.
+pub(crate) const PASSED_OVER_US: u64 = 1_000_000;
 /// Silence of a lane, once an overdue transaction was told, after which its sequencer is suspected.
 pub(crate) const SILENCE_US: u64 = 350_000;
 /// Time after which one watched transaction alone is enough.
@@ -20,7 +22,7 @@ pub(crate) const CENSORED_US: u64 = 5_000_000;
 /// Doublings at most.
 const LEVEL_MAX: u32 = 5;
 /// Chunks that a lane commits in a term until its timers have fallen back.
-const CALM_COUNT: u64 = 64;
+const CALM_COUNT: u64 = 16;
 
 #[derive(Clone, Debug)]
 struct Watch {
@@ -39,6 +41,8 @@ pub(crate) struct Suspicion {
     /// The last chunk of a sequencer that gives up.
     last_index: Option<u64>,
     committed_count: u64,
+    /// Whether the term went well for [`CALM_COUNT`] chunks.
+    is_calm: bool,
 }
 
 impl Suspicion {
@@ -97,13 +101,15 @@ impl Suspicion {
         self.committed_count = self.committed_count.saturating_add(count);
         if self.committed_count >= CALM_COUNT {
             self.committed_count = 0;
+            self.is_calm = true;
             self.level = self.level.saturating_sub(1);
         }
     }
 
-    /// The next term begins.
+    /// The next term begins. More patience would not have saved one that was given up, or that had gone well before.
     pub(crate) fn begin(&mut self, now_us: u64) {
-        let level = self.level.saturating_add(1).min(LEVEL_MAX);
+        let was_short = !self.is_calm && !self.is_guilty && self.last_index.is_none();
+        let level = self.level.saturating_add(u32::from(was_short)).min(LEVEL_MAX);
         *self = Self { level, moved_us: now_us, ..Self::default() };
     }
 }

@@ -46,8 +46,13 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < PATIENCE, "waited too long: {what}");
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::park_timeout(Duration::from_millis(1));
     }
+}
+
+/// Lets others work before something is asked again.
+async fn pause() {
+    drop(tokio::time::timeout(PAUSE, std::future::pending::<()>()).await);
 }
 
 /// The validators.
@@ -334,7 +339,7 @@ impl Worker {
         let mut producer = loop {
             match Producer::new(&self.client, &self.key).await {
                 Ok(producer) => break producer,
-                Err(_) => tokio::time::sleep(PAUSE).await,
+                Err(_) => pause().await,
             }
         };
         let routes: Vec<String> =
@@ -372,7 +377,7 @@ impl Worker {
             let action = Action::Append { stream: "load".into(), key: Vec::new(), payload };
             match producer.sign(Some(route.as_bytes().to_vec()), vec![action]).await {
                 Ok(signed) => return signed.to_bytes().into(),
-                Err(_) => tokio::time::sleep(PAUSE).await,
+                Err(_) => pause().await,
             }
         }
     }
@@ -387,7 +392,7 @@ impl Worker {
                 };
                 return answers.iter().map(position).collect();
             }
-            tokio::time::sleep(PAUSE).await;
+            pause().await;
         }
     }
 }

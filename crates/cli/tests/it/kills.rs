@@ -74,7 +74,9 @@ fn each_of_four_is_restarted_and_nobody_waits_for_it() {
     for (index, from, to, took) in windows {
         let (stop, client) = longest_stop(&done, (from, to), Some(index));
         let back = to - from;
-        eprintln!("node{index} restarted: {client} waited {stop:?}, ended in {took:?}, back after {back:?}");
+        eprintln!(
+            "node{index} restarted: {client} waited {stop:?}, ended in {took:?}, back after {back:?}"
+        );
         assert!(stop < STOP_MAX);
     }
     fleet.check(&done);

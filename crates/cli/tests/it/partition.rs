@@ -28,7 +28,13 @@ fn until_status(fleet: &Fleet, index: usize, words: &[&str]) {
 }
 
 /// Cuts two from two, looks, heals, and gives the time until every client is answered again.
-fn cut_and_heal(fleet: &Fleet, proxies: &Proxies, load: &Load, way: Way, side: [usize; 2]) -> Duration {
+fn cut_and_heal(
+    fleet: &Fleet,
+    proxies: &Proxies,
+    load: &Load,
+    way: Way,
+    side: [usize; 2],
+) -> Duration {
     proxies.around(&side, way);
     let names: Vec<String> = (0..COUNT).map(|index| format!("node{index} ")).collect();
     for index in 0..COUNT {
@@ -112,7 +118,10 @@ fn a_validator_with_a_new_disk_watches_catches_up_and_signs_again() {
     load.until_answered(1, &[]);
     let done = load.finish(&fleet);
     let (stop, client) = longest_stop(&done, (from, to), Some(2));
-    eprintln!("new disk: signs from {threshold} on, after {:?}; {client} waited {stop:?}", to - from);
+    eprintln!(
+        "new disk: signs from {threshold} on, after {:?}; {client} waited {stop:?}",
+        to - from
+    );
     fleet.check(&done);
 }
 

@@ -49,7 +49,8 @@ impl Proxies {
                 let listener = runtime.block_on(listener).unwrap();
                 let start = text.find(&format!("\nnode{to} = \"")).unwrap() + 1;
                 let end = start + text[start..].find('\n').unwrap();
-                let target: SocketAddr = text[start..end].split('"').nth(1).unwrap().parse().unwrap();
+                let target: SocketAddr =
+                    text[start..end].split('"').nth(1).unwrap().parse().unwrap();
                 let own = listener.local_addr().unwrap();
                 text.replace_range(start..end, &format!("node{to} = \"{own}\""));
                 let (sender, way) = watch::channel(Way::Open);

@@ -12,9 +12,11 @@ use quipu_types::{
 use super::{Executing, HELD_SIZE_MAX, Refused, Replica};
 use crate::admission::Admitted;
 use crate::api::{Block, Chunk, Effect, LaneBatch};
+use crate::fetch::ASIDE_COUNT_MAX;
 use crate::lane::{ChunkFault, Fit, Lane, Lanes};
 use crate::peer::PeerMessage;
 use crate::producers::Place;
+use crate::replica::clients::EarlyForwards;
 use crate::replica::start::may_sequence;
 
 /// Evidence of one kind against one validator that is given out: more says nothing new, and would fill disks.
@@ -182,10 +184,12 @@ impl Replica {
         suspicion.is_some_and(crate::suspicion::Suspicion::convict)
     }
 
-    /// A tip that has to be held stands on another branch than the one that is held: if all of it is here, the lane is cut
-    /// back to the fork and goes on with it.
+    /// A tip that has to be held, and overrides: if it stands on another branch than the one that is held, and all of it is
+    /// here, the lane is cut back to the fork and goes on with it.
     pub(super) fn switch(&mut self, target: &Tip) {
-        let Some((fork, path)) = self.lanes.path(target) else { return };
+        let Some((fork, path)) = self.lanes.path(target) else {
+            return self.make_room(target);
+        };
         let branch: Vec<Arc<Chunk>> = path.into_iter().rev().cloned().collect();
         if branch.is_empty() {
             return;
@@ -202,6 +206,25 @@ impl Replica {
         }
         // Its own faults are those of who made them.
         let _ = self.take_early(target.lane);
+    }
+
+    /// More of another branch is missing than is kept aside: what is held is given up, and the other comes from the cut on.
+    fn make_room(&mut self, target: &Tip) {
+        let place = usize::from(target.lane.get());
+        let Some((lane, side)) = self.lanes.get(target.lane).zip(self.lanes.side.get(place)) else {
+            return;
+        };
+        let committed = lane.committed.index;
+        let count = target.index.saturating_sub(committed);
+        let is_long = usize::try_from(count).is_ok_and(|count| count >= ASIDE_COUNT_MAX);
+        let next = lane.tip.index.saturating_add(1);
+        let is_fork = lane.tip_at(target.index).is_some() || side.at(next).next().is_some();
+        if is_long && is_fork && self.fetch.makes_room(target, count, self.now_us) {
+            self.cut_back(target.lane, committed);
+            if let Some(side) = self.lanes.side.get_mut(place) {
+                side.clear();
+            }
+        }
     }
 
     /// Cuts a lane back to chunk `index`; what was cut off stays aside, where it is found if it is needed after all.
@@ -361,9 +384,12 @@ impl Replica {
     /// A lane's new sequencer orders first what the old one had ordered in vain, in its old order.
     fn reorder(&mut self, number: LaneNumber, void: Vec<Arc<Admitted>>, queue: Vec<Arc<Admitted>>) {
         let is_own = self.lanes.get(number).is_some_and(|lane| lane.is_own);
+        let early = self.early_forwards.get_mut(usize::from(number.get()));
+        let early = early.map(EarlyForwards::take).unwrap_or_default();
         if is_own {
             let pending = self.pending.of(number).map(|waiting| Arc::clone(&waiting.admitted));
-            let all: Vec<Arc<Admitted>> = void.into_iter().chain(queue).chain(pending).collect();
+            let all = void.into_iter().chain(queue).chain(pending).chain(early);
+            let all: Vec<Arc<Admitted>> = all.collect();
             // The producers were told of what is pending: the queue is judged from what is held alone.
             self.producers.void(number);
             for admitted in all {

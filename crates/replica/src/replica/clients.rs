@@ -1,5 +1,6 @@
 //! Clients' transactions: taken, brought to their lanes' sequencers, answered.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use quipu_types::{Lane as LaneNumber, Receipt, ValidatorIndex};
@@ -11,12 +12,36 @@ use crate::lane::stored_size;
 use crate::peer::{FORWARD_COUNT_MAX, FORWARD_SIZE, PeerMessage};
 use crate::pending::{Pending, Waiting};
 use crate::producers::Place;
-use crate::suspicion::OVERDUE_US;
+use crate::suspicion::{OVERDUE_US, PASSED_OVER_US};
 
 /// Most tickets that wait for one transaction.
 const TICKET_COUNT_MAX: usize = 16;
 /// Transactions that are told to a silent lane's sequencer again at a time.
 const AGAIN_COUNT_MAX: usize = 512;
+
+/// Transactions of a lane that others forwarded before this validator knew that it is the lane's sequencer: those who
+/// commit a header first tell the new one at once. The first taken give way when there are too many.
+#[derive(Debug, Default)]
+pub(super) struct EarlyForwards {
+    all: VecDeque<Arc<Admitted>>,
+    size: usize,
+}
+
+impl EarlyForwards {
+    fn keep(&mut self, admitted: Arc<Admitted>) {
+        self.size = self.size.saturating_add(stored_size(&admitted));
+        self.all.push_back(admitted);
+        while self.all.len() > AGAIN_COUNT_MAX || self.size > FORWARD_SIZE {
+            let Some(first) = self.all.pop_front() else { break };
+            self.size = self.size.saturating_sub(stored_size(&first));
+        }
+    }
+
+    /// All, in the order in which they came.
+    pub(super) fn take(&mut self) -> VecDeque<Arc<Admitted>> {
+        std::mem::take(self).all
+    }
+}
 
 impl Replica {
     pub(super) fn submit(&mut self, ticket: (Ticket, bool), admitted: Arc<Admitted>) {
@@ -39,6 +64,9 @@ impl Replica {
         let place = self.producers.place(admitted);
         let after = match place {
             Place::Next { after } => Some(after),
+            Place::Gap { .. } if self.is_behind() => {
+                return Err(Answer::Refused(Refusal::Behind));
+            }
             Place::Gap { next } => return Err(Answer::Refused(Refusal::Gap { next })),
             // It may be this very one, in a chunk that is not executed yet: then its answer comes.
             Place::Used { .. } if self.is_under_way(admitted) => None,
@@ -141,6 +169,8 @@ impl Replica {
                 if let Place::Next { .. } = self.producers.place_in_chunk(&admitted) {
                     self.forward(admitted);
                 }
+            } else if let Some(early) = self.early_forwards.get_mut(usize::from(number.get())) {
+                early.keep(admitted);
             }
         }
         for lane in (0..self.lane_count).map(LaneNumber::new) {
@@ -171,8 +201,12 @@ impl Replica {
         };
         let Some(first) = self.pending.of(number).find(unheld) else { return };
         let told_us = self.told_us.get(place).copied().unwrap_or(0);
-        let since_us = first.since_us.max(suspicion.moved_us()).max(told_us);
-        if self.now_us < since_us.saturating_add(suspicion.patience(OVERDUE_US)) {
+        let since_us = first.since_us.max(told_us);
+        let silent_us = since_us.max(suspicion.moved_us());
+        let is_overdue = self.now_us >= silent_us.saturating_add(suspicion.patience(OVERDUE_US));
+        // A lane that moves without it: it was lost on its way, or is left out.
+        let is_passed_over = self.now_us >= since_us.saturating_add(PASSED_OVER_US);
+        if !is_overdue && !is_passed_over {
             return;
         }
         let first = Arc::clone(&first.admitted);

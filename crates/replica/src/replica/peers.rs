@@ -28,6 +28,7 @@ impl Replica {
     ) -> Result<(), Refused> {
         match received {
             Received::Agreement(message) => {
+                self.heard = self.heard.max(height_of(&message));
                 let taken = self.core.step(now, Event::Message(from, message), &self.lanes);
                 self.drain(now);
                 Ok(taken?)
@@ -222,8 +223,9 @@ impl Replica {
                 continue;
             }
             let is_fork = lane.tip_at(need.tip.index).is_some();
+            let is_other = !is_held && (is_fork || self.is_stuck(&need.tip));
             let (held, committed) = (lane.tip.index, lane.committed.index);
-            let first = match (is_held, is_fork || self.is_stuck(&need.tip)) {
+            let first = match (is_held, is_other) {
                 (true, _) => need.tip.index,
                 (false, true) => committed,
                 (false, false) => held,
@@ -234,7 +236,8 @@ impl Replica {
             if let Some(farthest) = farthest.filter(|_| !is_held) {
                 tip = farthest;
             }
-            if let Some(to) = self.fetch.chunks(&need, held, first, self.now_us, &others) {
+            let lacks = (held, first, is_other);
+            if let Some((to, first)) = self.fetch.chunks(&need, lacks, self.now_us, &others) {
                 self.ask(to, &PeerMessage::Fetch(Request::Chunks { first, tip }));
             }
         }
@@ -342,5 +345,16 @@ impl Replica {
         self.gate.answer(Effect::Observing(threshold));
         self.core.mute_until(threshold);
         self.ask_headers(Some(from));
+    }
+}
+
+/// The height that a message is about.
+fn height_of(message: &Message) -> Option<Height> {
+    match message {
+        Message::Propose(propose) => Some(propose.height),
+        Message::Prevote(vote) => Some(vote.height),
+        Message::Precommit(vote) => Some(vote.height),
+        Message::RoundChange { change, .. } => Some(change.height),
+        Message::Ack(_) | Message::StateVote(_) => None,
     }
 }

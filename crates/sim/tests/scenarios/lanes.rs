@@ -80,8 +80,9 @@ pub(crate) fn left_out(setting: &Setting) -> Outcome {
 }
 
 fn moved(stage: &Stage, lane: usize) -> Outcome {
-    let height = stage.height(1);
-    let parent = stage.parent(1, height).expect("its own height");
+    let number = *stage.honest().last().expect("somebody is honest");
+    let height = stage.height(number);
+    let parent = stage.parent(number, height).expect("its own height");
     if parent.cut.get(lane).is_some_and(|tip| tip.index > 0) {
         return Ok(());
     }
@@ -121,7 +122,7 @@ pub(crate) fn other_branch(setting: &Setting) -> Outcome {
     stage.run(chunks);
     commit_without_third(&mut stage, &[long.tip], 400_000)?;
     let parent = stage.parent(0, 1).expect("height 1 is committed");
-    let cut = parent.cut.iter().any(|tip| *tip == short.tip);
+    let cut = parent.cut.contains(&short.tip);
     stage.set_up(cut, "the short branch is committed")?;
     stage.settle(4)
 }
@@ -193,4 +194,22 @@ pub(crate) fn forked_after(setting: &Setting) -> Outcome {
     stage.run(chunks);
     stage.ack(6, &[common], &honest);
     stage.settle(4)
+}
+
+#[test]
+fn who_holds_the_wrong_end_of_a_long_fork_finds_back() {
+    for count in [150, 400] {
+        let mut stage = Setting::ALL.stage(4, &[1]);
+        let mut first = stage.strand(0, 1);
+        let mut other = first.clone();
+        for _ in 0..count {
+            stage.stream(&mut first, 1, &[0, 2]);
+            stage.stream(&mut other, 2, &[3]);
+        }
+        stage.run(chunks);
+        stage.ack(1, &[first.tip], &[0, 2, 3]);
+        stage.run(chunks);
+        let outcome = stage.settle(3).and_then(|()| moved(&stage, 1));
+        assert_eq!(outcome, Ok(()), "{count} chunks");
+    }
 }

@@ -1,5 +1,10 @@
 //! The mutation gate: each rule of agreement has a play in which it matters. With all rules the play ends well; with that
 //! one off it fails, by the name of what goes wrong. A rule that no play kills is a rule that nobody would miss.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "a test's numbers are small, and a wrong index is a failed test"
+)]
 
 mod lanes;
 mod random;
