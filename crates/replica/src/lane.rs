@@ -10,6 +10,10 @@
 //! * L2 A chunk is held only if its transactions come next in their producers' sequences and its root and clock are
 //!   what they give. Its signatures and its body's digest were checked before it came here.
 //! * L3 What another chunk takes the place of is cut off, and stays on disk as evidence.
+//! * L4 A branch gives way to what is decided, or acknowledged by a third, and to nothing else: what was reported of it stays
+//!   at hand until then.
+//! * L5 Chunks that are known and not held, early ones and those of other branches, are kept aside by their hashes, 256 of a
+//!   lane: an ack of one of them counts for what is held of its chain.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -163,12 +163,14 @@ pub struct Totals {
     pub overloads: u64,
     /// State certificates.
     pub certificates: u64,
+    /// Blocks executed ahead of their commit.
+    pub speculations: u64,
 }
 
 impl Totals {
     /// Every total with its name.
     #[must_use]
-    pub const fn rows(&self) -> [(&'static str, u64); 37] {
+    pub const fn rows(&self) -> [(&'static str, u64); 38] {
         [
             ("kills", self.kills),
             ("power cuts", self.power_cuts),
@@ -207,6 +209,7 @@ impl Totals {
             ("fenced", self.fenced),
             ("overloads", self.overloads),
             ("state certificates", self.certificates),
+            ("blocks executed ahead", self.speculations),
         ]
     }
 
@@ -217,6 +220,12 @@ impl Totals {
         sudden.saturating_add(self.power_cuts_in_writes).saturating_add(self.failed_syncs)
     }
 
+    /// Partitions of any kind.
+    #[must_use]
+    pub const fn splits(&self) -> u64 {
+        self.partitions.saturating_add(self.partitions_one_way)
+    }
+
     /// Adds another run's.
     pub fn add(&mut self, other: &Self) {
         for (sum, (_, own)) in self.fields().into_iter().zip(other.rows()) {
@@ -225,7 +234,7 @@ impl Totals {
     }
 
     /// In the order of [`rows`](Self::rows).
-    const fn fields(&mut self) -> [&mut u64; 37] {
+    const fn fields(&mut self) -> [&mut u64; 38] {
         [
             &mut self.kills,
             &mut self.power_cuts,
@@ -264,6 +273,7 @@ impl Totals {
             &mut self.fenced,
             &mut self.overloads,
             &mut self.certificates,
+            &mut self.speculations,
         ]
     }
 }

@@ -177,14 +177,29 @@ impl Stage {
     /// Never: a new ledger in memory opens.
     #[must_use]
     pub fn with(count: u8, criminals: &[u16], rules: Rules, wal_before_send: bool) -> Self {
-        let mut seeds: Vec<[u8; 32]> = (1..=count).map(|number| [number; 32]).collect();
+        Self::weighted(&vec![1; usize::from(count)], criminals, rules, wal_before_send)
+    }
+
+    /// As [`with`](Self::with), with these stakes, the greatest first.
+    ///
+    /// # Panics
+    /// Never: a new ledger in memory opens.
+    #[must_use]
+    pub fn weighted(
+        powers: &[u64],
+        criminals: &[u16],
+        rules: Rules,
+        wal_before_send: bool,
+    ) -> Self {
+        let numbers = 1..=u8::try_from(powers.len()).unwrap_or(u8::MAX);
+        let mut seeds: Vec<[u8; 32]> = numbers.map(|number| [number; 32]).collect();
         // Of equal stakes the greater key is first in rank.
         seeds.sort_by_key(|seed| std::cmp::Reverse(secret(seed).public()));
-        let genesis = genesis(&seeds);
+        let genesis = genesis(&seeds, powers);
         let chain = chain_id(&genesis);
         let set = genesis.validator_set();
         let context = Context { rules, ..Context::new(chain, set.clone(), LANE_COUNT) };
-        let numbered = (0..u16::from(count)).zip(&seeds);
+        let numbered = (0_u16..).zip(&seeds);
         let honest = numbered.filter(|(number, _)| !criminals.contains(number));
         let nodes = honest.map(|(number, seed)| {
             (number, Node::new(number, *seed, &genesis, rules, wal_before_send))
@@ -549,11 +564,11 @@ fn secret(seed: &[u8; 32]) -> SecretKey {
     SecretKey::from_seed(Suite::Ed25519Sha256, *seed)
 }
 
-fn genesis(seeds: &[[u8; 32]]) -> Genesis {
-    let validator = |(number, seed): (usize, &[u8; 32])| GenesisValidator {
+fn genesis(seeds: &[[u8; 32]], powers: &[u64]) -> Genesis {
+    let validator = |(number, (seed, power)): (usize, (&[u8; 32], &u64))| GenesisValidator {
         name: format!("v{number}"),
         key: secret(seed).public(),
-        power: 1,
+        power: *power,
         possession: Signature([0; 64]),
     };
     Genesis {
@@ -568,7 +583,7 @@ fn genesis(seeds: &[[u8; 32]]) -> Genesis {
         height_interval_min_ms: 5,
         height_interval_idle_ms: IDLE_US / 1_000,
         open_streams: true,
-        validators: seeds.iter().enumerate().map(validator).collect(),
+        validators: seeds.iter().zip(powers).enumerate().map(validator).collect(),
         accounts: Vec::new(),
     }
 }

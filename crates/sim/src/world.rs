@@ -37,7 +37,7 @@ use clients::Asked;
 use faults::Death;
 
 /// Virtual time in which a world whose faults ended has to come to rest.
-const REST_US: u64 = 60_000_000;
+const REST_US: u64 = 40_000_000;
 /// Heights that every world reaches.
 const HEIGHT_COUNT_MIN: u64 = 20;
 /// Most bytes on their way at once.

@@ -98,6 +98,15 @@ impl World {
                     self.execute_later(at, life);
                 }
             }
+            Effect::Speculate(block) => {
+                // As the driver does: only what comes next, while nothing waits to be executed.
+                let is_next = alive.machine.applied().next() == block.header.height;
+                if is_next && alive.executing.is_empty() && self.random.bool() {
+                    let done = block.speculate(&mut alive.machine);
+                    rule(done.is_ok(), "V4", || format!("{at} can not speculate: {done:?}"))?;
+                    self.totals.speculations = self.totals.speculations.saturating_add(1);
+                }
+            }
             Effect::Evidence(evidence) => self.accuse(at, &evidence)?,
             Effect::Observing(threshold) => {
                 node.observer = Some(Some(threshold));
