@@ -114,6 +114,11 @@ fn one_of_four_is_missed_by_name_and_two_are_no_quorum() {
 
     servers.extend([start(2), start(3)]);
     says("quorum      yes, power 4 of 4 reachable");
+    let height = |server: &Server| {
+        json(&["status", "--url", &server.http, "--json"])["height"].as_u64().unwrap()
+    };
+    let reached = height(&servers[0]);
+    until("node3 catches up", || height(&servers[3]) >= reached);
     append(&servers[3].http, &signer, 3, &[]);
     for server in &servers {
         until("a validator's rows", || server.psql("select count(*) from s") == "3\n");
