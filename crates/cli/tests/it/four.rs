@@ -1,22 +1,11 @@
 //! Four validators, in one process and in four: who writes where, who reads what, and who is missing.
 
-use std::time::{Duration, Instant};
+use std::path::Path;
 
 use serde_json::{Value as Json, json};
 
+use crate::fleet::until;
 use crate::harness::{Ledger, Server, json, ok, psql, quipu, read_json};
-
-/// How long something that must happen may take.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Asks until the answer is good.
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "waited too long: {what}");
-        std::thread::yield_now();
-    }
-}
 
 fn create(url: &str, signer: &str) {
     let schema = ["--schema", "n int4 not null"];
@@ -38,6 +27,21 @@ fn key(ledger: &Ledger, name: &str) -> String {
     let path = ledger.text(name);
     ok(&["keys", "new", "--out", &path]);
     path
+}
+
+/// A proof from one validator carries the words of a quorum.
+fn proof_holds(dir: &Path, url: &str, tx: &str) {
+    let (bundle, genesis) = (dir.join("bundle.json"), dir.join("ledger/genesis.json"));
+    std::fs::write(&bundle, ok(&["prove", "--url", url, tx])).unwrap();
+    let (bundle, genesis) = (bundle.to_str().unwrap(), genesis.to_str().unwrap());
+    let said = ok(&["verify", "--genesis", genesis, bundle]);
+    let is_quorum = |line: &str| {
+        line.starts_with("committed")
+            && ["3 validators with 3 of 4 power", "4 validators with 4 of 4 power"]
+                .iter()
+                .any(|words| line.contains(words))
+    };
+    assert!(said.lines().any(is_quorum), "{said}");
 }
 
 #[test]
@@ -62,12 +66,13 @@ fn dev_runs_four_validators_and_continues_them() {
     assert_eq!(all.len(), 4);
     let url = |index: usize| all[index]["http"].as_str().unwrap();
     create(url(0), &signer);
-    append(url(1), &signer, 1, &[]);
+    let appended = append(url(1), &signer, 1, &[]);
     append(url(3), &signer, 2, &["--ack", "final"]);
     count_is("2\n");
     until("links between all", || {
         ok(&["status", "--url", url(2)]).contains("quorum      yes, power 4 of 4 reachable")
     });
+    proof_holds(dir.path(), url(1), appended["tx"].as_str().unwrap());
     server.stop();
 
     let server = Server::dev(&ledger, &["--no-sample"]);
@@ -109,6 +114,11 @@ fn one_of_four_is_missed_by_name_and_two_are_no_quorum() {
 
     servers.extend([start(2), start(3)]);
     says("quorum      yes, power 4 of 4 reachable");
+    let height = |server: &Server| {
+        json(&["status", "--url", &server.http, "--json"])["height"].as_u64().unwrap()
+    };
+    let reached = height(&servers[0]);
+    until("node3 catches up", || height(&servers[3]) >= reached);
     append(&servers[3].http, &signer, 3, &[]);
     for server in &servers {
         until("a validator's rows", || server.psql("select count(*) from s") == "3\n");

@@ -15,6 +15,8 @@ use crate::observer::{RENEWAL_HEIGHT_COUNT, RENEWAL_US};
 use crate::peer::{Handover, PeerMessage, Received, Request};
 use crate::producers::Place;
 
+/// How often a validator with a new disk asks how far the others are, until a quorum has said it.
+const QUESTION_US: u64 = 250_000;
 /// Blocks that wait to be executed, beyond which committed headers of others wait too.
 const EXECUTING_COUNT_MAX: usize = 16;
 
@@ -189,6 +191,7 @@ impl Replica {
             return;
         }
         self.kept_us = now.mono_us;
+        self.ask_question_again();
         self.fetch_chunks();
         if self.renewal.is_some_and(|height| self.core.parent().height >= height) {
             self.renewal = None;
@@ -321,6 +324,17 @@ impl Replica {
             self.renewal = Some(Height::new(height.get().saturating_add(RENEWAL_HEIGHT_COUNT)));
         }
         self.tell(to, &PeerMessage::Tell { nonce, height, certificate });
+    }
+
+    /// An answer is lost when the link that it comes by is not up yet.
+    fn ask_question_again(&mut self) {
+        if self.now_us < self.questioned_us.saturating_add(QUESTION_US) {
+            return;
+        }
+        self.questioned_us = self.now_us;
+        for other in self.others() {
+            self.ask_question(other);
+        }
     }
 
     fn ask_question(&mut self, of: ValidatorIndex) {
