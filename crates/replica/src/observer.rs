@@ -17,6 +17,9 @@ pub(crate) const RENEWAL_HEIGHT_COUNT: u64 = 8;
 /// Least time between two such handovers: questions cost little.
 pub(crate) const RENEWAL_US: u64 = 30_000_000;
 
+/// How often the question is asked until a quorum has answered.
+const QUESTION_US: u64 = 250_000;
+
 /// How a validator with a new disk begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observer {
@@ -30,6 +33,8 @@ pub struct Observer {
 #[derive(Clone, Debug)]
 pub(crate) struct Observing {
     nonce: u64,
+    /// When everyone was last asked.
+    asked_us: u64,
     threshold: Option<Height>,
     told: BTreeMap<ValidatorIndex, Height>,
 }
@@ -37,12 +42,21 @@ pub(crate) struct Observing {
 impl Observing {
     pub(crate) fn new(observer: Observer) -> Self {
         let Observer { nonce, threshold } = observer;
-        Self { nonce, threshold, told: BTreeMap::new() }
+        Self { nonce, asked_us: 0, threshold, told: BTreeMap::new() }
     }
 
     /// The question, while it is open.
     pub(crate) fn question(&self) -> Option<u64> {
         self.threshold.is_none().then_some(self.nonce)
+    }
+
+    /// Whether everyone is to be asked again now: from time to time, while the question is open.
+    pub(crate) fn asks_again(&mut self, now_us: u64) -> bool {
+        let is_due = now_us >= self.asked_us.saturating_add(QUESTION_US);
+        if is_due {
+            self.asked_us = now_us;
+        }
+        is_due && self.threshold.is_none()
     }
 
     pub(crate) fn threshold(&self) -> Option<Height> {

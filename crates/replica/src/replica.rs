@@ -140,8 +140,6 @@ pub struct Replica {
     proven: BTreeMap<(ValidatorIndex, &'static str), u32>,
     fetch: Fetch,
     observing: Option<Observing>,
-    /// When the others were last asked how far they are.
-    questioned_us: u64,
     /// Where own lanes are handed over for an observer's sake, and when that was done last.
     renewal: Option<Height>,
     renewed_us: Option<u64>,
@@ -222,7 +220,6 @@ impl Replica {
             renewal: None,
             renewed_us: None,
             observing,
-            questioned_us: now.mono_us,
             executing: VecDeque::new(),
             executed: height,
             certified,

@@ -15,8 +15,6 @@ use crate::observer::{RENEWAL_HEIGHT_COUNT, RENEWAL_US};
 use crate::peer::{Handover, PeerMessage, Received, Request};
 use crate::producers::Place;
 
-/// How often a validator with a new disk asks how far the others are, until a quorum has said it.
-const QUESTION_US: u64 = 250_000;
 /// Blocks that wait to be executed, beyond which committed headers of others wait too.
 const EXECUTING_COUNT_MAX: usize = 16;
 
@@ -328,12 +326,10 @@ impl Replica {
 
     /// An answer is lost when the link that it comes by is not up yet.
     fn ask_question_again(&mut self) {
-        if self.now_us < self.questioned_us.saturating_add(QUESTION_US) {
-            return;
-        }
-        self.questioned_us = self.now_us;
-        for other in self.others() {
-            self.ask_question(other);
+        if self.observing.as_mut().is_some_and(|observing| observing.asks_again(self.now_us)) {
+            for other in self.others() {
+                self.ask_question(other);
+            }
         }
     }
 
