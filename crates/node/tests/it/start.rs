@@ -77,7 +77,7 @@ fn wrong_genesis_key_and_configuration_files_have_each_their_code() {
 }
 
 #[test]
-fn a_ledger_of_several_validators_is_refused_by_name() {
+fn a_ledger_of_several_needs_each_name_once_and_each_address() {
     let world = World::new();
     let mut genesis = world.genesis.clone();
     let other = crate::world::secret(7);
@@ -91,6 +91,22 @@ fn a_ledger_of_several_validators_is_refused_by_name() {
         &quipu_types::Encode::to_bytes(&other.public()),
     );
     genesis.validators.push(second);
-    std::fs::write(world.root.path().join("genesis.json"), genesis.to_json()).unwrap();
-    assert_eq!(refused(world.config()).code(), code::NOT_BUILT);
+    let write = |genesis: &quipu_types::Genesis| {
+        std::fs::write(world.root.path().join("genesis.json"), genesis.to_json()).unwrap();
+    };
+    write(&genesis);
+    let twice = refused(world.config());
+    assert_eq!(twice.code(), code::GENESIS);
+    assert!(twice.to_string().contains("two validators are named"), "{twice}");
+    genesis.validators[1].name = "other".into();
+    write(&genesis);
+    let mut config = world.config();
+    config.listen.peer.set_port(0);
+    let missing = refused(config.clone());
+    assert_eq!(missing.code(), code::CONFIG);
+    assert!(missing.to_string().contains("peers has no \"other\""), "{missing}");
+    config.peers.insert("nobody".into(), "127.0.0.1:1".into());
+    let unknown = refused(config);
+    assert_eq!(unknown.code(), code::CONFIG);
+    assert!(unknown.to_string().contains("peers.nobody"), "{unknown}");
 }
