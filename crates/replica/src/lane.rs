@@ -15,7 +15,8 @@
 //! * L5 Chunks that are known and not held, early ones and those of other branches, are kept aside by their hashes, 256 of a
 //!   lane: an ack of one of them counts for what is held of its chain.
 
-use std::collections::VecDeque;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use quipu_clock::Generator;
@@ -37,6 +38,8 @@ const CATCH_UP_US_MAX: u64 = 1_000_000;
 const TICK_ROOM_MIN: u64 = TICKS_PER_ENTRY_MAX * 64;
 /// Bytes of a transaction's length in a body.
 const LENGTH_SIZE: usize = 4;
+/// Tips whose feet are remembered: every validator's in every lane, and some that went by.
+const FOOT_COUNT_MAX: usize = 16_384;
 
 /// A committed header that clocks mix.
 pub(crate) type Mixed = (Height, Hash);
@@ -479,18 +482,49 @@ pub(crate) fn stored_size(admitted: &Admitted) -> usize {
 pub(crate) struct Lanes {
     pub(crate) all: Vec<Lane>,
     /// By lane, chunks that are not held: they came early, or stand on another branch.
-    pub(crate) side: Vec<Aside>,
+    side: Vec<Aside>,
+    /// By lane, how often it or its side may have changed.
+    stamps: Vec<u64>,
+    /// What [`Holdings::foot`] found for a tip, with the lane's stamp then: votes ask for the same tips again and again.
+    feet: RefCell<BTreeMap<Hash, (u64, Option<u64>)>>,
     /// Lanes whose sequencer is suspected, with the term.
     pub(crate) suspects: Vec<(LaneNumber, Term)>,
 }
 
 impl Lanes {
+    pub(crate) fn new(all: Vec<Lane>) -> Self {
+        let side = all.iter().map(|_| Aside::default()).collect();
+        let stamps = vec![0; all.len()];
+        Self { all, side, stamps, ..Self::default() }
+    }
+
     pub(crate) fn get(&self, lane: LaneNumber) -> Option<&Lane> {
         self.all.get(usize::from(lane.get()))
     }
 
     pub(crate) fn get_mut(&mut self, lane: LaneNumber) -> Option<&mut Lane> {
+        self.stamp(usize::from(lane.get()));
         self.all.get_mut(usize::from(lane.get()))
+    }
+
+    /// A lane's chunks that are not held.
+    pub(crate) fn side(&self, place: usize) -> Option<&Aside> {
+        self.side.get(place)
+    }
+
+    pub(crate) fn side_mut(&mut self, place: usize) -> Option<&mut Aside> {
+        self.stamp(place);
+        self.side.get_mut(place)
+    }
+
+    fn stamp(&mut self, place: usize) {
+        if let Some(stamp) = self.stamps.get_mut(place) {
+            *stamp = stamp.wrapping_add(1);
+        }
+        // One entry a lane and validator is of use; more are of tips that went by.
+        if self.feet.get_mut().len() > FOOT_COUNT_MAX {
+            self.feet.get_mut().clear();
+        }
     }
 
     pub(crate) fn tips(&self) -> Vec<Tip> {
@@ -537,8 +571,18 @@ impl Holdings for Lanes {
     }
 
     fn foot(&self, acked: &Tip) -> Option<u64> {
-        let is_current = self.get(acked.lane).is_some_and(|lane| lane.term.term == acked.term);
-        is_current.then(|| self.path(acked).map(|(foot, _)| foot)).flatten()
+        if self.get(acked.lane).is_none_or(|lane| lane.term.term != acked.term) {
+            return None;
+        }
+        let stamp = self.stamps.get(usize::from(acked.lane.get())).copied().unwrap_or(0);
+        if let Some((then, foot)) = self.feet.borrow().get(&acked.chunk_hash)
+            && *then == stamp
+        {
+            return *foot;
+        }
+        let foot = self.path(acked).map(|(foot, _)| foot);
+        self.feet.borrow_mut().insert(acked.chunk_hash, (stamp, foot));
+        foot
     }
 
     fn passes(&self, acked: &Tip, tip: &Tip) -> bool {

@@ -37,6 +37,8 @@ use crate::suspicion::Suspicion;
 
 /// Bytes of chunks beyond the last cut that are held: what others send beyond it is fetched later.
 pub const HELD_SIZE_MAX: usize = 64 << 20;
+/// Heights that others are ahead when chunks that come early are passed over.
+const FAR_HEIGHT_COUNT: u64 = 8;
 /// How often what is missing, overdue or suspect is looked for.
 const HOUSEKEEPING_US: u64 = 20_000;
 
@@ -143,8 +145,8 @@ pub struct Replica {
     /// Where own lanes are handed over for an observer's sake, and when that was done last.
     renewal: Option<Height>,
     renewed_us: Option<u64>,
-    /// The greatest height that another validator spoke of, since the start.
-    heard: Option<Height>,
+    /// The greatest height that each other validator spoke of, since the start.
+    heard: BTreeMap<ValidatorIndex, Height>,
     executing: VecDeque<Executing>,
     executed: Height,
     certified: Height,
@@ -216,7 +218,7 @@ impl Replica {
             suspicions: vec![Suspicion::default(); lane_count],
             proven: BTreeMap::new(),
             fetch: Fetch::default(),
-            heard: None,
+            heard: BTreeMap::new(),
             renewal: None,
             renewed_us: None,
             observing,
@@ -332,7 +334,27 @@ impl Replica {
     /// Whether others have committed what this validator has not, as far as it knows.
     fn is_behind(&self) -> bool {
         let next = Some(self.core.parent().height.next());
-        !self.is_alone() && (self.core.is_muted() || self.heard.is_none() || self.heard > next)
+        let heard = self.heard();
+        !self.is_alone() && (self.core.is_muted() || heard.is_none() || heard > next)
+    }
+
+    /// The greatest height that validators of a third of the stake, so an honest one among them, speak of or beyond.
+    fn heard(&self) -> Option<Height> {
+        let set = &self.core.context().set;
+        let mut heights: Vec<(Height, ValidatorIndex)> =
+            self.heard.iter().map(|(validator, height)| (*height, *validator)).collect();
+        heights.sort_by(|a, b| b.cmp(a));
+        let mut power = 0_u128;
+        heights.into_iter().find_map(|(height, validator)| {
+            power = power.saturating_add(set.power(validator));
+            set.is_third(power).then_some(height)
+        })
+    }
+
+    /// Whether others are so far ahead that what they make now is of no use here yet.
+    fn is_far_behind(&self) -> bool {
+        let own = self.core.parent().height.get();
+        self.heard().is_some_and(|heard| heard.get() > own.saturating_add(FAR_HEIGHT_COUNT))
     }
 
     fn is_alone(&self) -> bool {

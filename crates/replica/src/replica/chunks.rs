@@ -80,8 +80,11 @@ impl Replica {
             fit @ (Fit::Ahead | Fit::Fork) => {
                 if fit == Fit::Fork {
                     self.accuse_of_fork(&chunk);
+                } else if self.is_far_behind() {
+                    // What comes early is fetched when its turn comes.
+                    return Ok(());
                 }
-                if let Some(side) = self.lanes.side.get_mut(place) {
+                if let Some(side) = self.lanes.side_mut(place) {
                     side.keep(chunk);
                 }
                 return Ok(());
@@ -96,7 +99,7 @@ impl Replica {
         let place = usize::from(number.get());
         let checks_branch = self.core.context().rules.branch;
         loop {
-            let Some((lane, side)) = self.lanes.get(number).zip(self.lanes.side.get(place)) else {
+            let Some((lane, side)) = self.lanes.get(number).zip(self.lanes.side(place)) else {
                 return Ok(());
             };
             let (tip, next) = (lane.tip, lane.tip.index.saturating_add(1));
@@ -107,7 +110,7 @@ impl Replica {
                 self.accuse_of_fork(other);
             }
             let Some(chunk) = next else { return Ok(()) };
-            if let Some(side) = self.lanes.side.get_mut(place) {
+            if let Some(side) = self.lanes.side_mut(place) {
                 side.remove(&chunk);
             }
             self.append(&chunk)?;
@@ -196,7 +199,7 @@ impl Replica {
         }
         self.cut_back(target.lane, fork);
         for chunk in branch {
-            if let Some(side) = self.lanes.side.get_mut(usize::from(target.lane.get())) {
+            if let Some(side) = self.lanes.side_mut(usize::from(target.lane.get())) {
                 side.remove(&chunk);
             }
             // What does not fit after all is not held, and asked for again.
@@ -211,7 +214,7 @@ impl Replica {
     /// More of another branch is missing than is kept aside: what is held is given up, and the other comes from the cut on.
     fn make_room(&mut self, target: &Tip) {
         let place = usize::from(target.lane.get());
-        let Some((lane, side)) = self.lanes.get(target.lane).zip(self.lanes.side.get(place)) else {
+        let Some((lane, side)) = self.lanes.get(target.lane).zip(self.lanes.side(place)) else {
             return;
         };
         let committed = lane.committed.index;
@@ -221,7 +224,7 @@ impl Replica {
         let is_fork = lane.tip_at(target.index).is_some() || side.at(next).next().is_some();
         if is_long && is_fork && self.fetch.makes_room(target, count, self.now_us) {
             self.cut_back(target.lane, committed);
-            if let Some(side) = self.lanes.side.get_mut(place) {
+            if let Some(side) = self.lanes.side_mut(place) {
                 side.clear();
             }
         }
@@ -234,7 +237,7 @@ impl Replica {
             return Vec::new();
         }
         let cut = lane.truncate(index);
-        if let Some(side) = self.lanes.side.get_mut(usize::from(number.get())) {
+        if let Some(side) = self.lanes.side_mut(usize::from(number.get())) {
             cut.iter().for_each(|held| side.keep(Arc::new(held.chunk())));
         }
         self.gate.write(Effect::CutLane { lane: number, index });
@@ -317,7 +320,7 @@ impl Replica {
             if let Some(suspicion) = self.suspicions.get_mut(place) {
                 suspicion.committed(tip.index.saturating_sub(before));
             }
-            if let Some(side) = self.lanes.side.get_mut(place) {
+            if let Some(side) = self.lanes.side_mut(place) {
                 side.forget_upto(tip.index);
             }
         }
@@ -373,7 +376,7 @@ impl Replica {
         if let Some(suspicion) = self.suspicions.get_mut(place) {
             suspicion.begin(self.now_us);
         }
-        if let Some(side) = self.lanes.side.get_mut(place) {
+        if let Some(side) = self.lanes.side_mut(place) {
             side.clear();
         }
         self.fetch.satisfied(number);

@@ -28,7 +28,10 @@ impl Replica {
     ) -> Result<(), Refused> {
         match received {
             Received::Agreement(message) => {
-                self.heard = self.heard.max(height_of(&message));
+                if let Some(height) = height_of(&message) {
+                    let heard = self.heard.entry(from).or_insert(height);
+                    *heard = height.max(*heard);
+                }
                 let taken = self.core.step(now, Event::Message(from, message), &self.lanes);
                 self.drain(now);
                 Ok(taken?)
@@ -36,7 +39,7 @@ impl Replica {
             Received::Chunk(chunk) => {
                 let place = usize::from(chunk.stored.header.lane.get());
                 let taken = self.chunk(chunk);
-                if self.lanes.side.get(place).is_some_and(|side| !side.is_empty()) {
+                if self.lanes.side(place).is_some_and(|side| !side.is_empty()) {
                     // It may say what an ack stands on.
                     self.drive(now, Event::Timer);
                 }
@@ -248,7 +251,7 @@ impl Replica {
     fn is_stuck(&self, tip: &Tip) -> bool {
         let place = usize::from(tip.lane.get());
         let held = self.lanes.get(tip.lane).map_or(0, |lane| lane.tip.index);
-        let side = self.lanes.side.get(place);
+        let side = self.lanes.side(place);
         side.is_some_and(|side| side.at(held.saturating_add(1)).next().is_some())
     }
 

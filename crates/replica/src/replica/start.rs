@@ -8,7 +8,6 @@ use quipu_types::{Genesis, Hash, Height, Tip, ValidatorIndex};
 
 use super::StartError;
 use crate::api::{Chunk, Effect, Recovered, RecoveredLane};
-use crate::fetch::Aside;
 use crate::gate::Gate;
 use crate::lane::{Lane, LaneStart, Lanes, links};
 use crate::observer::Observing;
@@ -62,8 +61,7 @@ pub(super) fn start_lanes(
             is_own: term.sequencer == own && may_sequence(&term, observing),
         }));
     }
-    let side = (0..wanted).map(|_| Aside::default()).collect();
-    Ok(Lanes { all: lanes, side, suspects: Vec::new() })
+    Ok(Lanes::new(lanes))
 }
 
 /// Whether a validator with a new disk may make the chunks of a term of its own.
