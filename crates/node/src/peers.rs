@@ -6,7 +6,8 @@
 //!  Up, Down ──────────────────────────────────────────────────────────────────────> Message::Linked
 //! ```
 //! * Votes do not wait behind the signatures of a chunk. Chunks of one peer keep their order.
-//! * A peer's queue holds [`QUEUE_COUNT_MAX`] messages; while it is full nothing more is read from that peer.
+//! * A peer's queue holds [`QUEUE_COUNT_MAX`] messages of [`QUEUE_SIZE_MAX`] bytes together; while it is full nothing more is
+//!   read from that peer. What waits is checked together: each hand-over to a worker costs a thread's turn.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -16,7 +17,7 @@ use quipu_crypto::SecretKey;
 use quipu_net::Offence;
 use quipu_replica::{Class, ReceiveError, Received, receive};
 use quipu_types::{Height, ValidatorIndex};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::driver::Message;
 use crate::error::NodeError;
@@ -24,7 +25,13 @@ use crate::links::{LinkEvent, Links, LinksConfig, PeerState};
 use crate::shared::Shared;
 
 /// Chunks and forwards of one peer that wait to be checked.
-const QUEUE_COUNT_MAX: usize = 8;
+const QUEUE_COUNT_MAX: usize = 256;
+/// Their bytes, in units of [`UNIT_SIZE`]: two of the largest messages.
+const QUEUE_UNIT_COUNT: usize = QUEUE_SIZE_MAX / UNIT_SIZE;
+/// Their bytes.
+const QUEUE_SIZE_MAX: usize = 8 << 20;
+/// What bytes are counted in.
+const UNIT_SIZE: usize = 1_024;
 /// A message whose first byte says that it holds transactions: a chunk or a forward.
 const BULKY_TAGS: [u8; 2] = [2, 3];
 
@@ -61,7 +68,7 @@ impl Peers {
             limits: crate::links::LinkLimits::default(),
         };
         let context = Arc::new(context);
-        let workers: Vec<mpsc::Sender<Vec<u8>>> = (0..)
+        let workers: Vec<Worker> = (0..)
             .map(ValidatorIndex::new)
             .zip(&shared.genesis.validators)
             .map(|(peer, _)| spawn_worker(Arc::clone(shared), Arc::clone(&context), peer))
@@ -129,12 +136,7 @@ impl Peers {
     }
 }
 
-async fn take(
-    shared: &Arc<Shared>,
-    context: &Context,
-    workers: &[mpsc::Sender<Vec<u8>>],
-    event: LinkEvent,
-) {
+async fn take(shared: &Arc<Shared>, context: &Context, workers: &[Worker], event: LinkEvent) {
     match event {
         LinkEvent::Up(peer) => deliver(shared, Message::Linked(peer)).await,
         LinkEvent::Down(peer) => tracing::info!(validator = %peer, "the link is down"),
@@ -142,8 +144,7 @@ async fn take(
             let is_bulky = bytes.first().is_some_and(|tag| BULKY_TAGS.contains(tag));
             if is_bulky {
                 if let Some(worker) = workers.get(usize::from(from.get())) {
-                    // Its other end lives as long as the process serves.
-                    drop(worker.send(bytes).await);
+                    worker.give(bytes).await;
                 }
             } else {
                 let received = receive(context, shared.lane_count(), &bytes);
@@ -153,23 +154,47 @@ async fn take(
     }
 }
 
-/// Checks what is large, one message of a peer at a time, off the runtime's threads.
-fn spawn_worker(
-    shared: Arc<Shared>,
-    context: Arc<Context>,
-    from: ValidatorIndex,
-) -> mpsc::Sender<Vec<u8>> {
-    let (sender, mut queue) = mpsc::channel::<Vec<u8>>(QUEUE_COUNT_MAX);
+/// The way to what checks a peer's large messages.
+struct Worker {
+    queue: mpsc::Sender<(Vec<u8>, OwnedSemaphorePermit)>,
+    room: Arc<Semaphore>,
+}
+
+impl Worker {
+    /// Waits until there is room in the peer's queue.
+    async fn give(&self, bytes: Vec<u8>) {
+        let units = bytes.len().div_ceil(UNIT_SIZE).clamp(1, QUEUE_UNIT_COUNT);
+        let units = u32::try_from(units).expect("a queue has fewer units than 32 bits count");
+        let Ok(permit) = Arc::clone(&self.room).acquire_many_owned(units).await else { return };
+        // Its other end lives as long as the process serves.
+        drop(self.queue.send((bytes, permit)).await);
+    }
+}
+
+/// Checks what is large, in a peer's order, off the runtime's threads: all that waits together.
+fn spawn_worker(shared: Arc<Shared>, context: Arc<Context>, from: ValidatorIndex) -> Worker {
+    let (sender, mut queue) = mpsc::channel(QUEUE_COUNT_MAX);
     tokio::spawn(async move {
-        while let Some(bytes) = queue.recv().await {
+        let mut batch = Vec::new();
+        while queue.recv_many(&mut batch, QUEUE_COUNT_MAX).await > 0 {
             let (context, lane_count) = (Arc::clone(&context), shared.lane_count());
-            let checked =
-                tokio::task::spawn_blocking(move || receive(&context, lane_count, &bytes)).await;
-            let Ok(received) = checked else { return };
-            hand_over(&shared, from, received).await;
+            let messages = std::mem::take(&mut batch);
+            let checked = tokio::task::spawn_blocking(move || {
+                let each = messages.into_iter();
+                each.map(|(bytes, room): (Vec<u8>, OwnedSemaphorePermit)| {
+                    let received = receive(&context, lane_count, &bytes);
+                    drop(room);
+                    received
+                })
+                .collect::<Vec<_>>()
+            });
+            let Ok(checked) = checked.await else { return };
+            for received in checked {
+                hand_over(&shared, from, received).await;
+            }
         }
     });
-    sender
+    Worker { queue: sender, room: Arc::new(Semaphore::new(QUEUE_UNIT_COUNT)) }
 }
 
 async fn hand_over(

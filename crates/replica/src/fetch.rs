@@ -12,6 +12,8 @@ use crate::peer::HEADER_COUNT_MAX;
 
 /// Time after which the next validator is asked.
 pub(crate) const ASK_US: u64 = 100_000;
+/// Doublings of [`ASK_US`] while no answer comes: 1.6 s.
+const TRIES_MAX: u32 = 4;
 /// Time that a lane stands still before a chunk is asked for that the height waits for.
 const DUE_US: u64 = 40_000;
 /// Time that a lane stands still before a chunk is asked for that others acknowledged.
@@ -83,7 +85,13 @@ impl Aside {
 struct Asked {
     tip: Tip,
     first: u64,
+    /// Where the answer ends.
+    upto: u64,
+    /// Up to which index the lane was held.
+    held: u64,
     at_us: u64,
+    /// How often it was asked in vain.
+    tries: u32,
 }
 
 /// See the module's header.
@@ -94,7 +102,8 @@ pub(crate) struct Fetch {
     still: BTreeMap<Lane, (u64, u64)>,
     /// What a lane was last emptied for, and when that may be tried again.
     emptied: BTreeMap<Lane, (Hash, u64)>,
-    headers_at_us: Option<(Height, u64)>,
+    /// From which height on headers were asked for, when, and how often in vain.
+    headers_at_us: Option<(Height, u64, u32)>,
     answered: BTreeMap<ValidatorIndex, u64>,
     /// Requests of each validator that were served in its last [`ASK_US`], and since when they are counted.
     served: BTreeMap<ValidatorIndex, (u32, u64)>,
@@ -106,12 +115,13 @@ pub(crate) struct Fetch {
 
 impl Fetch {
     /// Whom to ask for the chunks of a need, and from which index on; `None` while an answer may still come. `held` is the
-    /// index up to which the lane is held, `first` the first that is missing. Of another branch than the one that is held
+    /// index up to which the lane is held, `first` the first that is missing, `last` where the tip lies that is asked for. Of another branch than the one that is held
     /// nobody knows what is missing before all is there: it is asked for stretch by stretch, round and round.
     pub(crate) fn chunks(
         &mut self,
         need: &Need,
         (held, first, is_other): (u64, u64, bool),
+        last: u64,
         now_us: u64,
         others: &[ValidatorIndex],
     ) -> Option<(ValidatorIndex, u64)> {
@@ -119,21 +129,26 @@ impl Fetch {
             return None;
         }
         if let Some(asked) = self.chunks.get(&need.tip.lane) {
-            let until = asked.first.saturating_add(CHUNK_COUNT_MAX).min(asked.tip.index);
             let elapsed_us = now_us.saturating_sub(asked.at_us);
-            let is_served = !need.is_due && held >= until;
-            let is_other = need.is_due && asked.tip != need.tip && elapsed_us >= ASK_US / 5;
-            if !is_served && !is_other && elapsed_us < ASK_US {
+            let is_covered = !is_other && need.tip.index <= asked.upto;
+            let is_fresh = asked.tip != need.tip && !is_covered && elapsed_us >= ASK_US / 5;
+            let is_served = held >= asked.upto && held < need.tip.index;
+            // An answer that is long in coming is under way: to ask again and again would be what keeps it.
+            let wait_us = ASK_US << asked.tries.min(TRIES_MAX);
+            if !is_served && !(need.is_due && is_fresh) && elapsed_us < wait_us {
                 return None;
             }
         }
+        let before = self.chunks.get(&need.tip.lane).filter(|asked| asked.held == held);
+        let tries = before.map_or(0, |asked| asked.tries.saturating_add(1));
         let whom = if need.holders.is_empty() { others } else { &need.holders };
         let to = self.next(whom)?;
         let stretch = self.chunks.get(&need.tip.lane).filter(|asked| asked.tip == need.tip);
         let next = stretch.map(|asked| asked.first.saturating_add(CHUNK_COUNT_MAX));
         let next = next.filter(|next| is_other && *next > first && *next <= need.tip.index);
         let first = next.unwrap_or(first);
-        let asked = Asked { tip: need.tip, first, at_us: now_us };
+        let upto = first.saturating_add(CHUNK_COUNT_MAX).saturating_sub(1).min(last);
+        let asked = Asked { tip: need.tip, first, upto, held, at_us: now_us, tries };
         self.chunks.insert(need.tip.lane, asked);
         Some((to, first))
     }
@@ -173,12 +188,15 @@ impl Fetch {
 
     /// Whether committed headers from `from` on may be asked for now.
     pub(crate) fn asks_headers(&mut self, from: Height, now_us: u64) -> bool {
-        let is_due = self.headers_at_us.is_none_or(|(height, at_us)| {
-            now_us >= at_us.saturating_add(ASK_US) || from.get() >= height.get().saturating_add(32)
+        let is_due = self.headers_at_us.is_none_or(|(height, at_us, tries)| {
+            let wait_us = ASK_US << tries.min(TRIES_MAX);
+            now_us >= at_us.saturating_add(wait_us) || from.get() >= height.get().saturating_add(32)
         });
         let is_due = is_due && !self.ahead.contains_key(&from);
         if is_due {
-            self.headers_at_us = Some((from, now_us));
+            let before = self.headers_at_us.filter(|(height, _, _)| *height == from);
+            let tries = before.map_or(0, |(_, _, tries)| tries.saturating_add(1));
+            self.headers_at_us = Some((from, now_us, tries));
         }
         is_due
     }

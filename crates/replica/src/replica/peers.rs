@@ -241,7 +241,8 @@ impl Replica {
                 tip = farthest;
             }
             let lacks = (held, first, is_other);
-            if let Some((to, first)) = self.fetch.chunks(&need, lacks, self.now_us, &others) {
+            let asked = self.fetch.chunks(&need, lacks, tip.index, self.now_us, &others);
+            if let Some((to, first)) = asked {
                 self.ask(to, &PeerMessage::Fetch(Request::Chunks { first, tip }));
             }
         }
