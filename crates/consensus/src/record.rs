@@ -72,6 +72,18 @@ pub enum Record {
 }
 
 impl Message {
+    /// The height whose decision it is about; none for an ack and for a word on a state.
+    #[must_use]
+    pub fn height(&self) -> Option<Height> {
+        match self {
+            Self::Propose(propose) => Some(propose.height),
+            Self::Prevote(vote) => Some(vote.height),
+            Self::Precommit(vote) => Some(vote.height),
+            Self::RoundChange { change, .. } => Some(change.height),
+            Self::Ack(_) | Self::StateVote(_) => None,
+        }
+    }
+
     /// Who signed it.
     #[must_use]
     pub fn validator(&self) -> ValidatorIndex {

@@ -55,6 +55,11 @@ impl Producers {
         judge(admitted, self.next(&key(admitted)))
     }
 
+    /// Whether a chunk has `admitted`, or another in its place.
+    pub(crate) fn is_held(&self, admitted: &Admitted) -> bool {
+        matches!(self.place_in_chunk(admitted), Place::Used { .. })
+    }
+
     fn next(&self, key: &Key) -> Producer {
         let known = self.held.get(key).or_else(|| self.committed.get(key));
         known.copied().unwrap_or(Producer::NEW)

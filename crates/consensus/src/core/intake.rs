@@ -38,14 +38,7 @@ impl Core {
         from: ValidatorIndex,
         message: Message,
     ) -> Result<(), Refused> {
-        let height = match &message {
-            Message::Ack(_) | Message::StateVote(_) => None,
-            Message::Propose(propose) => Some(propose.height),
-            Message::Prevote(vote) => Some(vote.height),
-            Message::Precommit(vote) => Some(vote.height),
-            Message::RoundChange { change, .. } => Some(change.height),
-        };
-        if let Some(height) = height {
+        if let Some(height) = message.height() {
             match self.when(height) {
                 When::Now => {}
                 When::Past => {

@@ -144,9 +144,8 @@ impl Replica {
         if let Some(told) = self.told_us.get_mut(usize::from(number.get())) {
             *told = self.now_us;
         }
-        let unheld = self.pending.of(number).filter(|waiting| {
-            !matches!(self.producers.place_in_chunk(&waiting.admitted), Place::Used { .. })
-        });
+        let waiting = self.pending.of(number);
+        let unheld = waiting.filter(|waiting| !self.producers.is_held(&waiting.admitted));
         let again: Vec<Arc<Admitted>> =
             unheld.take(AGAIN_COUNT_MAX).map(|waiting| Arc::clone(&waiting.admitted)).collect();
         for admitted in again {
@@ -196,9 +195,7 @@ impl Replica {
         if lane.is_own {
             return;
         }
-        let unheld = |waiting: &&Waiting| {
-            !matches!(self.producers.place_in_chunk(&waiting.admitted), Place::Used { .. })
-        };
+        let unheld = |waiting: &&Waiting| !self.producers.is_held(&waiting.admitted);
         let Some(first) = self.pending.of(number).find(unheld) else { return };
         let told_us = self.told_us.get(place).copied().unwrap_or(0);
         let since_us = first.since_us.max(told_us);

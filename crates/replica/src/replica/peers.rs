@@ -13,7 +13,6 @@ use crate::api::{Chunk, Effect};
 use crate::fetch::CHUNK_COUNT_MAX;
 use crate::observer::{RENEWAL_HEIGHT_COUNT, RENEWAL_US};
 use crate::peer::{Handover, PeerMessage, Received, Request};
-use crate::producers::Place;
 
 /// Blocks that wait to be executed, beyond which committed headers of others wait too.
 const EXECUTING_COUNT_MAX: usize = 16;
@@ -28,7 +27,7 @@ impl Replica {
     ) -> Result<(), Refused> {
         match received {
             Received::Agreement(message) => {
-                if let Some(height) = height_of(&message) {
+                if let Some(height) = message.height() {
                     let heard = self.heard.entry(from).or_insert(height);
                     *heard = height.max(*heard);
                 }
@@ -261,9 +260,7 @@ impl Replica {
         let mut suspects = Vec::new();
         let producers = &self.producers;
         for (lane, suspicion) in self.lanes.all.iter().zip(&mut self.suspicions) {
-            suspicion.unwatch(|admitted| {
-                matches!(producers.place_in_chunk(admitted), Place::Used { .. })
-            });
+            suspicion.unwatch(|admitted| producers.is_held(admitted));
             if suspicion.holds(self.now_us, lane.committed.index) {
                 suspects.push((lane.term.lane, lane.term.term));
             }
@@ -359,16 +356,5 @@ impl Replica {
         self.gate.answer(Effect::Observing(threshold));
         self.core.mute_until(threshold);
         self.ask_headers(Some(from));
-    }
-}
-
-/// The height that a message is about.
-fn height_of(message: &Message) -> Option<Height> {
-    match message {
-        Message::Propose(propose) => Some(propose.height),
-        Message::Prevote(vote) => Some(vote.height),
-        Message::Precommit(vote) => Some(vote.height),
-        Message::RoundChange { change, .. } => Some(change.height),
-        Message::Ack(_) | Message::StateVote(_) => None,
     }
 }
