@@ -15,14 +15,16 @@
 //! its neighbours little. This crate does not know what the bytes mean.
 
 mod ed25519;
+mod many;
 mod scalar;
+mod secp256k1;
 
 pub use ed25519::BATCH_COUNT_MAX;
 pub use scalar::Scalar;
 
 use std::fmt::Debug;
 
-/// One signature to check: raw bytes, nothing assumed about their validity.
+/// One ed25519 signature to check: raw bytes, nothing assumed about their validity.
 #[derive(Clone, Copy, Debug)]
 pub struct Ed25519Item<'a> {
     /// The encoded public key `A`.
@@ -33,23 +35,51 @@ pub struct Ed25519Item<'a> {
     pub signature: &'a [u8; 64],
 }
 
+/// One ECDSA signature over secp256k1 to check: raw bytes, nothing assumed about their validity.
+#[derive(Clone, Copy, Debug)]
+pub struct Secp256k1Item<'a> {
+    /// The compressed public key.
+    pub key: &'a [u8; 33],
+    /// The digest that was signed.
+    pub digest: &'a [u8; 32],
+    /// The signature, `r ‖ s`, big endian; an `s` in the upper half is refused.
+    pub signature: &'a [u8; 64],
+}
+
 /// Batch work on wide hardware. Backends differ in speed only (A1).
+///
+/// # Panics
+/// Every method that writes to `out`: if its length is not the one said, a mistake of the caller.
 pub trait Accel: Send + Sync + Debug {
     /// Name of the backend, for logs and for tests that print which one ran.
     fn name(&self) -> &'static str;
 
-    /// Write the SHA-256 of each message to its place in `out`.
-    ///
-    /// # Panics
-    /// If `messages` and `out` differ in length, which is a mistake of the caller.
-    fn sha256_many(&self, messages: &[&[u8]], out: &mut [[u8; 32]]);
+    /// Write `SHA-256(prefix ‖ message)` of each message to its place in `out` (one place each). `prefix` has at
+    /// most [`PREFIX_SIZE_MAX`] bytes.
+    fn sha256_many(&self, prefix: &[u8], messages: &[&[u8]], out: &mut [[u8; 32]]);
+
+    /// Write `SHA-256(prefix ‖ left ‖ right)` of each pair to its place in `out`: the inner nodes of one level of a
+    /// tree. `pairs` is `[left, right]` each (one place each).
+    fn sha256_nodes(&self, prefix: u8, pairs: &[[[u8; 32]; 2]], out: &mut [[u8; 32]]);
 
     /// Apply `h <- SHA-256(h)` to each start, `count` times each.
     fn sha256_chains(&self, starts: &mut [[u8; 32]], count: u64);
 
+    /// Write the keccak-256 (padding from before SHA-3) of each message to its place in `out`.
+    fn keccak256_many(&self, messages: &[&[u8]], out: &mut [[u8; 32]]);
+
+    /// Write the BLAKE2b of each message, with a digest of 32 bytes, to its place in `out`.
+    fn blake2b256_many(&self, messages: &[&[u8]], out: &mut [[u8; 32]]);
+
     /// Check ed25519 signatures by ZIP-215; one verdict per item, in order (A2, A3).
     fn verify_ed25519_many(&self, items: &[Ed25519Item<'_>]) -> Vec<bool>;
+
+    /// Check ECDSA signatures over secp256k1; one verdict per item, in order (A3).
+    fn verify_secp256k1_many(&self, items: &[Secp256k1Item<'_>]) -> Vec<bool>;
 }
+
+/// Most bytes of the prefix of [`Accel::sha256_many`].
+pub const PREFIX_SIZE_MAX: usize = 32;
 
 /// The backend to use on this machine.
 pub fn default() -> &'static dyn Accel {

@@ -5,7 +5,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::{Accel, Ed25519Item, ed25519};
+use crate::{Accel, Ed25519Item, PREFIX_SIZE_MAX, Secp256k1Item, ed25519, many, secp256k1};
 
 /// Plain loops over the `sha2` and `ed25519-zebra` crates.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,10 +16,20 @@ impl Accel for Scalar {
         "scalar"
     }
 
-    fn sha256_many(&self, messages: &[&[u8]], out: &mut [[u8; 32]]) {
+    fn sha256_many(&self, prefix: &[u8], messages: &[&[u8]], out: &mut [[u8; 32]]) {
         assert_eq!(messages.len(), out.len(), "each message has one place for its hash");
+        assert!(prefix.len() <= PREFIX_SIZE_MAX, "a prefix has a bound");
         for (message, hash) in messages.iter().zip(out) {
-            *hash = Sha256::digest(message).into();
+            let hasher = Sha256::new().chain_update(prefix).chain_update(message);
+            *hash = hasher.finalize().into();
+        }
+    }
+
+    fn sha256_nodes(&self, prefix: u8, pairs: &[[[u8; 32]; 2]], out: &mut [[u8; 32]]) {
+        assert_eq!(pairs.len(), out.len(), "each pair has one place for its hash");
+        for ([left, right], hash) in pairs.iter().zip(out) {
+            let hasher = Sha256::new().chain_update([prefix]).chain_update(left);
+            *hash = hasher.chain_update(right).finalize().into();
         }
     }
 
@@ -31,7 +41,19 @@ impl Accel for Scalar {
         }
     }
 
+    fn keccak256_many(&self, messages: &[&[u8]], out: &mut [[u8; 32]]) {
+        many::keccak256(messages, out);
+    }
+
+    fn blake2b256_many(&self, messages: &[&[u8]], out: &mut [[u8; 32]]) {
+        many::blake2b256(messages, out);
+    }
+
     fn verify_ed25519_many(&self, items: &[Ed25519Item<'_>]) -> Vec<bool> {
         ed25519::verify_many(items)
+    }
+
+    fn verify_secp256k1_many(&self, items: &[Secp256k1Item<'_>]) -> Vec<bool> {
+        secp256k1::verify_many(items)
     }
 }

@@ -82,7 +82,7 @@ fn many_hashes_are_single_hashes_at_every_edge_of_a_lane() {
             messages.iter().map(|message| Sha256::digest(message).into()).collect();
         for accel in backends() {
             let mut hashes = vec![[0; 32]; count];
-            accel.sha256_many(&messages, &mut hashes);
+            accel.sha256_many(b"", &messages, &mut hashes);
             assert_eq!(hashes, expected, "backend {}", accel.name());
         }
     }
@@ -92,7 +92,7 @@ fn many_hashes_are_single_hashes_at_every_edge_of_a_lane() {
 fn the_hash_of_abc_is_that_of_fips_180() {
     for accel in backends() {
         let mut hashes = [[0; 32]];
-        accel.sha256_many(&[b"abc"], &mut hashes);
+        accel.sha256_many(b"", &[b"abc"], &mut hashes);
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(hex::encode(hashes[0]), expected);
     }

@@ -18,7 +18,7 @@
 use std::fmt;
 
 use ed25519_zebra::{SigningKey, VerificationKey};
-use quipu_accel::Ed25519Item;
+use quipu_accel::{Accel, Ed25519Item, Secp256k1Item};
 use quipu_types::{AccountId, Hash, PublicKey, Signature, Suite};
 use secp256k1::{Message, ecdsa};
 use zeroize::{Zeroize, Zeroizing};
@@ -193,34 +193,71 @@ pub fn verify_many(items: &[VerifyItem<'_>]) -> Vec<bool> {
     if memory::is_on() {
         return items.iter().map(|item| verify(item.key, item.message, item.signature)).collect();
     }
-    // BLAKE2b digests live here while the batch runs; other suites leave theirs unused.
-    let digests: Vec<Hash> = items
-        .iter()
-        .map(|item| match item.key.suite() {
-            Suite::Ed25519Blake2b => blake2b256(item.message),
-            Suite::Ed25519Sha256 | Suite::Secp256k1Keccak => Hash::ZERO,
-        })
-        .collect();
-    let mut batch = Vec::with_capacity(items.len());
+    let accel = quipu_accel::default();
+    let digests = digests(accel, items);
+    let mut batches = Batches::default();
     for (item, digest) in items.iter().zip(&digests) {
-        let message: &[u8] = match item.key.suite() {
-            Suite::Ed25519Sha256 => item.message,
-            Suite::Ed25519Blake2b => &digest.0,
-            Suite::Secp256k1Keccak => continue,
-        };
-        let signature = &item.signature.0;
-        batch.push(Ed25519Item { key: ed25519_bytes(item.key), message, signature });
+        batches.push(item, digest);
     }
-    let mut verdicts = quipu_accel::default().verify_ed25519_many(&batch).into_iter();
+    let mut ed25519 = accel.verify_ed25519_many(&batches.ed25519).into_iter();
+    let mut secp256k1 = accel.verify_secp256k1_many(&batches.secp256k1).into_iter();
     items
         .iter()
         .map(|item| match item.key.suite() {
-            Suite::Ed25519Sha256 | Suite::Ed25519Blake2b => {
-                verdicts.next().expect("accel gives each item of its batch a verdict")
-            }
-            Suite::Secp256k1Keccak => verify_secp256k1(item.key, item.message, item.signature),
+            Suite::Ed25519Sha256 | Suite::Ed25519Blake2b => ed25519.next(),
+            Suite::Secp256k1Keccak => secp256k1.next(),
         })
+        .map(|verdict| verdict.expect("accel gives each item of its batch a verdict"))
         .collect()
+}
+
+/// What is left to ask `accel` once each message was reduced to what its suite signs.
+#[derive(Default)]
+struct Batches<'a> {
+    ed25519: Vec<Ed25519Item<'a>>,
+    secp256k1: Vec<Secp256k1Item<'a>>,
+}
+
+impl<'a> Batches<'a> {
+    fn push(&mut self, item: &VerifyItem<'a>, digest: &'a [u8; 32]) {
+        let signature = &item.signature.0;
+        match item.key.suite() {
+            Suite::Ed25519Sha256 => {
+                let (key, message) = (ed25519_bytes(item.key), item.message);
+                self.ed25519.push(Ed25519Item { key, message, signature });
+            }
+            Suite::Ed25519Blake2b => {
+                let key = ed25519_bytes(item.key);
+                self.ed25519.push(Ed25519Item { key, message: digest, signature });
+            }
+            Suite::Secp256k1Keccak => {
+                let key = secp256k1_bytes(item.key);
+                self.secp256k1.push(Secp256k1Item { key, digest, signature });
+            }
+        }
+    }
+}
+
+/// The digests of the suites that sign one, each in its item's place; zeros for the others.
+fn digests(accel: &dyn Accel, items: &[VerifyItem<'_>]) -> Vec<[u8; 32]> {
+    let mut digests = vec![[0; 32]; items.len()];
+    let mut fill = |suite: Suite, hash_many: &dyn Fn(&[&[u8]], &mut [[u8; 32]])| {
+        let of_suite = || items.iter().enumerate().filter(|(_, item)| item.key.suite() == suite);
+        let messages: Vec<&[u8]> = of_suite().map(|(_, item)| item.message).collect();
+        if messages.is_empty() {
+            return;
+        }
+        let mut hashes = vec![[0; 32]; messages.len()];
+        hash_many(&messages, &mut hashes);
+        for ((index, _), hash) in of_suite().zip(hashes) {
+            if let Some(digest) = digests.get_mut(index) {
+                *digest = hash;
+            }
+        }
+    };
+    fill(Suite::Ed25519Blake2b, &|messages, out| accel.blake2b256_many(messages, out));
+    fill(Suite::Secp256k1Keccak, &|messages, out| accel.keccak256_many(messages, out));
+    digests
 }
 
 /// The account that `key` acts for.
@@ -299,6 +336,10 @@ fn ed25519_bytes(key: &PublicKey) -> &[u8; 32] {
     key.bytes().try_into().expect("keys of the ed25519 suites have 32 bytes")
 }
 
+fn secp256k1_bytes(key: &PublicKey) -> &[u8; 33] {
+    key.bytes().try_into().expect("keys of the secp256k1 suite have 33 bytes")
+}
+
 fn verify_ed25519(key: &PublicKey, message: &[u8], signature: &Signature) -> bool {
     let signature = ed25519_zebra::Signature::from(signature.0);
     VerificationKey::try_from(*ed25519_bytes(key))
@@ -306,12 +347,12 @@ fn verify_ed25519(key: &PublicKey, message: &[u8], signature: &Signature) -> boo
 }
 
 fn verify_secp256k1(key: &PublicKey, message: &[u8], signature: &Signature) -> bool {
-    let Ok(point) = secp256k1::PublicKey::from_slice(key.bytes()) else { return false };
-    let Ok(signature) = ecdsa::Signature::from_compact(&signature.0) else { return false };
-    let mut lower = signature;
-    lower.normalize_s();
-    let digest = Message::from_digest(keccak256(message).0);
-    lower == signature && ecdsa::verify(&signature, digest, &point).is_ok()
+    let item = Secp256k1Item {
+        key: secp256k1_bytes(key),
+        digest: &keccak256(message).0,
+        signature: &signature.0,
+    };
+    quipu_accel::default().verify_secp256k1_many(&[item]) == [true]
 }
 
 /// Keccak-256 of the coordinates `x ‖ y`.
