@@ -18,7 +18,7 @@
 //!
 //! # Invariants
 //! * K1 [`verify`] takes exactly what a [`Generator`] with the same start and mixes gives.
-//! * K2 Every way to verify ([`verify`], [`verify_wide`], [`Part`]s) has one verdict, and names the
+//! * K2 Every way to verify ([`verify`], [`verify_serial`], [`verify_wide`], [`Part`]s) has one verdict, and names the
 //!   same entry: the first that is wrong.
 //! * K3 A tick hashes 32 bytes and a mixing 64, so neither can stand for the other; a mix's digest
 //!   covers its kind, so no kind stands for another.
@@ -33,7 +33,7 @@ mod generator;
 mod verify;
 
 pub use generator::{Generator, MIX_COUNT_MAX};
-pub use verify::{ClockError, Part, split, verify, verify_parallel, verify_wide};
+pub use verify::{ClockError, Part, split, verify, verify_parallel, verify_serial, verify_wide};
 
 use quipu_accel::Accel;
 use quipu_crypto::hash::sha256_concat;

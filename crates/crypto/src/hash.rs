@@ -1,4 +1,4 @@
-//! The hash functions by name. None of them allocates.
+//! The hash functions by name. Those of one message allocate nothing; those of many stand on `accel`.
 //!
 //! ```text
 //!  leaf = SHA-256(0x00 ‖ data)        node = SHA-256(0x01 ‖ left ‖ right)        (RFC 9162, 2.1.1)
@@ -38,6 +38,29 @@ pub fn leaf_hash(data: &[u8]) -> Hash {
     hasher.update(&[LEAF_PREFIX]);
     hasher.update(data);
     hasher.finish()
+}
+
+/// As [`sha256`] of each, many at once.
+#[must_use]
+pub fn sha256_many(messages: &[&[u8]]) -> Vec<Hash> {
+    prefixed_many(&[], messages)
+}
+
+/// As [`leaf_hash`] of each, many at once.
+#[must_use]
+pub fn leaf_hashes(data: &[&[u8]]) -> Vec<Hash> {
+    prefixed_many(&[LEAF_PREFIX], data)
+}
+
+/// SHA-256 of `prefix ‖ message` for each message.
+///
+/// # Panics
+/// If the prefix is longer than [`quipu_accel::PREFIX_SIZE_MAX`].
+#[must_use]
+pub fn prefixed_many(prefix: &[u8], messages: &[&[u8]]) -> Vec<Hash> {
+    let mut hashes = vec![[0; 32]; messages.len()];
+    quipu_accel::default().sha256_many(prefix, messages, &mut hashes);
+    hashes.into_iter().map(Hash).collect()
 }
 
 /// Hash of an inner node of a tree.

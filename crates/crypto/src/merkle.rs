@@ -31,8 +31,16 @@ use quipu_types::{Decode, DecodeError, Encode, Hash, Reader};
 
 use crate::hash::{node_hash, sha256};
 
+mod wide;
+
+use wide::Growth;
+pub use wide::roots;
+
 /// Most leaves of a tree: no ledger comes near, and node counts fit 64 bits.
 pub const SIZE_MAX: u64 = 1 << 62;
+
+/// Leaves from which levels are worth their vectors.
+const WIDE_COUNT_MIN: usize = 4;
 
 /// Why a proof, or a frontier's parts, were refused.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -96,9 +104,7 @@ pub enum MerkleError {
 #[must_use]
 pub fn root(leaf_hashes: &[Hash]) -> Hash {
     let mut frontier = Frontier::new();
-    for leaf_hash in leaf_hashes {
-        frontier.append(*leaf_hash);
-    }
+    frontier.extend(leaf_hashes);
     frontier.root()
 }
 
@@ -160,6 +166,44 @@ impl Frontier {
         }
         self.peaks.push(node);
         self.size += 1;
+    }
+
+    /// Append leaves, many nodes at once.
+    ///
+    /// # Panics
+    /// As [`Frontier::append_with`].
+    pub fn extend(&mut self, leaf_hashes: &[Hash]) {
+        self.extend_with(leaf_hashes, |_| {});
+    }
+
+    /// Append leaves, many nodes at once, and hand out what became known as [`Frontier::append_with`] does.
+    ///
+    /// # Panics
+    /// As [`Frontier::append_with`].
+    pub fn extend_with(&mut self, leaf_hashes: &[Hash], mut emit: impl FnMut(Hash)) {
+        if leaf_hashes.len() < WIDE_COUNT_MIN {
+            leaf_hashes.iter().for_each(|leaf| self.append_with(*leaf, &mut emit));
+            return;
+        }
+        let count = u64::try_from(leaf_hashes.len()).expect("a count fits 64 bits");
+        let size = self.size.checked_add(count).filter(|size| *size <= SIZE_MAX);
+        let size = size.expect("a tree has at most SIZE_MAX leaves");
+        let growth = Growth::new(self.size, leaf_hashes, |level| self.peak(level));
+        growth.each(emit);
+        let levels = (0..u64::BITS).rev().filter(|level| size >> level & 1 == 1);
+        self.peaks = levels
+            .map(|level| {
+                growth.node(level, (size >> level) - 1).unwrap_or_else(|| self.peak(level))
+            })
+            .collect();
+        self.size = size;
+    }
+
+    /// The peak over `2^level` leaves.
+    fn peak(&self, level: u32) -> Hash {
+        let place = (self.size >> level >> 1).count_ones();
+        let peak = usize::try_from(place).ok().and_then(|place| self.peaks.get(place));
+        *peak.expect("a frontier has one peak per bit of its size")
     }
 
     /// Leaves of the tree.
@@ -228,11 +272,8 @@ impl MemoryNodes {
     /// The stored nodes of the tree over `leaf_hashes`.
     #[must_use]
     pub fn from_leaves(leaf_hashes: &[Hash]) -> Self {
-        let mut frontier = Frontier::new();
         let mut nodes = Vec::new();
-        for leaf_hash in leaf_hashes {
-            frontier.append_with(*leaf_hash, |node| nodes.push(node));
-        }
+        Frontier::new().extend_with(leaf_hashes, |node| nodes.push(node));
         Self(nodes)
     }
 }

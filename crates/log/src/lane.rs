@@ -22,7 +22,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use quipu_crypto::hash::blake3;
 use quipu_crypto::merkle::{Frontier, empty_root, frontier, node_count};
-use quipu_proof::names;
+use quipu_proof::names::{self, WithActions};
 use quipu_types::chunk::split_body;
 use quipu_types::{
     ChunkHeader, Decode, DecodeError, Encode, Hash, Lane, Reader, Seqno, Term, Tip, Transaction,
@@ -109,11 +109,15 @@ pub(crate) fn tip_of(header: &ChunkHeader) -> Tip {
 
 /// Leaf hashes of a chunk's transactions.
 pub fn leaves_of(chunk: &StoredChunk) -> Result<Vec<Hash>, DecodeError> {
-    let leaf = |bytes: &[u8]| {
-        let transaction = Transaction::from_bytes(bytes)?;
-        Ok(names::envelope_leaf(&names::envelope(&transaction)))
-    };
-    split_body(&chunk.body, chunk.header.count)?.into_iter().map(leaf).collect()
+    let transactions = split_body(&chunk.body, chunk.header.count)?
+        .into_iter()
+        .map(Transaction::from_bytes_with_actions)
+        .collect::<Result<Vec<_>, _>>()?;
+    let parts: Vec<WithActions<'_>> = transactions
+        .iter()
+        .map(|(transaction, actions)| (transaction, actions.as_slice()))
+        .collect();
+    Ok(names::envelope_leaves(&names::envelopes(&parts)))
 }
 
 /// The field of `header` that does not continue `tip` in the term `term`.
@@ -419,9 +423,7 @@ impl LaneLog {
     fn grow(&mut self, leaves: &[Hash]) -> Frontier {
         let mut next = self.frontier.clone();
         self.nodes.clear();
-        for leaf in leaves {
-            next.append_with(*leaf, |node| self.nodes.extend_from_slice(node.bytes()));
-        }
+        next.extend_with(leaves, |node| self.nodes.extend_from_slice(node.bytes()));
         next
     }
 

@@ -1,6 +1,6 @@
 //! Puts a bundle together from what a validator holds. The parts are not verified here.
 
-use quipu_crypto::hash::leaf_hash;
+use quipu_crypto::hash::leaf_hashes;
 use quipu_crypto::merkle::{MemoryNodes, inclusion_path};
 use quipu_types::{
     Action, Encode, Hash, Header, Lane, Position, Receipt, StateCertificate, Tip, Transaction,
@@ -138,7 +138,8 @@ fn receipt_part(position: Position, results: Results<'_>) -> Result<ReceiptPart,
 
 /// Path of the leaf at `place` in the tree over the encodings of `items`.
 fn path_of<T: Encode>(items: &[T], place: usize) -> Vec<Hash> {
-    let leaves: Vec<Hash> = items.iter().map(|item| leaf_hash(&item.to_bytes())).collect();
+    let encodings: Vec<Vec<u8>> = items.iter().map(Encode::to_bytes).collect();
+    let leaves = leaf_hashes(&encodings.iter().map(Vec::as_slice).collect::<Vec<_>>());
     let nodes = MemoryNodes::from_leaves(&leaves);
     let Ok(path) = inclusion_path(&nodes, wide(place), wide(items.len()));
     path

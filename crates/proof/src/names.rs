@@ -12,8 +12,10 @@
 //! Prefixes keep one kind of name from ever being another's. The functions are pure and allocate little:
 //! every validator calls them for every transaction.
 
+use std::borrow::Cow;
+
 use quipu_crypto::domain::{Tag, signing_bytes};
-use quipu_crypto::hash::{leaf_hash, sha256, sha256_concat};
+use quipu_crypto::hash::{leaf_hash, leaf_hashes, sha256, sha256_concat, sha256_many};
 use quipu_crypto::merkle;
 use quipu_crypto::suite::{SecretKey, verify};
 use quipu_types::{
@@ -54,16 +56,24 @@ pub fn term_start(branch: &Hash, last_chunk: &Hash) -> Hash {
 /// RFC 9162 root over the encodings of a transaction's actions.
 #[must_use]
 pub fn actions_root(actions: &[Action]) -> Hash {
-    let mut scratch = Vec::new();
-    let leaves: Vec<Hash> = actions
+    let mut bytes = Vec::new();
+    let ends: Vec<usize> = actions
         .iter()
         .map(|action| {
-            scratch.clear();
-            action.encode(&mut scratch);
-            leaf_hash(&scratch)
+            action.encode(&mut bytes);
+            bytes.len()
         })
         .collect();
-    merkle::root(&leaves)
+    let mut start = 0;
+    let encodings: Vec<&[u8]> = ends
+        .iter()
+        .map(|end| {
+            let encoding = bytes.get(start..*end).expect("ends ascend to the length");
+            start = *end;
+            encoding
+        })
+        .collect();
+    merkle::root(&leaf_hashes(&encodings))
 }
 
 /// The envelope of a transaction, its actions root computed.
@@ -102,12 +112,79 @@ pub fn envelope_leaf(envelope: &Envelope) -> Hash {
 /// When `lane_count` is 0, which no checked genesis has.
 #[must_use]
 pub fn lane_of(route: &[u8], lane_count: u16) -> Lane {
-    let digest = sha256(route);
+    lane_of_digest(&sha256(route), lane_count)
+}
+
+fn lane_of_digest(digest: &Hash, lane_count: u16) -> Lane {
     let first = digest.0.first_chunk::<8>().expect("a digest has 32 bytes");
     let lane = u64::from_le_bytes(*first)
         .checked_rem(u64::from(lane_count))
         .expect("a checked genesis has at least one lane");
     Lane::new(u16::try_from(lane).expect("a remainder of a u16 is a u16"))
+}
+
+/// A transaction, with the encodings of its actions as [`Transaction::from_bytes_with_actions`] gives them.
+pub type WithActions<'a> = (&'a Transaction, &'a [Cow<'a, [u8]>]);
+
+/// As [`envelope`] of each, hashed together.
+#[must_use]
+pub fn envelopes(transactions: &[WithActions<'_>]) -> Vec<Envelope> {
+    let actions = transactions.iter().flat_map(|(_, actions)| actions.iter());
+    let encodings: Vec<&[u8]> = actions.map(|action| &**action).collect();
+    let counts: Vec<usize> = transactions.iter().map(|(_, actions)| actions.len()).collect();
+    let roots = merkle::roots(leaf_hashes(&encodings), &counts);
+    let with_roots = transactions.iter().zip(roots);
+    with_roots.map(|((transaction, _), root)| transaction.envelope(root)).collect()
+}
+
+/// As [`envelope_leaf`] of each, hashed together.
+#[must_use]
+pub fn envelope_leaves(envelopes: &[Envelope]) -> Vec<Hash> {
+    let encodings: Vec<Vec<u8>> = envelopes.iter().map(Encode::to_bytes).collect();
+    leaf_hashes(&encodings.iter().map(Vec::as_slice).collect::<Vec<_>>())
+}
+
+/// Everything that is hashed of a transaction that came in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// Its [`envelope`].
+    pub envelope: Envelope,
+    /// What its signature covers: [`transaction_message`].
+    pub message: Vec<u8>,
+    /// Its [`tx_of_message`].
+    pub tx: Hash,
+    /// Its [`envelope_leaf`].
+    pub leaf: Hash,
+    /// Its [`lane_of`].
+    pub lane: Lane,
+}
+
+/// The names of many transactions, in order: the same as one by one, hashed together.
+///
+/// # Panics
+/// As [`lane_of`].
+#[must_use]
+pub fn names_of_many(
+    chain: &Hash,
+    lane_count: u16,
+    transactions: &[WithActions<'_>],
+) -> Vec<Names> {
+    let envelopes = envelopes(transactions);
+    let messages: Vec<Vec<u8>> =
+        envelopes.iter().map(|envelope| transaction_message(chain, envelope)).collect();
+    let routes: Vec<&[u8]> =
+        transactions.iter().map(|(transaction, _)| transaction.route_bytes()).collect();
+    let txs = sha256_many(&messages.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let leaves = envelope_leaves(&envelopes);
+    let digests = sha256_many(&routes);
+    let hashes = txs.into_iter().zip(leaves).zip(digests);
+    let named = envelopes.into_iter().zip(messages).zip(hashes);
+    named
+        .map(|((envelope, message), ((tx, leaf), digest))| {
+            let lane = lane_of_digest(&digest, lane_count);
+            Names { envelope, message, tx, leaf, lane }
+        })
+        .collect()
 }
 
 /// What a client fills in before it signs.
@@ -182,6 +259,47 @@ mod tests {
         transaction.signature = Signature([1; 64]);
         assert_eq!(tx_name(&Hash::ZERO, &envelope(&transaction)), name);
         assert_ne!(tx_name(&sha256(b"other"), &envelope(&transaction)), name);
+    }
+
+    #[test]
+    fn names_of_many_are_the_names_of_each() {
+        let chain = sha256(b"chain");
+        let transactions: Vec<Transaction> = (0..40_u8)
+            .map(|n| {
+                let suite = *Suite::ALL.get(usize::from(n) % 3).expect("there are three suites");
+                let key = SecretKey::from_seed(suite, [n / 4 + 1; 32]);
+                let append =
+                    Action::Append { stream: "s".into(), key: vec![n], payload: vec![n; 90] };
+                let mut draft = draft();
+                draft.actions = vec![append; usize::from(n % 9) + 1];
+                if n % 5 == 0 {
+                    draft.actions = vec![Action::Transfer { to: Default::default(), amount: 1 }];
+                }
+                draft.route = (n % 4 == 0).then(|| vec![n; 3]);
+                sign_transaction(&key, &chain, draft)
+            })
+            .collect();
+        let bytes: Vec<Vec<u8>> = transactions.iter().map(Encode::to_bytes).collect();
+        let read: Vec<_> = bytes
+            .iter()
+            .map(|bytes| Transaction::from_bytes_with_actions(bytes).expect("it was encoded"))
+            .collect();
+        let parts: Vec<WithActions<'_>> =
+            read.iter().map(|(transaction, actions)| (transaction, actions.as_slice())).collect();
+        let wanted: Vec<Names> = transactions
+            .iter()
+            .map(|transaction| {
+                let envelope = envelope(transaction);
+                Names {
+                    message: transaction_message(&chain, &envelope),
+                    tx: tx_name(&chain, &envelope),
+                    leaf: envelope_leaf(&envelope),
+                    lane: lane_of(transaction.route_bytes(), 16),
+                    envelope,
+                }
+            })
+            .collect();
+        assert_eq!(names_of_many(&chain, 16, &parts), wanted);
     }
 
     #[test]

@@ -3,13 +3,14 @@
 //! What needs no state is checked here: canonical form, sizes, signature over this chain. Sequences are the
 //! replica's; whether the anchor is in this history, and everything else, is judged at execution.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use quipu_crypto::suite::{self, VerifyItem};
-use quipu_proof::names;
+use quipu_proof::names::{Names, WithActions, names_of_many};
 use quipu_types::code::{BAD_SIGNATURE, MALFORMED, TOO_LARGE};
 use quipu_types::transaction::TRANSACTION_SIZE_MAX;
-use quipu_types::{Code, Decode, Envelope, Hash, Lane, Transaction};
+use quipu_types::{Code, Envelope, Hash, Lane, Transaction};
 
 /// A transaction and everything of it that is hashed once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,13 +34,7 @@ pub struct Admitted {
 /// # Errors
 /// The code to refuse it with.
 pub fn admit(chain: &Hash, lane_count: u16, bytes: Arc<[u8]>) -> Result<Admitted, Code> {
-    let (admitted, message) = read(chain, lane_count, bytes)?;
-    let envelope = &admitted.envelope;
-    if suite::verify(&envelope.signer, &message, &envelope.signature) {
-        Ok(admitted)
-    } else {
-        Err(BAD_SIGNATURE)
-    }
+    only(admit_many(chain, lane_count, [bytes]))
 }
 
 /// Checks many at once: the same verdicts as [`admit`] one by one, faster.
@@ -49,8 +44,7 @@ pub fn admit_many(
     lane_count: u16,
     transactions: impl IntoIterator<Item = Arc<[u8]>>,
 ) -> Vec<Result<Admitted, Code>> {
-    let read: Vec<_> =
-        transactions.into_iter().map(|bytes| read(chain, lane_count, bytes)).collect();
+    let read = read_many(chain, lane_count, transactions.into_iter().collect());
     let items: Vec<VerifyItem<'_>> = read
         .iter()
         .flatten()
@@ -71,25 +65,61 @@ pub fn admit_many(
         .collect()
 }
 
-/// Reads a transaction back from a lane, where it stands because its signature was checked.
+/// Reads transactions back from a lane, where they stand because their signatures were checked.
 ///
 /// # Errors
-/// The code that says what is wrong with bytes that are not what was stored.
-pub fn readmit(chain: &Hash, lane_count: u16, bytes: Arc<[u8]>) -> Result<Admitted, Code> {
-    read(chain, lane_count, bytes).map(|(admitted, _)| admitted)
+/// For each the code that says what is wrong with bytes that are not what was stored.
+#[must_use]
+pub fn readmit_many(
+    chain: &Hash,
+    lane_count: u16,
+    transactions: Vec<Arc<[u8]>>,
+) -> Vec<Result<Admitted, Code>> {
+    let read = read_many(chain, lane_count, transactions);
+    read.into_iter().map(|read| read.map(|(admitted, _)| admitted)).collect()
 }
 
-fn read(chain: &Hash, lane_count: u16, bytes: Arc<[u8]>) -> Result<(Admitted, Vec<u8>), Code> {
+fn only<T>(all: Vec<T>) -> T {
+    let [only] = <[T; 1]>::try_from(all).ok().expect("one was given and gives one");
+    only
+}
+
+type Read = (Admitted, Vec<u8>);
+
+fn read_many(
+    chain: &Hash,
+    lane_count: u16,
+    transactions: Vec<Arc<[u8]>>,
+) -> Vec<Result<Read, Code>> {
+    let decoded: Vec<Result<_, Code>> = transactions.iter().map(|bytes| decode(bytes)).collect();
+    let parts: Vec<WithActions<'_>> = decoded
+        .iter()
+        .flatten()
+        .map(|(transaction, actions)| (transaction, actions.as_slice()))
+        .collect();
+    let mut names = names_of_many(chain, lane_count, &parts).into_iter();
+    let read: Vec<Result<(Transaction, Names), Code>> = decoded
+        .into_iter()
+        .map(|decoded| {
+            let (transaction, _) = decoded?;
+            Ok((transaction, names.next().expect("each that was decoded has names")))
+        })
+        .collect();
+    read.into_iter()
+        .zip(transactions)
+        .map(|(read, bytes)| {
+            let (transaction, names) = read?;
+            let Names { envelope, message, tx, leaf, lane } = names;
+            Ok((Admitted { transaction, bytes, envelope, leaf, tx, lane }, message))
+        })
+        .collect()
+}
+
+fn decode(bytes: &[u8]) -> Result<(Transaction, Vec<Cow<'_, [u8]>>), Code> {
     if bytes.len() > TRANSACTION_SIZE_MAX {
         return Err(TOO_LARGE);
     }
-    let transaction = Transaction::from_bytes(&bytes).map_err(|_| MALFORMED)?;
-    let envelope = names::envelope(&transaction);
-    let message = names::transaction_message(chain, &envelope);
-    let tx = names::tx_of_message(&message);
-    let leaf = names::envelope_leaf(&envelope);
-    let lane = names::lane_of(transaction.route_bytes(), lane_count);
-    Ok((Admitted { transaction, bytes, envelope, leaf, tx, lane }, message))
+    Transaction::from_bytes_with_actions(bytes).map_err(|_| MALFORMED)
 }
 
 #[cfg(test)]

@@ -269,9 +269,7 @@ impl Lane {
         );
         let (transactions, body) = self.take_batch(chunk_size_max);
         let mut frontier = self.frontier().clone();
-        for admitted in &transactions {
-            frontier.append(admitted.leaf);
-        }
+        frontier.extend(&transactions.iter().map(|admitted| admitted.leaf).collect::<Vec<_>>());
         let lane_root = frontier.root();
         self.mix(header, tips, lane_root);
         let is_first = self.tip.term != self.term.term || self.tip.index == 0;
@@ -347,9 +345,7 @@ impl Lane {
     pub(crate) fn append(&mut self, chunk: &Chunk) -> Result<(), ChunkFault> {
         let header = &chunk.stored.header;
         let mut frontier = self.frontier().clone();
-        for admitted in &chunk.transactions {
-            frontier.append(admitted.leaf);
-        }
+        frontier.extend(&chunk.leaves());
         if frontier.root() != header.lane_root {
             return Err(ChunkFault::Root);
         }

@@ -13,13 +13,15 @@ use quipu_types::{
 };
 use thiserror::Error;
 
-use crate::admission::{Admitted, readmit};
+use crate::admission::{Admitted, readmit_many};
 use crate::api::{Block, Chunk, Effect, Producer, Recovered, RecoveredLane};
 use crate::fetch::CHUNK_COUNT_MAX;
 use crate::peer::{HEADER_COUNT_MAX, PeerMessage, Request};
 
 /// Bytes after which an answer to another validator is full.
 const SERVE_SIZE: usize = 1 << 20;
+/// Transactions that are read back, and hashed, together.
+const READ_COUNT: usize = 1_024;
 
 /// Why a replica's beginning cannot be read.
 #[derive(Debug, Error)]
@@ -226,18 +228,25 @@ fn read_lane(
 ) -> Result<Vec<Arc<Admitted>>, RecoverError> {
     let mut transactions = Vec::new();
     let mut last = after;
-    for read in reader.read_from(lane, after.next())? {
-        let (seqno, bytes) = read?;
-        if seqno > to {
-            break;
+    let mut read = reader.read_from(lane, after.next())?;
+    while last < to {
+        let first = last.next();
+        let mut some: Vec<Arc<[u8]>> = Vec::with_capacity(READ_COUNT);
+        for read in read.by_ref().take(READ_COUNT) {
+            let (seqno, bytes) = read?;
+            some.push(bytes.into());
+            last = seqno;
+            if seqno >= to {
+                break;
+            }
         }
-        transactions.push(admitted(chain, lane_count, lane, seqno, bytes)?);
-        last = seqno;
-        if seqno == to {
-            break;
+        if some.is_empty() {
+            return Err(RecoverError::Short { lane, seqno: last });
         }
+        transactions.extend(admitted(chain, lane_count, lane, first, some)?);
     }
-    if last == to { Ok(transactions) } else { Err(RecoverError::Short { lane, seqno: last }) }
+    assert_eq!(last, to, "a lane's seqnos are dense");
+    Ok(transactions)
 }
 
 fn committed_index(head: Option<&Header>, lane: Lane) -> u64 {
@@ -254,30 +263,29 @@ fn read_chunk(
 ) -> Result<Chunk, RecoverError> {
     let stored = ledger.chunk(lane, index)?;
     let wrong = |reason| RecoverError::Body { lane, index, reason };
-    let mut seqno = stored.header.first_seqno;
-    let transactions = split_body(&stored.body, stored.header.count)
-        .map_err(wrong)?
-        .into_iter()
-        .map(|bytes| {
-            let read = admitted(chain, lane_count, lane, seqno, bytes.to_vec());
-            seqno = seqno.next();
-            read
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+    let bodies = split_body(&stored.body, stored.header.count).map_err(wrong)?;
+    let bodies = bodies.into_iter().map(Arc::from).collect();
+    let transactions = admitted(chain, lane_count, lane, stored.header.first_seqno, bodies)?;
     let hash = chunk_hash(&stored.header);
     Ok(Chunk { stored, hash, transactions })
 }
 
+/// The transactions that stand in a lane from `first` on, read from their bytes.
 fn admitted(
     chain: &Hash,
     lane_count: u16,
     lane: Lane,
-    seqno: Seqno,
-    bytes: Vec<u8>,
-) -> Result<Arc<Admitted>, RecoverError> {
-    readmit(chain, lane_count, bytes.into())
-        .map(Arc::new)
-        .map_err(|code| RecoverError::Transaction { lane, seqno, code })
+    first: Seqno,
+    bytes: Vec<Arc<[u8]>>,
+) -> Result<Vec<Arc<Admitted>>, RecoverError> {
+    let mut seqno = first;
+    let mut all = Vec::with_capacity(bytes.len());
+    for read in readmit_many(chain, lane_count, bytes) {
+        let read = read.map_err(|code| RecoverError::Transaction { lane, seqno, code })?;
+        all.push(Arc::new(read));
+        seqno = seqno.next();
+    }
+    Ok(all)
 }
 
 /// The newest height that `header` or one before it embeds a state certificate of.

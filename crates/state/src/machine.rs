@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quipu_crypto::hash::{leaf_hash, sha256, sha256_concat};
+use quipu_crypto::hash::{leaf_hashes, sha256, sha256_concat};
 use quipu_crypto::merkle;
 use quipu_proof::names;
 use quipu_types::{
@@ -212,8 +212,8 @@ impl<S: Store> Machine<S> {
             receipts.push(executor.execute(ordered, ordinal)?);
         }
         let delta = executor.delta;
-        let leaves: Vec<Hash> =
-            receipts.iter().map(|receipt| leaf_hash(&receipt.to_bytes())).collect();
+        let encodings: Vec<Vec<u8>> = receipts.iter().map(Encode::to_bytes).collect();
+        let leaves = leaf_hashes(&encodings.iter().map(Vec::as_slice).collect::<Vec<_>>());
         let receipts_root = merkle::root(&leaves);
 
         let mut batch = WriteBatch::new();

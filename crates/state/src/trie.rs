@@ -28,6 +28,10 @@ use quipu_types::{Decode, DecodeError, Encode, Hash, Reader};
 
 use crate::store::{StoreError, Table, WriteBatch};
 
+mod wide;
+
+use wide::Draft;
+
 /// The root of an empty map.
 pub const EMPTY_ROOT: Hash = Hash(*b"SPARSE_MERKLE_PLACEHOLDER_HASH__");
 /// Bits of a key: the longest path.
@@ -93,17 +97,22 @@ pub(crate) fn update<P: Pages>(
 ) -> Result<Hash, StoreError> {
     debug_assert!(changes.is_sorted_by(|a, b| a.0 < b.0), "each key once, ascending");
     let page = read_page(pages, &Hash::ZERO, 0)?.unwrap_or(Page::EMPTY);
-    let mut update = Update { pages, batch };
     let Some((first, _)) = changes.first() else { return Ok(subtree_hash(&page.children)) };
-    let page = update.change(page, 0, changes)?;
-    update.write(&page, first, 0);
-    Ok(subtree_hash(&page.children))
+    let mut update = Update { pages, batch, drafts: Vec::new() };
+    let (page, below) = update.change(page, 0, changes)?;
+    update.drafts.push(Draft { page, key: *first, depth: 0, below });
+    Ok(update.finish())
 }
 
 struct Update<'a, P> {
     pages: &'a P,
     batch: &'a mut WriteBatch,
+    /// The pages that changed, each after those below it.
+    drafts: Vec<Draft>,
 }
+
+/// Which children of a page are drafts: the place, and the index of the draft.
+type Below = Vec<(usize, usize)>;
 
 impl<P: Pages> Update<'_, P> {
     /// The page at `depth` after the changes, which all hang below it.
@@ -112,11 +121,13 @@ impl<P: Pages> Update<'_, P> {
         mut page: Page,
         depth: usize,
         changes: &[Change],
-    ) -> Result<Page, StoreError> {
+    ) -> Result<(Page, Below), StoreError> {
+        let mut drafts = Below::new();
         for group in changes.chunk_by(|a, b| nibble(&a.0, depth) == nibble(&b.0, depth)) {
             let Some((first, _)) = group.first() else { continue };
-            let Some(child) = page.children.get_mut(nibble(first, depth)) else { continue };
-            *child = match *child {
+            let place = nibble(first, depth);
+            let Some(child) = page.children.get_mut(place) else { continue };
+            let (changed, draft) = match *child {
                 Child::Empty => self.build(&leaves(None, group), depth + 1),
                 Child::Leaf { key, value } => {
                     self.build(&leaves(Some((key, value)), group), depth + 1)
@@ -124,41 +135,52 @@ impl<P: Pages> Update<'_, P> {
                 Child::Page { .. } => {
                     let below = read_page(self.pages, first, depth + 1)?
                         .ok_or_else(|| damaged(page_key(first, depth + 1)))?;
-                    let below = self.change(below, depth + 1, group)?;
-                    self.settle(&below, first, depth + 1)
+                    let (below, drafts) = self.change(below, depth + 1, group)?;
+                    self.settle(below, drafts, first, depth + 1)
                 }
             };
+            *child = changed;
+            drafts.extend(draft.map(|index| (place, index)));
         }
-        Ok(page)
+        Ok((page, drafts))
     }
 
     /// A subtree of these leaves and nothing else.
-    fn build(&mut self, leaves: &[(Hash, Hash)], depth: usize) -> Child {
-        let (key, value) = match leaves {
-            [] => return Child::Empty,
-            [(key, value)] => return Child::Leaf { key: *key, value: *value },
-            [(key, value), ..] => (*key, *value),
+    fn build(&mut self, leaves: &[(Hash, Hash)], depth: usize) -> (Child, Option<usize>) {
+        let key = match leaves {
+            [] => return (Child::Empty, None),
+            [(key, value)] => return (Child::Leaf { key: *key, value: *value }, None),
+            [(key, _), ..] => *key,
         };
         let mut page = Page::EMPTY;
+        let mut drafts = Below::new();
         for group in leaves.chunk_by(|a, b| nibble(&a.0, depth) == nibble(&b.0, depth)) {
-            let at = group.first().map_or((key, value), |first| *first).0;
-            if let Some(child) = page.children.get_mut(nibble(&at, depth)) {
-                *child = self.build(group, depth + 1);
+            let place = nibble(&group.first().map_or(key, |first| first.0), depth);
+            if let Some(child) = page.children.get_mut(place) {
+                let (built, draft) = self.build(group, depth + 1);
+                *child = built;
+                drafts.extend(draft.map(|index| (place, index)));
             }
         }
-        self.settle(&page, &key, depth)
+        self.settle(page, drafts, &key, depth)
     }
 
-    /// Writes a page below the root, or takes it away when it need not be one (R2).
-    fn settle(&mut self, page: &Page, key: &Hash, depth: usize) -> Child {
+    /// Keeps a page below the root to be hashed, or takes it away when it need not be one (R2).
+    fn settle(
+        &mut self,
+        page: Page,
+        below: Below,
+        key: &Hash,
+        depth: usize,
+    ) -> (Child, Option<usize>) {
         match page.only_child() {
             Some(child @ (Child::Empty | Child::Leaf { .. })) => {
                 self.batch.delete(Table::Trie, page_key(key, depth));
-                child
+                (child, None)
             }
             _ => {
-                self.write(page, key, depth);
-                Child::Page { hash: subtree_hash(&page.children) }
+                self.drafts.push(Draft { page, key: *key, depth, below });
+                (Child::Page { hash: wide::OPEN }, Some(self.drafts.len() - 1))
             }
         }
     }

@@ -18,6 +18,8 @@
 //! * A transaction that fits the compact form has no other (T1): one transfer, suite ed25519-sha256, no
 //!   route, incarnation below 2^24, sequence below 2^32.
 
+use std::borrow::Cow;
+
 use crate::codec::{Decode, DecodeError, Encode, Reader, put_bytes, put_count};
 use crate::number::{AccountId, Hash, PublicKey, Signature, Suite};
 use crate::row::{NAME_SIZE_MAX, Schema, check_name};
@@ -165,6 +167,36 @@ impl Transaction {
         fits.then_some((self.incarnation, sequence, *to, *amount))
     }
 
+    /// As [`Decode::from_bytes`], with the encoding of each action beside it: what the leaves of
+    /// [`Envelope::actions_root`] hold, without encoding the actions again.
+    ///
+    /// # Errors
+    /// As [`Decode::from_bytes`].
+    pub fn from_bytes_with_actions(
+        bytes: &[u8],
+    ) -> Result<(Self, Vec<Cow<'_, [u8]>>), DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let mut actions = Vec::new();
+        let transaction = Self::decode_parts(&mut reader, |action| actions.push(action))?;
+        reader.end()?;
+        if actions.is_empty() {
+            // The compact form holds a transfer's fields, not its encoding.
+            actions.extend(transaction.actions.iter().map(|action| Cow::Owned(action.to_bytes())));
+        }
+        Ok((transaction, actions))
+    }
+
+    fn decode_parts<'a>(
+        reader: &mut Reader<'a>,
+        each: impl FnMut(Cow<'a, [u8]>),
+    ) -> Result<Self, DecodeError> {
+        match reader.u8()? {
+            COMPACT => Self::decode_compact(reader),
+            GENERAL => Self::decode_general(reader, each),
+            tag => Err(DecodeError::Tag { what: "transaction", tag: u64::from(tag) }),
+        }
+    }
+
     fn decode_compact(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let [a, b, c] = reader.array()?;
         let incarnation = u32::from_le_bytes([a, b, c, 0]);
@@ -178,7 +210,10 @@ impl Transaction {
         Ok(Self { signer, incarnation, sequence, anchor, route: None, actions, signature })
     }
 
-    fn decode_general(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn decode_general<'a>(
+        reader: &mut Reader<'a>,
+        mut each: impl FnMut(Cow<'a, [u8]>),
+    ) -> Result<Self, DecodeError> {
         let signer = PublicKey::decode(reader)?;
         let incarnation = reader.u32()?;
         let sequence = reader.u64()?;
@@ -190,7 +225,9 @@ impl Transaction {
         }
         let mut actions = Vec::with_capacity(count);
         for _ in 0..count {
-            actions.push(Action::from_bytes(reader.bytes("action", TRANSACTION_SIZE_MAX)?)?);
+            let bytes = reader.bytes("action", TRANSACTION_SIZE_MAX)?;
+            actions.push(Action::from_bytes(bytes)?);
+            each(Cow::Borrowed(bytes));
         }
         let signature = Signature::decode(reader)?;
         let transaction = Self { signer, incarnation, sequence, anchor, route, actions, signature };
@@ -250,11 +287,7 @@ impl Decode for Transaction {
     const SIZE_MIN: usize = 64;
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        match reader.u8()? {
-            COMPACT => Self::decode_compact(reader),
-            GENERAL => Self::decode_general(reader),
-            tag => Err(DecodeError::Tag { what: "transaction", tag: u64::from(tag) }),
-        }
+        Self::decode_parts(reader, |_| {})
     }
 }
 

@@ -114,6 +114,25 @@ proptest! {
 }
 
 #[test]
+fn the_encodings_beside_a_transaction_are_its_actions_own() {
+    for seed in 0..500 {
+        let transaction = Transaction::sample(&mut fastrand::Rng::with_seed(seed));
+        let bytes = transaction.to_bytes();
+        let (read, actions) = Transaction::from_bytes_with_actions(&bytes).unwrap();
+        let wanted: Vec<Vec<u8>> = transaction.actions.iter().map(Encode::to_bytes).collect();
+        assert_eq!((read, actions.concat().len()), (transaction, wanted.concat().len()));
+        assert_eq!(actions, wanted);
+        for end in 0..bytes.len() {
+            let short = bytes.get(..end).unwrap();
+            assert_eq!(
+                Transaction::from_bytes_with_actions(short).map(|(read, _)| read),
+                Transaction::from_bytes(short)
+            );
+        }
+    }
+}
+
+#[test]
 fn the_smallest_transfer_is_176_bytes_and_has_no_other_form() {
     let mut transfer = Transaction::sample(&mut fastrand::Rng::with_seed(0));
     transfer.signer = PublicKey::new(Suite::Ed25519Sha256, &[9; 32]).unwrap();

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use quipu_crypto::hash::{leaf_hash, node_hash};
 use quipu_crypto::merkle::{
     Frontier, MemoryNodes, MerkleError, consistency_path, empty_root, frontier, inclusion_path,
-    node_count, root, root_at, verify_consistency, verify_inclusion,
+    node_count, root, root_at, roots, verify_consistency, verify_inclusion,
 };
 use quipu_types::{Decode, Encode, Hash};
 use sha2_of_ct_merkle::Sha256;
@@ -290,6 +290,42 @@ proptest! {
         let old_root = root_at(&nodes, index).unwrap();
         let path = consistency_path(&nodes, index, size).unwrap();
         prop_assert_eq!(verify_consistency(index, &old_root, size, &root, &path), Ok(()));
+    }
+
+    #[test]
+    fn growing_by_many_is_growing_one_by_one(
+        counts in prop::collection::vec(prop_oneof![0_usize..5, 0_usize..300], 0..8),
+        seed: u8,
+    ) {
+        let mut leaves = (0_u64..).map(|n| leaf_hash(&[&n.to_le_bytes()[..], &[seed]].concat()));
+        let (mut wide, mut plain) = (Frontier::new(), Frontier::new());
+        for count in counts {
+            let more: Vec<Hash> = leaves.by_ref().take(count).collect();
+            let (mut made, mut wanted) = (Vec::new(), Vec::new());
+            wide.extend_with(&more, |node| made.push(node));
+            more.iter().for_each(|leaf| plain.append_with(*leaf, |node| wanted.push(node)));
+            prop_assert_eq!(made, wanted);
+            prop_assert_eq!(&wide, &plain);
+        }
+    }
+
+    #[test]
+    fn the_roots_of_many_trees_are_each_tree_s_own(
+        counts in prop::collection::vec(prop_oneof![0_usize..4, 0_usize..70], 0..20),
+        seed: u8,
+    ) {
+        let mut leaves = (0_u64..).map(|n| leaf_hash(&[&n.to_le_bytes()[..], &[seed]].concat()));
+        let trees: Vec<Vec<Hash>> =
+            counts.iter().map(|count| leaves.by_ref().take(*count).collect()).collect();
+        let wanted: Vec<Hash> = trees
+            .iter()
+            .map(|tree| {
+                let mut frontier = Frontier::new();
+                tree.iter().for_each(|leaf| frontier.append(*leaf));
+                frontier.root()
+            })
+            .collect();
+        prop_assert_eq!(roots(trees.concat(), &counts), wanted);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use expect_test::{Expect, expect};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use quipu_crypto::hash::leaf_hash;
 use quipu_types::genesis::{GENESIS_VERSION, GenesisAccount};
 use quipu_types::{
     Action, Outcome, RouteRule, Schema, Signature, StreamSpec, Suite, Value, Writers,
