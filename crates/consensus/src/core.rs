@@ -16,8 +16,9 @@ mod needs;
 mod work;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
-use quipu_crypto::suite::SecretKey;
+use quipu_crypto::{SecretKey, Verified};
 use quipu_proof::names::header_hash;
 use quipu_types::{
     Ack, ChunkHeader, CommitCertificate, Hash, Header, Height, Lane, Propose, Signature,
@@ -60,6 +61,8 @@ pub struct Config {
     pub interval_idle_us: u64,
     /// Which rules hold: all, but in tests that show what each is for.
     pub rules: Rules,
+    /// Signatures of validators that were checked already; whoever checks some of them shares it.
+    pub verified: Arc<Verified>,
 }
 
 /// What this validator holds of the lanes: answered by whoever keeps them.
@@ -285,14 +288,14 @@ impl Core {
         parent: Parent,
         records: Vec<Record>,
     ) -> Result<Self, StartError> {
-        let Config { chain, set, lane_count, key, interval_min_us, interval_idle_us, rules } =
-            config;
+        let Config { chain, set, lane_count, key, interval_min_us, interval_idle_us, .. } = config;
+        let (rules, verified) = (config.rules, config.verified);
         let own = set.index_of(&key.public()).ok_or(StartError::NotAValidator)?;
-        let mut safety = Safety::new(key, chain, set.epoch, own, rules);
+        let context = Context { rules, verified, ..Context::new(chain, set, lane_count) };
+        let mut safety = Safety::new(key, &context, own);
         for record in records {
             safety.restore(record);
         }
-        let context = Context { rules, ..Context::new(chain, set, lane_count) };
         let mut core = Self {
             context,
             interval_min_us,

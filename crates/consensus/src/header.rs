@@ -12,14 +12,15 @@
 //!   begins after this header's tip, on the branch that this header's hash names.
 //! * More than [`STATE_LAG_MAX`] heights after the newest state certificate, a cut moves no lane.
 
-use quipu_crypto::Tag;
-use quipu_crypto::merkle;
-use quipu_crypto::suite::verify_tagged;
+use std::sync::Arc;
+
+use quipu_crypto::suite::VerifyItem;
+use quipu_crypto::{Tag, Verified, merkle, signing_bytes};
 use quipu_proof::names::header_hash;
 use quipu_types::{
-    CommitCertificate, Encode, Hash, Header, Height, High, Lane, Precommit, Prevote,
-    RoundChangeCertificate, RoundKind, Seqno, StateCertificate, Term, Time, Tip, ValidatorIndex,
-    ValidatorSet,
+    CommitCertificate, Encode, Hash, Header, Height, High, Lane, Precommit, Prevote, PublicKey,
+    RoundChangeCertificate, RoundKind, Seqno, Signature, StateCertificate, Term, Time, Tip,
+    ValidatorIndex, ValidatorSet,
 };
 use thiserror::Error;
 
@@ -62,7 +63,7 @@ pub struct Parent {
 }
 
 /// What does not change from header to header in an epoch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Context {
     /// The ledger.
     pub chain: Hash,
@@ -72,6 +73,8 @@ pub struct Context {
     pub schedule: Schedule,
     /// Which rules hold: all, but in tests that show what each is for.
     pub rules: Rules,
+    /// Signatures of validators that were checked already.
+    pub verified: Arc<Verified>,
 }
 
 impl Context {
@@ -79,7 +82,14 @@ impl Context {
     #[must_use]
     pub fn new(chain: Hash, set: ValidatorSet, lane_count: u16) -> Self {
         let schedule = Schedule::new(&set, usize::from(lane_count));
-        Self { chain, set, schedule, rules: Rules::ALL }
+        Self { chain, set, schedule, rules: Rules::ALL, verified: Arc::default() }
+    }
+
+    /// Whether `signature` is of `body` under `tag` by `key`, in this ledger and epoch.
+    #[must_use]
+    pub fn verifies(&self, key: &PublicKey, tag: Tag, body: &[u8], signature: &Signature) -> bool {
+        let message = signing_bytes(&self.chain, self.set.epoch, tag, body);
+        self.verified.verify(key, &message, signature)
     }
 }
 
@@ -448,10 +458,8 @@ fn check_links(header: &Header, parent: &Parent, context: &Context) -> Result<()
         (None, None) => Ok(()),
         // What this validator committed by was verified, vote by vote, as it came.
         (Some(carried), Some(own)) if carried == own => Ok(()),
-        (Some(carried), Some(own)) => {
-            check_commit_beside(carried, own, parent.height, &parent.hash, context)
-                .map_err(HeaderError::PrevCommit)
-        }
+        (Some(carried), Some(_)) => check_commit(carried, parent.height, &parent.hash, context)
+            .map_err(HeaderError::PrevCommit),
         _ => Err(HeaderError::PrevCommit(CertificateError::Presence)),
     }
 }
@@ -503,6 +511,66 @@ fn check_terms(header: &Header, by_header: &Parent, context: &Context) -> Result
     }
 }
 
+/// Signatures that count as one: each validator's once, ascending, together of a quorum. They are checked together.
+struct Quorum<'a> {
+    context: &'a Context,
+    last: Option<ValidatorIndex>,
+    power: u128,
+    unchecked: Vec<(ValidatorIndex, PublicKey, Vec<u8>, &'a Signature)>,
+}
+
+impl<'a> Quorum<'a> {
+    const fn new(context: &'a Context) -> Self {
+        Self { context, last: None, power: 0, unchecked: Vec::new() }
+    }
+
+    /// Counts a signature of `body`.
+    fn add(
+        &mut self,
+        validator: ValidatorIndex,
+        tag: Tag,
+        body: &[u8],
+        signature: &'a Signature,
+    ) -> Result<(), CertificateError> {
+        let Context { chain, set, .. } = self.context;
+        if self.last >= Some(validator) {
+            return Err(CertificateError::Order);
+        }
+        self.last = Some(validator);
+        let key = set.get(validator).ok_or(CertificateError::Signature { validator })?.key;
+        let message = signing_bytes(chain, set.epoch, tag, body);
+        self.unchecked.push((validator, key, message, signature));
+        self.power = self.power.saturating_add(set.power(validator));
+        Ok(())
+    }
+
+    /// Whether what was counted so far is enough.
+    fn is_enough(&self) -> bool {
+        self.context.set.is_quorum(self.power)
+    }
+
+    fn check(self) -> Result<(), CertificateError> {
+        let Self { context, power, .. } = self;
+        // What is cheap to see goes first.
+        if !context.set.is_quorum(power) {
+            let power_total = context.set.power_total();
+            return Err(CertificateError::Power { power, power_total });
+        }
+        let items: Vec<VerifyItem<'_>> = self
+            .unchecked
+            .iter()
+            .map(|(_, key, message, signature)| VerifyItem { key, message, signature })
+            .collect();
+        let verdicts = context.verified.verify_many(&items);
+        match self.unchecked.iter().zip(verdicts).find(|(_, holds)| !holds) {
+            Some(((validator, ..), _)) => {
+                Err(CertificateError::Signature { validator: *validator })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 /// Whether a certificate commits the header `digest` at `height`.
 ///
 /// # Errors
@@ -513,40 +581,21 @@ pub fn check_commit(
     digest: &Hash,
     context: &Context,
 ) -> Result<(), CertificateError> {
-    let none = CommitCertificate { precommits: Vec::new() };
-    check_commit_beside(certificate, &none, height, digest, context)
-}
-
-/// As [`check_commit`]; votes that stand in `known` too were verified before.
-pub(crate) fn check_commit_beside(
-    certificate: &CommitCertificate,
-    known: &CommitCertificate,
-    height: Height,
-    digest: &Hash,
-    context: &Context,
-) -> Result<(), CertificateError> {
     let first = certificate.precommits.first().ok_or(CertificateError::Presence)?;
-    let mut power = 0_u128;
-    let mut last = None;
+    let mut quorum = Quorum::new(context);
     for vote in &certificate.precommits {
         let validator = vote.validator;
-        if last >= Some(validator) {
-            return Err(CertificateError::Order);
-        }
-        last = Some(validator);
         let same = (vote.height, vote.digest) == (height, *digest)
             && (vote.round, vote.kind, vote.instance) == (first.round, first.kind, first.instance);
         if !same {
             return Err(CertificateError::Foreign { validator });
         }
-        let is_enough = !context.rules.all_signatures && context.set.is_quorum(power);
-        if !is_enough && !known.precommits.contains(vote) {
-            let body = vote.signed_body();
-            verify_by(context, validator, Tag::Precommit, &body, &vote.signature)?;
+        if !context.rules.all_signatures && quorum.is_enough() {
+            continue;
         }
-        power = power.saturating_add(context.set.power(validator));
+        quorum.add(validator, Tag::Precommit, &vote.signed_body(), &vote.signature)?;
     }
-    check_power(context, power)
+    quorum.check()
 }
 
 /// Whether a quorum prevoted one header in one round (a polka, QC1).
@@ -559,22 +608,16 @@ pub fn check_polka(
     high: &High,
     context: &Context,
 ) -> Result<(), CertificateError> {
-    let mut power = 0_u128;
-    let mut last = None;
+    let mut quorum = Quorum::new(context);
     for vote in polka {
         let validator = vote.validator;
-        if last >= Some(validator) {
-            return Err(CertificateError::Order);
-        }
-        last = Some(validator);
         let place = (vote.height, vote.round, vote.kind, vote.instance, vote.digest);
         if place != (height, high.round, RoundKind::Led, high.instance, high.digest) {
             return Err(CertificateError::Foreign { validator });
         }
-        verify_by(context, validator, Tag::Prevote, &vote.signed_body(), &vote.signature)?;
-        power = power.saturating_add(context.set.power(validator));
+        quorum.add(validator, Tag::Prevote, &vote.signed_body(), &vote.signature)?;
     }
-    check_power(context, power)
+    quorum.check()
 }
 
 /// Whether a quorum changed to `round`, and the certificate carries the polka of the highest that they name.
@@ -587,22 +630,16 @@ pub fn check_round_change(
     round: u32,
     context: &Context,
 ) -> Result<(), CertificateError> {
-    let mut power = 0_u128;
-    let mut last = None;
+    let mut quorum = Quorum::new(context);
     for change in &certificate.changes {
         let validator = change.validator;
-        if last >= Some(validator) {
-            return Err(CertificateError::Order);
-        }
-        last = Some(validator);
         let below = change.high.is_none_or(|high| high.round < round);
         if (change.height, change.round, change.kind) != (height, round, RoundKind::Led) || !below {
             return Err(CertificateError::Foreign { validator });
         }
-        verify_by(context, validator, Tag::RoundChange, &change.signed_body(), &change.signature)?;
-        power = power.saturating_add(context.set.power(validator));
+        quorum.add(validator, Tag::RoundChange, &change.signed_body(), &change.signature)?;
     }
-    check_power(context, power)?;
+    quorum.check()?;
     match certificate.high() {
         None if certificate.polka.is_empty() => Ok(()),
         None => Err(CertificateError::Presence),
@@ -619,17 +656,11 @@ pub fn check_state_certificate(
     context: &Context,
 ) -> Result<(), CertificateError> {
     let body = certificate.state.to_bytes();
-    let mut power = 0_u128;
-    let mut last = None;
+    let mut quorum = Quorum::new(context);
     for (validator, signature) in &certificate.signatures {
-        if last >= Some(*validator) {
-            return Err(CertificateError::Order);
-        }
-        last = Some(*validator);
-        verify_by(context, *validator, Tag::StateVote, &body, signature)?;
-        power = power.saturating_add(context.set.power(*validator));
+        quorum.add(*validator, Tag::StateVote, &body, signature)?;
     }
-    check_power(context, power)
+    quorum.check()
 }
 
 /// Whether `validator` signed `body`.
@@ -641,18 +672,9 @@ pub(crate) fn verify_by(
     validator: ValidatorIndex,
     tag: Tag,
     body: &[u8],
-    signature: &quipu_types::Signature,
+    signature: &Signature,
 ) -> Result<(), CertificateError> {
     let wrong = CertificateError::Signature { validator };
     let key = context.set.get(validator).ok_or(wrong)?.key;
-    let holds = verify_tagged(&key, &context.chain, context.set.epoch, tag, body, signature);
-    if holds { Ok(()) } else { Err(wrong) }
-}
-
-fn check_power(context: &Context, power: u128) -> Result<(), CertificateError> {
-    if context.set.is_quorum(power) {
-        Ok(())
-    } else {
-        Err(CertificateError::Power { power, power_total: context.set.power_total() })
-    }
+    if context.verifies(&key, tag, body, signature) { Ok(()) } else { Err(wrong) }
 }

@@ -14,15 +14,16 @@
 //! * S4 Two states of one height are never signed: that execution gave two is a fault that stops the validator.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use quipu_crypto::Tag;
-use quipu_crypto::suite::{SecretKey, sign_tagged};
+use quipu_crypto::{SecretKey, Tag, Verified, signing_bytes};
 use quipu_types::{
     Ack, ChunkHeader, Encode, Hash, Header, Height, High, Lane, Precommit, Prevote, Propose,
     RoundChange, RoundChangeCertificate, RoundKind, Signature, SignedState, StateVote, Term, Time,
     Tip, ValidatorIndex, ValidatorSet,
 };
 
+use crate::header::Context;
 use crate::record::Record;
 use crate::rules::Rules;
 
@@ -78,6 +79,8 @@ pub struct Safety {
     epoch: u64,
     own: ValidatorIndex,
     rules: Rules,
+    /// Where own signatures are known without a check.
+    verified: Arc<Verified>,
     places: BTreeMap<Place, Own>,
     states: BTreeMap<Height, StateVote>,
     /// For each lane the last own ack that named it.
@@ -88,10 +91,20 @@ pub struct Safety {
 impl Safety {
     /// A validator that has said nothing yet.
     #[must_use]
-    pub fn new(key: SecretKey, chain: Hash, epoch: u64, own: ValidatorIndex, rules: Rules) -> Self {
-        let (places, states) = (BTreeMap::new(), BTreeMap::new());
-        let (acks, chunks) = (BTreeMap::new(), BTreeMap::new());
-        Self { key, chain, epoch, own, rules, places, states, acks, chunks }
+    pub fn new(key: SecretKey, context: &Context, own: ValidatorIndex) -> Self {
+        let Context { chain, rules, ref verified, .. } = *context;
+        Self {
+            key,
+            chain,
+            epoch: context.set.epoch,
+            own,
+            rules,
+            verified: Arc::clone(verified),
+            places: BTreeMap::new(),
+            states: BTreeMap::new(),
+            acks: BTreeMap::new(),
+            chunks: BTreeMap::new(),
+        }
     }
 
     /// Which validator this is.
@@ -449,7 +462,10 @@ impl Safety {
     }
 
     fn sign(&self, tag: Tag, body: &[u8]) -> Signature {
-        sign_tagged(&self.key, &self.chain, self.epoch, tag, body)
+        let message = signing_bytes(&self.chain, self.epoch, tag, body);
+        let signature = self.key.sign(&message);
+        self.verified.made(&self.key.public(), &message, &signature);
+        signature
     }
 }
 

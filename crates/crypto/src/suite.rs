@@ -25,7 +25,6 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::domain::{Tag, signing_bytes};
 use crate::hash::{blake2b256, keccak256, sha256};
-use crate::memory;
 
 /// A key that signs. It has no copy, is wiped when dropped, and is never printed.
 pub struct SecretKey {
@@ -110,7 +109,7 @@ impl SecretKey {
     /// What other parties will read is signed through [`sign_tagged`], which adds the domain.
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> Signature {
-        let signature = match (&self.secret, self.suite()) {
+        match (&self.secret, self.suite()) {
             (Secret::Ed25519(key), Suite::Ed25519Blake2b) => {
                 Signature(key.sign(&blake2b256(message).0).to_bytes())
             }
@@ -121,9 +120,7 @@ impl SecretKey {
                 signature.normalize_s();
                 Signature(signature.serialize_compact())
             }
-        };
-        memory::made(&self.public, message, &signature);
-        signature
+        }
     }
 
     /// The seed that makes this key again, for a key file.
@@ -180,19 +177,16 @@ pub struct VerifyItem<'a> {
 /// Whether `signature` is of `message` by `key`.
 #[must_use]
 pub fn verify(key: &PublicKey, message: &[u8], signature: &Signature) -> bool {
-    memory::once(key, message, signature, || match key.suite() {
+    match key.suite() {
         Suite::Ed25519Sha256 => verify_ed25519(key, message, signature),
         Suite::Ed25519Blake2b => verify_ed25519(key, &blake2b256(message).0, signature),
         Suite::Secp256k1Keccak => verify_secp256k1(key, message, signature),
-    })
+    }
 }
 
 /// One verdict per item, in order; the same as [`verify`] gives for each alone (C3).
 #[must_use]
 pub fn verify_many(items: &[VerifyItem<'_>]) -> Vec<bool> {
-    if memory::is_on() {
-        return items.iter().map(|item| verify(item.key, item.message, item.signature)).collect();
-    }
     let accel = quipu_accel::default();
     let digests = digests(accel, items);
     let mut batches = Batches::default();

@@ -57,7 +57,10 @@ impl Peers {
         key: SecretKey,
     ) -> Result<(), NodeError> {
         let set = shared.genesis.validator_set();
-        let context = Context::new(shared.chain, set.clone(), shared.lane_count());
+        let context = Context {
+            verified: Arc::clone(&shared.verified),
+            ..Context::new(shared.chain, set.clone(), shared.lane_count())
+        };
         let config = LinksConfig {
             chain: shared.chain,
             set,
@@ -147,7 +150,7 @@ async fn take(shared: &Arc<Shared>, context: &Context, workers: &[Worker], event
                     worker.give(bytes).await;
                 }
             } else {
-                let received = receive(context, shared.lane_count(), &bytes);
+                let received = receive(context, &shared.admissions, &bytes);
                 hand_over(shared, from, received).await;
             }
         }
@@ -177,12 +180,12 @@ fn spawn_worker(shared: Arc<Shared>, context: Arc<Context>, from: ValidatorIndex
     tokio::spawn(async move {
         let mut batch = Vec::new();
         while queue.recv_many(&mut batch, QUEUE_COUNT_MAX).await > 0 {
-            let (context, lane_count) = (Arc::clone(&context), shared.lane_count());
+            let (context, checker) = (Arc::clone(&context), Arc::clone(&shared));
             let messages = std::mem::take(&mut batch);
             let checked = tokio::task::spawn_blocking(move || {
                 let each = messages.into_iter();
                 each.map(|(bytes, room): (Vec<u8>, OwnedSemaphorePermit)| {
-                    let received = receive(&context, lane_count, &bytes);
+                    let received = receive(&context, &checker.admissions, &bytes);
                     drop(room);
                     received
                 })

@@ -71,6 +71,9 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     /// The other validators.
     pub(crate) peers: Peers,
+    /// Clients' transactions that were checked already, and validators' signatures.
+    pub(crate) admissions: Admissions,
+    pub(crate) verified: Arc<Verified>,
     inbox: SyncSender<Message>,
     progress: watch::Sender<Progress>,
     /// Newest height whose header is durable: the state is never flushed beyond it.

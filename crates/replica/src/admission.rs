@@ -2,15 +2,21 @@
 //!
 //! What needs no state is checked here: canonical form, sizes, signature over this chain. Sequences are the
 //! replica's; whether the anchor is in this history, and everything else, is judged at execution.
+//!
+//! A transaction comes to a validator more than once: from its client, forwarded, in a chunk, sent again.
+//! [`Admissions`] remember what was admitted, by its bytes, so that it is decoded and checked once.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use quipu_crypto::CacheCounts;
 use quipu_crypto::suite::{self, VerifyItem};
 use quipu_proof::names::{Names, WithActions, names_of_many};
 use quipu_types::code::{BAD_SIGNATURE, MALFORMED, TOO_LARGE};
 use quipu_types::transaction::TRANSACTION_SIZE_MAX;
-use quipu_types::{Code, Envelope, Hash, Lane, Transaction};
+use quipu_types::{Action, Code, Envelope, Hash, Lane, Signature, Transaction};
 
 /// A transaction and everything of it that is hashed once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +69,144 @@ pub fn admit_many(
             if holds { Ok(admitted) } else { Err(BAD_SIGNATURE) }
         })
         .collect()
+}
+
+/// Admits, and remembers what it admitted.
+///
+/// # Invariants
+/// * D1 The verdict is [`admit`]'s: what is remembered is taken for equal bytes only, and nothing that was refused is
+///   remembered.
+/// # Limits
+/// Between half and all of `size_max` bytes of what was admitted last.
+#[derive(Debug)]
+pub struct Admissions {
+    chain: Hash,
+    lane_count: u16,
+    known: Mutex<Known>,
+    size_half: usize,
+    hit_count: AtomicU64,
+    miss_count: AtomicU64,
+}
+
+/// By the last bytes of the encoding, the signature. When the young take half of the room the old are forgotten.
+#[derive(Debug, Default)]
+struct Known {
+    young: BTreeMap<Signature, Arc<Admitted>>,
+    young_size: usize,
+    old: BTreeMap<Signature, Arc<Admitted>>,
+}
+
+impl Admissions {
+    /// Of the ledger `chain`. A `size_max` of 0 remembers nothing.
+    #[must_use]
+    pub fn new(chain: Hash, lane_count: u16, size_max: usize) -> Self {
+        Self {
+            chain,
+            lane_count,
+            known: Mutex::default(),
+            size_half: size_max.div_ceil(2),
+            hit_count: AtomicU64::new(0),
+            miss_count: AtomicU64::new(0),
+        }
+    }
+
+    /// Lanes of the ledger.
+    #[must_use]
+    pub const fn lane_count(&self) -> u16 {
+        self.lane_count
+    }
+
+    /// As [`admit_many`]; only what is not known is checked, together.
+    #[must_use]
+    pub fn admit_many(&self, transactions: Vec<Arc<[u8]>>) -> Vec<Result<Arc<Admitted>, Code>> {
+        if self.size_half == 0 {
+            let admitted = admit_many(&self.chain, self.lane_count, transactions);
+            return admitted.into_iter().map(|admitted| admitted.map(Arc::new)).collect();
+        }
+        let known = self.find(&transactions);
+        let unknown = transactions.into_iter().zip(&known).filter(|(_, known)| known.is_none());
+        let unknown = unknown.map(|(bytes, _)| bytes);
+        let fresh = admit_many(&self.chain, self.lane_count, unknown);
+        let mut fresh: VecDeque<_> = fresh.into_iter().map(|one| one.map(Arc::new)).collect();
+        self.keep(fresh.iter().flatten());
+        let mut verdict_of = |known: Option<Arc<Admitted>>| match known {
+            Some(known) => Ok(known),
+            None => fresh.pop_front().expect("each that is not known was checked"),
+        };
+        known.into_iter().map(&mut verdict_of).collect()
+    }
+
+    /// How often it was asked for a transaction.
+    #[must_use]
+    pub fn counts(&self) -> CacheCounts {
+        CacheCounts {
+            hits: self.hit_count.load(Ordering::Relaxed),
+            misses: self.miss_count.load(Ordering::Relaxed),
+        }
+    }
+
+    fn find(&self, transactions: &[Arc<[u8]>]) -> Vec<Option<Arc<Admitted>>> {
+        let candidates: Vec<Option<Arc<Admitted>>> = {
+            let known = self.lock();
+            transactions.iter().map(|bytes| known.get(&signature_of(bytes)?)).collect()
+        };
+        // Compared outside the lock: bytes may be many.
+        let equal = |bytes: &Arc<[u8]>, known: &Arc<Admitted>| known.bytes == *bytes;
+        let found: Vec<_> = candidates
+            .into_iter()
+            .zip(transactions)
+            .map(|(known, bytes)| known.filter(|known| equal(bytes, known)))
+            .collect();
+        let hits = u64::try_from(found.iter().flatten().count()).unwrap_or(u64::MAX);
+        let asked = u64::try_from(found.len()).unwrap_or(u64::MAX);
+        self.hit_count.fetch_add(hits, Ordering::Relaxed);
+        self.miss_count.fetch_add(asked.saturating_sub(hits), Ordering::Relaxed);
+        found
+    }
+
+    fn keep<'a>(&self, fresh: impl Iterator<Item = &'a Arc<Admitted>>) {
+        let mut known = self.lock();
+        for admitted in fresh {
+            known.keep(admitted, self.size_half);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn get(&self, signature: &Signature) -> Option<Arc<Admitted>> {
+        self.young.get(signature).or_else(|| self.old.get(signature)).cloned()
+    }
+
+    fn keep(&mut self, admitted: &Arc<Admitted>, size_half: usize) {
+        let size = memory_size(admitted);
+        if self.young_size.saturating_add(size) > size_half {
+            self.old = std::mem::take(&mut self.young);
+            self.young_size = 0;
+        }
+        if size > size_half {
+            return;
+        }
+        // One signature may stand under two transactions: a key of small order signs them all.
+        let replaced = self.young.insert(admitted.envelope.signature, Arc::clone(admitted));
+        let size_before = replaced.map_or(0, |replaced| memory_size(&replaced));
+        self.young_size = self.young_size.saturating_sub(size_before).saturating_add(size);
+    }
+}
+
+/// The last bytes of both encodings of a transaction.
+fn signature_of(bytes: &[u8]) -> Option<Signature> {
+    bytes.last_chunk().map(|signature| Signature(*signature))
+}
+
+/// About what one takes: its bytes, its actions decoded beside them, and itself.
+fn memory_size(admitted: &Admitted) -> usize {
+    let decoded = admitted.transaction.actions.len().saturating_mul(size_of::<Action>());
+    let bytes = admitted.bytes.len().saturating_mul(2);
+    bytes.saturating_add(decoded).saturating_add(size_of::<Admitted>())
 }
 
 /// Reads transactions back from a lane, where they stand because their signatures were checked.
@@ -127,7 +271,7 @@ mod tests {
     use proptest::prelude::*;
     use quipu_crypto::suite::SecretKey;
     use quipu_proof::names::{TransactionDraft, sign_transaction};
-    use quipu_types::{Action, Encode, Suite};
+    use quipu_types::{Encode, Suite};
 
     use super::*;
 
@@ -171,7 +315,23 @@ mod tests {
             }).collect();
             let single: Vec<_> =
                 sent.iter().map(|bytes| admit(&CHAIN, 4, bytes.clone())).collect();
-            prop_assert_eq!(admit_many(&CHAIN, 4, sent), single);
+            prop_assert_eq!(admit_many(&CHAIN, 4, sent.clone()), single.clone());
+            let wanted: Vec<_> = single.into_iter().map(|one| one.map(Arc::new)).collect();
+            for size_max in [0, 2_000, 1 << 20] {
+                let admissions = Admissions::new(CHAIN, 4, size_max);
+                for _ in 0..3 {
+                    prop_assert_eq!(admissions.admit_many(sent.clone()), wanted.clone());
+                }
+                let CacheCounts { hits, misses } = admissions.counts();
+                let good = u64::try_from(wanted.iter().flatten().count())?;
+                let all = if size_max == 0 { 0 } else { u64::try_from(3 * sent.len())? };
+                prop_assert_eq!(hits + misses, all);
+                if size_max > 2_000 {
+                    prop_assert_eq!(hits, 2 * good);
+                }
+                let known = admissions.lock();
+                prop_assert!(known.young_size <= size_max.div_ceil(2));
+            }
         }
 
         #[test]

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use quipu_consensus::{Evidence, Rules};
 use quipu_crypto::merkle::Frontier;
-use quipu_crypto::suite::SecretKey;
+use quipu_crypto::{SecretKey, Verified};
 use quipu_log::{StoredChunk, TermRecord};
 use quipu_state::{Applied, Machine, Ordered, OrderedBlock, StateError, Store};
 use quipu_types::{
@@ -418,6 +418,8 @@ pub struct Config {
     pub wal_before_send: bool,
     /// Which rules of agreement hold: all, except in tests that show what each is for.
     pub rules: Rules,
+    /// Signatures of validators that were checked already: those that check a validator's messages share one.
+    pub verified: Arc<Verified>,
 }
 
 impl Config {
@@ -434,6 +436,7 @@ impl Config {
             observer: None,
             wal_before_send: true,
             rules: Rules::ALL,
+            verified: Arc::default(),
         }
     }
 }

@@ -34,7 +34,7 @@ mod replica;
 pub mod storage;
 mod suspicion;
 
-pub use admission::{Admitted, admit, admit_many, readmit_many};
+pub use admission::{Admissions, Admitted, admit, admit_many, readmit_many};
 pub use api::{
     Answer, Barrier, Block, Chunk, Config, Effect, Input, LaneBatch, Producer, Recovered,
     RecoveredLane, Refusal, Status, Ticket,

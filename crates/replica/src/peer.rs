@@ -18,7 +18,6 @@ use std::sync::Arc;
 use quipu_consensus::{Context, Evidence, Message};
 use quipu_crypto::Tag;
 use quipu_crypto::hash::blake3;
-use quipu_crypto::suite::verify_tagged;
 use quipu_log::StoredChunk;
 pub use quipu_net::Class;
 use quipu_proof::names::chunk_hash;
@@ -31,7 +30,7 @@ use quipu_types::{
 };
 use thiserror::Error;
 
-use crate::admission::{Admitted, admit_many};
+use crate::admission::{Admissions, Admitted};
 use crate::api::Chunk;
 
 /// Most transactions in one forward.
@@ -229,14 +228,18 @@ impl PeerMessage {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn receive(context: &Context, lane_count: u16, bytes: &[u8]) -> Result<Received, ReceiveError> {
+pub fn receive(
+    context: &Context,
+    admissions: &Admissions,
+    bytes: &[u8],
+) -> Result<Received, ReceiveError> {
     Ok(match PeerMessage::from_bytes(bytes)? {
         PeerMessage::Agreement(message) => Received::Agreement(message),
         PeerMessage::Chunk(stored) => {
-            Received::Chunk(Arc::new(check_chunk(context, lane_count, stored)?))
+            Received::Chunk(Arc::new(check_chunk(context, admissions, stored)?))
         }
         PeerMessage::Forward { is_overdue, transactions } => {
-            let admitted = admit_all(&context.chain, lane_count, transactions)?;
+            let admitted = admit_all(admissions, transactions)?;
             Received::Forward { is_overdue, admitted }
         }
         PeerMessage::Fetch(request) => Received::Fetch(request),
@@ -259,9 +262,7 @@ fn check_handover(context: &Context, handover: &Handover) -> Result<(), ReceiveE
     let key = context.set.get(validator).map(|validator| validator.key);
     let holds = context.schedule.sequencer(lane, term) == validator
         && key.is_some_and(|key| {
-            let (chain, epoch) = (&context.chain, context.set.epoch);
-            let body = handover.signed_body();
-            verify_tagged(&key, chain, epoch, Tag::Handover, &body, &handover.signature)
+            context.verifies(&key, Tag::Handover, &handover.signed_body(), &handover.signature)
         });
     if holds { Ok(()) } else { Err(ReceiveError::Signature { what: "a handover", lane }) }
 }
@@ -269,18 +270,16 @@ fn check_handover(context: &Context, handover: &Handover) -> Result<(), ReceiveE
 /// P1 for one chunk.
 fn check_chunk(
     context: &Context,
-    lane_count: u16,
+    admissions: &Admissions,
     stored: StoredChunk,
 ) -> Result<Chunk, ReceiveError> {
     let header = &stored.header;
     let (lane, index) = (header.lane, header.index);
     let sequencer = context.schedule.sequencer(lane, header.term);
     let key = context.set.get(sequencer).map(|validator| validator.key);
-    let signed = lane.get() < lane_count
+    let signed = lane.get() < admissions.lane_count()
         && key.is_some_and(|key| {
-            let (chain, epoch) = (&context.chain, context.set.epoch);
-            let body = header.to_bytes();
-            verify_tagged(&key, chain, epoch, Tag::Chunk, &body, &stored.signature)
+            context.verifies(&key, Tag::Chunk, &header.to_bytes(), &stored.signature)
         });
     if !signed {
         return Err(ReceiveError::Signature { what: "a chunk", lane });
@@ -291,7 +290,7 @@ fn check_chunk(
     check_clock(&stored)?;
     let bodies = split_body(&stored.body, header.count)?;
     let bodies = bodies.into_iter().map(Arc::<[u8]>::from).collect();
-    let transactions = admit_all(&context.chain, lane_count, bodies)?;
+    let transactions = admit_all(admissions, bodies)?;
     if transactions.iter().any(|admitted| admitted.lane != lane) {
         return Err(ReceiveError::Transaction { code: quipu_types::code::MALFORMED });
     }
@@ -312,13 +311,13 @@ fn check_clock(stored: &StoredChunk) -> Result<(), ReceiveError> {
 }
 
 fn admit_all(
-    chain: &Hash,
-    lane_count: u16,
+    admissions: &Admissions,
     transactions: Vec<Arc<[u8]>>,
 ) -> Result<Vec<Arc<Admitted>>, ReceiveError> {
-    admit_many(chain, lane_count, transactions)
+    admissions
+        .admit_many(transactions)
         .into_iter()
-        .map(|admitted| admitted.map(Arc::new).map_err(|code| ReceiveError::Transaction { code }))
+        .map(|admitted| admitted.map_err(|code| ReceiveError::Transaction { code }))
         .collect()
 }
 

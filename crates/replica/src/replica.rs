@@ -197,6 +197,7 @@ impl Replica {
             interval_min_us: genesis.height_interval_min_ms.saturating_mul(1_000),
             interval_idle_us: genesis.height_interval_idle_ms.saturating_mul(1_000),
             rules: config.rules,
+            verified: config.verified,
         };
         let core = Core::new(now, core, parent, records).map_err(|_| StartError::NotAValidator)?;
         let core = restore_core(core, &recovered, observing.as_ref());

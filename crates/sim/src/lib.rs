@@ -330,11 +330,7 @@ pub(crate) fn rule(
 /// # Errors
 /// The first rule that is broken.
 pub fn run(seed: u64, profile: &Profile) -> Result<Report, Box<Violation>> {
-    let world = || {
-        let _memory = quipu_crypto::memory::Memory::new();
-        world::World::new(seed, profile).run()
-    };
-    std::panic::catch_unwind(world).unwrap_or_else(|panic| {
+    std::panic::catch_unwind(|| world::World::new(seed, profile).run()).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let what = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         let what = what.unwrap_or_else(|| "a panic".to_owned());

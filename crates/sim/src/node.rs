@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use quipu_consensus::{Context, Schedule};
+use quipu_crypto::Verified;
 use quipu_log::{Ledger, LedgerConfig, SyncGroup};
 use quipu_replica::storage::{read_block, recover};
 use quipu_replica::{Barrier, Block, Config, Now, Observer, Replica};
@@ -65,6 +66,8 @@ pub(crate) struct Node {
     /// Whose words are changed on their way out.
     pub(crate) actor: Option<Box<dyn Actor>>,
     pub(crate) is_honest: bool,
+    /// Validators' signatures that were checked already: the world's, for it checks each once.
+    pub(crate) verified: Arc<Verified>,
 }
 
 /// Executed heights whose state certificates are not kept.
@@ -79,7 +82,12 @@ pub(crate) struct Started {
 }
 
 impl Node {
-    pub(crate) fn new(number: u8, crime: Option<Crime>, random: &mut fastrand::Rng) -> Self {
+    pub(crate) fn new(
+        number: u8,
+        crime: Option<Crime>,
+        verified: &Arc<Verified>,
+        random: &mut fastrand::Rng,
+    ) -> Self {
         let actor = crime.map(|crime| crime.actor(random));
         Self {
             is_honest: actor.is_none(),
@@ -94,6 +102,7 @@ impl Node {
             observer: None,
             certified: BTreeSet::new(),
             chunks: BTreeSet::new(),
+            verified: Arc::clone(verified),
         }
     }
 
@@ -229,6 +238,7 @@ impl Node {
         config.clock_interval_us = 40_000;
         config.wal_before_send = profile.wal_before_send;
         config.rules = profile.rules;
+        config.verified = Arc::clone(&self.verified);
         let nonce = random.u64(..);
         config.observer = self.observer.map(|threshold| Observer { nonce, threshold });
         config

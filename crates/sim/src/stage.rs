@@ -38,7 +38,7 @@ pub use quipu_consensus::Rules;
 use quipu_consensus::{Context, Message, Parent};
 use quipu_crypto::suite::SecretKey;
 use quipu_proof::names::{TransactionDraft, chain_id, sign_transaction};
-use quipu_replica::{PeerMessage, Refused, admit, receive};
+use quipu_replica::{Admissions, PeerMessage, Refused, admit, receive};
 use quipu_types::genesis::{GENESIS_VERSION, GenesisValidator};
 use quipu_types::{
     Action, Encode, Genesis, Height, Precommit, Propose, RoundChange, Signature, Suite, Term, Time,
@@ -153,6 +153,7 @@ impl Letter {
 pub struct Stage {
     genesis: Genesis,
     context: Context,
+    admissions: Admissions,
     seeds: Vec<[u8; 32]>,
     nodes: BTreeMap<u16, Node>,
     queue: Vec<Letter>,
@@ -209,6 +210,7 @@ impl Stage {
         let mut stage = Self {
             genesis,
             context,
+            admissions: Admissions::new(chain, LANE_COUNT, 1 << 20),
             seeds,
             nodes,
             queue: Vec::new(),
@@ -491,7 +493,7 @@ impl Stage {
 
     fn deliver(&mut self, letter: &Letter) {
         let Some(node) = self.nodes.get_mut(&letter.to) else { return };
-        let received = receive(&self.context, LANE_COUNT, &letter.bytes);
+        let received = receive(&self.context, &self.admissions, &letter.bytes);
         let is_honest = !self.judge.criminals.contains(&letter.from);
         let taken: Result<Vec<Deed>, Refused> = match received {
             Ok(received) => node.receive(index(letter.from), received),

@@ -21,7 +21,7 @@ use quipu_consensus::{Context, Message};
 use quipu_crypto::hash::sha256;
 use quipu_log::LedgerReader;
 use quipu_proof::names::chain_id;
-use quipu_replica::{Input, ReceiveError, Received, Ticket, receive};
+use quipu_replica::{Admissions, Input, ReceiveError, Received, Ticket, receive};
 use quipu_types::{Genesis, Height, ValidatorIndex};
 
 use crate::actors::{Actor, Scene};
@@ -42,6 +42,8 @@ const REST_US: u64 = 40_000_000;
 const HEIGHT_COUNT_MIN: u64 = 20;
 /// Most bytes on their way at once.
 const IN_FLIGHT_SIZE_MAX: usize = 32 << 20;
+/// Most bytes of transactions that need no second check.
+const ADMISSIONS_SIZE_MAX: usize = 1 << 20;
 
 /// A message on its way, checked once for all who get it: the check is a pure function.
 #[derive(Debug)]
@@ -76,6 +78,8 @@ pub(crate) struct World {
     random: fastrand::Rng,
     genesis: Genesis,
     context: Context,
+    /// What any validator of the world admitted, the others need not check.
+    admissions: Admissions,
     shape: Shape,
     now_us: u64,
     events: BTreeMap<(u64, u64), Event>,
@@ -113,13 +117,18 @@ impl World {
         let chain = chain_id(&genesis);
         let context = Context::new(chain, genesis.validator_set(), LANE_COUNT);
         let guilty = shape.crimes.iter();
-        let nodes = (0..).zip(guilty).map(|(number, crime)| Node::new(number, *crime, &mut random));
+        let verified = &context.verified;
+        let nodes = (0..)
+            .zip(guilty)
+            .map(|(number, crime)| Node::new(number, *crime, verified, &mut random))
+            .collect();
         Self {
             seed,
             profile: *profile,
-            nodes: nodes.collect(),
+            nodes,
             random,
             genesis,
+            admissions: Admissions::new(chain, LANE_COUNT, ADMISSIONS_SIZE_MAX),
             context,
             now_us: 0,
             events: BTreeMap::new(),
@@ -365,7 +374,7 @@ impl World {
         let size = self.in_flight_size;
         rule(size < IN_FLIGHT_SIZE_MAX, "B1", || format!("{size} bytes are on their way"))?;
         let context = &self.context;
-        let check = || receive(context, LANE_COUNT, &parcel.bytes);
+        let check = || receive(context, &self.admissions, &parcel.bytes);
         if let Some(probe) = &mut self.probe {
             // Each receiver checks for itself.
             let from_ns = probe.now_ns();

@@ -11,8 +11,8 @@ use super::work::{Change, Proposal};
 use super::{Core, Output, Refused};
 use crate::evidence::{Evidence, forgets};
 use crate::header::{
-    self, CertificateError, HeaderError, check_commit_beside, check_polka, check_round_change,
-    tip_of, verify_by,
+    self, CertificateError, HeaderError, check_commit, check_polka, check_round_change, tip_of,
+    verify_by,
 };
 use crate::record::Message;
 
@@ -285,8 +285,7 @@ impl Core {
             When::Now => {}
         }
         let digest = header_hash(&header);
-        let none = CommitCertificate { precommits: Vec::new() };
-        check_commit_beside(&certificate, &none, height, &digest, &self.context)?;
+        check_commit(&certificate, height, &digest, &self.context)?;
         header::check(&header, &self.parent, &self.context)?;
         self.work.values.insert(digest, header);
         self.work.decided.get_or_insert((digest, certificate));

@@ -224,6 +224,7 @@ pub(crate) fn start(
         interval_min_us: MIN_US,
         interval_idle_us: IDLE_US,
         rules: Rules::ALL,
+        verified: std::sync::Arc::default(),
     };
     Core::new(now, config, parent, records).expect("a validator's key")
 }

@@ -12,7 +12,7 @@ use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use quipu_net::FrameError;
-use quipu_replica::{Admitted, Answer, Refusal, admit_many};
+use quipu_replica::{Admitted, Answer, Refusal};
 use quipu_types::transaction::TRANSACTION_SIZE_MAX;
 use quipu_types::{Code, Hash, Outcome, Position, Receipt, code};
 use rayon::iter::ParallelIterator;
@@ -107,11 +107,7 @@ fn admit(shared: &Shared, body: &[u8]) -> Result<Vec<Result<Arc<Admitted>, Code>
     let frames = split(body)?;
     Ok(frames
         .par_chunks(BATCH_COUNT)
-        .flat_map_iter(|batch| {
-            admit_many(&shared.chain, shared.lane_count(), batch.iter().cloned())
-                .into_iter()
-                .map(|admitted| admitted.map(Arc::new))
-        })
+        .flat_map_iter(|batch| shared.admissions.admit_many(batch.to_vec()))
         .collect())
 }
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use quipu_replica::{Input, PeerMessage, Request, peer, receive};
 use quipu_types::{Decode, Encode, Height, Lane, Signature};
 
-use crate::common::LANES;
+use crate::common::admissions;
 use crate::net::{Net, number};
 
 /// Messages of every kind that four validators exchanged.
@@ -41,7 +41,7 @@ proptest! {
         let net = Net::new();
         let mut all = vec![tag];
         all.extend(bytes);
-        let _ = receive(net.context(), LANES, &all);
+        let _ = receive(net.context(), &admissions(net.context()), &all);
     }
 
     /// What comes through is given to a replica that is in another state than the one it was meant for.
@@ -60,7 +60,7 @@ proptest! {
                 bit if place % 3 == 0 => bytes[place] ^= 1 << bit,
                 _ => {}
             }
-            if let Ok(received) = receive(net.context(), LANES, &bytes) {
+            if let Ok(received) = receive(net.context(), &admissions(net.context()), &bytes) {
                 net.step(0, Input::Received { from: number(from), received });
             }
         }

@@ -12,7 +12,7 @@ use quipu_replica::{
 use quipu_types::chunk::put_transaction;
 use quipu_types::{ChunkHeader, Encode, Hash, Lane, Mix, Seqno, Signature, Tip};
 
-use crate::common::{LANES, key};
+use crate::common::{admissions, key};
 use crate::net::{Net, number};
 
 const LANE: u16 = 1;
@@ -77,7 +77,7 @@ impl Forger {
 
 fn hand(net: &mut Net, to: usize, chunk: &StoredChunk) -> Result<(), Refused> {
     let bytes = PeerMessage::Chunk(chunk.clone()).to_bytes();
-    let received = receive(net.context(), LANES, &bytes)?;
+    let received = receive(net.context(), &admissions(net.context()), &bytes)?;
     let from = number(net.sequencer(LANE, 1));
     net.members[to].replica.step(net.now, Input::Received { from, received })
 }
@@ -195,7 +195,8 @@ fn what_is_not_signed_by_the_sequencer_or_not_whole_does_not_come_in() {
     let refused = |change: fn(&mut StoredChunk)| {
         let mut chunk = good.clone();
         change(&mut chunk);
-        receive(net.context(), LANES, &PeerMessage::Chunk(chunk).to_bytes()).err()
+        receive(net.context(), &admissions(net.context()), &PeerMessage::Chunk(chunk).to_bytes())
+            .err()
     };
     assert_eq!(refused(|_| {}), None);
     let unsigned = Some(ReceiveError::Signature { what: "a chunk", lane });
@@ -209,7 +210,7 @@ fn what_is_not_signed_by_the_sequencer_or_not_whole_does_not_come_in() {
     let foreign = Forger::new(&net).chunk(&net, &[net.transaction(other_lane, 1)]);
     let bytes = PeerMessage::Chunk(foreign).to_bytes();
     let code = quipu_types::code::MALFORMED;
-    let taken = receive(net.context(), LANES, &bytes);
+    let taken = receive(net.context(), &admissions(net.context()), &bytes);
     assert_eq!(taken.err(), Some(ReceiveError::Transaction { code }));
     let mut forger = Forger::new(&net);
     let mut late = forger.chunk(&net, &[net.transaction(client, 1)]);
@@ -217,7 +218,8 @@ fn what_is_not_signed_by_the_sequencer_or_not_whole_does_not_come_in() {
     entry.value = Hash::ZERO;
     late.header.clock.push(entry);
     let late = forger.sign(&net, late.header, late.body);
-    let taken = receive(net.context(), LANES, &PeerMessage::Chunk(late).to_bytes());
+    let taken =
+        receive(net.context(), &admissions(net.context()), &PeerMessage::Chunk(late).to_bytes());
     assert_eq!(taken.err(), Some(ReceiveError::Clock { lane, index: 1 }));
     for keeps in [0, 1] {
         let mut forger = Forger::new(&net);
@@ -227,9 +229,17 @@ fn what_is_not_signed_by_the_sequencer_or_not_whole_does_not_come_in() {
             entry.mix = Mix::Nothing;
         }
         let bare = forger.sign(&net, bare.header, bare.body);
-        let taken = receive(net.context(), LANES, &PeerMessage::Chunk(bare).to_bytes());
+        let taken = receive(
+            net.context(),
+            &admissions(net.context()),
+            &PeerMessage::Chunk(bare).to_bytes(),
+        );
         assert_eq!(taken.err(), Some(ReceiveError::Clock { lane, index: 1 }), "no batch is mixed");
     }
-    let received = receive(net.context(), LANES, &PeerMessage::Chunk(good.clone()).to_bytes());
+    let received = receive(
+        net.context(),
+        &admissions(net.context()),
+        &PeerMessage::Chunk(good.clone()).to_bytes(),
+    );
     assert!(matches!(received, Ok(Received::Chunk(_))));
 }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use quipu_consensus::Context;
 use quipu_crypto::suite::SecretKey;
 use quipu_proof::names::{TransactionDraft, chain_id, sign_transaction};
-use quipu_replica::{Admitted, admit};
+use quipu_replica::{Admissions, Admitted, admit};
 use quipu_types::genesis::{GENESIS_VERSION, GenesisValidator};
 use quipu_types::{Action, Encode, Genesis, Hash, Height, Signature, SignedState, Suite, Time};
 
@@ -13,6 +14,11 @@ pub(crate) const MIN_US: u64 = 5_000;
 
 pub(crate) fn key(number: u8) -> SecretKey {
     SecretKey::from_seed(Suite::Ed25519Sha256, [number; 32])
+}
+
+/// Admits transactions of the context's ledger, and remembers none.
+pub(crate) fn admissions(context: &Context) -> Admissions {
+    Admissions::new(context.chain, LANES, 0)
 }
 
 /// Validators with powers of 4, 3, 2, 1, so that the index is the rank.

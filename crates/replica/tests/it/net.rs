@@ -15,7 +15,7 @@ use quipu_types::{
     Encode, Genesis, Hash, Height, Lane, Outcome, PublicKey, Receipt, ValidatorIndex,
 };
 
-use crate::common::{LANES, equal, key, state, transaction_of};
+use crate::common::{LANES, admissions, equal, key, state, transaction_of};
 
 /// How finely time passes.
 pub(crate) const STEP_US: u64 = 5_000;
@@ -220,7 +220,7 @@ impl Net {
             return;
         }
         let context = self.members[to].replica.context();
-        match receive(context, LANES, &bytes) {
+        match receive(context, &admissions(context), &bytes) {
             Ok(received) => self.step(to, Input::Received { from: number(from), received }),
             Err(refused) => self.members[to].refused.push(refused.into()),
         }

@@ -1,7 +1,13 @@
 //! A world that is measured: see [`crate::probe`].
 
+use std::sync::Arc;
+
+use quipu_crypto::Verified;
+use quipu_replica::Admissions;
+
 use super::World;
 use crate::probe::{Clock, Measured, Probe};
+use crate::shape::LANE_COUNT;
 use crate::{Broken, Profile, Violation};
 
 /// What every sync takes.
@@ -24,6 +30,12 @@ impl World {
         let mut world = Self::with_idle(1, &profile, Some(idle_ms));
         world.network.make_exact(delay_us);
         world.probe = Some(Probe::new(clock));
+        // Each validator pays for what it checks, and remembers it for itself alone.
+        world.admissions = Admissions::new(world.context.chain, LANE_COUNT, 0);
+        world.context.verified = Arc::new(Verified::new(0));
+        for node in &mut world.nodes {
+            node.verified = Arc::default();
+        }
         world.is_fair = true;
         world.plan();
         match world.height_by_height(height_count) {
