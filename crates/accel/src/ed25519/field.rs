@@ -160,8 +160,7 @@ pub(super) fn sub<W: Ways>(w: W, a: &Element<W>, b: &Element<W>) -> Element<W> {
 /// `low + 19 high`.
 #[inline(always)]
 fn folded<W: Ways>(w: W, low: W::Word, high: W::Word) -> W::Word {
-    let times_19 = w.add(w.add(w.shl::<4>(high), w.shl::<1>(high)), high);
-    w.add(low, times_19)
+    w.add(low, w.mul(high, w.splat(19)))
 }
 
 /// `2 a`.
@@ -170,11 +169,6 @@ fn double<W: Ways>(w: W, a: W::Word) -> W::Word {
     w.add(a, a)
 }
 
-/// `2 twice + 4 four`.
-#[inline(always)]
-fn both<W: Ways>(w: W, twice: W::Word, four: W::Word) -> W::Word {
-    double(w, w.add(twice, double(w, four)))
-}
 
 /// The ten columns of a product, folded to five and carried.
 ///
@@ -195,51 +189,64 @@ fn fold<W: Ways>(w: W, columns: &[W::Word; 2 * LIMB_COUNT]) -> Element<W> {
     )
 }
 
-/// Add `a_i b` to the columns, where the low halves start at column `ROW`.
+/// Add the low halves of `a_i b` to the columns, from column `ROW`.
 #[inline(always)]
-fn row<W: Ways, const ROW: usize>(
+fn row_low<W: Ways, const ROW: usize>(
     w: W,
-    low: &mut [W::Word; 10],
-    high: &mut [W::Word; 10],
+    columns: &mut [W::Word; 10],
     a: &Element<W>,
     b: &Element<W>,
 ) {
     let (a, b) = (a.0[ROW], &b.0);
-    low[ROW] = w.madd_low(low[ROW], a, b[0]);
-    low[ROW + 1] = w.madd_low(low[ROW + 1], a, b[1]);
-    low[ROW + 2] = w.madd_low(low[ROW + 2], a, b[2]);
-    low[ROW + 3] = w.madd_low(low[ROW + 3], a, b[3]);
-    low[ROW + 4] = w.madd_low(low[ROW + 4], a, b[4]);
-    high[ROW + 1] = w.madd_high(high[ROW + 1], a, b[0]);
-    high[ROW + 2] = w.madd_high(high[ROW + 2], a, b[1]);
-    high[ROW + 3] = w.madd_high(high[ROW + 3], a, b[2]);
-    high[ROW + 4] = w.madd_high(high[ROW + 4], a, b[3]);
-    high[ROW + 5] = w.madd_high(high[ROW + 5], a, b[4]);
+    columns[ROW] = w.madd_low(columns[ROW], a, b[0]);
+    columns[ROW + 1] = w.madd_low(columns[ROW + 1], a, b[1]);
+    columns[ROW + 2] = w.madd_low(columns[ROW + 2], a, b[2]);
+    columns[ROW + 3] = w.madd_low(columns[ROW + 3], a, b[3]);
+    columns[ROW + 4] = w.madd_low(columns[ROW + 4], a, b[4]);
+}
+
+/// Add the high halves of `a_i b` to the columns, from column `ROW + 1`.
+#[inline(always)]
+fn row_high<W: Ways, const ROW: usize>(
+    w: W,
+    columns: &mut [W::Word; 10],
+    a: &Element<W>,
+    b: &Element<W>,
+) {
+    let (a, b) = (a.0[ROW], &b.0);
+    columns[ROW + 1] = w.madd_high(columns[ROW + 1], a, b[0]);
+    columns[ROW + 2] = w.madd_high(columns[ROW + 2], a, b[1]);
+    columns[ROW + 3] = w.madd_high(columns[ROW + 3], a, b[2]);
+    columns[ROW + 4] = w.madd_high(columns[ROW + 4], a, b[3]);
+    columns[ROW + 5] = w.madd_high(columns[ROW + 5], a, b[4]);
 }
 
 /// `a b`, tight; both narrow.
 #[inline(always)]
 pub(super) fn mul<W: Ways>(w: W, a: &Element<W>, b: &Element<W>) -> Element<W> {
-    let zero = w.splat(0);
-    let mut low = [zero; 10];
-    let mut high = [zero; 10];
-    row::<W, 0>(w, &mut low, &mut high, a, b);
-    row::<W, 1>(w, &mut low, &mut high, a, b);
-    row::<W, 2>(w, &mut low, &mut high, a, b);
-    row::<W, 3>(w, &mut low, &mut high, a, b);
-    row::<W, 4>(w, &mut low, &mut high, a, b);
-    let columns = [
-        low[0],
-        w.add(low[1], double(w, high[1])),
-        w.add(low[2], double(w, high[2])),
-        w.add(low[3], double(w, high[3])),
-        w.add(low[4], double(w, high[4])),
-        w.add(low[5], double(w, high[5])),
-        w.add(low[6], double(w, high[6])),
-        w.add(low[7], double(w, high[7])),
-        w.add(low[8], double(w, high[8])),
-        double(w, high[9]),
+    let mut c = [w.splat(0); 10];
+    row_high::<W, 0>(w, &mut c, a, b);
+    row_high::<W, 1>(w, &mut c, a, b);
+    row_high::<W, 2>(w, &mut c, a, b);
+    row_high::<W, 3>(w, &mut c, a, b);
+    row_high::<W, 4>(w, &mut c, a, b);
+    let mut columns = [
+        c[0],
+        double(w, c[1]),
+        double(w, c[2]),
+        double(w, c[3]),
+        double(w, c[4]),
+        double(w, c[5]),
+        double(w, c[6]),
+        double(w, c[7]),
+        double(w, c[8]),
+        double(w, c[9]),
     ];
+    row_low::<W, 0>(w, &mut columns, a, b);
+    row_low::<W, 1>(w, &mut columns, a, b);
+    row_low::<W, 2>(w, &mut columns, a, b);
+    row_low::<W, 3>(w, &mut columns, a, b);
+    row_low::<W, 4>(w, &mut columns, a, b);
     fold(w, &columns)
 }
 
@@ -263,33 +270,33 @@ fn high<W: Ways>(w: W, a: &[W::Word; LIMB_COUNT], sum: W::Word, i: usize, j: usi
 pub(super) fn square<W: Ways>(w: W, a: &Element<W>) -> Element<W> {
     let a = &a.0;
     let zero = w.splat(0);
-    let once = [low(w, a, zero, 0, 0), low(w, a, zero, 1, 1), low(w, a, zero, 2, 2), low(w, a, zero, 3, 3), low(w, a, zero, 4, 4)];
-    let twice_1 = high(w, a, low(w, a, zero, 0, 1), 0, 0);
-    let twice_2 = low(w, a, zero, 0, 2);
-    let twice_3 = high(w, a, low(w, a, low(w, a, zero, 0, 3), 1, 2), 1, 1);
-    let twice_4 = low(w, a, low(w, a, zero, 0, 4), 1, 3);
-    let twice_5 = high(w, a, low(w, a, low(w, a, zero, 1, 4), 2, 3), 2, 2);
-    let twice_6 = low(w, a, zero, 2, 4);
-    let twice_7 = high(w, a, low(w, a, zero, 3, 4), 3, 3);
-    let twice_9 = high(w, a, zero, 4, 4);
-    let four_2 = high(w, a, zero, 0, 1);
-    let four_3 = high(w, a, zero, 0, 2);
-    let four_4 = high(w, a, high(w, a, zero, 0, 3), 1, 2);
-    let four_5 = high(w, a, high(w, a, zero, 0, 4), 1, 3);
-    let four_6 = high(w, a, high(w, a, zero, 1, 4), 2, 3);
-    let four_7 = high(w, a, zero, 2, 4);
-    let four_8 = high(w, a, zero, 3, 4);
+    let c_2 = double(w, high(w, a, zero, 0, 1));
+    let c_3 = double(w, high(w, a, zero, 0, 2));
+    let c_4 = double(w, high(w, a, high(w, a, zero, 0, 3), 1, 2));
+    let c_5 = double(w, high(w, a, high(w, a, zero, 0, 4), 1, 3));
+    let c_6 = double(w, high(w, a, high(w, a, zero, 1, 4), 2, 3));
+    let c_7 = double(w, high(w, a, zero, 2, 4));
+    let c_8 = double(w, high(w, a, zero, 3, 4));
+    let c_1 = double(w, high(w, a, low(w, a, zero, 0, 1), 0, 0));
+    let c_2 = double(w, low(w, a, c_2, 0, 2));
+    let c_3 = double(w, high(w, a, low(w, a, low(w, a, c_3, 0, 3), 1, 2), 1, 1));
+    let c_4 = double(w, low(w, a, low(w, a, c_4, 0, 4), 1, 3));
+    let c_5 = double(w, high(w, a, low(w, a, low(w, a, c_5, 1, 4), 2, 3), 2, 2));
+    let c_6 = double(w, low(w, a, c_6, 2, 4));
+    let c_7 = double(w, high(w, a, low(w, a, c_7, 3, 4), 3, 3));
+    let c_8 = double(w, c_8);
+    let c_9 = double(w, high(w, a, zero, 4, 4));
     let columns = [
-        once[0],
-        double(w, twice_1),
-        w.add(once[1], both(w, twice_2, four_2)),
-        both(w, twice_3, four_3),
-        w.add(once[2], both(w, twice_4, four_4)),
-        both(w, twice_5, four_5),
-        w.add(once[3], both(w, twice_6, four_6)),
-        both(w, twice_7, four_7),
-        w.add(once[4], double(w, double(w, four_8))),
-        double(w, twice_9),
+        low(w, a, zero, 0, 0),
+        c_1,
+        low(w, a, c_2, 1, 1),
+        c_3,
+        low(w, a, c_4, 2, 2),
+        c_5,
+        low(w, a, c_6, 3, 3),
+        c_7,
+        low(w, a, c_8, 4, 4),
+        c_9,
     ];
     fold(w, &columns)
 }

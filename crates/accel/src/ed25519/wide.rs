@@ -79,9 +79,13 @@ mod tests {
         println!("{} wide {:?}/s", items.len(), 20.0*items.len() as f64/ t.elapsed().as_secs_f64());
         let it: Vec<_> = items.iter().take(8).map(|i| Prepared{key:*i.key, commitment: i.signature[..32].try_into().unwrap(), scalars: Scalars::new(i).unwrap()}).collect();
         let it: [Prepared;8] = it.try_into().ok().unwrap();
+        let mut best = f64::MAX;
+        for _ in 0..400 {
         let t = std::time::Instant::now();
-        for _ in 0..2000 { kernel::verify(wide.w, &wide.base, &it); }
-        println!("kernel {:?}/s", 16000.0/ t.elapsed().as_secs_f64());
+        for _ in 0..100 { kernel::verify(wide.w, &wide.base, std::hint::black_box(&it)); }
+        best = best.min(t.elapsed().as_secs_f64());
+        }
+        println!("kernel best {:?}/s", 800.0/best);
         let t = std::time::Instant::now();
         for _ in 0..20 { for i in &items {std::hint::black_box(Scalars::new(i));} }
         println!("scalars {:?}/s", 20.0*items.len() as f64/ t.elapsed().as_secs_f64());

@@ -63,6 +63,10 @@ impl Ways for Twin {
         self.add(sum, each(|way| product(a[way], b[way]).1))
     }
 
+    fn mul(self, a: Word, b: Word) -> Word {
+        each(|way| a[way].checked_mul(b[way]).expect("W3: a product has 64 bits"))
+    }
+
     fn shl<const BITS: u32>(self, a: Word) -> Word {
         each(|way| {
             assert!(a[way].leading_zeros() >= BITS, "W3: a shift loses no bits");

@@ -43,6 +43,8 @@ pub(crate) trait Ways: Copy + Send + Sync + 'static {
     fn madd_low(self, sum: Self::Word, a: Self::Word, b: Self::Word) -> Self::Word;
     /// `sum + floor(a b / 2^52)` for `a`, `b` below 2^52.
     fn madd_high(self, sum: Self::Word, a: Self::Word, b: Self::Word) -> Self::Word;
+    /// `a b`, which must stay below 2^64.
+    fn mul(self, a: Self::Word, b: Self::Word) -> Self::Word;
     /// `a * 2^BITS`, which must stay below 2^64.
     fn shl<const BITS: u32>(self, a: Self::Word) -> Self::Word;
     /// `floor(a / 2^BITS)`.
