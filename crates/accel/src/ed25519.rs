@@ -17,6 +17,13 @@
 //! have covered [`FAILED_SHARE_MAX`] times the chunk, what is left is checked one by one, so that
 //! the worst chunk costs about three times what its items cost alone.
 
+mod field;
+mod kernel;
+mod point;
+mod scalar;
+mod vectors;
+mod wide;
+
 use std::convert::Infallible;
 
 use ed25519_zebra::{Signature, VerificationKeyBytes, batch};

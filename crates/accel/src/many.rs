@@ -1,5 +1,11 @@
 //! Keccak-256 and BLAKE2b-256 of many messages.
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+#[cfg(test)]
+pub(crate) mod twin;
+pub(crate) mod ways;
+
 use sha3::{Digest, Keccak256};
 
 /// One after another.

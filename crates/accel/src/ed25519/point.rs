@@ -1,0 +1,257 @@
+//! Points of the curve `-x^2 + y^2 = 1 + d x^2 y^2`, eight at once.
+//!
+//! Source: Hisil, Wong, Carter, Dawson, "Twisted Edwards curves revisited" (2008): extended coordinates, additions by
+//! section 3.1, doublings by section 3.3. Since -1 is a square mod p and d is none, the addition is complete: it is
+//! right for every pair of points of the curve, those of small order included.
+//!
+//! ```text
+//!  Point    x = X/Z, y = Y/Z, T = XY/Z        what is doubled and added to
+//!  Cached   Y + X, Y - X, 2 Z, 2 d T          what is added; its negative swaps the first two and the sign of the last
+//!  Affine   y + x, y - x,      2 d x y        the same for Z = 1
+//! ```
+//! # Invariants
+//! * P1 Every coordinate that a function takes or gives is tight (`field`). A comment beside each sum that is not
+//!   carried at once says what it stays below.
+//! * P2 A point's T is right unless it came from a function called with `WITH_T` false; only doublings take those.
+
+use super::field::{
+    self, D, D_TWICE, Element, ONE, add, add_wide, carry, mul, select, splat, square, sub, sub_wide,
+};
+use crate::many::ways::Ways;
+
+/// Eight points.
+#[derive(Clone, Copy)]
+pub(super) struct Point<W: Ways> {
+    pub(super) x: Element<W>,
+    pub(super) y: Element<W>,
+    pub(super) z: Element<W>,
+    pub(super) t: Element<W>,
+}
+
+/// Eight points in the form that is added to others.
+#[derive(Clone, Copy)]
+pub(super) struct Cached<W: Ways> {
+    y_plus_x: Element<W>,
+    y_minus_x: Element<W>,
+    z_twice: Element<W>,
+    t_d_twice: Element<W>,
+}
+
+/// Eight points in the form that is added to others, of denominator 1.
+#[derive(Clone, Copy)]
+pub(super) struct Affine<W: Ways> {
+    pub(super) y_plus_x: Element<W>,
+    pub(super) y_minus_x: Element<W>,
+    pub(super) t_d_twice: Element<W>,
+}
+
+/// The neutral point in every way.
+#[inline(always)]
+pub(super) fn identity<W: Ways>(w: W) -> Point<W> {
+    let (zero, one) = (splat(w, &[0; 5]), splat(w, &ONE));
+    Point { x: zero, y: one, z: one, t: zero }
+}
+
+/// Where the point is neutral: x = 0 and y = 1.
+pub(super) fn identities<W: Ways>(w: W, point: &Point<W>) -> u8 {
+    w.run(
+        #[inline(always)]
+        || field::zeroes(w, &point.x) & field::zeroes(w, &sub_wide(w, &point.y, &point.z)),
+    )
+}
+
+/// The points that two encodings per way stand for, and where they do.
+///
+/// ZIP-215: y is taken mod p whatever it is, and the sign bit is obeyed where x is not 0, ignored where it is.
+pub(super) fn decode_pair<W: Ways>(
+    w: W,
+    y: &[Element<W>; 2],
+    sign: [u8; 2],
+) -> [(Point<W>, u8); 2] {
+    let ratio = |index: usize| {
+        w.run(
+            #[inline(always)]
+            || {
+                let one = splat(w, &ONE);
+                let squared = square(w, if index == 0 { &y[0] } else { &y[1] });
+                (sub(w, &squared, &one), add(w, &mul(w, &squared, &splat(w, &D)), &one))
+            },
+        )
+    };
+    let ((u_0, v_0), (u_1, v_1)) = (ratio(0), ratio(1));
+    let [root_0, root_1] = field::root_of_ratio_pair(w, &[u_0, u_1], &[v_0, v_1]);
+    [
+        (with_sign(w, &root_0.0, &y[0], sign[0]), root_0.1),
+        (with_sign(w, &root_1.0, &y[1], sign[1]), root_1.1),
+    ]
+}
+
+/// The point of this y and one of `root` and `-root`: that which is odd where `sign` is set.
+fn with_sign<W: Ways>(w: W, root: &Element<W>, y: &Element<W>, sign: u8) -> Point<W> {
+    w.run(
+        #[inline(always)]
+        || {
+            let negative = sub(w, &splat(w, &[0; 5]), root);
+            let x = select(w, field::odd(w, root) ^ sign, &negative, root);
+            Point { x, y: *y, z: splat(w, &ONE), t: mul(w, &x, y) }
+        },
+    )
+}
+
+/// `-point`.
+pub(super) fn negative<W: Ways>(w: W, point: &Point<W>) -> Point<W> {
+    w.run(
+        #[inline(always)]
+        || {
+            let zero = splat(w, &[0; 5]);
+            Point { x: sub(w, &zero, &point.x), t: sub(w, &zero, &point.t), ..*point }
+        },
+    )
+}
+
+/// `2 point`; does not read T.
+#[inline(always)]
+fn doubled<W: Ways, const WITH_T: bool>(w: W, point: &Point<W>) -> Point<W> {
+    let xx = square(w, &point.x);
+    let yy = square(w, &point.y);
+    let zz = square(w, &point.z);
+    let sum_squared = square(w, &add(w, &point.x, &point.y));
+    // All four factors have the other sign than in the paper, which changes none of their products.
+    let h = add_wide(w, &xx, &yy); // below 2^53
+    let e = carry(w, &sub_wide(w, &h, &sum_squared)); // below 2^54 before
+    let g = sub_wide(w, &xx, &yy); // below 2^54
+    let f = carry(w, &add_wide(w, &add_wide(w, &zz, &zz), &g)); // below 2^55 before
+    let (g, h) = (carry(w, &g), carry(w, &h));
+    from_factors::<W, WITH_T>(w, &e, &f, &g, &h)
+}
+
+#[inline(always)]
+fn from_factors<W: Ways, const WITH_T: bool>(
+    w: W,
+    e: &Element<W>,
+    f: &Element<W>,
+    g: &Element<W>,
+    h: &Element<W>,
+) -> Point<W> {
+    Point {
+        x: mul(w, e, f),
+        y: mul(w, g, h),
+        z: mul(w, f, g),
+        t: if WITH_T { mul(w, e, h) } else { *e },
+    }
+}
+
+/// `2^count point` for `count` of at least 1, with T if `WITH_T`.
+pub(super) fn double_times<W: Ways, const WITH_T: bool>(
+    w: W,
+    point: &Point<W>,
+    count: u32,
+) -> Point<W> {
+    w.run(
+        #[inline(always)]
+        || {
+            let mut point = *point;
+            for _ in 1..count {
+                point = doubled::<W, false>(w, &point);
+            }
+            doubled::<W, WITH_T>(w, &point)
+        },
+    )
+}
+
+/// The form of `point` that is added.
+pub(super) fn cached<W: Ways>(w: W, point: &Point<W>) -> Cached<W> {
+    w.run(
+        #[inline(always)]
+        || Cached {
+            y_plus_x: add(w, &point.y, &point.x),
+            y_minus_x: sub(w, &point.y, &point.x),
+            z_twice: add(w, &point.z, &point.z),
+            t_d_twice: mul(w, &point.t, &splat(w, &D_TWICE)),
+        },
+    )
+}
+
+/// The form of `point`, whose Z is 1, that is added.
+pub(super) fn affine<W: Ways>(w: W, point: &Point<W>) -> Affine<W> {
+    let cached = cached(w, point);
+    Affine {
+        y_plus_x: cached.y_plus_x,
+        y_minus_x: cached.y_minus_x,
+        t_d_twice: cached.t_d_twice,
+    }
+}
+
+/// The parts of an addition that depend on both points; `d` is `2 Z1 Z2`, at most twice a tight number.
+#[inline(always)]
+fn add_parts<W: Ways, const WITH_T: bool>(
+    w: W,
+    point: &Point<W>,
+    other: &Affine<W>,
+    d: &Element<W>,
+    minus: u8,
+) -> Point<W> {
+    let plus = select(w, minus, &other.y_minus_x, &other.y_plus_x);
+    let difference = select(w, minus, &other.y_plus_x, &other.y_minus_x);
+    let a = mul(w, &sub(w, &point.y, &point.x), &difference);
+    let b = mul(w, &add(w, &point.y, &point.x), &plus);
+    let c = mul(w, &point.t, &other.t_d_twice);
+    let e = sub(w, &b, &a);
+    let h = add(w, &b, &a);
+    // A negated point has the other sign of c, which swaps f and g.
+    let (d_minus_c, d_plus_c) = (sub(w, d, &c), add(w, d, &c)); // below 2^54 before
+    let f = select(w, minus, &d_plus_c, &d_minus_c);
+    let g = select(w, minus, &d_minus_c, &d_plus_c);
+    from_factors::<W, WITH_T>(w, &e, &f, &g, &h)
+}
+
+/// `point + other`, `point - other` where `minus` is set.
+#[inline(always)]
+pub(super) fn add_cached<W: Ways, const WITH_T: bool>(
+    w: W,
+    point: &Point<W>,
+    other: &Cached<W>,
+    minus: u8,
+) -> Point<W> {
+    let affine = Affine {
+        y_plus_x: other.y_plus_x,
+        y_minus_x: other.y_minus_x,
+        t_d_twice: other.t_d_twice,
+    };
+    add_parts::<W, WITH_T>(w, point, &affine, &mul(w, &point.z, &other.z_twice), minus)
+}
+
+/// The same for a denominator of 1.
+#[inline(always)]
+pub(super) fn add_affine<W: Ways, const WITH_T: bool>(
+    w: W,
+    point: &Point<W>,
+    other: &Affine<W>,
+    minus: u8,
+) -> Point<W> {
+    add_parts::<W, WITH_T>(w, point, other, &add_wide(w, &point.z, &point.z), minus)
+}
+
+/// `point + other`.
+pub(super) fn sum<W: Ways>(w: W, point: &Point<W>, other: &Cached<W>) -> Point<W> {
+    w.run(
+        #[inline(always)]
+        || add_cached::<W, true>(w, point, other, 0),
+    )
+}
+
+/// `other` where its magnitude is `index`, else what was chosen before.
+#[inline(always)]
+pub(super) fn choose<W: Ways>(
+    w: W,
+    mask: u8,
+    other: &Cached<W>,
+    before: &Cached<W>,
+) -> Cached<W> {
+    Cached {
+        y_plus_x: select(w, mask, &other.y_plus_x, &before.y_plus_x),
+        y_minus_x: select(w, mask, &other.y_minus_x, &before.y_minus_x),
+        z_twice: select(w, mask, &other.z_twice, &before.z_twice),
+        t_d_twice: select(w, mask, &other.t_d_twice, &before.t_d_twice),
+    }
+}
