@@ -4,6 +4,7 @@
 //!  leaf = SHA-256(0x00 ‖ data)        node = SHA-256(0x01 ‖ left ‖ right)        (RFC 9162, 2.1.1)
 //! ```
 
+use quipu_accel::Accel;
 use quipu_types::Hash;
 use sha2::Digest;
 use sha3::Keccak256;

@@ -9,6 +9,7 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Level, Metadata, Recorder
 use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
+use quipu_crypto::CacheCounts;
 use quipu_types::Code;
 
 use crate::links::LinkMetrics;
@@ -79,6 +80,8 @@ impl Registry {
             ("quipu_refused_total", "Transactions refused, by code."),
             ("quipu_garbage_connections_total", "Connections closed for bytes of no protocol."),
             ("quipu_http_requests_total", "HTTP requests, by status."),
+            ("quipu_cache_hits_total", "What a cache was asked for and had, by cache."),
+            ("quipu_cache_misses_total", "What a cache was asked for and had not, by cache."),
         ] {
             recorder.describe_counter(KeyName::from_const_str(name), None, text_of(text));
         }
@@ -186,6 +189,15 @@ impl Metrics {
             let key = Key::from_parts(name, label.into_iter().collect::<Vec<_>>());
             recorder.register_counter(&key, &METADATA)
         })
+    }
+
+    /// How often a cache was asked since the start, and knew.
+    pub(crate) fn cache(&self, cache: &'static str, counts: CacheCounts) {
+        let labels = || vec![metrics::Label::from_static_parts("cache", cache)];
+        let of =
+            |name| self.registry.0.register_counter(&Key::from_parts(name, labels()), &METADATA);
+        of("quipu_cache_hits_total").absolute(counts.hits);
+        of("quipu_cache_misses_total").absolute(counts.misses);
     }
 
     /// Connections that a listener closed because their bytes are of no protocol.

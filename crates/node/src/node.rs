@@ -160,6 +160,7 @@ impl Node {
         let mut replica_config = quipu_replica::Config::new(genesis, key);
         replica_config.pending_size_max = config.limits.pending_size_max;
         replica_config.observer = observer;
+        replica_config.verified = Arc::clone(&shared.verified);
         let replica = Replica::new(shared.clock.now(), replica_config, recovered)
             .map_err(|error| NodeError::Damaged { what: "the log", reason: error.to_string() })?;
         let (work_sender, work) = mpsc::channel();

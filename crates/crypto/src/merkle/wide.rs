@@ -11,6 +11,7 @@
     reason = "indices are of leaves, at most 2^62, and levels at most 62"
 )]
 
+use quipu_accel::Accel;
 use quipu_types::Hash;
 
 use super::empty_root;
