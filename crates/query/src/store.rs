@@ -477,20 +477,20 @@ impl Inner {
         self.view = None;
     }
 
-    /// The table, with a row more counted to the newest height.
-    fn touch(&mut self, key: &str) -> Option<&mut Table> {
+    /// The table, with `rows` more counted to the newest height.
+    fn touch(&mut self, key: &str, rows: usize) -> Option<&mut Table> {
         let table = self.tables.get_mut(key)?;
         if table.fresh == 0 {
             self.touched.push(key.to_owned());
         }
-        table.fresh = table.fresh.saturating_add(1);
+        table.fresh = table.fresh.saturating_add(u64::try_from(rows).unwrap_or(u64::MAX));
         table.view = None;
-        self.tail_size = self.tail_size.saturating_add(ROW_OVERHEAD_SIZE);
+        self.tail_size = self.tail_size.saturating_add(ROW_OVERHEAD_SIZE.saturating_mul(rows));
         Some(table)
     }
 
     fn push_system(&mut self, key: &str, values: &[ValueRef<'_>]) {
-        let table = self.touch(key).expect("system tables are always there");
+        let table = self.touch(key, 1).expect("system tables are always there");
         table.tail.push(values);
         table.tail.seal_if_full().expect("push gives every column one value a row");
     }
@@ -568,25 +568,46 @@ impl Inner {
         actions: &'a [Action],
         mut place: EventPlace<'a>,
     ) -> Result<(), StoreError> {
-        let mut key = String::new();
-        for (index, action) in (0..).zip(actions) {
-            let Action::Append { stream, key: event_key, payload } = action else { continue };
-            if key.strip_prefix("public.") != Some(stream) {
-                key = format!("public.{stream}");
+        let mut rest: &'a [Action] = actions;
+        while let Some(name) = rest.first() {
+            // Neighbours mostly go to one stream: it is looked up once for all of them.
+            let run = rest.iter().take_while(|action| stream_of(action) == stream_of(name)).count();
+            let (events, after) = rest.split_at(run);
+            rest = after;
+            if let Some(stream) = stream_of(name) {
+                self.push_run(height, stream, events, &mut place)?;
+            } else {
+                place.action = place.action.saturating_add(u32::try_from(run).unwrap_or(u32::MAX));
             }
-            let no_stream = || StoreError::NoStream { stream: stream.clone(), height };
-            let table = self.touch(&key).ok_or_else(no_stream)?;
-            place.action = index;
-            place.key = event_key;
-            let def = Arc::clone(&table.def);
-            let schema = def.stream.as_ref().ok_or_else(no_stream)?;
+        }
+        Ok(())
+    }
+
+    /// Events of one stream, the first of which has the action `place.action`.
+    fn push_run<'a>(
+        &mut self,
+        height: Height,
+        stream: &str,
+        events: &'a [Action],
+        place: &mut EventPlace<'a>,
+    ) -> Result<(), StoreError> {
+        let no_stream = || StoreError::NoStream { stream: stream.to_owned(), height };
+        let table = self.touch(&format!("public.{stream}"), events.len()).ok_or_else(no_stream)?;
+        let def = Arc::clone(&table.def);
+        let schema = def.stream.as_ref().ok_or_else(no_stream)?;
+        let mut size = 0_usize;
+        for action in events {
+            let Action::Append { key, payload, .. } = action else { continue };
+            place.key = key;
             table
                 .tail
-                .push_event(schema, payload, &place)
-                .map_err(|source| StoreError::Row { stream: stream.clone(), source })?;
+                .push_event(schema, payload, place)
+                .map_err(|source| StoreError::Row { stream: stream.to_owned(), source })?;
             table.tail.seal_if_full()?;
-            self.tail_size = self.tail_size.saturating_add(payload.len());
+            size = size.saturating_add(payload.len());
+            place.action = place.action.saturating_add(1);
         }
+        self.tail_size = self.tail_size.saturating_add(size);
         Ok(())
     }
 
@@ -767,6 +788,14 @@ impl Table {
         });
         self.view = Some(Arc::clone(&view));
         Ok(view)
+    }
+}
+
+/// The stream that an action appends to.
+fn stream_of(action: &Action) -> Option<&str> {
+    match action {
+        Action::Append { stream, .. } => Some(stream),
+        Action::Transfer { .. } | Action::CreateStream(_) => None,
     }
 }
 

@@ -16,7 +16,7 @@ use quipu_crypto::suite::{self, VerifyItem};
 use quipu_proof::names::{Names, WithActions, names_of_many};
 use quipu_types::code::{BAD_SIGNATURE, MALFORMED, TOO_LARGE};
 use quipu_types::transaction::TRANSACTION_SIZE_MAX;
-use quipu_types::{Action, Code, Envelope, Hash, Lane, Signature, Transaction};
+use quipu_types::{Action, Code, Envelope, Hash, Lane, Transaction};
 
 /// A transaction and everything of it that is hashed once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,13 +88,15 @@ pub struct Admissions {
     miss_count: AtomicU64,
 }
 
-/// By the last bytes of the encoding, the signature. When the young take half of the room the old are forgotten.
+/// By [`label`]: two of one label take each other's place. When the young take half of the room the old are forgotten.
 #[derive(Debug, Default)]
 struct Known {
-    young: BTreeMap<Signature, Arc<Admitted>>,
+    young: Generation,
     young_size: usize,
-    old: BTreeMap<Signature, Arc<Admitted>>,
+    old: Generation,
 }
+
+type Generation = BTreeMap<u64, Arc<Admitted>>;
 
 impl Admissions {
     /// Of the ledger `chain`. A `size_max` of 0 remembers nothing.
@@ -148,7 +150,7 @@ impl Admissions {
     fn find(&self, transactions: &[Arc<[u8]>]) -> Vec<Option<Arc<Admitted>>> {
         let candidates: Vec<Option<Arc<Admitted>>> = {
             let known = self.lock();
-            transactions.iter().map(|bytes| known.get(&signature_of(bytes)?)).collect()
+            transactions.iter().map(|bytes| known.get(label(bytes)?)).collect()
         };
         // Compared outside the lock: bytes may be many.
         let equal = |bytes: &Arc<[u8]>, known: &Arc<Admitted>| known.bytes == *bytes;
@@ -165,10 +167,14 @@ impl Admissions {
     }
 
     fn keep<'a>(&self, fresh: impl Iterator<Item = &'a Arc<Admitted>>) {
+        let mut forgotten = Vec::new();
         let mut known = self.lock();
         for admitted in fresh {
-            known.keep(admitted, self.size_half);
+            forgotten.extend(known.keep(admitted, self.size_half));
         }
+        drop(known);
+        // Giving back the memory of many transactions takes long: nobody waits for it.
+        drop(forgotten);
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -177,29 +183,30 @@ impl Admissions {
 }
 
 impl Known {
-    fn get(&self, signature: &Signature) -> Option<Arc<Admitted>> {
-        self.young.get(signature).or_else(|| self.old.get(signature)).cloned()
+    fn get(&self, label: u64) -> Option<Arc<Admitted>> {
+        self.young.get(&label).or_else(|| self.old.get(&label)).cloned()
     }
 
-    fn keep(&mut self, admitted: &Arc<Admitted>, size_half: usize) {
+    /// Keeps one, and gives what is forgotten for it.
+    fn keep(&mut self, admitted: &Arc<Admitted>, size_half: usize) -> Option<Generation> {
         let size = memory_size(admitted);
-        if self.young_size.saturating_add(size) > size_half {
-            self.old = std::mem::take(&mut self.young);
+        let label = label(&admitted.bytes).filter(|_| size <= size_half)?;
+        let is_full = self.young_size.saturating_add(size) > size_half;
+        let forgotten = is_full.then(|| {
             self.young_size = 0;
-        }
-        if size > size_half {
-            return;
-        }
-        // One signature may stand under two transactions: a key of small order signs them all.
-        let replaced = self.young.insert(admitted.envelope.signature, Arc::clone(admitted));
+            std::mem::replace(&mut self.old, std::mem::take(&mut self.young))
+        });
+        let replaced = self.young.insert(label, Arc::clone(admitted));
         let size_before = replaced.map_or(0, |replaced| memory_size(&replaced));
         self.young_size = self.young_size.saturating_sub(size_before).saturating_add(size);
+        forgotten
     }
 }
 
-/// The last bytes of both encodings of a transaction.
-fn signature_of(bytes: &[u8]) -> Option<Signature> {
-    bytes.last_chunk().map(|signature| Signature(*signature))
+/// The first bytes of the signature, which ends both encodings of a transaction.
+fn label(bytes: &[u8]) -> Option<u64> {
+    let signature: &[u8; 64] = bytes.last_chunk()?;
+    signature.first_chunk().map(|first| u64::from_le_bytes(*first))
 }
 
 /// About what one takes: its bytes, its actions decoded beside them, and itself.

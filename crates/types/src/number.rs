@@ -84,6 +84,17 @@ number!(
     Time, u64
 );
 
+/// Two digits a byte, without an allocation.
+fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    let mut digits = [0; 64];
+    for part in bytes.chunks(32) {
+        let text = digits.get_mut(..part.len().saturating_mul(2)).ok_or(fmt::Error)?;
+        hex::encode_to_slice(part, text).map_err(|_| fmt::Error)?;
+        f.write_str(std::str::from_utf8(text).map_err(|_| fmt::Error)?)?;
+    }
+    Ok(())
+}
+
 /// 32 bytes: a digest, or a value that stands for one.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hash(pub [u8; 32]);
@@ -111,7 +122,7 @@ macro_rules! hex_bytes {
     ($name:ident, $size:literal) => {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&hex::encode(self.0))
+                write_hex(f, &self.0)
             }
         }
 
@@ -274,7 +285,7 @@ impl Decode for PublicKey {
 impl fmt::Display for PublicKey {
     /// The encoding in hexadecimal: suite tag first.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.to_bytes()))
+        write_hex(f, &self.to_bytes())
     }
 }
 
