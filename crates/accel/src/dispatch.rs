@@ -65,7 +65,10 @@ impl Seat {
         let step_ps = self.step_ps(shape.work);
         let steps = shape.step_count_total.div_ceil(self.ways()).max(shape.step_count_longest);
         let wide = steps.saturating_mul(step_ps);
-        let (Work::Many, Some(serial_ps)) = (shape.work, serial_ps) else { return wide };
+        let Some(serial_ps) = serial_ps else { return wide };
+        if shape.work != Work::Many || self.ways() == 1 {
+            return wide;
+        }
         // All but the longest side by side, and that one alone.
         let others = shape.step_count_total.saturating_sub(shape.step_count_longest);
         let others = others.div_ceil(self.ways()).saturating_mul(step_ps);
@@ -223,7 +226,8 @@ impl Dispatcher {
     fn kernel(&self, shape: &Shape) -> (&Seat, u64) {
         let serial_ps = self.serial_ps();
         let predictions = self.seats().map(|seat| (seat, seat.predict_ps(shape, serial_ps)));
-        let least = predictions.min_by_key(|(_, predicted)| *predicted);
+        // The narrower one at equal prices: it has less to set up.
+        let least = predictions.min_by_key(|(seat, predicted)| (*predicted, seat.ways()));
         least.expect("the crate sha2 always has a seat when no other does")
     }
 
@@ -518,3 +522,6 @@ impl Accel for Dispatcher {
         secp256k1::verify_many(items)
     }
 }
+
+#[cfg(test)]
+mod tests;

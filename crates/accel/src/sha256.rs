@@ -96,6 +96,11 @@ pub(crate) trait Kernel<const WAYS: usize>: Copy + Debug + Send + Sync {
 
     /// `SHA-256(prefix ‖ left ‖ right)` of each way's pair.
     fn nodes(self, prefix: u8, pairs: &[Pair; WAYS], out: &mut [[u8; 32]; WAYS]);
+
+    /// Itself, if it is at its best with one message after another.
+    fn as_serial(&self) -> Option<&dyn Serial> {
+        None
+    }
 }
 
 /// The compression function on one message, for what is left when a batch runs dry.
@@ -194,3 +199,6 @@ pub(crate) fn digest(state: [u32; 8]) -> [u8; 32] {
     hash.as_chunks_mut::<4>().0.copy_from_slice(&[a, b, c, d, e, f, g, h]);
     hash
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,6 +71,10 @@ impl<const WAYS: usize> Kernel<WAYS> for ShaNi {
         // SAFETY: `self` proves the features.
         unsafe { nodes(prefix, pairs, out) }
     }
+
+    fn as_serial(&self) -> Option<&dyn Serial> {
+        (WAYS == 1).then_some(self)
+    }
 }
 
 /// A state as its two registers have it, lowest word first.
@@ -93,8 +97,8 @@ type Halves = [__m128i; 2];
 /// Sixteen words, four by four.
 type Words = [__m128i; 4];
 
-/// Rounds `4 t` to `4 t + 3` of each way, whose words are group `t mod 4`; then that group is made 16 words newer if
-/// `$next` groups of the schedule are still to be made.
+/// Four rounds of each way with group `t` of its words; then that group is made 16 words newer, but for the last 16
+/// rounds.
 macro_rules! quad {
     ($ways:ident $state:ident $words:ident $k:ident: $t:literal $t1:literal $t2:literal $t3:literal $is_last:literal) => {
         for way in 0..$ways {

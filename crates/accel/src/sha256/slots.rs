@@ -260,6 +260,14 @@ pub(super) fn many<const WAYS: usize, K: Kernel<WAYS>>(
 ) {
     assert_eq!(job.messages.len(), out.len(), "each message has one place for its hash");
     assert!(job.prefix.len() <= PREFIX_SIZE_MAX, "a prefix has a bound");
+    if let Some(serial) = kernel.as_serial() {
+        let mut edges = Edges::EMPTY;
+        for (place, message) in job.messages.iter().enumerate() {
+            let slot = Slot::new(job.prefix, message, place, &mut edges);
+            out[place] = finish_one(serial, slot, &edges, INITIAL);
+        }
+        return;
+    }
     let mut queue = Queue::new(job, WAYS);
     let mut slots = [Slot::IDLE; WAYS];
     let mut edges = [Edges::EMPTY; WAYS];
@@ -294,8 +302,7 @@ pub(super) fn many<const WAYS: usize, K: Kernel<WAYS>>(
         for _ in 0..steps {
             step(kernel, &mut slots, &edges, &mut states);
         }
-        for way in 0..WAYS {
-            let slot = &mut slots[way];
+        for (way, slot) in slots.iter_mut().enumerate() {
             if slot.block_count > 0 && !slot.is_busy() {
                 out[slot.place] = digest(K::column(&states, way));
                 slot.block_count = 0;
