@@ -85,6 +85,29 @@ fn a_kernel_that_lies_is_off_and_the_next_serves() {
 }
 
 #[test]
+fn a_kernel_that_is_absent_is_replaced_by_the_next_in_order() {
+    let absent = |absent: &[Choice]| {
+        let mut all = candidates();
+        for candidate in &mut all {
+            if absent.contains(&candidate.family) {
+                candidate.engine = None;
+            }
+        }
+        Dispatcher::with(Choice::Avx512, all, Vec::new())
+    };
+    let vectors = [Choice::Avx512, Choice::Avx2, Choice::ShaNi];
+    let dispatcher = absent(&vectors);
+    let report = dispatcher.report();
+    assert_eq!(report.fallback, Some(Choice::Scalar));
+    assert_eq!(state(&dispatcher, "avx512/16"), BackendState::Absent);
+    assert!(report.is_worrying() && report.to_string().contains("avx512/16: absent"));
+    check_results(&dispatcher);
+    for missing in 1..vectors.len() {
+        check_results(&absent(&vectors[..missing]));
+    }
+}
+
+#[test]
 fn a_serial_kernel_that_lies_is_off() {
     #[derive(Debug)]
     struct Liar;

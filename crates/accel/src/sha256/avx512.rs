@@ -1,4 +1,4 @@
-//! SHA-256 on 16 ways: the vector machine of AVX-512 (F and BW).
+//! SHA-256 on 16 ways, or 32 in two registers: the vector machine of AVX-512 (F and BW).
 //!
 //! Sources: FIPS 180-4, section 4.1.2; Intel's guide to intrinsics for what each does. A rotation is one instruction
 //! (`vprold`), and so is any function of three bits (`vpternlogd`), whose constant is the column of its truth table.
@@ -11,9 +11,12 @@
 //!     1 1 0 0 1 0 1 0  0xca  a ? b : c
 //!     1 1 1 0 1 0 0 0  0xe8  majority
 //! ```
+//! The rounds wait for each other, so one register leaves units idle where they are many (Zen 5: 96 M chained hashes a
+//! second with one, 135 M with two); two registers need more names than there are, and spill.
+//!
 //! # Invariants
 //! * An [`Avx512`] is made by [`Avx512::detect`] alone, so whoever holds one may use the instructions (S2).
-//! * The twin is `Portable<16>`: it runs the same rounds.
+//! * The twin is `Portable<16>` (`Portable<32>`): it runs the same rounds.
 #![expect(unsafe_code, reason = "intrinsics of AVX-512; the twin is Portable<16>")]
 
 use std::arch::x86_64::{
