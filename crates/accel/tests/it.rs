@@ -5,12 +5,14 @@
     reason = "a helper of a test fails by panicking"
 )]
 
+mod sha256;
+
 use ed25519_zebra::{Signature, SigningKey, VerificationKey};
 use proptest::prelude::*;
 use quipu_accel::{Accel, BATCH_COUNT_MAX, Ed25519Item, Scalar};
 use sha2::{Digest, Sha256};
 
-/// Sizes at the edges of every lane width, and some above.
+/// Sizes at the edges of every width, and some above.
 const COUNTS: [usize; 10] = [0, 1, 2, 7, 8, 15, 16, 17, 100, 2 * BATCH_COUNT_MAX + 1];
 
 fn backends() -> Vec<&'static dyn Accel> {
@@ -72,7 +74,7 @@ fn array<const SIZE: usize>(text: &str) -> [u8; SIZE] {
 }
 
 #[test]
-fn many_hashes_are_single_hashes_at_every_edge_of_a_lane() {
+fn many_hashes_are_single_hashes_at_every_edge_of_a_width() {
     let mut random = fastrand::Rng::with_seed(1);
     for count in COUNTS {
         let messages: Vec<Vec<u8>> =
@@ -99,7 +101,7 @@ fn the_hash_of_abc_is_that_of_fips_180() {
 }
 
 #[test]
-fn chains_are_repeated_hashes_at_every_edge_of_a_lane() {
+fn chains_are_repeated_hashes_at_every_edge_of_a_width() {
     let mut random = fastrand::Rng::with_seed(2);
     for count in COUNTS {
         let starts: Vec<[u8; 32]> =
