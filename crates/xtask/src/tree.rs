@@ -11,7 +11,7 @@ use std::{
 };
 
 /// Folders that are read whole; beside them only plain files at the root.
-pub const ROOTS: &[&str] = &[".cargo", ".ci", "crates", "data", "docs", "scripts"];
+pub const ROOTS: &[&str] = &[".cargo", ".ci", "benches", "crates", "data", "docs", "scripts"];
 
 /// A file tree: path with `/` between its parts, and the bytes.
 #[derive(Clone, Debug, Default)]
