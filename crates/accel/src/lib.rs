@@ -1,8 +1,9 @@
 //! Do many small hashes and signature checks at once, on whatever hardware there is.
 //!
 //! ```text
-//!  caller (crypto, clock) -- slices in --> dyn Accel --+-- Scalar   one after another, always there
-//!                         <- exact results ------------+-- (wider kernels stand behind the same trait)
+//!  caller (crypto, clock) -- slices in --> Dispatcher --+-- kernels   AVX-512, AVX2, SHA-NI: what the machine has
+//!                         <- exact results ------------+-- batches   a GPU: when its prediction is better
+//!                                                      +-- Scalar    one after another, always there
 //! ```
 //! # Invariants
 //! * A1 Results are exact functions of the inputs: every backend gives, item by item, what the
@@ -14,15 +15,25 @@
 //! At most [`BATCH_COUNT_MAX`] signatures share one batch equation, so that one bad signature costs
 //! its neighbours little. This crate does not know what the bytes mean.
 
+mod batch;
+mod dispatch;
 mod ed25519;
+pub mod gpu;
 mod many;
 mod scalar;
 mod secp256k1;
+mod sha256;
 
+pub use batch::{
+    BatchBackend, BatchError, ERROR_COUNT_MAX, RECHECK_PERIOD, RETRY_PERIOD, Shape, Work,
+};
+pub use dispatch::Dispatcher;
+pub use dispatch::report::{BackendReport, BackendState, Choice, Report, StepTimes, UnknownChoice};
 pub use ed25519::BATCH_COUNT_MAX;
 pub use scalar::Scalar;
 
 use std::fmt::Debug;
+use std::sync::LazyLock;
 
 /// One ed25519 signature to check: raw bytes, nothing assumed about their validity.
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +92,15 @@ pub trait Accel: Send + Sync + Debug {
 /// Most bytes of the prefix of [`Accel::sha256_many`].
 pub const PREFIX_SIZE_MAX: usize = 32;
 
-/// The backend to use on this machine.
-pub fn default() -> &'static dyn Accel {
-    &Scalar
+/// Name of the environment variable that says who does SHA-256: a word of [`Choice`].
+pub const CHOICE_VARIABLE: &str = "QUIPU_ACCEL";
+
+/// The backend to use on this machine. The environment is read once, at the first call; a word that nobody knows means
+/// auto, and stands in [`Dispatcher::report`].
+pub fn default() -> &'static Dispatcher {
+    static DEFAULT: LazyLock<Dispatcher> = LazyLock::new(|| {
+        let word = std::env::var_os(CHOICE_VARIABLE).unwrap_or_default();
+        Dispatcher::from_word(&word.to_string_lossy(), gpu::devices())
+    });
+    &DEFAULT
 }

@@ -5,7 +5,7 @@
 //! ```
 //! Steps of one item wait for each other, so a few long chains take as long as many.
 
-use crate::batch::{BatchBackend, BatchError, Shape, Work};
+use crate::{BatchBackend, BatchError, Shape, Work};
 
 /// Prices of one device. Fractions of a nanosecond are picoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +99,7 @@ mod tests {
     }
 
     impl Priced {
+        #[expect(clippy::arithmetic_side_effects, reason = "a few items")]
         fn pass(&self, work: Work, items: usize, steps: u64, item_size: u64) {
             let item_count = u64::try_from(items).expect("few");
             let shape = Shape {
@@ -166,8 +167,8 @@ mod tests {
     #[test]
     fn one_long_chain_costs_its_length_and_many_short_ones_their_sum() {
         let prices = Prices { call_ns: 10, byte_ps: 0, step_ps: 1_000, step_serial_ps: 50_000 };
-        let price = |item_count, step_count_longest| {
-            let step_count_total = item_count * step_count_longest;
+        let price = |item_count: u64, step_count_longest: u64| {
+            let step_count_total = item_count.saturating_mul(step_count_longest);
             let work = Work::Chains;
             let size = 0;
             let shape = Shape { work, item_count, step_count_total, step_count_longest, size };

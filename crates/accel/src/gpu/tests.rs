@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::*;
+use crate::{Accel, BackendState, Choice, Dispatcher};
 
 /// Sizes of batches at the edges of warps and blocks of threads.
 const COUNTS: [usize; 9] = [0, 1, 15, 16, 17, 127, 128, 129, 1_000];
@@ -125,6 +126,61 @@ fn batches_of_every_count_of_nodes_and_chains() {
             assert_eq!(hashes, ends, "{device:?}");
         }
     }
+}
+
+/// The host build at a price that nobody beats.
+#[derive(Debug)]
+struct Preferred;
+
+impl BatchBackend for Preferred {
+    fn name(&self) -> &'static str {
+        "host, preferred"
+    }
+
+    fn predict_ns(&self, _: &Shape) -> Option<u64> {
+        Some(0)
+    }
+
+    fn sha256_many(
+        &self,
+        prefix: &[u8],
+        messages: &[&[u8]],
+        out: &mut [[u8; 32]],
+    ) -> Result<(), BatchError> {
+        Host.sha256_many(prefix, messages, out)
+    }
+
+    fn sha256_nodes(
+        &self,
+        prefix: u8,
+        pairs: &[[[u8; 32]; 2]],
+        out: &mut [[u8; 32]],
+    ) -> Result<(), BatchError> {
+        Host.sha256_nodes(prefix, pairs, out)
+    }
+
+    fn sha256_chains(
+        &self,
+        starts: &[[u8; 32]],
+        count: u64,
+        out: &mut [[u8; 32]],
+    ) -> Result<(), BatchError> {
+        Host.sha256_chains(starts, count, out)
+    }
+}
+
+#[test]
+fn the_dispatcher_lets_the_kernels_serve_and_finds_no_lie() {
+    let dispatcher = Dispatcher::new(Choice::Auto, vec![Box::new(Preferred)]);
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut hashes: Vec<[u8; 32]> = (0..1_000).map(|_| random_hash(&mut random)).collect();
+    let mut expected = hashes.clone();
+    dispatcher.sha256_chains(&mut hashes, 3);
+    crate::Scalar.sha256_chains(&mut expected, 3);
+    assert_eq!(hashes, expected);
+    let report = dispatcher.report();
+    let host = report.backends.iter().find(|backend| backend.name == "host, preferred");
+    assert_eq!(host.map(|host| host.state), Some(BackendState::ServesBatches), "{report:?}");
 }
 
 #[test]

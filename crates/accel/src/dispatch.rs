@@ -1,0 +1,449 @@
+//! Choose, call by call, who does the work: the backend whose predicted time is least.
+//!
+//! ```text
+//!  predicted time = fixed + steps * step time         steps = max(longest item, ceil(all steps / ways))
+//!
+//!  made: detect -> known-answer test -> built-in estimates -> calibrate(now_ns): measured ones
+//!  call: shape -> batch backends and kernels predict -> least runs it
+//!  report(): who serves at what price, who is absent, who failed, who was not chosen
+//! ```
+//! # Invariants
+//! * D1 Results do not depend on who is chosen (A1), so neither estimates, clock nor `QUIPU_ACCEL` reach them.
+//! * D2 A kernel serves only after its known-answer test; the crate `sha2` serves when no other does.
+//! * D3 Nobody fails in silence: what was asked for and is not there stands in the report.
+//! # Limits
+//! Predictions are of one core. Calibration takes less than five milliseconds.
+
+mod known;
+pub(crate) mod report;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::batch::{BatchBackend, Guard, Shape, Standing, Work};
+use crate::sha256::slots::{Finish, Job, RATE_ONE, block_count};
+use crate::sha256::twin::Portable;
+use crate::sha256::{Engine, Pair, Serial, Wide};
+use crate::{Accel, Ed25519Item, Scalar, Secp256k1Item, ed25519, many, scalar, secp256k1};
+use report::{BackendReport, BackendState, Choice, FALLBACKS, Report, StepTimes, UnknownChoice};
+
+/// A kernel of the processor, before it was asked anything. No engine: this machine lacks it.
+#[derive(Debug)]
+struct Candidate {
+    name: &'static str,
+    family: Choice,
+    engine: Option<Box<dyn Engine>>,
+    estimate: StepTimes,
+}
+
+/// A kernel of the processor that knows its answers and is allowed to serve, and its prices.
+#[derive(Debug)]
+struct Seat {
+    engine: Box<dyn Engine>,
+    prices: [AtomicU64; 3],
+}
+
+impl Seat {
+    fn price(&self, work: Work) -> &AtomicU64 {
+        let [many, nodes, chains] = &self.prices;
+        match work {
+            Work::Many => many,
+            Work::Nodes => nodes,
+            Work::Chains => chains,
+        }
+    }
+
+    fn step_ps(&self, work: Work) -> u64 {
+        self.price(work).load(Ordering::Relaxed)
+    }
+
+    fn ways(&self) -> u64 {
+        u64::try_from(self.engine.ways()).expect("a width is small")
+    }
+
+    fn predict_ps(&self, shape: &Shape) -> u64 {
+        let steps = shape.step_count_total.div_ceil(self.ways()).max(shape.step_count_longest);
+        steps.saturating_mul(self.step_ps(shape.work))
+    }
+}
+
+/// What became of a candidate.
+#[derive(Debug)]
+enum Place {
+    Seat(Seat),
+    Other(BackendState),
+}
+
+/// All backends of this machine behind one [`Accel`].
+#[derive(Debug)]
+pub struct Dispatcher {
+    choice: Choice,
+    unknown: Option<UnknownChoice>,
+    fallback: Option<Choice>,
+    places: Vec<(&'static str, Place)>,
+    batches: Vec<Guard>,
+    /// Finishes messages that would run alone, at the price of which seat; none when the choice forbids it.
+    serial: Option<(Box<dyn Serial>, usize)>,
+    is_measured: AtomicBool,
+}
+
+impl Dispatcher {
+    /// Find out what this machine has, test it, and let `choice` serve.
+    #[must_use]
+    pub fn new(choice: Choice, batches: Vec<Box<dyn BatchBackend>>) -> Self {
+        Self::with(choice, candidates(), batches)
+    }
+
+    /// As [`Dispatcher::new`], by a word out of the environment; one that nobody knows means auto (D3).
+    #[must_use]
+    pub fn from_word(word: &str, batches: Vec<Box<dyn BatchBackend>>) -> Self {
+        match word.parse() {
+            Ok(choice) => Self::new(choice, batches),
+            Err(unknown) => Self { unknown: Some(unknown), ..Self::new(Choice::Auto, batches) },
+        }
+    }
+
+    fn with(
+        choice: Choice,
+        candidates: Vec<Candidate>,
+        batches: Vec<Box<dyn BatchBackend>>,
+    ) -> Self {
+        let mut places: Vec<_> = candidates
+            .into_iter()
+            .map(|candidate| (candidate.name, candidate.family, candidate.examine()))
+            .collect();
+        let serves = |family| {
+            places.iter().any(|(_, f, place)| *f == family && matches!(place, Place::Seat(_)))
+        };
+        let chosen = match choice {
+            Choice::Auto => Choice::Auto,
+            forced if serves(forced) => forced,
+            forced => FALLBACKS
+                .into_iter()
+                .skip_while(|family| *family != forced)
+                .find(|family| serves(*family))
+                .unwrap_or(Choice::Scalar),
+        };
+        if chosen != Choice::Auto {
+            for (_, family, place) in &mut places {
+                if *family != chosen && matches!(place, Place::Seat(_)) {
+                    *place = Place::Other(BackendState::NotChosen);
+                }
+            }
+        }
+        let serial = serial(chosen, &places);
+        let guards = if chosen == Choice::Auto { batches } else { Vec::new() };
+        Self {
+            choice,
+            unknown: None,
+            fallback: (chosen != choice).then_some(chosen),
+            places: places.into_iter().map(|(name, _, place)| (name, place)).collect(),
+            batches: guards.into_iter().map(known::guard).collect(),
+            serial,
+            is_measured: AtomicBool::new(false),
+        }
+    }
+
+    /// Replace the built-in estimates by measurements. `now_ns` is a clock that never goes back.
+    pub fn calibrate(&self, now_ns: &dyn Fn() -> u64) {
+        for seat in self.seats() {
+            for work in [Work::Many, Work::Nodes, Work::Chains] {
+                let step_ps = known::measure_step_ps(&*seat.engine, work, now_ns);
+                // A clock too coarse to see the work leaves the estimate.
+                if step_ps > 0 {
+                    seat.price(work).store(step_ps, Ordering::Relaxed);
+                }
+            }
+        }
+        for guard in &self.batches {
+            guard.calibrate(now_ns);
+        }
+        self.is_measured.store(true, Ordering::Relaxed);
+    }
+
+    /// Who serves at what price, and what is not as it should be.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let is_measured = self.is_measured.load(Ordering::Relaxed);
+        let kernels = self.places.iter().map(|(name, place)| {
+            let state = match place {
+                Place::Seat(seat) => BackendState::Serves {
+                    ways: seat.engine.ways(),
+                    step_times: StepTimes {
+                        many_ps: seat.step_ps(Work::Many),
+                        nodes_ps: seat.step_ps(Work::Nodes),
+                        chains_ps: seat.step_ps(Work::Chains),
+                    },
+                    is_measured,
+                },
+                Place::Other(state) => *state,
+            };
+            BackendReport { name, state }
+        });
+        let batches = self.batches.iter().map(|guard| {
+            let state = match guard.standing() {
+                Standing::Serves => BackendState::ServesBatches,
+                Standing::FailedKnownAnswer => BackendState::FailedKnownAnswer,
+                Standing::Lied => BackendState::Lied,
+                Standing::Open => BackendState::BrokenOff,
+            };
+            BackendReport { name: guard.name(), state }
+        });
+        Report {
+            choice: self.choice,
+            unknown: self.unknown.clone(),
+            fallback: self.fallback,
+            backends: kernels.chain(batches).collect(),
+        }
+    }
+
+    fn seats(&self) -> impl Iterator<Item = &Seat> {
+        self.places.iter().filter_map(|(_, place)| match place {
+            Place::Seat(seat) => Some(seat),
+            Place::Other(_) => None,
+        })
+    }
+
+    /// The kernel that is predicted to be fastest.
+    fn kernel(&self, shape: &Shape) -> &Seat {
+        let seat = self.seats().min_by_key(|seat| seat.predict_ps(shape));
+        seat.expect("the crate sha2 always has a seat when no other does")
+    }
+
+    /// The batch backend that beats every kernel, if one does.
+    fn batch(&self, shape: &Shape) -> Option<&Guard> {
+        let predictions = self.batches.iter().filter_map(|guard| {
+            let predicted = guard.predict_ns(shape)?;
+            Some((predicted, guard))
+        });
+        let (predicted, guard) = predictions.min_by_key(|(predicted, _)| *predicted)?;
+        let kernel_ns = self.kernel(shape).predict_ps(shape) / 1_000;
+        (predicted < kernel_ns).then_some(guard)
+    }
+
+    /// Items of equal length: full groups go to whoever is cheapest by the item, the rest to who is cheapest for it.
+    fn split(&self, work: Work, item_count: usize, length: u64) -> (usize, &Seat, &Seat) {
+        let per_item = |seat: &Seat| seat.step_ps(work).div_ceil(seat.ways());
+        let bulk = self.seats().min_by_key(|seat| per_item(seat));
+        let bulk = bulk.expect("the crate sha2 always has a seat when no other does");
+        let tail_count = item_count.checked_rem(bulk.engine.ways()).unwrap_or_default();
+        let bulk_count = item_count.saturating_sub(tail_count);
+        let tail = self.kernel(&equal_shape(work, tail_count, length, 0));
+        (bulk_count, bulk, tail)
+    }
+
+    /// Run `job` on the kernels alone.
+    fn many_on_kernels(
+        &self,
+        shape: &Shape,
+        prefix: &[u8],
+        messages: &[&[u8]],
+        out: &mut [[u8; 32]],
+    ) {
+        let seat = self.kernel(shape);
+        let finish = self.serial.as_ref().and_then(|(serial, price)| {
+            let (_, Place::Seat(priced)) = self.places.get(*price)? else { return None };
+            let wide = seat.step_ps(Work::Many);
+            let rate = wide.saturating_mul(RATE_ONE).checked_div(priced.step_ps(Work::Many))?;
+            Some(Finish { serial: &**serial, rate })
+        });
+        seat.engine.many(&Job { prefix, messages, finish }, out);
+    }
+}
+
+/// A shape in which every item has the same length.
+fn equal_shape(work: Work, item_count: usize, length: u64, item_size: u64) -> Shape {
+    let item_count = u64::try_from(item_count).expect("no target has a usize wider than 64 bits");
+    Shape {
+        work,
+        item_count,
+        step_count_total: item_count.saturating_mul(length),
+        step_count_longest: length,
+        size: item_count.saturating_mul(item_size),
+    }
+}
+
+fn many_shape(prefix: &[u8], messages: &[&[u8]]) -> Shape {
+    let wide =
+        |count: usize| u64::try_from(count).expect("no target has a usize wider than 64 bits");
+    let mut shape = Shape {
+        work: Work::Many,
+        item_count: wide(messages.len()),
+        step_count_total: 0,
+        step_count_longest: 0,
+        size: 0,
+    };
+    for message in messages {
+        let blocks = wide(block_count(prefix.len(), message.len()));
+        shape.step_count_total = shape.step_count_total.saturating_add(blocks);
+        shape.step_count_longest = shape.step_count_longest.max(blocks);
+        shape.size = shape.size.saturating_add(wide(message.len()));
+    }
+    shape
+}
+
+impl Candidate {
+    /// Whether it may serve (D2).
+    fn examine(self) -> Place {
+        let Some(engine) = self.engine else { return Place::Other(BackendState::Absent) };
+        // The last resort has no replacement, and its own tests.
+        if self.family != Choice::Scalar && !known::knows_answers(&*engine) {
+            return Place::Other(BackendState::FailedKnownAnswer);
+        }
+        let StepTimes { many_ps, nodes_ps, chains_ps } = self.estimate;
+        Place::Seat(Seat { engine, prices: [many_ps, nodes_ps, chains_ps].map(AtomicU64::new) })
+    }
+}
+
+/// What this crate knows, widest first, with the engines that this machine has.
+fn candidates() -> Vec<Candidate> {
+    let mut all = vector_candidates();
+    let estimate = StepTimes { many_ps: 55_000, nodes_ps: 120_000, chains_ps: 70_000 };
+    all.push(Candidate {
+        name: "scalar",
+        family: Choice::Scalar,
+        engine: Some(Box::new(Scalar)),
+        estimate,
+    });
+    all
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn vector_candidates() -> Vec<Candidate> {
+    let absent = |(name, family)| Candidate {
+        name,
+        family,
+        engine: None,
+        estimate: StepTimes { many_ps: 0, nodes_ps: 0, chains_ps: 0 },
+    };
+    let all = [("avx512", Choice::Avx512), ("avx2", Choice::Avx2), ("shani", Choice::ShaNi)];
+    all.into_iter().map(absent).collect()
+}
+
+#[cfg(target_arch = "x86_64")]
+fn vector_candidates() -> Vec<Candidate> {
+    use crate::sha256::avx512::Avx512;
+
+    fn engine(engine: Option<impl Engine + 'static>) -> Option<Box<dyn Engine>> {
+        let engine: Box<dyn Engine> = Box::new(engine?);
+        Some(engine)
+    }
+    vec![Candidate {
+        name: "avx512",
+        family: Choice::Avx512,
+        engine: engine(Avx512::detect().map(Wide)),
+        estimate: StepTimes { many_ps: 200_000, nodes_ps: 340_000, chains_ps: 170_000 },
+    }]
+}
+
+/// Who finishes messages that are left alone, and the place whose price that is.
+fn serial(
+    chosen: Choice,
+    places: &[(&'static str, Choice, Place)],
+) -> Option<(Box<dyn Serial>, usize)> {
+    let place = |name| {
+        places
+            .iter()
+            .position(|(known, _, place)| *known == name && matches!(place, Place::Seat(_)))
+    };
+    if chosen != Choice::Auto {
+        return None;
+    }
+    Some((Box::new(Portable::<1>), place("scalar")?))
+}
+
+impl Accel for Dispatcher {
+    fn name(&self) -> &'static str {
+        "dispatcher"
+    }
+
+    fn sha256_many(&self, prefix: &[u8], messages: &[&[u8]], out: &mut [[u8; 32]]) {
+        assert_eq!(messages.len(), out.len(), "each message has one place for its hash");
+        assert!(prefix.len() <= crate::PREFIX_SIZE_MAX, "a prefix has a bound");
+        let shape = many_shape(prefix, messages);
+        let served = self.batch(&shape).is_some_and(|guard| {
+            guard.run(
+                out,
+                |backend, out| backend.sha256_many(prefix, messages, out),
+                |place| {
+                    let mut hash = [[0; 32]];
+                    let message = messages.get(place).copied().unwrap_or_default();
+                    scalar::sha256_many(prefix, &[message], &mut hash);
+                    hash[0]
+                },
+            )
+        });
+        if !served {
+            self.many_on_kernels(&shape, prefix, messages, out);
+        }
+    }
+
+    fn sha256_nodes(&self, prefix: u8, pairs: &[Pair], out: &mut [[u8; 32]]) {
+        assert_eq!(pairs.len(), out.len(), "each pair has one place for its hash");
+        let shape = equal_shape(Work::Nodes, pairs.len(), 1, 64);
+        let served = self.batch(&shape).is_some_and(|guard| {
+            guard.run(
+                out,
+                |backend, out| backend.sha256_nodes(prefix, pairs, out),
+                |place| {
+                    pairs
+                        .get(place)
+                        .map(|pair| scalar::sha256_node(prefix, pair))
+                        .unwrap_or_default()
+                },
+            )
+        });
+        if !served {
+            let (bulk_count, bulk, tail) = self.split(Work::Nodes, pairs.len(), 1);
+            let (pairs, pairs_tail) = pairs.split_at(bulk_count);
+            let (out, out_tail) = out.split_at_mut(bulk_count);
+            bulk.engine.nodes(prefix, pairs, out);
+            tail.engine.nodes(prefix, pairs_tail, out_tail);
+        }
+    }
+
+    fn sha256_chains(&self, starts: &mut [[u8; 32]], count: u64) {
+        let shape = equal_shape(Work::Chains, starts.len(), count, 32);
+        if let Some(guard) = self.batch(&shape) {
+            let mut out = vec![[0; 32]; starts.len()];
+            let served = guard.run(
+                &mut out,
+                |backend, out| backend.sha256_chains(starts, count, out),
+                |place| {
+                    let mut hash = [starts.get(place).copied().unwrap_or_default()];
+                    self.chains_on_kernels(&mut hash, count);
+                    hash[0]
+                },
+            );
+            if served {
+                starts.copy_from_slice(&out);
+                return;
+            }
+        }
+        self.chains_on_kernels(starts, count);
+    }
+
+    fn keccak256_many(&self, messages: &[&[u8]], out: &mut [[u8; 32]]) {
+        many::keccak256(messages, out);
+    }
+
+    fn blake2b256_many(&self, messages: &[&[u8]], out: &mut [[u8; 32]]) {
+        many::blake2b256(messages, out);
+    }
+
+    fn verify_ed25519_many(&self, items: &[Ed25519Item<'_>]) -> Vec<bool> {
+        ed25519::verify_many(items)
+    }
+
+    fn verify_secp256k1_many(&self, items: &[Secp256k1Item<'_>]) -> Vec<bool> {
+        secp256k1::verify_many(items)
+    }
+}
+
+impl Dispatcher {
+    fn chains_on_kernels(&self, starts: &mut [[u8; 32]], count: u64) {
+        let (bulk_count, bulk, tail) = self.split(Work::Chains, starts.len(), count);
+        let (starts, starts_tail) = starts.split_at_mut(bulk_count);
+        bulk.engine.chains(starts, count);
+        tail.engine.chains(starts_tail, count);
+    }
+}
