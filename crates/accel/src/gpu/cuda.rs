@@ -297,8 +297,8 @@ fn start_driver() -> Result<(), OpenError> {
     if !present {
         return Err(OpenError::Absent { missing: "NVIDIA driver" });
     }
-    // SAFETY: `cuInit(flags)` with the only flags there are. Its answer is taken as a number: a stub library and a newer
-    // driver may give numbers that no enumeration has.
+    // SAFETY: `cuInit(flags)` with the only flags there are. Its answer is taken as a number: a stub library and a
+    // newer driver may give numbers that no enumeration has.
     let code = unsafe {
         let init = driver::sys::culib().get::<unsafe extern "C" fn(c_uint) -> c_int>(b"cuInit");
         init.map_or(c_int::MAX, |init| init(0))
