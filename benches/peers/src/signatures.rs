@@ -16,7 +16,7 @@ const ALONE: f64 = 2.0 * 265.0 + 253.0 * 8.0 + (42.0 + 28.0) * 8.0 + 64.0;
 const DISTINCT: f64 = 2.0 * 265.0 + 16.0 + (42.0 + 21.0) * 8.0 + 128.0;
 const ONE_KEY: f64 = 265.0 + 16.0 + 21.0 * 8.0 + 64.0;
 
-/// The same for secp256k1: 129 doublings of 7 by the endomorphism, 69 additions of 11, a root of 270, an inverse as 300.
+/// For secp256k1: 129 doublings of 7 by the endomorphism, 69 additions of 11, a root of 270, an inverse of 300.
 const SECP: f64 = 129.0 * 7.0 + 69.0 * 11.0 + 270.0 + 300.0;
 
 #[derive(Clone)]

@@ -100,7 +100,11 @@ pub const CHOICE_VARIABLE: &str = "QUIPU_ACCEL";
 pub fn default() -> &'static Dispatcher {
     static DEFAULT: LazyLock<Dispatcher> = LazyLock::new(|| {
         let word = std::env::var_os(CHOICE_VARIABLE).unwrap_or_default();
-        Dispatcher::from_word(&word.to_string_lossy(), gpu::devices())
+        let word = word.to_string_lossy();
+        // A device takes a second or two to start: not for somebody who asked for another.
+        let is_forced = word.parse().is_ok_and(|choice: Choice| choice != Choice::Auto);
+        let devices = if is_forced { Vec::new() } else { gpu::devices() };
+        Dispatcher::from_word(&word, devices)
     });
     &DEFAULT
 }

@@ -12,7 +12,8 @@
 //!   intermediate code of a compiler newer than itself. Only for a device newer than the compiler is it intermediate.
 //! * C2 Results are copied to the caller after the last kernel has ended without an error.
 //! # Limits
-//! One device, the first; one stream, so batches follow each other. Memory is reserved for each batch.
+//! One device, the first; one stream, so batches follow each other. Memory is reserved for each batch. To start takes
+//! the driver's time and a second or two of compiling; the machine code is not kept. A device that hangs is waited for.
 #![expect(
     unsafe_code,
     reason = "calls the CUDA driver and launches kernels; lengths are checked before"
