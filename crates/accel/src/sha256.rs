@@ -22,11 +22,11 @@ pub(crate) mod slots;
 pub(crate) mod twin;
 
 #[cfg(target_arch = "x86_64")]
-// pub(crate) mod avx2;
+pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
 #[cfg(target_arch = "x86_64")]
-// pub(crate) mod shani;
+pub(crate) mod shani;
 use std::fmt::Debug;
 
 use crate::scalar::{self, Scalar};
@@ -35,8 +35,8 @@ use slots::Job;
 /// Bytes of one block.
 pub(crate) const BLOCK_SIZE: usize = 64;
 
-/// State of as many messages as there are ways: row is the word, column is the way.
-pub(crate) type State<const WAYS: usize> = [[u32; WAYS]; 8];
+/// States of as many messages as there are ways, for vectors: a row is one word of all ways, a column is one way.
+pub(crate) type Rows<const WAYS: usize> = [[u32; WAYS]; 8];
 
 /// One pair of hashes: the content of an inner node.
 pub(crate) type Pair = [[u8; 32]; 2];
@@ -76,8 +76,20 @@ pub(crate) const ROUND: [[u32; 16]; 4] = [
 
 /// What a kernel offers: the compression function on `WAYS` messages at once, and two messages of fixed shape.
 pub(crate) trait Kernel<const WAYS: usize>: Copy + Debug + Send + Sync {
+    /// The states of all ways, laid out as the kernel reads them.
+    type States: Copy;
+
+    /// All ways before their first block.
+    const STARTS: Self::States;
+
+    /// Put one way into a state; [`INITIAL`] is that before the first block.
+    fn set_column(states: &mut Self::States, way: usize, state: [u32; 8]);
+
+    /// The state of one way.
+    fn column(states: &Self::States, way: usize) -> [u32; 8];
+
     /// Fold one block into each way's state.
-    fn compress(self, state: &mut State<WAYS>, blocks: &[&[u8; BLOCK_SIZE]; WAYS]);
+    fn compress(self, states: &mut Self::States, blocks: &[&[u8; BLOCK_SIZE]; WAYS]);
 
     /// `h <- SHA-256(h)`, `count` times for each way.
     fn chain(self, hashes: &mut [[u8; 32]; WAYS], count: u64);
@@ -174,11 +186,11 @@ fn copy<T: Copy>(to: &mut [T], from: &[T]) {
     }
 }
 
-/// The digest of one way: its column of the state, big endian.
-pub(crate) fn digest<const WAYS: usize>(state: &State<WAYS>, way: usize) -> [u8; 32] {
+/// The digest that a state is at the end: its words, big endian.
+#[inline]
+pub(crate) fn digest(state: [u32; 8]) -> [u8; 32] {
+    let [a, b, c, d, e, f, g, h] = state.map(u32::to_be_bytes);
     let mut hash = [0; 32];
-    for (bytes, row) in hash.as_chunks_mut::<4>().0.iter_mut().zip(state) {
-        *bytes = row.get(way).copied().unwrap_or_default().to_be_bytes();
-    }
+    hash.as_chunks_mut::<4>().0.copy_from_slice(&[a, b, c, d, e, f, g, h]);
     hash
 }

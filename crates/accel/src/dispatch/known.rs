@@ -7,8 +7,9 @@
 use sha2::{Digest, Sha256};
 
 use crate::batch::{BatchBackend, Guard, Work};
-use crate::sha256::slots::Job;
-use crate::sha256::{Engine, Pair};
+use crate::sha256::slots::{Finish, Job};
+use crate::sha256::twin::Portable;
+use crate::sha256::{Engine, Pair, Serial, Wide};
 
 /// Items of the known-answer test.
 const ITEM_COUNT: usize = 67;
@@ -66,6 +67,17 @@ pub(super) fn knows_answers(engine: &dyn Engine) -> bool {
     let mut chains: Vec<_> = hashes().take(ITEM_COUNT).collect();
     engine.chains(&mut chains, CHAIN_COUNT);
     is(&chains, ANSWER_CHAINS)
+}
+
+/// Whether a serial kernel gives the known answers: each message is alone, so the wide kernel hands it over at once.
+pub(super) fn knows_serial(serial: &dyn Serial) -> bool {
+    let finish = Some(Finish { serial, rate: u64::MAX });
+    let mut out = vec![[0; 32]; ITEM_COUNT];
+    for (message, hash) in messages().iter().zip(&mut out) {
+        let job = Job { prefix: &[0], messages: &[message], finish };
+        Wide(Portable::<2>).many(&job, std::slice::from_mut(hash));
+    }
+    is(&out, ANSWER_MANY)
 }
 
 /// Ask a batch backend for the known answers and guard it.

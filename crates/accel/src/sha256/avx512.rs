@@ -17,7 +17,7 @@
 #![expect(unsafe_code, reason = "intrinsics of AVX-512; the twin is Portable<16>")]
 
 use std::arch::x86_64::{
-    __m256i, __m512i, _mm_set_epi8, _mm256_loadu_si256, _mm256_storeu_si256, _mm512_add_epi32,
+    __m512i, _mm_set_epi8, _mm256_loadu_si256, _mm256_storeu_si256, _mm512_add_epi32,
     _mm512_broadcast_i32x4, _mm512_castsi256_si512, _mm512_castsi512_si256,
     _mm512_extracti64x4_epi64, _mm512_inserti64x4, _mm512_loadu_si512, _mm512_or_si512,
     _mm512_permutex2var_epi64, _mm512_ror_epi32, _mm512_set_epi64, _mm512_set1_epi32,
@@ -26,11 +26,14 @@ use std::arch::x86_64::{
     _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 
-use super::twin::{self, Machine};
-use super::{BLOCK_SIZE, Kernel, Pair, State};
+use super::twin::{self, Double, Machine, kernel_of_rows};
+use super::{BLOCK_SIZE, Kernel, Pair, Rows};
 
 /// Ways of one register.
 pub(crate) const WAYS: usize = 16;
+
+/// Ways of two registers.
+pub(crate) const WAYS_DOUBLE: usize = 32;
 
 /// Truth tables for `vpternlogd`.
 const XOR: i32 = 0x96;
@@ -50,9 +53,11 @@ impl Avx512 {
 }
 
 impl Kernel<WAYS> for Avx512 {
-    fn compress(self, state: &mut State<WAYS>, blocks: &[&[u8; BLOCK_SIZE]; WAYS]) {
+    kernel_of_rows!(WAYS);
+
+    fn compress(self, states: &mut Rows<WAYS>, blocks: &[&[u8; BLOCK_SIZE]; WAYS]) {
         // SAFETY: `self` proves the features.
-        unsafe { compress(self, state, blocks) }
+        unsafe { compress(self, states, blocks) }
     }
 
     fn chain(self, hashes: &mut [[u8; 32]; WAYS], count: u64) {
@@ -66,18 +71,46 @@ impl Kernel<WAYS> for Avx512 {
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw")]
-fn compress(m: Avx512, state: &mut State<WAYS>, blocks: &[&[u8; BLOCK_SIZE]; WAYS]) {
-    twin::compress(m, state, blocks);
+impl Kernel<WAYS_DOUBLE> for Double<Avx512> {
+    kernel_of_rows!(WAYS_DOUBLE);
+
+    fn compress(self, states: &mut Rows<WAYS_DOUBLE>, blocks: &[&[u8; BLOCK_SIZE]; WAYS_DOUBLE]) {
+        // SAFETY: `self` proves the features.
+        unsafe { compress(self, states, blocks) }
+    }
+
+    fn chain(self, hashes: &mut [[u8; 32]; WAYS_DOUBLE], count: u64) {
+        // SAFETY: `self` proves the features.
+        unsafe { chain(self, hashes, count) }
+    }
+
+    fn nodes(self, prefix: u8, pairs: &[Pair; WAYS_DOUBLE], out: &mut [[u8; 32]; WAYS_DOUBLE]) {
+        // SAFETY: `self` proves the features.
+        unsafe { nodes(self, prefix, pairs, out) }
+    }
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]
-fn chain(m: Avx512, hashes: &mut [[u8; 32]; WAYS], count: u64) {
+fn compress<const WAYS: usize, M: Machine<WAYS>>(
+    m: M,
+    states: &mut Rows<WAYS>,
+    blocks: &[&[u8; BLOCK_SIZE]; WAYS],
+) {
+    twin::compress(m, states, blocks);
+}
+
+#[target_feature(enable = "avx512f,avx512bw")]
+fn chain<const WAYS: usize, M: Machine<WAYS>>(m: M, hashes: &mut [[u8; 32]; WAYS], count: u64) {
     twin::chain(m, hashes, count);
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]
-fn nodes(m: Avx512, prefix: u8, pairs: &[Pair; WAYS], out: &mut [[u8; 32]; WAYS]) {
+fn nodes<const WAYS: usize, M: Machine<WAYS>>(
+    m: M,
+    prefix: u8,
+    pairs: &[Pair; WAYS],
+    out: &mut [[u8; 32]; WAYS],
+) {
     twin::nodes(m, prefix, pairs, out);
 }
 
@@ -156,14 +189,48 @@ impl Machine<WAYS> for Avx512 {
 
     #[inline(always)]
     fn load_blocks(self, blocks: &[&[u8; BLOCK_SIZE]; WAYS]) -> [__m512i; 16] {
-        // SAFETY: `self` proves the features; each load reads the 64 bytes of one block.
-        unsafe {
-            let mut rows = [_mm512_set1_epi32(0); 16];
-            for (row, block) in rows.iter_mut().zip(blocks) {
-                *row = self.swap(_mm512_loadu_si512(block.as_ptr().cast()));
-            }
-            self.transpose(rows)
-        }
+        let [b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, ba, bb, bc, bd, be, bf] = blocks;
+        self.transpose([
+            self.load(b0),
+            self.load(b1),
+            self.load(b2),
+            self.load(b3),
+            self.load(b4),
+            self.load(b5),
+            self.load(b6),
+            self.load(b7),
+            self.load(b8),
+            self.load(b9),
+            self.load(ba),
+            self.load(bb),
+            self.load(bc),
+            self.load(bd),
+            self.load(be),
+            self.load(bf),
+        ])
+    }
+
+    #[inline(always)]
+    fn load_pairs(self, pairs: &[Pair; WAYS]) -> [__m512i; 16] {
+        let [b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, ba, bb, bc, bd, be, bf] = pairs;
+        self.transpose([
+            self.load(as_block(b0)),
+            self.load(as_block(b1)),
+            self.load(as_block(b2)),
+            self.load(as_block(b3)),
+            self.load(as_block(b4)),
+            self.load(as_block(b5)),
+            self.load(as_block(b6)),
+            self.load(as_block(b7)),
+            self.load(as_block(b8)),
+            self.load(as_block(b9)),
+            self.load(as_block(ba)),
+            self.load(as_block(bb)),
+            self.load(as_block(bc)),
+            self.load(as_block(bd)),
+            self.load(as_block(be)),
+            self.load(as_block(bf)),
+        ])
     }
 
     #[inline(always)]
@@ -205,47 +272,30 @@ impl Machine<WAYS> for Avx512 {
         let left = self.unpack([a, b, c, d]);
         let right = self.unpack([e, f, g, h]);
         let [h0, h1, h2, h3, h4, h5, h6, h7, h8, h9, ha, hb, hc, hd, he, hf] = hashes;
-        let groups = [[h0, h4, h8, hc], [h1, h5, h9, hd], [h2, h6, ha, he], [h3, h7, hb, hf]];
-        for ((left, right), [p0, p1, p2, p3]) in left.into_iter().zip(right).zip(groups) {
-            // SAFETY: `self` proves the features; each store writes the 32 bytes of one hash.
-            unsafe {
-                let first = _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0);
-                let second = _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4);
-                let first = self.swap(_mm512_permutex2var_epi64(left, first, right));
-                let second = self.swap(_mm512_permutex2var_epi64(left, second, right));
-                store(p0, _mm512_castsi512_si256(first));
-                store(p1, _mm512_extracti64x4_epi64::<1>(first));
-                store(p2, _mm512_castsi512_si256(second));
-                store(p3, _mm512_extracti64x4_epi64::<1>(second));
-            }
-        }
+        self.store_four(left[0], right[0], [h0, h4, h8, hc]);
+        self.store_four(left[1], right[1], [h1, h5, h9, hd]);
+        self.store_four(left[2], right[2], [h2, h6, ha, he]);
+        self.store_four(left[3], right[3], [h3, h7, hb, hf]);
     }
 
     #[inline(always)]
-    fn load_state(self, state: &State<WAYS>) -> [__m512i; 8] {
-        // SAFETY: `self` proves the features; each load reads the 16 words of one row.
-        unsafe {
-            let mut words = [_mm512_set1_epi32(0); 8];
-            for (word, row) in words.iter_mut().zip(state) {
-                *word = _mm512_loadu_si512(row.as_ptr().cast());
-            }
-            words
-        }
+    fn load_row(self, row: &[u32; WAYS]) -> __m512i {
+        // SAFETY: `self` proves the features; the load reads the 16 words.
+        unsafe { _mm512_loadu_si512(row.as_ptr().cast()) }
     }
 
     #[inline(always)]
-    fn store_state(self, words: [__m512i; 8], state: &mut State<WAYS>) {
-        for (word, row) in words.into_iter().zip(state) {
-            // SAFETY: `self` proves the features; each store writes the 16 words of one row.
-            unsafe { _mm512_storeu_si512(row.as_mut_ptr().cast(), word) }
-        }
+    fn store_row(self, word: __m512i, row: &mut [u32; WAYS]) {
+        // SAFETY: `self` proves the features; the store writes the 16 words.
+        unsafe { _mm512_storeu_si512(row.as_mut_ptr().cast(), word) }
     }
 }
 
+/// A pair as the block it is.
 #[inline(always)]
-unsafe fn store(hash: &mut [u8; 32], value: __m256i) {
-    // SAFETY: a hash has the size of the store, and the caller proves the features.
-    unsafe { _mm256_storeu_si256(hash.as_mut_ptr().cast(), value) }
+fn as_block(pair: &Pair) -> &[u8; BLOCK_SIZE] {
+    // SAFETY: both are 64 bytes without padding or alignment, borrowed for as long.
+    unsafe { &*std::ptr::from_ref(pair).cast() }
 }
 
 impl Avx512 {
@@ -256,6 +306,29 @@ impl Avx512 {
         unsafe {
             let order = _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
             _mm512_shuffle_epi8(value, _mm512_broadcast_i32x4(order))
+        }
+    }
+
+    /// The words of a block.
+    #[inline(always)]
+    fn load(self, block: &[u8; BLOCK_SIZE]) -> __m512i {
+        // SAFETY: `self` proves the features; the load reads the 64 bytes.
+        self.swap(unsafe { _mm512_loadu_si512(block.as_ptr().cast()) })
+    }
+
+    /// Join the halves of four hashes, each half a 128-bit piece, and write them.
+    #[inline(always)]
+    fn store_four(self, left: __m512i, right: __m512i, [p0, p1, p2, p3]: [&mut [u8; 32]; 4]) {
+        // SAFETY: `self` proves the features; each store writes the 32 bytes of one hash.
+        unsafe {
+            let first = _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0);
+            let second = _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4);
+            let first = self.swap(_mm512_permutex2var_epi64(left, first, right));
+            let second = self.swap(_mm512_permutex2var_epi64(left, second, right));
+            _mm256_storeu_si256(p0.as_mut_ptr().cast(), _mm512_castsi512_si256(first));
+            _mm256_storeu_si256(p1.as_mut_ptr().cast(), _mm512_extracti64x4_epi64::<1>(first));
+            _mm256_storeu_si256(p2.as_mut_ptr().cast(), _mm512_castsi512_si256(second));
+            _mm256_storeu_si256(p3.as_mut_ptr().cast(), _mm512_extracti64x4_epi64::<1>(second));
         }
     }
 

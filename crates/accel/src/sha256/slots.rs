@@ -2,18 +2,26 @@
 //!
 //! ```text
 //!  queue of messages          slots: one per way
-//!  [m0 m1 m2 m3 m4 ...] --->  | m0 block 1 | m3 block 0 | m2 block 7 | ...  --compress--> state columns
+//!  [m0 m1 m2 m3 m4 ...] --->  | m0 block 1 | m3 block 0 | m2 block 7 | ...  --compress--> states
 //!                    refill when a message ends            | no message left, few slots busy
 //!                                                          v
-//!                                     the serial kernel takes each column to its end
+//!                                     the serial kernel takes each state to its end
+//!
+//!  one message      [head: prefix + first bytes][in place][in place]...[tail: last bytes + padding]
 //! ```
-//! Padding by FIPS 180-4, section 5.1.1: `0x80`, zeros, the count of bits in 64 bits, big endian.
+//! Padding by FIPS 180-4, section 5.1.1: `0x80`, zeros, the count of bits in 64 bits, big endian. Head and tail are
+//! assembled once, when the message gets its slot, by copies of fixed size: what they copy too much is outside of the
+//! blocks that are read.
 //!
 //! # Invariants
-//! * A slot without a message is fed zeros, and its column is read by nobody.
-//! * A message of `n` bytes with its prefix has `(n + 9)` bytes rounded up to blocks, whatever `n` is.
+//! * A slot without a message is fed zeros, and its state is read by nobody.
+//! * A message of `n` bytes with its prefix has `n + 9` bytes rounded up to blocks, whatever `n` is.
+//!
+//! Loops over ways are written with an index: a debug build leaves iterators as calls, and these are the inner loops.
 
-use super::{BLOCK_SIZE, INITIAL, Kernel, Serial, State, digest};
+use std::cmp::Reverse;
+
+use super::{BLOCK_SIZE, INITIAL, Kernel, Serial, digest};
 use crate::PREFIX_SIZE_MAX;
 
 /// Bytes that padding adds at least: the bit that ends the message, and the count of bits.
@@ -21,6 +29,15 @@ const PADDING_SIZE_MIN: usize = 9;
 
 /// What idle slots are fed.
 const ZEROS: &[u8; BLOCK_SIZE] = &[0; BLOCK_SIZE];
+
+/// What follows the last byte of a message.
+const PADDING: [u8; 2 * BLOCK_SIZE] = {
+    let mut padding = [0; 2 * BLOCK_SIZE];
+    padding[0] = 0x80;
+    padding
+};
+
+const _: () = assert!(PREFIX_SIZE_MAX < BLOCK_SIZE, "a prefix lies in the first block");
 
 /// One call of `sha256_many`, and who may finish what is left of it.
 #[derive(Clone, Copy, Debug)]
@@ -56,61 +73,137 @@ const fn bit_count(size: usize) -> u64 {
     size.wrapping_mul(8)
 }
 
-/// One message on its way through a column of the state.
+/// One message on its way through a column of the states.
 #[derive(Clone, Copy, Debug)]
 struct Slot<'a> {
     message: &'a [u8],
+    prefix_size: usize,
     place: usize,
     block_next: usize,
     block_count: usize,
+    /// The first block that lies in [`Edges::tail`], and where it starts there.
+    tail_block: usize,
+    tail_start: usize,
+}
+
+/// The assembled blocks of a slot's message.
+#[derive(Clone, Copy)]
+struct Edges {
+    /// The prefix, then 64 bytes of the message: the first block, if there is a prefix.
+    head: [u8; PREFIX_SIZE_MAX + BLOCK_SIZE],
+    /// The last 64 bytes of the message, then its padding; or the prefix, a short message and its padding.
+    tail: [u8; 3 * BLOCK_SIZE],
+}
+
+impl Edges {
+    const EMPTY: Self = Self { head: [0; PREFIX_SIZE_MAX + BLOCK_SIZE], tail: [0; 3 * BLOCK_SIZE] };
 }
 
 impl<'a> Slot<'a> {
-    const IDLE: Self = Self { message: &[], place: 0, block_next: 0, block_count: 0 };
+    const IDLE: Self = Self {
+        message: &[],
+        prefix_size: 0,
+        place: 0,
+        block_next: 0,
+        block_count: 0,
+        tail_block: 0,
+        tail_start: 0,
+    };
 
-    fn is_busy(&self) -> bool {
+    /// A message before its first block; what must be assembled goes to `edges`.
+    fn new(prefix: &[u8], message: &'a [u8], place: usize, edges: &mut Edges) -> Self {
+        let size = prefix.len().saturating_add(message.len());
+        let mut slot = Self {
+            message,
+            prefix_size: prefix.len(),
+            place,
+            block_next: 0,
+            block_count: block_count(prefix.len(), message.len()),
+            tail_block: 0,
+            tail_start: 0,
+        };
+        let end = if let (Some(first), Some(last)) = (message.first_chunk(), message.last_chunk()) {
+            if !prefix.is_empty() {
+                put(&mut edges.head, 0, prefix);
+                put_block(&mut edges.head, prefix.len(), first);
+            }
+            put_block(&mut edges.tail, 0, last);
+            slot.tail_block = size / BLOCK_SIZE;
+            slot.tail_start = BLOCK_SIZE.saturating_sub(size % BLOCK_SIZE);
+            BLOCK_SIZE
+        } else {
+            put(&mut edges.tail, 0, prefix);
+            put(&mut edges.tail, prefix.len(), message);
+            size
+        };
+        // Two blocks of padding may reach beyond the tail's end, but what is read of it does not.
+        put(&mut edges.tail, end, &PADDING);
+        let blocks = slot.block_count.saturating_sub(slot.tail_block);
+        let end = slot.tail_start.saturating_add(blocks.saturating_mul(BLOCK_SIZE));
+        let bits = bit_count(size).to_be_bytes();
+        *chunk_mut(&mut edges.tail, end.saturating_sub(bits.len())) = bits;
+        slot
+    }
+
+    #[inline]
+    const fn is_busy(&self) -> bool {
         self.block_next < self.block_count
     }
 
-    fn left(&self) -> usize {
+    #[inline]
+    const fn left(&self) -> usize {
         self.block_count.saturating_sub(self.block_next)
     }
 
-    /// The next block where it lies in the message, if it lies there whole (S3).
-    fn whole(&self, prefix_size: usize) -> Option<&'a [u8; BLOCK_SIZE]> {
-        let start = self.block_next.wrapping_mul(BLOCK_SIZE).checked_sub(prefix_size)?;
-        self.message.get(start..)?.first_chunk()
+    /// The next block: where it lies in the message, or where it was assembled (S3).
+    #[inline]
+    fn block<'b>(&'b self, edges: &'b Edges) -> &'b [u8; BLOCK_SIZE] {
+        let at = self.block_next.wrapping_mul(BLOCK_SIZE);
+        if self.block_next >= self.tail_block {
+            let tail = at.wrapping_sub(self.tail_block.wrapping_mul(BLOCK_SIZE));
+            chunk(&edges.tail, tail.wrapping_add(self.tail_start))
+        } else if at >= self.prefix_size {
+            chunk(self.message, at.wrapping_sub(self.prefix_size))
+        } else {
+            chunk(&edges.head, 0)
+        }
     }
 
-    /// Assemble the next block: what the prefix, the message and the padding have of it.
-    fn assemble(&self, prefix: &[u8], block: &mut [u8; BLOCK_SIZE]) {
-        let start = self.block_next.wrapping_mul(BLOCK_SIZE);
-        let size = prefix.len().saturating_add(self.message.len());
-        *block = [0; BLOCK_SIZE];
-        let mut used = 0;
-        if start < prefix.len() {
-            // The whole prefix: it is shorter than a block.
-            put(block, 0, prefix);
-            used = prefix.len();
+    /// All blocks from the next one on that lie in the message.
+    fn in_place(&self) -> &'a [[u8; BLOCK_SIZE]] {
+        let at = self.block_next.wrapping_mul(BLOCK_SIZE);
+        if self.block_next >= self.tail_block || at < self.prefix_size {
+            return &[];
         }
-        let at = start.saturating_add(used).saturating_sub(prefix.len());
-        let rest = self.message.get(at..).unwrap_or_default();
-        put(block, used, rest);
-        if start <= size {
-            put(block, size.saturating_sub(start), &[0x80]);
-        }
-        if self.left() == 1 {
-            put(block, BLOCK_SIZE.saturating_sub(8), &bit_count(size).to_be_bytes());
-        }
+        let rest = self.message.get(at.wrapping_sub(self.prefix_size)..).unwrap_or_default();
+        rest.as_chunks().0
     }
 }
 
-/// Write as much of `bytes` at `at` as the block holds.
 #[inline]
-fn put(block: &mut [u8; BLOCK_SIZE], at: usize, bytes: &[u8]) {
-    let to = block.get_mut(at..).unwrap_or_default();
-    let size = to.len().min(bytes.len());
-    if let (Some(to), Some(from)) = (to.get_mut(..size), bytes.get(..size)) {
+fn chunk<const SIZE: usize>(bytes: &[u8], at: usize) -> &[u8; SIZE] {
+    let chunk = bytes.get(at..).and_then(|bytes| bytes.first_chunk());
+    chunk.expect("a block ends where its message, head or tail ends, or before")
+}
+
+#[inline]
+fn chunk_mut<const SIZE: usize>(bytes: &mut [u8], at: usize) -> &mut [u8; SIZE] {
+    let chunk = bytes.get_mut(at..).and_then(|bytes| bytes.first_chunk_mut());
+    chunk.expect("head and tail have room for what is put there")
+}
+
+/// Copy a block: of fixed size, so no call.
+#[inline]
+fn put_block(bytes: &mut [u8], at: usize, block: &[u8; BLOCK_SIZE]) {
+    *chunk_mut(bytes, at) = *block;
+}
+
+/// Copy as much as there is room for.
+#[inline]
+fn put(bytes: &mut [u8], at: usize, from: &[u8]) {
+    let to = bytes.get_mut(at..).unwrap_or_default();
+    let size = to.len().min(from.len());
+    if let (Some(to), Some(from)) = (to.get_mut(..size), from.get(..size)) {
         to.copy_from_slice(from);
     }
 }
@@ -140,22 +233,26 @@ impl<'a> Queue<'a> {
             order.extend(0..job.messages.len());
             order.sort_unstable_by_key(|place| {
                 let message = job.messages.get(*place).copied().unwrap_or_default();
-                (std::cmp::Reverse(message.len()), *place)
+                (Reverse(message.len()), *place)
             });
         }
         Self { job, order, next: 0 }
     }
 
-    fn pop(&mut self) -> Option<Slot<'a>> {
+    #[inline]
+    fn pop(&mut self, edges: &mut Edges) -> Option<Slot<'a>> {
         let place = if self.order.is_empty() { self.next } else { *self.order.get(self.next)? };
         let message = self.job.messages.get(place).copied()?;
         self.next = self.next.saturating_add(1);
-        let block_count = block_count(self.job.prefix.len(), message.len());
-        Some(Slot { message, place, block_next: 0, block_count })
+        Some(Slot::new(self.job.prefix, message, place, edges))
     }
 }
 
 /// Hash each message of the job to its place.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "a way is less than WAYS, a place is that of a message"
+)]
 pub(super) fn many<const WAYS: usize, K: Kernel<WAYS>>(
     kernel: K,
     job: &Job<'_>,
@@ -165,47 +262,43 @@ pub(super) fn many<const WAYS: usize, K: Kernel<WAYS>>(
     assert!(job.prefix.len() <= PREFIX_SIZE_MAX, "a prefix has a bound");
     let mut queue = Queue::new(job, WAYS);
     let mut slots = [Slot::IDLE; WAYS];
-    let mut state = [[0; WAYS]; 8];
-    let mut scratch = [[0; BLOCK_SIZE]; WAYS];
+    let mut edges = [Edges::EMPTY; WAYS];
+    let mut states = K::STARTS;
     loop {
-        refill(&mut slots, &mut state, &mut queue);
         // Until the first message ends, every busy slot just goes on.
-        let steps = slots.iter().filter(|slot| slot.is_busy()).map(Slot::left).min();
-        let Some(steps) = steps else { return };
+        let mut steps = usize::MAX;
+        let mut busy_count = 0_usize;
+        for way in 0..WAYS {
+            if !slots[way].is_busy() {
+                let Some(slot) = queue.pop(&mut edges[way]) else { continue };
+                slots[way] = slot;
+                K::set_column(&mut states, way, INITIAL);
+            }
+            steps = steps.min(slots[way].left());
+            busy_count = busy_count.wrapping_add(1);
+        }
+        if busy_count == 0 {
+            return;
+        }
         if let Some(finish) = &job.finish
+            && busy_count < WAYS
             && serial_is_faster(finish, &slots)
         {
-            finish_serially(finish.serial, job.prefix, &slots, &state, out);
-            // What is still queued starts in empty slots.
-            slots = [Slot::IDLE; WAYS];
-            continue;
+            for (way, slot) in slots.iter().enumerate().filter(|(_, slot)| slot.is_busy()) {
+                let state = K::column(&states, way);
+                out[slot.place] = finish_one(finish.serial, *slot, &edges[way], state);
+            }
+            // A way is idle only when no message is left to fill it.
+            return;
         }
         for _ in 0..steps {
-            step(kernel, job.prefix, &mut slots, &mut state, &mut scratch);
+            step(kernel, &mut slots, &edges, &mut states);
         }
-        for (way, slot) in slots.iter_mut().enumerate() {
+        for way in 0..WAYS {
+            let slot = &mut slots[way];
             if slot.block_count > 0 && !slot.is_busy() {
-                let hash = out.get_mut(slot.place).expect("each message has one place");
-                *hash = digest(&state, way);
-                *slot = Slot::IDLE;
-            }
-        }
-    }
-}
-
-fn refill<'a, const WAYS: usize>(
-    slots: &mut [Slot<'a>; WAYS],
-    state: &mut State<WAYS>,
-    queue: &mut Queue<'a>,
-) {
-    for (way, slot) in slots.iter_mut().enumerate() {
-        if !slot.is_busy() {
-            let Some(next) = queue.pop() else { return };
-            *slot = next;
-            for (row, word) in state.iter_mut().zip(INITIAL) {
-                if let Some(place) = row.get_mut(way) {
-                    *place = word;
-                }
+                out[slot.place] = digest(K::column(&states, way));
+                slot.block_count = 0;
             }
         }
     }
@@ -213,69 +306,48 @@ fn refill<'a, const WAYS: usize>(
 
 /// One block of each slot.
 #[inline]
+#[expect(clippy::indexing_slicing, reason = "a way is less than WAYS")]
 fn step<const WAYS: usize, K: Kernel<WAYS>>(
     kernel: K,
-    prefix: &[u8],
     slots: &mut [Slot<'_>; WAYS],
-    state: &mut State<WAYS>,
-    scratch: &mut [[u8; BLOCK_SIZE]; WAYS],
+    edges: &[Edges; WAYS],
+    states: &mut K::States,
 ) {
     let mut blocks = [ZEROS; WAYS];
-    for ((slot, scratch), block) in slots.iter_mut().zip(scratch).zip(&mut blocks) {
-        if slot.is_busy() {
-            *block = match slot.whole(prefix.len()) {
-                Some(whole) => whole,
-                None => {
-                    slot.assemble(prefix, scratch);
-                    scratch
-                }
-            };
-            slot.block_next = slot.block_next.wrapping_add(1);
+    for way in 0..WAYS {
+        if slots[way].is_busy() {
+            blocks[way] = slots[way].block(&edges[way]);
         }
     }
-    kernel.compress(state, &blocks);
+    kernel.compress(states, &blocks);
+    for slot in slots {
+        slot.block_next = slot.block_next.wrapping_add(1);
+    }
 }
 
 /// Whether the busy slots are done sooner one after another than side by side.
 fn serial_is_faster(finish: &Finish<'_>, slots: &[Slot<'_>]) -> bool {
-    if slots.iter().all(Slot::is_busy) {
-        return false;
-    }
     let longest = slots.iter().map(Slot::left).max().unwrap_or_default();
     let total = slots.iter().fold(0_usize, |sum, slot| sum.saturating_add(slot.left()));
     let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     wide(total).saturating_mul(RATE_ONE) < wide(longest).saturating_mul(finish.rate)
 }
 
-fn finish_serially<const WAYS: usize>(
+fn finish_one(
     serial: &dyn Serial,
-    prefix: &[u8],
-    slots: &[Slot<'_>; WAYS],
-    state: &State<WAYS>,
-    out: &mut [[u8; 32]],
-) {
-    for (way, slot) in slots.iter().enumerate() {
-        if slot.is_busy() {
-            let mut column = state.map(|row| row.get(way).copied().unwrap_or_default());
-            finish_one(serial, prefix, *slot, &mut column);
-            let hash = out.get_mut(slot.place).expect("each message has one place");
-            *hash = digest(&column.map(|word| [word]), 0);
-        }
-    }
-}
-
-fn finish_one(serial: &dyn Serial, prefix: &[u8], mut slot: Slot<'_>, state: &mut [u32; 8]) {
-    let mut scratch = [0; BLOCK_SIZE];
+    mut slot: Slot<'_>,
+    edges: &Edges,
+    mut state: [u32; 8],
+) -> [u8; 32] {
     while slot.is_busy() {
-        if slot.whole(prefix.len()).is_some() {
-            let start = slot.block_next.wrapping_mul(BLOCK_SIZE).saturating_sub(prefix.len());
-            let (blocks, _) = slot.message.get(start..).unwrap_or_default().as_chunks();
-            serial.blocks(state, blocks);
-            slot.block_next = slot.block_next.saturating_add(blocks.len());
-        } else {
-            slot.assemble(prefix, &mut scratch);
-            serial.blocks(state, &[scratch]);
+        let blocks = slot.in_place();
+        if blocks.is_empty() {
+            serial.blocks(&mut state, std::slice::from_ref(slot.block(edges)));
             slot.block_next = slot.block_next.saturating_add(1);
+        } else {
+            serial.blocks(&mut state, blocks);
+            slot.block_next = slot.block_next.saturating_add(blocks.len());
         }
     }
+    digest(state)
 }
