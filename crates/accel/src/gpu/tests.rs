@@ -84,23 +84,24 @@ fn messages_of_every_size_up_to_three_blocks_with_every_prefix() {
 }
 
 #[test]
-fn the_examples_of_fips_180_and_a_million_times_a() {
-    let check = |message: Vec<u8>, expected: &str| {
-        for device in devices() {
-            let mut hashes = [[0; 32]];
-            assert_eq!(device.sha256_many(b"", &[&message], &mut hashes), Ok(()));
-            assert_eq!(hex::encode(hashes[0]), expected, "{device:?}");
+fn the_answers_of_nist_as_one_batch_and_a_million_times_a() {
+    let (mut messages, mut expected) = (Vec::new(), Vec::new());
+    for line in include_str!("../../tests/data/sha256-nist.txt").lines() {
+        if let ["fips" | "msg", message, digest] = line.split(' ').collect::<Vec<_>>()[..] {
+            messages.push(hex::decode(message.trim_matches('-')).expect("hexadecimal digits"));
+            expected.push(digest);
         }
-    };
-    check(b"abc".to_vec(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-    check(
-        b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq".to_vec(),
-        "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1",
-    );
-    check(
-        vec![b'a'; 1_000_000],
-        "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0",
-    );
+    }
+    assert!(messages.len() > 60, "the file has the short messages");
+    messages.push(vec![b'a'; 1_000_000]);
+    expected.push("cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+    let slices: Vec<&[u8]> = messages.iter().map(Vec::as_slice).collect();
+    for device in devices() {
+        let mut hashes = vec![[0; 32]; slices.len()];
+        assert_eq!(device.sha256_many(b"", &slices, &mut hashes), Ok(()));
+        let hashes: Vec<String> = hashes.iter().map(hex::encode).collect();
+        assert_eq!(hashes, expected, "{device:?}");
+    }
 }
 
 #[test]
