@@ -100,9 +100,9 @@ impl Hasher for Tape {
     }
 
     fn nodes(&self, pairs: &[[Hash; 2]], out: &mut [Hash]) {
-        let left: Vec<&[u8]> = pairs.iter().map(|[left, _]| left.as_slice()).collect();
-        let right: Vec<&[u8]> = pairs.iter().map(|[_, right]| right.as_slice()).collect();
-        tape_sha256::hash_pairs(&[NODE_PREFIX], &left, &right, out);
+        // Both hashes as one message: faster than `hash_pairs`, which wants two lists of slices.
+        let bodies: Vec<&[u8]> = pairs.iter().map(|pair| pair.as_flattened()).collect();
+        tape_sha256::hash_many_prefixed(&[NODE_PREFIX], &bodies, out);
     }
 
     fn chains(&self, starts: &mut [Hash], count: u64) {
