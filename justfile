@@ -23,6 +23,10 @@ sim *words:
 bench *words:
     cargo run --release --locked -- bench ingest {{words}}
 
+# Hashes and signature checks a second, beside other packages; see benches/peers/README.md.
+bench-hashes *words:
+    cargo run --release --locked --manifest-path benches/peers/Cargo.toml -- {{words}}
+
 # Write the sources as rustfmt would.
 fmt:
     cargo fmt --all

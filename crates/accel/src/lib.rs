@@ -18,6 +18,7 @@
 mod batch;
 mod dispatch;
 mod ed25519;
+pub mod gpu;
 mod many;
 mod scalar;
 mod secp256k1;
@@ -99,12 +100,11 @@ pub const CHOICE_VARIABLE: &str = "QUIPU_ACCEL";
 pub fn default() -> &'static Dispatcher {
     static DEFAULT: LazyLock<Dispatcher> = LazyLock::new(|| {
         let word = std::env::var_os(CHOICE_VARIABLE).unwrap_or_default();
-        Dispatcher::from_word(&word.to_string_lossy(), batch_backends())
+        let word = word.to_string_lossy();
+        // A device takes a second or two to start: not for somebody who asked for another.
+        let is_forced = word.parse().is_ok_and(|choice: Choice| choice != Choice::Auto);
+        let devices = if is_forced { Vec::new() } else { gpu::devices() };
+        Dispatcher::from_word(&word, devices)
     });
     &DEFAULT
-}
-
-/// Hardware beside the processor that this machine has.
-fn batch_backends() -> Vec<Box<dyn BatchBackend>> {
-    Vec::new()
 }

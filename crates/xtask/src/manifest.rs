@@ -230,10 +230,12 @@ pub fn no_git_dependencies(tree: &Tree) -> Vec<Violation> {
     let root = root.iter().filter_map(judge).map(|what| Violation::new("Cargo.toml", 0, what, fix));
     let mut found: Vec<Violation> = root.collect();
     found.extend(each_edge(tree, |_, edge| Some((judge(edge)?, fix.to_owned()))));
-    let lock = tree.text("Cargo.lock").unwrap_or_default();
-    found.extend(numbered(lock).filter(|(_, line)| line.contains("\"git+")).map(|(line, text)| {
-        Violation::new("Cargo.lock", line, format!("a package from git: {text}"), fix)
-    }));
+    for (path, lock) in tree.locks() {
+        let foreign = numbered(lock).filter(|(_, line)| line.contains("\"git+"));
+        found.extend(foreign.map(|(line, text)| {
+            Violation::new(path, line, format!("a package from git: {text}"), fix)
+        }));
+    }
     found
 }
 

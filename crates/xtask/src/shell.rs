@@ -35,9 +35,20 @@ fn answer(root: &Path, arguments: &[&str]) -> Result<String, Violation> {
     Err(Violation::new("Cargo.toml", 0, what, "make the manifests and Cargo.lock agree"))
 }
 
-/// Every source is as rustfmt would write it.
+/// Every source is as rustfmt would write it, in every workspace.
 pub fn formatted(tree: &Tree) -> Vec<Violation> {
-    let output = match cargo(tree.root(), &["fmt", "--all", "--check"]) {
+    // `--all` asks cargo for the dependencies too, and those of a bench need not be on this machine.
+    let mut found = differences(tree, "Cargo.toml", &["fmt", "--all", "--check"]);
+    for (lock, _) in tree.locks().filter(|(lock, _)| *lock != "Cargo.lock") {
+        let manifest = lock.replace("Cargo.lock", "Cargo.toml");
+        let arguments = ["fmt", "--check", "--manifest-path", &manifest];
+        found.extend(differences(tree, &manifest, &arguments));
+    }
+    found
+}
+
+fn differences(tree: &Tree, manifest: &str, arguments: &[&str]) -> Vec<Violation> {
+    let output = match cargo(tree.root(), arguments) {
         Ok(output) if output.status.success() => return Vec::new(),
         Ok(output) => output,
         Err(violation) => return vec![violation],
@@ -50,7 +61,7 @@ pub fn formatted(tree: &Tree) -> Vec<Violation> {
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let what = format!("cargo fmt failed: {}", said.trim());
-    vec![Violation::new("Cargo.toml", 0, what, "rustup component add rustfmt")]
+    vec![Violation::new(manifest, 0, what, "rustup component add rustfmt")]
 }
 
 /// rustfmt heads each difference with `Diff in PATH:LINE:`.

@@ -14,6 +14,8 @@ pub const LINE_COUNT_MAX: usize = 1_000;
 
 /// The only files that may lift `unsafe_code`, each with a safe twin or a stated reason.
 pub const UNSAFE_FILES: &[&str] = &[
+    "crates/accel/src/gpu/cuda.rs",
+    "crates/accel/src/gpu/host.rs",
     "crates/accel/src/sha256/avx2.rs",
     "crates/accel/src/sha256/avx512.rs",
     "crates/accel/src/sha256/shani.rs",
@@ -289,11 +291,12 @@ pub fn package_hosts(tree: &Tree) -> Vec<Violation> {
                 .extend(known.map(|host| Violation::new(path, line, format!("names {host}"), fix)));
         }
     }
-    let lock = tree.text("Cargo.lock").unwrap_or_default();
-    let foreign = numbered(lock)
-        .filter(|(_, line)| line.starts_with("source = ") && *line != LOCK_SOURCE)
-        .map(|(line, text)| Violation::new("Cargo.lock", line, format!("another {text}"), fix));
-    found.extend(foreign);
+    for (path, lock) in tree.locks() {
+        let foreign = numbered(lock)
+            .filter(|(_, line)| line.starts_with("source = ") && *line != LOCK_SOURCE)
+            .map(|(line, text)| Violation::new(path, line, format!("another {text}"), fix));
+        found.extend(foreign);
+    }
     found
 }
 
@@ -404,6 +407,8 @@ mod tests {
             assert_eq!(package_hosts(&one("docs/x.md", &text)).len(), 0, "{host}");
         }
         let lock = format!("{LOCK_SOURCE}\nsource = \"registry+https://example.org/index\"\n");
-        assert_eq!(package_hosts(&one("Cargo.lock", &lock)).len(), 1);
+        for path in ["Cargo.lock", "benches/peers/Cargo.lock"] {
+            assert_eq!(package_hosts(&one(path, &lock)).len(), 1, "{path}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 /// Folders that are read whole; beside them only plain files at the root.
-pub const ROOTS: &[&str] = &[".cargo", ".ci", "crates", "data", "docs", "scripts"];
+pub const ROOTS: &[&str] = &[".cargo", ".ci", "benches", "crates", "data", "docs", "scripts"];
 
 /// A file tree: path with `/` between its parts, and the bytes.
 #[derive(Clone, Debug, Default)]
@@ -90,9 +90,15 @@ impl Tree {
         self.paths().filter_map(|path| Some((path, self.text(path)?)))
     }
 
-    /// Every Rust source under `crates/`.
+    /// Every Rust source under `crates/` and `benches/`.
     pub fn sources(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.texts().filter(|(path, _)| path.starts_with("crates/") && path.ends_with(".rs"))
+        let ours = |path: &str| path.starts_with("crates/") || path.starts_with("benches/");
+        self.texts().filter(move |(path, _)| ours(path) && path.ends_with(".rs"))
+    }
+
+    /// The lock file of every workspace: the product's, and those of the benches that stand beside it.
+    pub fn locks(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.texts().filter(|(path, _)| path.split('/').next_back() == Some("Cargo.lock"))
     }
 
     /// Every crate's folder name with its manifest's path and text.
