@@ -17,9 +17,9 @@ use futures::stream::FuturesUnordered;
 use indicatif::ProgressBar;
 use quipu_client::{Client, ClientError, SubmitAnswer};
 use quipu_crypto::SecretKey;
-use quipu_proof::names::{TransactionDraft, lane_of, sign_transaction};
+use quipu_proof::names::{lane_of, signed_bytes};
 use quipu_types::{
-    Action, ColumnType, Encode, Hash, Lane, RouteRule, Schema, StreamSpec, Value, Writers, code,
+    Action, ColumnType, Hash, Lane, RouteRule, Schema, StreamSpec, Unsigned, Value, Writers, code,
 };
 use ruzstd::decoding::StreamingDecoder;
 
@@ -374,14 +374,15 @@ impl LaneLoad<'_> {
 
     fn sign(&self, index: usize) -> Option<Bytes> {
         let planned = self.planned.get(index)?;
-        let draft = TransactionDraft {
+        let unsigned = Unsigned {
+            signer: self.key.public(),
             incarnation: 0,
             sequence: u64::try_from(index).ok()?.checked_add(1)?,
             anchor: self.anchor.hash,
-            route: planned.route.clone(),
-            actions: planned.actions.clone(),
+            route: planned.route.as_deref(),
+            actions: &planned.actions,
         };
-        Some(sign_transaction(self.key, &self.anchor.chain, draft).to_bytes().into())
+        Some(signed_bytes(self.key, &self.anchor.chain, &unsigned).into())
     }
 }
 

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quipu_crypto::suite::SecretKey;
-use quipu_proof::names::{TransactionDraft, lane_of, sign_transaction};
+use quipu_proof::names::{lane_of, signed_bytes};
 
 use quipu_types::transaction::{ACTION_COUNT_MAX, TRANSACTION_SIZE_MAX};
-use quipu_types::{Action, Encode, Hash, Lane, Schema, Transaction, code};
+use quipu_types::{Action, Hash, Lane, Schema, Unsigned, code};
 use serde_json::Value as Json;
 
 use crate::api::SubmitAnswer;
@@ -67,26 +67,27 @@ impl<'a> Producer<'a> {
         Ok(())
     }
 
-    /// Signs the next transaction of `route` with these actions, and counts it.
+    /// Signs the next transaction of `route` with these actions, and counts it. Gives its encoding.
     pub async fn sign(
         &mut self,
-        route: Option<Vec<u8>>,
-        actions: Vec<Action>,
-    ) -> Result<Transaction, ClientError> {
-        let lane = self.lane(route.as_deref());
+        route: Option<&[u8]>,
+        actions: &[Action],
+    ) -> Result<Bytes, ClientError> {
+        let lane = self.lane(route);
         let place = match self.places.get(&lane) {
             Some(place) => *place,
-            None => self.ask(route.as_deref()).await?,
+            None => self.ask(route).await?,
         };
         self.places.insert(lane, Place { next: place.next.saturating_add(1), ..place });
-        let draft = TransactionDraft {
+        let unsigned = Unsigned {
+            signer: self.key.public(),
             incarnation: place.incarnation,
             sequence: place.next,
             anchor: self.anchor,
             route,
             actions,
         };
-        Ok(sign_transaction(self.key, &self.chain, draft))
+        Ok(signed_bytes(self.key, &self.chain, &unsigned).into())
     }
 
     /// Signs and submits one transaction; waits until it is final and executed, or refused.
@@ -97,8 +98,8 @@ impl<'a> Producer<'a> {
     ) -> Result<SubmitAnswer, ClientError> {
         let mut signed = 0_usize;
         loop {
-            let transaction = self.sign(route.clone(), actions.clone()).await?;
-            let answer = self.submit_signed(&transaction).await;
+            let transaction = self.sign(route.as_deref(), &actions).await?;
+            let answer = self.submit_signed(transaction).await;
             signed = signed.saturating_add(1);
             let again = answer.as_ref().is_ok_and(is_behind);
             if !again || signed > RESIGN_COUNT_MAX {
@@ -132,9 +133,8 @@ impl<'a> Producer<'a> {
         Ok(answers)
     }
 
-    async fn submit_signed(&self, transaction: &Transaction) -> Result<SubmitAnswer, ClientError> {
-        let bytes = Bytes::from(transaction.to_bytes());
-        let answers = self.client.submit_until_final(std::slice::from_ref(&bytes)).await?;
+    async fn submit_signed(&self, transaction: Bytes) -> Result<SubmitAnswer, ClientError> {
+        let answers = self.client.submit_until_final(&[transaction]).await?;
         answers.into_iter().next().ok_or_else(|| ClientError::Protocol {
             server: "the server".into(),
             reason: "one transaction was sent, no answer came".into(),

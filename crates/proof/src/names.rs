@@ -20,7 +20,7 @@ use quipu_crypto::merkle;
 use quipu_crypto::suite::{SecretKey, verify};
 use quipu_types::{
     Action, ChunkHeader, Encode, Envelope, Genesis, Hash, Header, Lane, Propose, Signature,
-    Transaction,
+    Transaction, Unsigned,
 };
 
 /// The chain id: what every signature of the ledger is bound to, and the anchor that names the genesis.
@@ -220,6 +220,36 @@ pub fn sign_transaction(key: &SecretKey, chain: &Hash, draft: TransactionDraft) 
     transaction
 }
 
+/// The encoding of a transaction, signed for the ledger `chain`: as [`sign_transaction`], but nothing is copied to be
+/// hashed.
+///
+/// # Panics
+/// If the signer is not the key's public half, or there are 2^32 actions.
+#[must_use]
+pub fn signed_bytes(key: &SecretKey, chain: &Hash, unsigned: &Unsigned<'_>) -> Vec<u8> {
+    assert_eq!(unsigned.signer, key.public(), "who signs is who is said to sign");
+    let mut bytes = Vec::new();
+    let places = unsigned.encode(&mut bytes);
+    let actions_root = if places.is_empty() {
+        actions_root(unsigned.actions)
+    } else {
+        let encoding = |place| bytes.get(place).expect("it was just written there");
+        merkle::root(&leaf_hashes(&places.into_iter().map(encoding).collect::<Vec<_>>()))
+    };
+    let envelope = Envelope {
+        signer: unsigned.signer,
+        incarnation: unsigned.incarnation,
+        sequence: unsigned.sequence,
+        anchor: unsigned.anchor,
+        route: unsigned.route.map(<[u8]>::to_vec),
+        action_count: u32::try_from(unsigned.actions.len()).expect("actions are bounded"),
+        actions_root,
+        signature: Signature([0; 64]),
+    };
+    key.sign(&transaction_message(chain, &envelope)).encode(&mut bytes);
+    bytes
+}
+
 /// Whether the envelope's signature is its signer's, for the ledger `chain`.
 #[must_use]
 pub fn verify_envelope(chain: &Hash, envelope: &Envelope) -> bool {
@@ -276,7 +306,10 @@ mod tests {
                     draft.actions = vec![Action::Transfer { to: Default::default(), amount: 1 }];
                 }
                 draft.route = (n % 4 == 0).then(|| vec![n; 3]);
-                sign_transaction(&key, &chain, draft)
+                let signed = sign_transaction(&key, &chain, draft);
+                let bytes = signed_bytes(&key, &chain, &signed.unsigned());
+                assert_eq!(bytes, signed.to_bytes());
+                signed
             })
             .collect();
         let bytes: Vec<Vec<u8>> = transactions.iter().map(Encode::to_bytes).collect();

@@ -14,13 +14,14 @@
 //! open) or an older frame, never a shorter file; a shorter one is damage.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Cursor, Write as _};
+use std::io::{self, BufWriter, Cursor, Write};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema};
+use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use quipu_types::{Height, Reader};
@@ -30,6 +31,11 @@ use crate::store::StoreError;
 const BATCH_MAGIC: &[u8; 4] = b"QCB1";
 const MANIFEST_MAGIC: &[u8; 4] = b"QCM1";
 const PREFIX_SIZE: u64 = 12;
+/// Bytes of a head before its pieces, and of each piece.
+const HEAD_SIZE: u64 = 28;
+const PIECE_SIZE: u64 = 12;
+/// Writes smaller than this are gathered.
+const GATHER_SIZE: usize = 64 << 10;
 /// Head of a batch with the most columns that a table can have, and room.
 const HEAD_SIZE_MAX: u32 = 64 * 1024;
 const MANIFEST_NAME: &str = "manifest";
@@ -82,39 +88,75 @@ pub(crate) fn path_of(folder: &Path, table: &str) -> PathBuf {
 }
 
 /// Appends a batch at `offset` (the file's end as the manifest knows it), synced; its place comes back.
+///
+/// The columns go to the file as they are encoded, the head before them when their checksums are known.
 pub(crate) fn append_batch(
     path: &Path,
     offset: u64,
     columns: &[ArrayRef],
     heights: (Height, Height),
 ) -> Result<(StoredBatch, u64), StoreError> {
-    let bodies = columns.iter().map(encode_column).collect::<Result<Vec<_>, _>>()?;
-    let rows = columns.first().map_or(0, |column| column.len());
-    let rows = u64::try_from(rows).expect("a batch's rows fit 64 bits");
-    let mut head = Vec::with_capacity(32);
-    head.extend_from_slice(&rows.to_le_bytes());
-    head.extend_from_slice(&heights.0.get().to_le_bytes());
-    head.extend_from_slice(&heights.1.get().to_le_bytes());
-    let count = u32::try_from(columns.len()).expect("a table has at most some hundred columns");
-    head.extend_from_slice(&count.to_le_bytes());
-    for body in &bodies {
-        head.extend_from_slice(&size_of_bytes(body).to_le_bytes());
-        head.extend_from_slice(&crc32c::crc32c(body).to_le_bytes());
-    }
-    let mut bytes = frame(BATCH_MAGIC, &head);
-    for body in &bodies {
-        bytes.extend_from_slice(body);
-    }
     let failed = |error| StoreError::io(path, error);
     let file =
         OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(failed)?;
-    file.write_all_at(&bytes, offset).map_err(failed)?;
+    let count = u32::try_from(columns.len()).expect("a table has at most some hundred columns");
+    let head_size = HEAD_SIZE.saturating_add(PIECE_SIZE.saturating_mul(u64::from(count)));
+    let mut end = offset.saturating_add(PREFIX_SIZE).saturating_add(head_size);
+    let rows = columns.first().map_or(0, |column| column.len());
+    let rows = u64::try_from(rows).expect("a batch's rows fit 64 bits");
+    let mut head = Vec::new();
+    head.extend_from_slice(&rows.to_le_bytes());
+    head.extend_from_slice(&heights.0.get().to_le_bytes());
+    head.extend_from_slice(&heights.1.get().to_le_bytes());
+    head.extend_from_slice(&count.to_le_bytes());
+    for column in columns {
+        let piece = write_column(&file, end, column).map_err(|error| match error {
+            ArrowError::IoError(_, error) => failed(error),
+            error => error.into(),
+        })?;
+        head.extend_from_slice(&piece.size.to_le_bytes());
+        head.extend_from_slice(&piece.crc.to_le_bytes());
+        end = end.saturating_add(piece.size);
+    }
+    assert_eq!(size_of_bytes(&head), head_size, "the columns stand right behind the head");
+    file.write_all_at(&frame(BATCH_MAGIC, &head), offset).map_err(failed)?;
     file.sync_data().map_err(failed)?;
-    let end = offset.saturating_add(size_of_bytes(&bytes));
-    let batch =
-        decode_head(&head, offset.saturating_add(PREFIX_SIZE).saturating_add(size_of_bytes(&head)))
-            .expect("the head was just written");
+    let columns_at = offset.saturating_add(PREFIX_SIZE).saturating_add(head_size);
+    let batch = decode_head(&head, columns_at).expect("the head was just written");
     Ok((batch, end))
+}
+
+/// Writes a column at `offset`.
+fn write_column(file: &File, offset: u64, array: &ArrayRef) -> Result<Piece, ArrowError> {
+    let schema = Arc::new(Schema::new(vec![Field::new("c", array.data_type().clone(), true)]));
+    let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::clone(array)])?;
+    let sink = PieceSink { file, piece: Piece { offset, size: 0, crc: 0 } };
+    // What is small is gathered; what is large is not copied.
+    let sink = BufWriter::with_capacity(GATHER_SIZE, sink);
+    let mut writer = StreamWriter::try_new(sink, &schema)?;
+    writer.write(&batch)?;
+    let sink = writer.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?;
+    Ok(sink.piece)
+}
+
+/// Writes one after another from a place on, and knows what was written.
+struct PieceSink<'a> {
+    file: &'a File,
+    piece: Piece,
+}
+
+impl Write for PieceSink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Piece { offset, size, crc } = self.piece;
+        self.file.write_all_at(bytes, offset.saturating_add(size))?;
+        self.piece.size = size.saturating_add(size_of_bytes(bytes));
+        self.piece.crc = crc32c::crc32c_append(crc, bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn size_of_bytes(bytes: &[u8]) -> u64 {
@@ -129,14 +171,6 @@ fn frame(magic: &[u8; 4], body: &[u8]) -> Vec<u8> {
     out.extend_from_slice(&crc32c::crc32c(body).to_le_bytes());
     out.extend_from_slice(body);
     out
-}
-
-fn encode_column(array: &ArrayRef) -> Result<Vec<u8>, StoreError> {
-    let schema = Arc::new(Schema::new(vec![Field::new("c", array.data_type().clone(), true)]));
-    let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::clone(array)])?;
-    let mut writer = StreamWriter::try_new(Vec::new(), &schema)?;
-    writer.write(&batch)?;
-    Ok(writer.into_inner()?)
 }
 
 fn decode_head(head: &[u8], mut offset: u64) -> Option<StoredBatch> {

@@ -5,6 +5,8 @@
 //! * A reader never trusts a count: it is checked against the bytes that are left (T2) before
 //!   anything is reserved.
 
+use std::ops::Range;
+
 use thiserror::Error;
 
 /// Why bytes are not the encoding of a value. The sender is to blame, never the reader.
@@ -221,6 +223,24 @@ pub trait Decode: Sized {
         reader.end()?;
         Ok(value)
     }
+}
+
+/// Appends what `put` appends as a byte string, without a copy of it. Gives where its bytes stand.
+///
+/// # Panics
+/// As [`put_bytes`].
+pub fn put_sized(out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) -> Range<usize> {
+    let place = out.len();
+    out.extend_from_slice(&[0; 4]);
+    let start = out.len();
+    put(out);
+    let end = out.len();
+    let size = end.checked_sub(start).and_then(|size| u32::try_from(size).ok());
+    let size = size.expect("a field grows, and is bounded far below 4 GiB");
+    if let Some(field) = out.get_mut(place..start) {
+        field.copy_from_slice(&size.to_le_bytes());
+    }
+    start..end
 }
 
 /// Appends a byte string.

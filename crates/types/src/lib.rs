@@ -42,4 +42,4 @@ pub use number::{
 pub use receipt::{Outcome, Receipt};
 pub use round::{High, RoundChange, RoundChangeCertificate};
 pub use row::{Column, ColumnType, Schema, Value, ValueRef};
-pub use transaction::{Action, Envelope, RouteRule, StreamSpec, Transaction, Writers};
+pub use transaction::{Action, Envelope, RouteRule, StreamSpec, Transaction, Unsigned, Writers};

@@ -19,8 +19,9 @@
 //!   route, incarnation below 2^24, sequence below 2^32.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
-use crate::codec::{Decode, DecodeError, Encode, Reader, put_bytes, put_count};
+use crate::codec::{Decode, DecodeError, Encode, Reader, put_bytes, put_count, put_sized};
 use crate::number::{AccountId, Hash, PublicKey, Signature, Suite};
 use crate::row::{NAME_SIZE_MAX, Schema, check_name};
 
@@ -158,13 +159,17 @@ impl Transaction {
         }
     }
 
-    fn compact(&self) -> Option<(u32, u32, AccountId, u64)> {
-        let [Action::Transfer { to, amount }] = self.actions.as_slice() else { return None };
-        let fits = self.signer.suite() == Suite::Ed25519Sha256
-            && self.route.is_none()
-            && self.incarnation < 1 << 24;
-        let sequence = u32::try_from(self.sequence).ok()?;
-        fits.then_some((self.incarnation, sequence, *to, *amount))
+    /// All of it but the signature.
+    #[must_use]
+    pub fn unsigned(&self) -> Unsigned<'_> {
+        Unsigned {
+            signer: self.signer,
+            incarnation: self.incarnation,
+            sequence: self.sequence,
+            anchor: self.anchor,
+            route: self.route.as_deref(),
+            actions: &self.actions,
+        }
     }
 
     /// As [`Decode::from_bytes`], with the encoding of each action beside it: what the leaves of
@@ -231,7 +236,7 @@ impl Transaction {
         }
         let signature = Signature::decode(reader)?;
         let transaction = Self { signer, incarnation, sequence, anchor, route, actions, signature };
-        if transaction.compact().is_some() {
+        if transaction.unsigned().compact().is_some() {
             return Err(DecodeError::NotCanonical { what: "transfer that fits the compact form" });
         }
         Ok(transaction)
@@ -252,8 +257,36 @@ fn put_route(out: &mut Vec<u8>, route: Option<&[u8]>) {
     }
 }
 
-impl Encode for Transaction {
-    fn encode(&self, out: &mut Vec<u8>) {
+/// A transaction before it is signed, borrowed from whoever makes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsigned<'a> {
+    /// As in [`Transaction`].
+    pub signer: PublicKey,
+    /// As in [`Transaction`].
+    pub incarnation: u32,
+    /// As in [`Transaction`].
+    pub sequence: u64,
+    /// As in [`Transaction`].
+    pub anchor: Hash,
+    /// As in [`Transaction`].
+    pub route: Option<&'a [u8]>,
+    /// As in [`Transaction`].
+    pub actions: &'a [Action],
+}
+
+impl Unsigned<'_> {
+    fn compact(&self) -> Option<(u32, u32, AccountId, u64)> {
+        let [Action::Transfer { to, amount }] = self.actions else { return None };
+        let fits = self.signer.suite() == Suite::Ed25519Sha256
+            && self.route.is_none()
+            && self.incarnation < 1 << 24;
+        let sequence = u32::try_from(self.sequence).ok()?;
+        fits.then_some((self.incarnation, sequence, *to, *amount))
+    }
+
+    /// Appends the encoding up to the signature, which ends it in both forms. Gives where in `out` the encoding of each
+    /// action stands; nowhere in the compact form.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Vec<Range<usize>> {
         if let Some((incarnation, sequence, to, amount)) = self.compact() {
             out.push(COMPACT);
             let [a, b, c, _] = incarnation.to_le_bytes();
@@ -263,22 +296,22 @@ impl Encode for Transaction {
             out.extend_from_slice(self.signer.bytes());
             to.encode(out);
             self.anchor.encode(out);
-            self.signature.encode(out);
-            return;
+            return Vec::new();
         }
         out.push(GENERAL);
         self.signer.encode(out);
         out.extend_from_slice(&self.incarnation.to_le_bytes());
         out.extend_from_slice(&self.sequence.to_le_bytes());
         self.anchor.encode(out);
-        put_route(out, self.route.as_deref());
+        put_route(out, self.route);
         put_count(out, self.actions.len());
-        let mut scratch = Vec::new();
-        for action in &self.actions {
-            scratch.clear();
-            action.encode(&mut scratch);
-            put_bytes(out, &scratch);
-        }
+        self.actions.iter().map(|action| put_sized(out, |out| action.encode(out))).collect()
+    }
+}
+
+impl Encode for Transaction {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.unsigned().encode(out);
         self.signature.encode(out);
     }
 }

@@ -24,7 +24,7 @@ use bytes::Bytes;
 use quipu_client::{Client, Producer};
 use quipu_crypto::SecretKey;
 use quipu_proof::names::lane_of;
-use quipu_types::{Action, Encode, RouteRule, Schema, StreamSpec, Value, Writers, code};
+use quipu_types::{Action, RouteRule, Schema, StreamSpec, Value, Writers, code};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -419,9 +419,8 @@ impl Worker {
             };
             let mut transactions: Vec<Bytes> = Vec::with_capacity(sizes.len());
             for size in &sizes {
-                let actions = self.actions.get(..*size).unwrap_or(&self.actions).to_vec();
-                let signed = producer.sign(Some(self.route.clone()), actions).await?;
-                transactions.push(signed.to_bytes().into());
+                let actions = self.actions.get(..*size).unwrap_or(&self.actions);
+                transactions.push(producer.sign(Some(&self.route), actions).await?);
             }
             let answers = self.client.submit_until_final(&transactions).await?;
             let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
