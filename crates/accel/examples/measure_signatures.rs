@@ -47,11 +47,7 @@ fn signed(count: usize, key_count: u64) -> Vec<Signed> {
 
 fn items(all: &[Signed]) -> Vec<Ed25519Item<'_>> {
     all.iter()
-        .map(|one| Ed25519Item {
-            key: &one.key,
-            message: &one.message,
-            signature: &one.signature,
-        })
+        .map(|one| Ed25519Item { key: &one.key, message: &one.message, signature: &one.signature })
         .collect()
 }
 
@@ -171,8 +167,7 @@ fn measure_secp256k1(accel: &dyn Accel) {
 
 fn measure_hashes(accel: &dyn Accel) {
     for size in [32, 200] {
-        let messages: Vec<Vec<u8>> =
-            (0..=255_u8).map(|index| vec![index; size]).collect();
+        let messages: Vec<Vec<u8>> = (0..=255_u8).map(|index| vec![index; size]).collect();
         let messages: Vec<&[u8]> = messages.iter().map(Vec::as_slice).collect();
         let mut out = vec![[0; 32]; messages.len()];
         report(&format!("keccak-256 ours, 256 of {size} bytes"), 256, || {

@@ -7,17 +7,22 @@
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+#[cfg(any(test, target_arch = "x86_64"))]
 pub(crate) mod keccak;
+#[cfg(any(test, target_arch = "x86_64"))]
 pub(crate) mod sha512;
 #[cfg(test)]
 pub(crate) mod twin;
+#[cfg(any(test, target_arch = "x86_64"))]
 pub(crate) mod ways;
 
 use sha3::{Digest, Keccak256};
 
+#[cfg(any(test, target_arch = "x86_64"))]
 use ways::{WAY_COUNT, Ways};
 
 /// Fewer messages than this are hashed one after another.
+#[cfg(target_arch = "x86_64")]
 const KECCAK_WIDE_COUNT_MIN: usize = 2;
 
 /// Keccak-256 of each message.
@@ -39,6 +44,7 @@ fn keccak256_narrow(messages: &[&[u8]], out: &mut [[u8; 32]]) {
 }
 
 /// Eight at a time, the last group filled up with empty messages.
+#[cfg(any(test, target_arch = "x86_64"))]
 fn keccak256_wide<W: Ways>(w: W, messages: &[&[u8]], out: &mut [[u8; 32]]) {
     for (group, hashes) in messages.chunks(WAY_COUNT).zip(out.chunks_mut(WAY_COUNT)) {
         if keccak::is_worth_it(group) {
