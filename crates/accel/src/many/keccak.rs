@@ -55,8 +55,11 @@ const ROUND: [u64; 24] = [
     0x8000_0000_8000_8008,
 ];
 
-/// The state of eight sponges.
+/// The state of eight sponges in memory.
 type State = [[u64; WAY_COUNT]; STATE_WORD_COUNT];
+
+/// The same in registers, row by row: word x of row y.
+type Rows<W> = [[<W as Ways>::Word; 5]; 5];
 
 /// Blocks with the padding, which takes at least one byte.
 fn block_count(message: &[u8]) -> usize {
@@ -114,48 +117,74 @@ fn absorb<W: Ways>(
     words: &[[u64; WAY_COUNT]; BLOCK_WORD_COUNT],
     live: u8,
 ) {
+    let mut mixed = *state;
+    for (values, message) in mixed.iter_mut().flatten().zip(words.iter().flatten()) {
+        *values ^= message;
+    }
     w.run(
         #[inline(always)]
         || {
-            let zero = w.splat(0);
-            let mut start = [zero; STATE_WORD_COUNT];
-            for (word, values) in start.iter_mut().zip(state.iter()) {
-                *word = w.load(values);
-            }
-            let mut a = start;
-            for (word, values) in a.iter_mut().zip(words) {
-                *word = w.xor3(*word, w.load(values), zero);
-            }
+            let mut a = load_state(w, &mixed);
             for constant in &ROUND {
                 a = round(w, &a, w.splat(*constant));
             }
-            for (index, values) in state.iter_mut().enumerate() {
-                *values = w.store(w.select(live, a[index], start[index]));
-            }
+            let (rows, _) = state.as_chunks_mut::<5>();
+            store_row(w, live, &mut rows[0], &a[0]);
+            store_row(w, live, &mut rows[1], &a[1]);
+            store_row(w, live, &mut rows[2], &a[2]);
+            store_row(w, live, &mut rows[3], &a[3]);
+            store_row(w, live, &mut rows[4], &a[4]);
         },
     );
 }
 
+#[inline(always)]
+fn load_state<W: Ways>(w: W, state: &State) -> Rows<W> {
+    let (rows, _) = state.as_chunks::<5>();
+    [
+        load_row(w, &rows[0]),
+        load_row(w, &rows[1]),
+        load_row(w, &rows[2]),
+        load_row(w, &rows[3]),
+        load_row(w, &rows[4]),
+    ]
+}
+
+#[inline(always)]
+fn load_row<W: Ways>(w: W, row: &[[u64; WAY_COUNT]; 5]) -> [W::Word; 5] {
+    [w.load(&row[0]), w.load(&row[1]), w.load(&row[2]), w.load(&row[3]), w.load(&row[4])]
+}
+
+/// Store a row in the ways of `live`.
+#[inline(always)]
+fn store_row<W: Ways>(w: W, live: u8, row: &mut [[u64; WAY_COUNT]; 5], words: &[W::Word; 5]) {
+    let before = load_row(w, row);
+    row[0] = w.store(w.select(live, words[0], before[0]));
+    row[1] = w.store(w.select(live, words[1], before[1]));
+    row[2] = w.store(w.select(live, words[2], before[2]));
+    row[3] = w.store(w.select(live, words[3], before[3]));
+    row[4] = w.store(w.select(live, words[4], before[4]));
+}
+
 /// One round of Keccak-f[1600].
 #[inline(always)]
-fn round<W: Ways>(
-    w: W,
-    a: &[W::Word; STATE_WORD_COUNT],
-    constant: W::Word,
-) -> [W::Word; STATE_WORD_COUNT] {
+fn round<W: Ways>(w: W, a: &Rows<W>, constant: W::Word) -> Rows<W> {
     let a = rho_and_pi(w, &theta(w, a));
-    let mut b = chi(w, &a);
-    b[0] = w.xor3(b[0], constant, w.splat(0));
+    let mut b = [chi(w, &a[0]), chi(w, &a[1]), chi(w, &a[2]), chi(w, &a[3]), chi(w, &a[4])];
+    b[0][0] = w.xor3(b[0][0], constant, w.splat(0));
     b
 }
 
 /// Add to each word the parities of two columns.
 #[inline(always)]
-fn theta<W: Ways>(w: W, a: &[W::Word; STATE_WORD_COUNT]) -> [W::Word; STATE_WORD_COUNT] {
-    let mut c = [w.splat(0); 5];
-    for (x, parity) in c.iter_mut().enumerate() {
-        *parity = w.xor3(w.xor3(a[x], a[x + 5], a[x + 10]), a[x + 15], a[x + 20]);
-    }
+fn theta<W: Ways>(w: W, a: &Rows<W>) -> Rows<W> {
+    let c = [
+        parity::<W, 0>(w, a),
+        parity::<W, 1>(w, a),
+        parity::<W, 2>(w, a),
+        parity::<W, 3>(w, a),
+        parity::<W, 4>(w, a),
+    ];
     let turned = [
         w.rotate_left::<1>(c[0]),
         w.rotate_left::<1>(c[1]),
@@ -163,54 +192,89 @@ fn theta<W: Ways>(w: W, a: &[W::Word; STATE_WORD_COUNT]) -> [W::Word; STATE_WORD
         w.rotate_left::<1>(c[3]),
         w.rotate_left::<1>(c[4]),
     ];
-    let mut b = *a;
-    for (index, word) in b.iter_mut().enumerate() {
-        *word = w.xor3(*word, c[(index + 4) % 5], turned[(index + 1) % 5]);
-    }
-    b
+    [
+        add_parities(w, &a[0], &c, &turned),
+        add_parities(w, &a[1], &c, &turned),
+        add_parities(w, &a[2], &c, &turned),
+        add_parities(w, &a[3], &c, &turned),
+        add_parities(w, &a[4], &c, &turned),
+    ]
+}
+
+/// Bits set in an odd number of the words of column `X`.
+#[inline(always)]
+fn parity<W: Ways, const X: usize>(w: W, a: &Rows<W>) -> W::Word {
+    w.xor3(w.xor3(a[0][X], a[1][X], a[2][X]), a[3][X], a[4][X])
+}
+
+#[inline(always)]
+fn add_parities<W: Ways>(
+    w: W,
+    row: &[W::Word; 5],
+    c: &[W::Word; 5],
+    turned: &[W::Word; 5],
+) -> [W::Word; 5] {
+    [
+        w.xor3(row[0], c[4], turned[1]),
+        w.xor3(row[1], c[0], turned[2]),
+        w.xor3(row[2], c[1], turned[3]),
+        w.xor3(row[3], c[2], turned[4]),
+        w.xor3(row[4], c[3], turned[0]),
+    ]
 }
 
 /// Turn each word by its offset and move it to its new place.
 #[inline(always)]
-fn rho_and_pi<W: Ways>(w: W, a: &[W::Word; STATE_WORD_COUNT]) -> [W::Word; STATE_WORD_COUNT] {
+fn rho_and_pi<W: Ways>(w: W, a: &Rows<W>) -> Rows<W> {
     [
-        a[0],
-        w.rotate_left::<44>(a[6]),
-        w.rotate_left::<43>(a[12]),
-        w.rotate_left::<21>(a[18]),
-        w.rotate_left::<14>(a[24]),
-        w.rotate_left::<28>(a[3]),
-        w.rotate_left::<20>(a[9]),
-        w.rotate_left::<3>(a[10]),
-        w.rotate_left::<45>(a[16]),
-        w.rotate_left::<61>(a[22]),
-        w.rotate_left::<1>(a[1]),
-        w.rotate_left::<6>(a[7]),
-        w.rotate_left::<25>(a[13]),
-        w.rotate_left::<8>(a[19]),
-        w.rotate_left::<18>(a[20]),
-        w.rotate_left::<27>(a[4]),
-        w.rotate_left::<36>(a[5]),
-        w.rotate_left::<10>(a[11]),
-        w.rotate_left::<15>(a[17]),
-        w.rotate_left::<56>(a[23]),
-        w.rotate_left::<62>(a[2]),
-        w.rotate_left::<55>(a[8]),
-        w.rotate_left::<39>(a[14]),
-        w.rotate_left::<41>(a[15]),
-        w.rotate_left::<2>(a[21]),
+        [
+            a[0][0],
+            w.rotate_left::<44>(a[1][1]),
+            w.rotate_left::<43>(a[2][2]),
+            w.rotate_left::<21>(a[3][3]),
+            w.rotate_left::<14>(a[4][4]),
+        ],
+        [
+            w.rotate_left::<28>(a[0][3]),
+            w.rotate_left::<20>(a[1][4]),
+            w.rotate_left::<3>(a[2][0]),
+            w.rotate_left::<45>(a[3][1]),
+            w.rotate_left::<61>(a[4][2]),
+        ],
+        [
+            w.rotate_left::<1>(a[0][1]),
+            w.rotate_left::<6>(a[1][2]),
+            w.rotate_left::<25>(a[2][3]),
+            w.rotate_left::<8>(a[3][4]),
+            w.rotate_left::<18>(a[4][0]),
+        ],
+        [
+            w.rotate_left::<27>(a[0][4]),
+            w.rotate_left::<36>(a[1][0]),
+            w.rotate_left::<10>(a[2][1]),
+            w.rotate_left::<15>(a[3][2]),
+            w.rotate_left::<56>(a[4][3]),
+        ],
+        [
+            w.rotate_left::<62>(a[0][2]),
+            w.rotate_left::<55>(a[1][3]),
+            w.rotate_left::<39>(a[2][4]),
+            w.rotate_left::<41>(a[3][0]),
+            w.rotate_left::<2>(a[4][1]),
+        ],
     ]
 }
 
-/// The only step that is not linear: each word with the two behind it in its row.
+/// The only step that is not linear: each word of a row with the two behind it.
 #[inline(always)]
-fn chi<W: Ways>(w: W, a: &[W::Word; STATE_WORD_COUNT]) -> [W::Word; STATE_WORD_COUNT] {
-    let mut b = *a;
-    for (index, word) in b.iter_mut().enumerate() {
-        let row = index - index % 5;
-        *word = w.xor_and_not(*word, a[row + (index + 1) % 5], a[row + (index + 2) % 5]);
-    }
-    b
+fn chi<W: Ways>(w: W, row: &[W::Word; 5]) -> [W::Word; 5] {
+    [
+        w.xor_and_not(row[0], row[1], row[2]),
+        w.xor_and_not(row[1], row[2], row[3]),
+        w.xor_and_not(row[2], row[3], row[4]),
+        w.xor_and_not(row[3], row[4], row[0]),
+        w.xor_and_not(row[4], row[0], row[1]),
+    ]
 }
 
 #[cfg(test)]

@@ -207,37 +207,90 @@ fn compress<W: Ways>(
             for (word, values) in schedule.iter_mut().zip(words) {
                 *word = w.load(values);
             }
-            let mut start = [w.splat(0); 8];
-            for (word, values) in start.iter_mut().zip(before) {
-                *word = w.load(values);
+            let mut state = load_state(w, before);
+            for part in 0..4 {
+                sixteen::<W, true>(w, &mut state, &mut schedule, &ROUND[16 * part..]);
             }
-            let mut state = start;
-            for (index, constant) in ROUND.iter().enumerate() {
-                let word =
-                    if index < 16 { schedule[index] } else { extend(w, &mut schedule, index) };
-                round(w, &mut state, w.add_wrapping(w.splat(*constant), word));
-            }
-            let mut after = [[0; WAY_COUNT]; 8];
-            for (index, word) in after.iter_mut().enumerate() {
-                let sum = w.add_wrapping(start[index], state[index]);
-                *word = w.store(w.select(live, sum, start[index]));
-            }
-            after
+            sixteen::<W, false>(w, &mut state, &mut schedule, &ROUND[64..]);
+            let start = load_state(w, before);
+            [
+                after(w, live, start[0], state[0]),
+                after(w, live, start[1], state[1]),
+                after(w, live, start[2], state[2]),
+                after(w, live, start[3], state[3]),
+                after(w, live, start[4], state[4]),
+                after(w, live, start[5], state[5]),
+                after(w, live, start[6], state[6]),
+                after(w, live, start[7], state[7]),
+            ]
         },
     )
 }
 
-/// Word `index` of the schedule from the 16 before it, into the place of the oldest.
 #[inline(always)]
-fn extend<W: Ways>(w: W, schedule: &mut [W::Word; 16], index: usize) -> W::Word {
-    let near = schedule[(index + 14) % 16];
-    let far = schedule[(index + 1) % 16];
-    let sigma_1 = w.xor3(w.rotate_left::<45>(near), w.rotate_left::<3>(near), w.shr::<6>(near));
-    let sigma_0 = w.xor3(w.rotate_left::<63>(far), w.rotate_left::<56>(far), w.shr::<7>(far));
-    let sum = w.add_wrapping(schedule[index % 16], schedule[(index + 9) % 16]);
-    let word = w.add_wrapping(sum, w.add_wrapping(sigma_0, sigma_1));
-    schedule[index % 16] = word;
-    word
+fn load_state<W: Ways>(w: W, state: &[[u64; WAY_COUNT]; 8]) -> [W::Word; 8] {
+    [
+        w.load(&state[0]),
+        w.load(&state[1]),
+        w.load(&state[2]),
+        w.load(&state[3]),
+        w.load(&state[4]),
+        w.load(&state[5]),
+        w.load(&state[6]),
+        w.load(&state[7]),
+    ]
+}
+
+/// One word of the state behind a block.
+#[inline(always)]
+fn after<W: Ways>(w: W, live: u8, start: W::Word, word: W::Word) -> [u64; WAY_COUNT] {
+    w.store(w.select(live, w.add_wrapping(start, word), start))
+}
+
+/// Sixteen rounds, written out: the state stays in registers.
+#[inline(always)]
+fn sixteen<W: Ways, const EXTEND: bool>(
+    w: W,
+    state: &mut [W::Word; 8],
+    schedule: &mut [W::Word; 16],
+    constants: &[u64],
+) {
+    step::<W, EXTEND, 0>(w, state, schedule, constants);
+    step::<W, EXTEND, 1>(w, state, schedule, constants);
+    step::<W, EXTEND, 2>(w, state, schedule, constants);
+    step::<W, EXTEND, 3>(w, state, schedule, constants);
+    step::<W, EXTEND, 4>(w, state, schedule, constants);
+    step::<W, EXTEND, 5>(w, state, schedule, constants);
+    step::<W, EXTEND, 6>(w, state, schedule, constants);
+    step::<W, EXTEND, 7>(w, state, schedule, constants);
+    step::<W, EXTEND, 8>(w, state, schedule, constants);
+    step::<W, EXTEND, 9>(w, state, schedule, constants);
+    step::<W, EXTEND, 10>(w, state, schedule, constants);
+    step::<W, EXTEND, 11>(w, state, schedule, constants);
+    step::<W, EXTEND, 12>(w, state, schedule, constants);
+    step::<W, EXTEND, 13>(w, state, schedule, constants);
+    step::<W, EXTEND, 14>(w, state, schedule, constants);
+    step::<W, EXTEND, 15>(w, state, schedule, constants);
+}
+
+/// A round with word `INDEX` of the schedule, which then makes way for the word 16 behind it if `EXTEND`.
+#[inline(always)]
+fn step<W: Ways, const EXTEND: bool, const INDEX: usize>(
+    w: W,
+    state: &mut [W::Word; 8],
+    schedule: &mut [W::Word; 16],
+    constants: &[u64],
+) {
+    let word = schedule[INDEX];
+    round(w, state, w.add_wrapping(w.splat(constants[INDEX]), word));
+    if EXTEND {
+        let near = schedule[(INDEX + 14) % 16];
+        let far = schedule[(INDEX + 1) % 16];
+        let sigma_1 = w.xor3(w.rotate_left::<45>(near), w.rotate_left::<3>(near), w.shr::<6>(near));
+        let sigma_0 = w.xor3(w.rotate_left::<63>(far), w.rotate_left::<56>(far), w.shr::<7>(far));
+        let sum = w.add_wrapping(word, schedule[(INDEX + 9) % 16]);
+        schedule[INDEX] = w.add_wrapping(sum, w.add_wrapping(sigma_0, sigma_1));
+    }
 }
 
 /// One round with the sum of its constant and its word.
