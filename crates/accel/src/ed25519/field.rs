@@ -13,8 +13,9 @@
 //! # Invariants
 //! Bounds of each limb, by name:
 //! * *narrow*: below 2^52. What multiplication reads; anything more would be dropped silently.
-//! * *tight*: below 2^51 + 2^14. What multiplications, [`carry`] and constants give. Tight is narrow.
-//! * *wide*: below 2^60.3. What [`carry`] takes and makes tight: `2^60.3 / 2^51 * 19 < 2^14`.
+//! * *tight*: below 2^51 + 2^15. What multiplications, [`carry`] and constants give. Tight is narrow.
+//! * *wide*: at most 600 * 2^52. What [`carry`] takes and makes tight: what comes round is below
+//!   `600 * 2 * 19 < 2^15`.
 //!
 //! [`add_wide`] and [`sub_wide`] do not carry: their callers state what the sums stay below. The sum of two tight
 //! numbers is not narrow, hence each sum is carried before it is multiplied. The twin asserts all of it.
@@ -165,23 +166,20 @@ fn double<W: Ways>(w: W, a: W::Word) -> W::Word {
     w.add(a, a)
 }
 
-/// The ten columns of a product, folded to five and carried.
+/// The ten columns of a product, folded to five.
 ///
 /// Each column is a sum of at most five low halves and twice five high halves, so it is below `15 * 2^52`. Folded,
 /// it is below `20 * 15 * 2^52 < 2^60.3`: wide.
 #[inline(always)]
 fn fold<W: Ways>(w: W, columns: &[W::Word; 2 * LIMB_COUNT]) -> Element<W> {
     let c = columns;
-    carry(
-        w,
-        &Element([
-            folded(w, c[0], c[5]),
-            folded(w, c[1], c[6]),
-            folded(w, c[2], c[7]),
-            folded(w, c[3], c[8]),
-            folded(w, c[4], c[9]),
-        ]),
-    )
+    Element([
+        folded(w, c[0], c[5]),
+        folded(w, c[1], c[6]),
+        folded(w, c[2], c[7]),
+        folded(w, c[3], c[8]),
+        folded(w, c[4], c[9]),
+    ])
 }
 
 /// Add the low halves of `a_i b` to the columns, from column `ROW`.
@@ -216,17 +214,28 @@ fn row_high<W: Ways, const ROW: usize>(
     columns[ROW + 5] = w.madd_high(columns[ROW + 5], a, b[4]);
 }
 
-/// `a b`, tight; both narrow.
+/// The columns of `a b`; both narrow.
 #[inline(always)]
-pub(super) fn mul<W: Ways>(w: W, a: &Element<W>, b: &Element<W>) -> Element<W> {
+fn columns<W: Ways>(w: W, a: &Element<W>, b: &Element<W>) -> [W::Word; 2 * LIMB_COUNT] {
     let mut c = [w.splat(0); 10];
     row_high::<W, 0>(w, &mut c, a, b);
     row_high::<W, 1>(w, &mut c, a, b);
     row_high::<W, 2>(w, &mut c, a, b);
     row_high::<W, 3>(w, &mut c, a, b);
     row_high::<W, 4>(w, &mut c, a, b);
-    let mut columns = [
-        c[0],
+    let mut columns = doubles(w, &c);
+    row_low::<W, 0>(w, &mut columns, a, b);
+    row_low::<W, 1>(w, &mut columns, a, b);
+    row_low::<W, 2>(w, &mut columns, a, b);
+    row_low::<W, 3>(w, &mut columns, a, b);
+    row_low::<W, 4>(w, &mut columns, a, b);
+    columns
+}
+
+#[inline(always)]
+fn doubles<W: Ways>(w: W, c: &[W::Word; 2 * LIMB_COUNT]) -> [W::Word; 2 * LIMB_COUNT] {
+    [
+        double(w, c[0]),
         double(w, c[1]),
         double(w, c[2]),
         double(w, c[3]),
@@ -236,13 +245,20 @@ pub(super) fn mul<W: Ways>(w: W, a: &Element<W>, b: &Element<W>) -> Element<W> {
         double(w, c[7]),
         double(w, c[8]),
         double(w, c[9]),
-    ];
-    row_low::<W, 0>(w, &mut columns, a, b);
-    row_low::<W, 1>(w, &mut columns, a, b);
-    row_low::<W, 2>(w, &mut columns, a, b);
-    row_low::<W, 3>(w, &mut columns, a, b);
-    row_low::<W, 4>(w, &mut columns, a, b);
-    fold(w, &columns)
+    ]
+}
+
+/// `a b`, tight; both narrow.
+#[inline(always)]
+pub(super) fn mul<W: Ways>(w: W, a: &Element<W>, b: &Element<W>) -> Element<W> {
+    carry(w, &fold(w, &columns(w, a, b)))
+}
+
+/// `2 a b`, tight; both narrow.
+#[inline(always)]
+pub(super) fn mul_twice<W: Ways>(w: W, a: &Element<W>, b: &Element<W>) -> Element<W> {
+    let folded = fold(w, &columns(w, a, b));
+    carry(w, &add_wide(w, &folded, &folded))
 }
 
 /// `sum` and the low half of one product of limbs.
@@ -293,7 +309,7 @@ pub(super) fn square<W: Ways>(w: W, a: &Element<W>) -> Element<W> {
         low(w, a, c_8, 4, 4),
         c_9,
     ];
-    fold(w, &columns)
+    carry(w, &fold(w, &columns))
 }
 
 /// `yes` in the ways whose bit is set, else `no`.
@@ -311,8 +327,8 @@ pub(super) fn select<W: Ways>(w: W, mask: u8, yes: &Element<W>, no: &Element<W>)
 
 /// The same numbers with limbs below 2^51, so below 2^255; only p to p + 18 have a second such form. `a` wide.
 ///
-/// After the first pass limbs 1 to 4 are below 2^51 and limb 0 below 2^51 + 2^14. In the second a carry out of limb
-/// 0 leaves it below 2^14, so that what comes round from limb 4 fits in it.
+/// After the first pass limbs 1 to 4 are below 2^51 and limb 0 below 2^51 + 2^15. In the second a carry out of limb
+/// 0 leaves it below 2^15, so that what comes round from limb 4 fits in it.
 #[inline(always)]
 fn reduce<W: Ways>(w: W, a: &Element<W>) -> Element<W> {
     let mask = w.splat(LIMB_MASK);
@@ -440,10 +456,9 @@ mod tests {
     use crate::many::on_each_ways;
 
     /// Bounds of limbs by name, exclusive.
-    const TIGHT: u64 = (1 << 51) + (1 << 14);
+    const TIGHT: u64 = (1 << 51) + (1 << 15);
     const NARROW: u64 = 1 << 52;
-    /// 300 * 2^52: what the columns of a product fold to at most, below 2^60.3.
-    const WIDE: u64 = 300 << 52;
+    const WIDE: u64 = (600 << 52) + 1;
 
     /// A number below 2^255, four words, little end first: arithmetic of a kind the kernel does not use.
     type Number = [u64; 4];
@@ -541,6 +556,8 @@ mod tests {
                 let (wide_a, wide_b) = (loaded(w, &a), loaded(w, &b));
                 check(w, &w.run(|| mul(w, &wide_a, &wide_b)), [&a, &b], times);
                 check(w, &w.run(|| square(w, &wide_a)), [&a, &a], times);
+                let twice = |a, b| times(plus(a, a), b);
+                check(w, &w.run(|| mul_twice(w, &wide_a, &wide_b)), [&a, &b], twice);
             });
         }
     }

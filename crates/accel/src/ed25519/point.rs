@@ -15,7 +15,8 @@
 //! * P2 A point's T is right unless it came from a function called with `WITH_T` false; only doublings take those.
 
 use super::field::{
-    self, D, D_TWICE, Element, ONE, add, add_wide, carry, mul, select, splat, square, sub, sub_wide,
+    self, D, D_TWICE, Element, ONE, add, add_wide, mul, mul_twice, select, splat, square, sub,
+    sub_wide,
 };
 use crate::many::ways::Ways;
 
@@ -115,13 +116,11 @@ fn doubled<W: Ways, const WITH_T: bool>(w: W, point: &Point<W>) -> Point<W> {
     let xx = square(w, &point.x);
     let yy = square(w, &point.y);
     let zz = square(w, &point.z);
-    let sum_squared = square(w, &add(w, &point.x, &point.y));
-    // All four factors have the other sign than in the paper, which changes none of their products.
-    let h = add_wide(w, &xx, &yy); // below 2^53
-    let e = carry(w, &sub_wide(w, &h, &sum_squared)); // below 2^54 before
-    let g = sub_wide(w, &xx, &yy); // below 2^54
-    let f = carry(w, &add_wide(w, &add_wide(w, &zz, &zz), &g)); // below 2^55 before
-    let (g, h) = (carry(w, &g), carry(w, &h));
+    // F and H have the other sign than in the paper, so all four coordinates do: the same point.
+    let e = mul_twice(w, &point.x, &point.y);
+    let f = sub(w, &add_wide(w, &add_wide(w, &zz, &zz), &xx), &yy); // below 2^55 before
+    let g = sub(w, &yy, &xx);
+    let h = add(w, &xx, &yy);
     from_factors::<W, WITH_T>(w, &e, &f, &g, &h)
 }
 

@@ -92,12 +92,13 @@ pub(crate) fn digests<W: Ways>(w: W, messages: &[&[u8]; WAY_COUNT]) -> [[u8; 32]
     let mut state: State = [[0; WAY_COUNT]; STATE_WORD_COUNT];
     for index in 0..longest {
         let blocks = messages.map(|message| block(message, index));
-        let words: [[u64; WAY_COUNT]; BLOCK_WORD_COUNT] = std::array::from_fn(|word| {
-            std::array::from_fn(|way| {
-                let (words, _) = blocks[way].as_chunks::<8>();
-                u64::from_le_bytes(words[word])
-            })
-        });
+        let mut words = [[0; WAY_COUNT]; BLOCK_WORD_COUNT];
+        for (way, block) in blocks.iter().enumerate() {
+            let (chunks, _) = block.as_chunks();
+            for (word, chunk) in words.iter_mut().zip(chunks) {
+                word[way] = u64::from_le_bytes(*chunk);
+            }
+        }
         let live = (0..WAY_COUNT).fold(0, |mask, way| mask | u8::from(index < counts[way]) << way);
         absorb(w, &mut state, &words, live);
     }

@@ -175,12 +175,13 @@ pub(crate) fn digests<W: Ways>(w: W, messages: &[Parts<'_>; WAY_COUNT]) -> [[u8;
     let mut state = START.map(|word| [word; WAY_COUNT]);
     for index in 0..longest {
         let blocks = messages.each_ref().map(|message| message.block(index));
-        let words: [[u64; WAY_COUNT]; 16] = std::array::from_fn(|word| {
-            std::array::from_fn(|way| {
-                let (words, _) = blocks[way].as_chunks::<8>();
-                u64::from_be_bytes(words[word])
-            })
-        });
+        let mut words = [[0; WAY_COUNT]; 16];
+        for (way, block) in blocks.iter().enumerate() {
+            let (chunks, _) = block.as_chunks();
+            for (word, chunk) in words.iter_mut().zip(chunks) {
+                word[way] = u64::from_be_bytes(*chunk);
+            }
+        }
         let live = (0..WAY_COUNT).fold(0, |mask, way| mask | u8::from(index < counts[way]) << way);
         state = compress(w, &state, &words, live);
     }
