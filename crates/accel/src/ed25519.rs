@@ -21,6 +21,7 @@ mod point;
 #[cfg(any(test, target_arch = "x86_64"))]
 mod scalar;
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
 mod tests;
 #[cfg(any(test, target_arch = "x86_64"))]
 mod vectors;

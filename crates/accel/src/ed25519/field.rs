@@ -128,7 +128,7 @@ pub(super) fn sub_wide<W: Ways>(w: W, a: &Element<W>, b: &Element<W>) -> Element
     ])
 }
 
-/// The same numbers, tight, from wide limbs: every limb passes on what is above its 51 bits, once, all at the same time.
+/// The same numbers, tight, from wide limbs: all limbs at once pass on what is above their 51 bits.
 #[inline(always)]
 pub(super) fn carry<W: Ways>(w: W, a: &Element<W>) -> Element<W> {
     let a = &a.0;

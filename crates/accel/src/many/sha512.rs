@@ -1,6 +1,6 @@
 //! SHA-512 of eight messages at once.
 //!
-//! Source: FIPS 180-4, section 6.4. The three-input functions are one instruction each (`vpternlogq`), the rotations too.
+//! Source: FIPS 180-4, section 6.4. The functions of three inputs are one instruction each, the rotations too.
 //!
 //! ```text
 //!  block b of every message -> 16 words, a way each -> 80 rounds -> state, where the way has a block b

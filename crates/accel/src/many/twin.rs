@@ -111,6 +111,7 @@ impl Ways for Twin {
 }
 
 #[cfg(all(test, target_arch = "x86_64"))]
+#[expect(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::many::avx512::Avx512;
