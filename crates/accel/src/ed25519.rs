@@ -1,163 +1,54 @@
-//! Check many ed25519 signatures by one equation, and find the bad ones when it fails.
-//!
-//! Source: Zcash improvement proposal 215 for the rule; Bernstein et al., "High-speed high-security
-//! signatures", section 5, for the batch. The equation of a batch weighs each item by a coefficient
-//! that its author must not foresee. Here the coefficients come out of SHA-256 over the whole batch
-//! (keys, signatures, hashes of messages), so they are fixed only after the items are, and the same
-//! batch always runs the same way.
+//! Verdicts on many ed25519 signatures, each by ZIP-215, in the fastest way this machine has.
 //!
 //! ```text
-//!  items -> chunks of at most 128 -> one equation --holds--> all good
-//!                                        | fails
-//!                                        v
-//!                        halves, each again; few left: one by one
+//!  items --+-- AVX-512 IFMA --> wide: eight at once, each by its own equation, under a net (ed25519/wide.rs)
+//!          |                      ^ kernel (group law) <- point <- field <- many/ways
+//!          +-- others --------> batch: up to 128 by one equation, halved when it fails (ed25519/batch.rs)
+//!          +-- one -----------> alone
 //! ```
-//! When the left half of a failed batch holds, the right half is known to be bad and its own
-//! equation is skipped. When many are bad, halving costs more than it saves: once failed equations
-//! have covered [`FAILED_SHARE_MAX`] times the chunk, what is left is checked one by one, so that
-//! the worst chunk costs about three times what its items cost alone.
+//! # Invariants
+//! * Z1 The rule is Zcash improvement proposal 215, the same on every path: `s` below l; `A` and `R` any encoding that
+//!   decodes, y taken mod p and the sign of x = 0 ignored; `[8]([s]B - [k]A - R)` is the neutral point, k made of the
+//!   bytes as they came. `ed25519-zebra` checking one signature alone is the judge.
 
+mod batch;
+#[cfg(any(test, target_arch = "x86_64"))]
 mod field;
+#[cfg(any(test, target_arch = "x86_64"))]
 mod kernel;
+#[cfg(any(test, target_arch = "x86_64"))]
 mod point;
+#[cfg(any(test, target_arch = "x86_64"))]
 mod scalar;
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
+mod tests;
+#[cfg(any(test, target_arch = "x86_64"))]
 mod vectors;
+#[cfg(any(test, target_arch = "x86_64"))]
 mod wide;
 
-use std::convert::Infallible;
+pub use batch::BATCH_COUNT_MAX;
 
-use ed25519_zebra::{Signature, VerificationKeyBytes, batch};
-use rand_core::{TryCryptoRng, TryRng};
-use sha2::{Digest, Sha256};
+use ed25519_zebra::{Signature, VerificationKey};
 
 use crate::Ed25519Item;
 
-/// Most signatures that share one batch equation.
-pub const BATCH_COUNT_MAX: usize = 128;
-
-/// A failed batch of at most this many is checked one by one: halving it further costs more.
-const SINGLES_COUNT_MAX: usize = 4;
-
-/// How often failed equations may cover a chunk. Twice finds one bad item by halving alone.
-const FAILED_SHARE_MAX: usize = 3;
-
 /// Verdicts by ZIP-215, in order.
 pub(crate) fn verify_many(items: &[Ed25519Item<'_>]) -> Vec<bool> {
-    let mut verdicts = Vec::with_capacity(items.len());
-    for chunk in items.chunks(BATCH_COUNT_MAX) {
-        verify_chunk(chunk, &mut verdicts);
+    if let [one] = items {
+        return vec![verify_alone(one)];
     }
-    assert_eq!(verdicts.len(), items.len(), "each item has one verdict");
-    verdicts
+    #[cfg(target_arch = "x86_64")]
+    if let Some(verdicts) = wide::verify_many(items) {
+        return verdicts;
+    }
+    batch::verify_many(items)
 }
 
-fn verify_chunk(chunk: &[Ed25519Item<'_>], verdicts: &mut Vec<bool>) {
-    let mut transcript = Sha256::new_with_prefix(b"quipu-accel/ed25519-batch/1");
-    let mut prepared = Vec::with_capacity(chunk.len());
-    for item in chunk {
-        transcript.update(item.key);
-        transcript.update(item.signature);
-        transcript.update(Sha256::digest(item.message));
-        let key = VerificationKeyBytes::from(*item.key);
-        prepared.push(batch::Item::from((key, Signature::from(*item.signature), item.message)));
-    }
-    let mut search = Search {
-        coefficients: Coefficients::new(transcript.finalize().into()),
-        failed_left: prepared.len().saturating_mul(FAILED_SHARE_MAX),
-        verdicts,
-    };
-    search.part(&prepared, false);
+/// The rule itself, for one signature.
+fn verify_alone(item: &Ed25519Item<'_>) -> bool {
+    let signature = Signature::from(*item.signature);
+    VerificationKey::try_from(*item.key)
+        .is_ok_and(|key| key.verify(&signature, item.message).is_ok())
 }
-
-/// The search for the bad items of one chunk.
-struct Search<'a> {
-    coefficients: Coefficients,
-    /// Items that failed equations may still cover.
-    failed_left: usize,
-    verdicts: &'a mut Vec<bool>,
-}
-
-impl Search<'_> {
-    /// Append the verdicts of `part`; `known_bad` says that at least one of them is bad.
-    fn part(&mut self, part: &[batch::Item], known_bad: bool) {
-        if part.len() == 1 || self.failed_left == 0 {
-            self.singles(part);
-        } else if !known_bad && self.holds(part) {
-            self.verdicts.extend(part.iter().map(|_| true));
-        } else if part.len() <= SINGLES_COUNT_MAX {
-            self.singles(part);
-        } else {
-            let (left, right) = part.split_at(part.len() / 2);
-            let start = self.verdicts.len();
-            self.part(left, false);
-            let left_is_good = self.verdicts.iter().skip(start).all(|good| *good);
-            self.part(right, left_is_good);
-        }
-    }
-
-    fn singles(&mut self, part: &[batch::Item]) {
-        self.verdicts.extend(part.iter().map(|item| item.clone().verify_single().is_ok()));
-    }
-
-    fn holds(&mut self, part: &[batch::Item]) -> bool {
-        let mut verifier = batch::Verifier::new();
-        for item in part {
-            verifier.queue(item.clone());
-        }
-        let holds = verifier.verify(&mut self.coefficients).is_ok();
-        if !holds {
-            self.failed_left = self.failed_left.saturating_sub(part.len());
-        }
-        holds
-    }
-}
-
-/// SHA-256 in counter mode under the hash of the batch's transcript.
-struct Coefficients {
-    seed: [u8; 32],
-    block: [u8; 32],
-    block_used: usize,
-    block_count: u64,
-}
-
-impl Coefficients {
-    fn new(seed: [u8; 32]) -> Self {
-        Self { seed, block: [0; 32], block_used: 32, block_count: 0 }
-    }
-
-    fn next_byte(&mut self) -> u8 {
-        if self.block_used >= self.block.len() {
-            let mut hasher = Sha256::new_with_prefix(self.seed);
-            hasher.update(self.block_count.to_le_bytes());
-            self.block = hasher.finalize().into();
-            self.block_count = self.block_count.wrapping_add(1);
-            self.block_used = 0;
-        }
-        let byte = self.block.get(self.block_used).copied();
-        self.block_used = self.block_used.saturating_add(1);
-        byte.expect("a fresh block was made when the old one was used up")
-    }
-
-    fn next_array<const SIZE: usize>(&mut self) -> [u8; SIZE] {
-        std::array::from_fn(|_| self.next_byte())
-    }
-}
-
-impl TryRng for Coefficients {
-    type Error = Infallible;
-
-    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        Ok(u32::from_le_bytes(self.next_array()))
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        Ok(u64::from_le_bytes(self.next_array()))
-    }
-
-    fn try_fill_bytes(&mut self, destination: &mut [u8]) -> Result<(), Infallible> {
-        destination.fill_with(|| self.next_byte());
-        Ok(())
-    }
-}
-
-impl TryCryptoRng for Coefficients {}

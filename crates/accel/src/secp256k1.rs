@@ -1,4 +1,7 @@
-//! ECDSA over secp256k1, by libsecp256k1.
+//! Check ECDSA signatures over secp256k1, one after another, by libsecp256k1.
+//!
+//! There is no equation that checks many at once: r keeps only one coordinate of a point. And this starts no threads:
+//! who has many of them (admission does) cuts them into parts and runs the parts over the cores.
 
 use secp256k1::{Message, PublicKey, ecdsa};
 

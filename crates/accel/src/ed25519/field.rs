@@ -13,8 +13,9 @@
 //! # Invariants
 //! Bounds of each limb, by name:
 //! * *narrow*: below 2^52. What multiplication reads; anything more would be dropped silently.
-//! * *tight*: below 2^51 + 2^14. What multiplications, [`carry`] and constants give. Tight is narrow.
-//! * *wide*: below 2^60.3. What [`carry`] takes and makes tight: `2^60.3 / 2^51 * 19 < 2^14`.
+//! * *tight*: below 2^51 + 2^15. What multiplications, [`carry`] and constants give. Tight is narrow.
+//! * *wide*: at most 600 * 2^52. What [`carry`] takes and makes tight: what comes round is below
+//!   `600 * 2 * 19 < 2^15`.
 //!
 //! [`add_wide`] and [`sub_wide`] do not carry: their callers state what the sums stay below. The sum of two tight
 //! numbers is not narrow, hence each sum is carried before it is multiplied. The twin asserts all of it.
@@ -22,6 +23,7 @@
 //! Not constant in time where it need not be: only public data comes here.
 #![expect(
     clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
     reason = "every index is a constant, or counts the limbs of an array of that length"
 )]
 
@@ -55,13 +57,8 @@ const ROOT_OF_MINUS_ONE: Limbs =
     [0x61b274a0ea0b0, 0xd5a5fc8f189d, 0x7ef5e9cbd0c60, 0x78595a6804c9e, 0x2b8324804fc1d];
 
 /// 4 p in limbs of 53 bits: added before a subtraction, it keeps each limb from going below 0.
-const P_FOUR_TIMES: Limbs = [
-    4 * P_LOWEST_LIMB,
-    4 * LIMB_MASK,
-    4 * LIMB_MASK,
-    4 * LIMB_MASK,
-    4 * LIMB_MASK,
-];
+const P_FOUR_TIMES: Limbs =
+    [4 * P_LOWEST_LIMB, 4 * LIMB_MASK, 4 * LIMB_MASK, 4 * LIMB_MASK, 4 * LIMB_MASK];
 
 /// Eight numbers, one per way.
 #[derive(Clone, Copy)]
@@ -131,7 +128,7 @@ pub(super) fn sub_wide<W: Ways>(w: W, a: &Element<W>, b: &Element<W>) -> Element
     ])
 }
 
-/// The same numbers, tight, from wide limbs: every limb passes on what is above its 51 bits, once, all at the same time.
+/// The same numbers, tight, from wide limbs: all limbs at once pass on what is above their 51 bits.
 #[inline(always)]
 pub(super) fn carry<W: Ways>(w: W, a: &Element<W>) -> Element<W> {
     let a = &a.0;
@@ -169,24 +166,20 @@ fn double<W: Ways>(w: W, a: W::Word) -> W::Word {
     w.add(a, a)
 }
 
-
-/// The ten columns of a product, folded to five and carried.
+/// The ten columns of a product, folded to five.
 ///
 /// Each column is a sum of at most five low halves and twice five high halves, so it is below `15 * 2^52`. Folded,
 /// it is below `20 * 15 * 2^52 < 2^60.3`: wide.
 #[inline(always)]
 fn fold<W: Ways>(w: W, columns: &[W::Word; 2 * LIMB_COUNT]) -> Element<W> {
     let c = columns;
-    carry(
-        w,
-        &Element([
-            folded(w, c[0], c[5]),
-            folded(w, c[1], c[6]),
-            folded(w, c[2], c[7]),
-            folded(w, c[3], c[8]),
-            folded(w, c[4], c[9]),
-        ]),
-    )
+    Element([
+        folded(w, c[0], c[5]),
+        folded(w, c[1], c[6]),
+        folded(w, c[2], c[7]),
+        folded(w, c[3], c[8]),
+        folded(w, c[4], c[9]),
+    ])
 }
 
 /// Add the low halves of `a_i b` to the columns, from column `ROW`.
@@ -221,17 +214,28 @@ fn row_high<W: Ways, const ROW: usize>(
     columns[ROW + 5] = w.madd_high(columns[ROW + 5], a, b[4]);
 }
 
-/// `a b`, tight; both narrow.
+/// The columns of `a b`; both narrow.
 #[inline(always)]
-pub(super) fn mul<W: Ways>(w: W, a: &Element<W>, b: &Element<W>) -> Element<W> {
+fn columns<W: Ways>(w: W, a: &Element<W>, b: &Element<W>) -> [W::Word; 2 * LIMB_COUNT] {
     let mut c = [w.splat(0); 10];
     row_high::<W, 0>(w, &mut c, a, b);
     row_high::<W, 1>(w, &mut c, a, b);
     row_high::<W, 2>(w, &mut c, a, b);
     row_high::<W, 3>(w, &mut c, a, b);
     row_high::<W, 4>(w, &mut c, a, b);
-    let mut columns = [
-        c[0],
+    let mut columns = doubles(w, &c);
+    row_low::<W, 0>(w, &mut columns, a, b);
+    row_low::<W, 1>(w, &mut columns, a, b);
+    row_low::<W, 2>(w, &mut columns, a, b);
+    row_low::<W, 3>(w, &mut columns, a, b);
+    row_low::<W, 4>(w, &mut columns, a, b);
+    columns
+}
+
+#[inline(always)]
+fn doubles<W: Ways>(w: W, c: &[W::Word; 2 * LIMB_COUNT]) -> [W::Word; 2 * LIMB_COUNT] {
+    [
+        double(w, c[0]),
         double(w, c[1]),
         double(w, c[2]),
         double(w, c[3]),
@@ -241,13 +245,20 @@ pub(super) fn mul<W: Ways>(w: W, a: &Element<W>, b: &Element<W>) -> Element<W> {
         double(w, c[7]),
         double(w, c[8]),
         double(w, c[9]),
-    ];
-    row_low::<W, 0>(w, &mut columns, a, b);
-    row_low::<W, 1>(w, &mut columns, a, b);
-    row_low::<W, 2>(w, &mut columns, a, b);
-    row_low::<W, 3>(w, &mut columns, a, b);
-    row_low::<W, 4>(w, &mut columns, a, b);
-    fold(w, &columns)
+    ]
+}
+
+/// `a b`, tight; both narrow.
+#[inline(always)]
+pub(super) fn mul<W: Ways>(w: W, a: &Element<W>, b: &Element<W>) -> Element<W> {
+    carry(w, &fold(w, &columns(w, a, b)))
+}
+
+/// `2 a b`, tight; both narrow.
+#[inline(always)]
+pub(super) fn mul_twice<W: Ways>(w: W, a: &Element<W>, b: &Element<W>) -> Element<W> {
+    let folded = fold(w, &columns(w, a, b));
+    carry(w, &add_wide(w, &folded, &folded))
 }
 
 /// `sum` and the low half of one product of limbs.
@@ -298,7 +309,7 @@ pub(super) fn square<W: Ways>(w: W, a: &Element<W>) -> Element<W> {
         low(w, a, c_8, 4, 4),
         c_9,
     ];
-    fold(w, &columns)
+    carry(w, &fold(w, &columns))
 }
 
 /// `yes` in the ways whose bit is set, else `no`.
@@ -316,8 +327,8 @@ pub(super) fn select<W: Ways>(w: W, mask: u8, yes: &Element<W>, no: &Element<W>)
 
 /// The same numbers with limbs below 2^51, so below 2^255; only p to p + 18 have a second such form. `a` wide.
 ///
-/// After the first pass limbs 1 to 4 are below 2^51 and limb 0 below 2^51 + 2^14. In the second a carry out of limb
-/// 0 leaves it below 2^14, so that what comes round from limb 4 fits in it.
+/// After the first pass limbs 1 to 4 are below 2^51 and limb 0 below 2^51 + 2^15. In the second a carry out of limb
+/// 0 leaves it below 2^15, so that what comes round from limb 4 fits in it.
 #[inline(always)]
 fn reduce<W: Ways>(w: W, a: &Element<W>) -> Element<W> {
     let mask = w.splat(LIMB_MASK);
@@ -437,4 +448,199 @@ fn root_where_right<W: Ways>(
     let right = zeroes(w, &sub_wide(w, check, u));
     let turned = zeroes(w, &add_wide(w, check, u));
     (select(w, right, root, other), right | turned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::many::on_each_ways;
+
+    /// Bounds of limbs by name, exclusive.
+    const TIGHT: u64 = (1 << 51) + (1 << 15);
+    const NARROW: u64 = 1 << 52;
+    const WIDE: u64 = (600 << 52) + 1;
+
+    /// A number below 2^255, four words, little end first: arithmetic of a kind the kernel does not use.
+    type Number = [u64; 4];
+
+    const P: Number = [u64::MAX - 18, u64::MAX, u64::MAX, u64::MAX >> 1];
+
+    fn subtract_p_if_not_below(a: Number) -> Number {
+        let mut borrow = false;
+        let difference = std::array::from_fn(|index| {
+            let (low, first) = a[index].overflowing_sub(P[index]);
+            let (low, second) = low.overflowing_sub(u64::from(borrow));
+            borrow = first | second;
+            low
+        });
+        if borrow { a } else { difference }
+    }
+
+    fn plus(a: Number, b: Number) -> Number {
+        let mut carry = false;
+        let sum = std::array::from_fn(|index| {
+            let (low, first) = a[index].overflowing_add(b[index]);
+            let (low, second) = low.overflowing_add(u64::from(carry));
+            carry = first | second;
+            low
+        });
+        assert!(!carry, "two numbers below p sum to less than 2^256");
+        subtract_p_if_not_below(sum)
+    }
+
+    fn times(a: Number, b: Number) -> Number {
+        (0..256).rev().fold([0; 4], |sum, bit| {
+            let doubled = plus(sum, sum);
+            if b[bit / 64] >> (bit % 64) & 1 == 1 { plus(doubled, a) } else { doubled }
+        })
+    }
+
+    fn number(limbs: &Limbs) -> Number {
+        limbs
+            .iter()
+            .rev()
+            .fold([0; 4], |sum, limb| plus(times(sum, [1 << 51, 0, 0, 0]), [*limb, 0, 0, 0]))
+    }
+
+    /// Five limbs below `bound`, often at an edge.
+    fn limbs(random: &mut fastrand::Rng, bound: u64) -> Limbs {
+        let kind = random.u8(0..4);
+        std::array::from_fn(|_| match (kind, random.u8(0..6)) {
+            (0, _) | (1, 0) => bound - 1,
+            (1, 1) => 0,
+            (1, 2) => LIMB_MASK.min(bound - 1),
+            (1, 3) => (LIMB_MASK + 1).min(bound - 1),
+            (1, 4) => P_LOWEST_LIMB.min(bound - 1),
+            _ => random.u64(0..bound),
+        })
+    }
+
+    fn eight(random: &mut fastrand::Rng, bound: u64) -> [Limbs; WAY_COUNT] {
+        std::array::from_fn(|_| limbs(random, bound))
+    }
+
+    fn loaded<W: Ways>(w: W, ways: &[Limbs; WAY_COUNT]) -> Element<W> {
+        let words: [[u64; WAY_COUNT]; LIMB_COUNT] =
+            std::array::from_fn(|limb| std::array::from_fn(|way| ways[way][limb]));
+        load(w, &words)
+    }
+
+    fn stored<W: Ways>(w: W, element: &Element<W>) -> [Limbs; WAY_COUNT] {
+        let words = element.0.map(|limb| w.store(limb));
+        std::array::from_fn(|way| std::array::from_fn(|limb| words[limb][way]))
+    }
+
+    fn check<W: Ways>(
+        w: W,
+        result: &Element<W>,
+        inputs: [&[Limbs; WAY_COUNT]; 2],
+        expected: fn(Number, Number) -> Number,
+    ) {
+        for (way, limbs) in stored(w, result).iter().enumerate() {
+            assert!(limbs.iter().all(|limb| *limb < TIGHT), "results are tight: {limbs:?}");
+            let [a, b] = inputs.map(|input| number(&input[way]));
+            assert_eq!(number(limbs), expected(a, b), "way {way} of {inputs:?}");
+        }
+    }
+
+    fn minus(a: Number, b: Number) -> Number {
+        plus(a, times(b, [P[0] - 1, P[1], P[2], P[3]]))
+    }
+
+    #[test]
+    fn products_of_narrow_numbers_are_right_and_tight_at_their_bounds_and_between() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..60 {
+            let (a, b) = (eight(&mut random, NARROW), eight(&mut random, NARROW));
+            on_each_ways!(w => {
+                let (wide_a, wide_b) = (loaded(w, &a), loaded(w, &b));
+                check(w, &w.run(|| mul(w, &wide_a, &wide_b)), [&a, &b], times);
+                check(w, &w.run(|| square(w, &wide_a)), [&a, &a], times);
+                let twice = |a, b| times(plus(a, a), b);
+                check(w, &w.run(|| mul_twice(w, &wide_a, &wide_b)), [&a, &b], twice);
+            });
+        }
+    }
+
+    #[test]
+    fn sums_and_differences_are_right_and_tight_at_their_bounds_and_between() {
+        let mut random = fastrand::Rng::with_seed(2);
+        for _ in 0..60 {
+            let (a, b) = (eight(&mut random, 2 * TIGHT), eight(&mut random, 2 * TIGHT));
+            on_each_ways!(w => {
+                let (wide_a, wide_b) = (loaded(w, &a), loaded(w, &b));
+                check(w, &w.run(|| add(w, &wide_a, &wide_b)), [&a, &b], plus);
+                check(w, &w.run(|| sub(w, &wide_a, &wide_b)), [&a, &b], minus);
+            });
+        }
+    }
+
+    #[test]
+    fn a_carry_makes_wide_numbers_tight_and_keeps_them() {
+        let mut random = fastrand::Rng::with_seed(3);
+        for _ in 0..60 {
+            let a = eight(&mut random, WIDE);
+            on_each_ways!(w => {
+                let wide_a = loaded(w, &a);
+                check(w, &w.run(|| carry(w, &wide_a)), [&a, &a], |a, _| a);
+            });
+        }
+    }
+
+    /// Ways where zero and where odd, for every form of the numbers around 0 and p.
+    #[test]
+    fn zero_and_odd_are_those_of_the_number_mod_p_whatever_its_form() {
+        let mut random = fastrand::Rng::with_seed(4);
+        let top = [LIMB_MASK; LIMB_COUNT];
+        let near_p = |distance: u64| {
+            let mut limbs = top;
+            limbs[0] -= distance;
+            limbs
+        };
+        let mut forms: Vec<Limbs> = (0..40).map(near_p).collect();
+        forms.extend((0..4).map(|low| [low, 0, 0, 0, 0]));
+        forms.extend([1, 2, 4].map(|times| {
+            let mut limbs = [times * LIMB_MASK; LIMB_COUNT];
+            limbs[0] = times * P_LOWEST_LIMB;
+            limbs
+        }));
+        forms.extend([[TIGHT - 1; LIMB_COUNT], [WIDE - 1; LIMB_COUNT]]);
+        forms.extend((0..200).map(|_| limbs(&mut random, TIGHT)));
+        let (groups, _) = forms.as_chunks::<WAY_COUNT>();
+        for group in groups {
+            let mask = |is_set: fn(Number) -> bool| {
+                (0..WAY_COUNT)
+                    .fold(0, |mask, way| mask | u8::from(is_set(number(&group[way]))) << way)
+            };
+            let expected = (mask(|a| a == [0; 4]), mask(|a| a[0] & 1 == 1));
+            on_each_ways!(w => {
+                let a = loaded(w, group);
+                assert_eq!(w.run(|| (zeroes(w, &a), odd(w, &a))), expected, "{group:?}");
+            });
+        }
+    }
+
+    #[test]
+    fn the_constants_are_what_they_are_called() {
+        let one = number(&ONE);
+        let minus_one = minus([0; 4], one);
+        let root = number(&ROOT_OF_MINUS_ONE);
+        assert_eq!(times(root, root), minus_one);
+        assert_eq!(times(number(&D), [121_666, 0, 0, 0]), times(minus_one, [121_665, 0, 0, 0]));
+        assert_eq!(number(&D_TWICE), plus(number(&D), number(&D)));
+        assert_eq!(number(&P_FOUR_TIMES), [0; 4]);
+    }
+
+    #[test]
+    fn the_limbs_of_an_encoding_are_its_number_without_the_sign() {
+        let mut bytes = [0xff; 32];
+        assert_eq!(limbs_of_bytes(&bytes), [LIMB_MASK; LIMB_COUNT]);
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::try_from(index * 7).expect("below 256");
+        }
+        let (words, _) = bytes.as_chunks::<8>();
+        let mut expected: Number = std::array::from_fn(|index| u64::from_le_bytes(words[index]));
+        expected[3] &= u64::MAX >> 1;
+        assert_eq!(number(&limbs_of_bytes(&bytes)), subtract_p_if_not_below(expected));
+    }
 }

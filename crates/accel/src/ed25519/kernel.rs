@@ -21,6 +21,7 @@
 //! Variable in time where digits index the table of B: there are no secrets here.
 #![expect(
     clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
     reason = "indices count ways, limbs and digits of arrays of those lengths"
 )]
 
@@ -54,7 +55,7 @@ pub(super) struct BaseTable(Vec<[u64; BASE_WORD_COUNT]>);
 
 impl BaseTable {
     /// From the encodings of 1 B, 2 B, ... 128 B.
-    pub(super) fn new<W: Ways>(w: W, encodings: &[[u8; 32]; BASE_MULTIPLE_MAX]) -> Self {
+    pub(super) fn new<W: Ways>(w: W, encodings: &[[u8; 32]]) -> Self {
         let mut identity_row = [0; BASE_WORD_COUNT];
         identity_row[0] = 1;
         identity_row[5] = 1;
@@ -67,9 +68,8 @@ impl BaseTable {
             let affine = affine(w, &point);
             let words = [affine.y_plus_x, affine.y_minus_x, affine.t_d_twice]
                 .map(|element| element.0.map(|limb| w.store(limb)));
-            for way in 0..WAY_COUNT {
-                rows.push(std::array::from_fn(|index| words[index / 5][index % 5][way]));
-            }
+            let row = |way: usize| std::array::from_fn(|index| words[index / 5][index % 5][way]);
+            rows.extend((0..WAY_COUNT).map(row));
         }
         assert_eq!(rows.len(), BASE_MULTIPLE_MAX + 1, "a row for each digit's magnitude");
         Self(rows)
@@ -89,7 +89,10 @@ impl BaseTable {
 }
 
 /// The y of eight encodings, and their sign bits.
-fn load_encodings<W: Ways>(w: W, encodings: &[[u8; 32]; WAY_COUNT]) -> (field::Element<W>, u8) {
+pub(super) fn load_encodings<W: Ways>(
+    w: W,
+    encodings: &[[u8; 32]; WAY_COUNT],
+) -> (field::Element<W>, u8) {
     let limbs: [Limbs; WAY_COUNT] = std::array::from_fn(|way| limbs_of_bytes(&encodings[way]));
     let words: [[u64; WAY_COUNT]; 5] =
         std::array::from_fn(|limb| std::array::from_fn(|way| limbs[way][limb]));

@@ -15,7 +15,8 @@
 //! * P2 A point's T is right unless it came from a function called with `WITH_T` false; only doublings take those.
 
 use super::field::{
-    self, D, D_TWICE, Element, ONE, add, add_wide, carry, mul, select, splat, square, sub, sub_wide,
+    self, D, D_TWICE, Element, ONE, add, add_wide, mul, mul_twice, select, splat, square, sub,
+    sub_wide,
 };
 use crate::many::ways::Ways;
 
@@ -115,13 +116,11 @@ fn doubled<W: Ways, const WITH_T: bool>(w: W, point: &Point<W>) -> Point<W> {
     let xx = square(w, &point.x);
     let yy = square(w, &point.y);
     let zz = square(w, &point.z);
-    let sum_squared = square(w, &add(w, &point.x, &point.y));
-    // All four factors have the other sign than in the paper, which changes none of their products.
-    let h = add_wide(w, &xx, &yy); // below 2^53
-    let e = carry(w, &sub_wide(w, &h, &sum_squared)); // below 2^54 before
-    let g = sub_wide(w, &xx, &yy); // below 2^54
-    let f = carry(w, &add_wide(w, &add_wide(w, &zz, &zz), &g)); // below 2^55 before
-    let (g, h) = (carry(w, &g), carry(w, &h));
+    // F and H have the other sign than in the paper, so all four coordinates do: the same point.
+    let e = mul_twice(w, &point.x, &point.y);
+    let f = sub(w, &add_wide(w, &add_wide(w, &zz, &zz), &xx), &yy); // below 2^55 before
+    let g = sub(w, &yy, &xx);
+    let h = add(w, &xx, &yy);
     from_factors::<W, WITH_T>(w, &e, &f, &g, &h)
 }
 
@@ -175,11 +174,7 @@ pub(super) fn cached<W: Ways>(w: W, point: &Point<W>) -> Cached<W> {
 /// The form of `point`, whose Z is 1, that is added.
 pub(super) fn affine<W: Ways>(w: W, point: &Point<W>) -> Affine<W> {
     let cached = cached(w, point);
-    Affine {
-        y_plus_x: cached.y_plus_x,
-        y_minus_x: cached.y_minus_x,
-        t_d_twice: cached.t_d_twice,
-    }
+    Affine { y_plus_x: cached.y_plus_x, y_minus_x: cached.y_minus_x, t_d_twice: cached.t_d_twice }
 }
 
 /// The parts of an addition that depend on both points; `d` is `2 Z1 Z2`, at most twice a tight number.
@@ -213,11 +208,8 @@ pub(super) fn add_cached<W: Ways, const WITH_T: bool>(
     other: &Cached<W>,
     minus: u8,
 ) -> Point<W> {
-    let affine = Affine {
-        y_plus_x: other.y_plus_x,
-        y_minus_x: other.y_minus_x,
-        t_d_twice: other.t_d_twice,
-    };
+    let affine =
+        Affine { y_plus_x: other.y_plus_x, y_minus_x: other.y_minus_x, t_d_twice: other.t_d_twice };
     add_parts::<W, WITH_T>(w, point, &affine, &mul(w, &point.z, &other.z_twice), minus)
 }
 
@@ -242,16 +234,183 @@ pub(super) fn sum<W: Ways>(w: W, point: &Point<W>, other: &Cached<W>) -> Point<W
 
 /// `other` where its magnitude is `index`, else what was chosen before.
 #[inline(always)]
-pub(super) fn choose<W: Ways>(
-    w: W,
-    mask: u8,
-    other: &Cached<W>,
-    before: &Cached<W>,
-) -> Cached<W> {
+pub(super) fn choose<W: Ways>(w: W, mask: u8, other: &Cached<W>, before: &Cached<W>) -> Cached<W> {
     Cached {
         y_plus_x: select(w, mask, &other.y_plus_x, &before.y_plus_x),
         y_minus_x: select(w, mask, &other.y_minus_x, &before.y_minus_x),
         z_twice: select(w, mask, &other.z_twice, &before.z_twice),
         t_d_twice: select(w, mask, &other.t_d_twice, &before.t_d_twice),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
+mod tests {
+    use curve25519_dalek::constants::EIGHT_TORSION;
+    use curve25519_dalek::edwards::CompressedEdwardsY;
+    use curve25519_dalek::traits::Identity;
+    use curve25519_dalek::{EdwardsPoint, Scalar};
+
+    use super::super::kernel::load_encodings;
+    use super::*;
+    use crate::many::on_each_ways;
+    use crate::many::ways::WAY_COUNT;
+
+    type Eight = [EdwardsPoint; WAY_COUNT];
+
+    /// Points of every kind: neutral, of small order, of the large order, and sums of those.
+    fn eight(random: &mut fastrand::Rng) -> Eight {
+        std::array::from_fn(|_| {
+            let large = EdwardsPoint::mul_base(&Scalar::from(random.u128(..)));
+            let small = EIGHT_TORSION[random.usize(0..8)];
+            match random.u8(0..4) {
+                0 => small,
+                1 => large,
+                2 => EdwardsPoint::identity(),
+                _ => large + small,
+            }
+        })
+    }
+
+    fn loaded<W: Ways>(w: W, points: &Eight) -> Point<W> {
+        let encodings = points.map(|point| point.compress().to_bytes());
+        let (y, sign) = load_encodings(w, &encodings);
+        let [(point, valid), _] = decode_pair(w, &[y, y], [sign, sign]);
+        assert_eq!(valid, u8::MAX, "what compress gives decodes");
+        point
+    }
+
+    /// Whether the coordinates are those of `expected`, T included if `with_t`.
+    fn check<W: Ways>(w: W, point: &Point<W>, expected: &Eight, with_t: bool) {
+        let affine = loaded(w, expected);
+        let same = |a: &Element<W>, b: &Element<W>| {
+            w.run(|| field::zeroes(w, &sub_wide(w, a, &mul(w, b, &point.z)))) == u8::MAX
+        };
+        assert!(same(&point.x, &affine.x), "x is that of the oracle");
+        assert!(same(&point.y, &affine.y), "y is that of the oracle");
+        assert!(!with_t || same(&point.t, &affine.t), "T is x y Z");
+    }
+
+    #[test]
+    fn sums_doubles_and_negatives_are_those_of_the_oracle_for_points_of_every_order() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for round in 0..40 {
+            let (a, mut b) = (eight(&mut random), eight(&mut random));
+            match round % 4 {
+                0 => b = a,
+                1 => b = a.map(|point| -point),
+                _ => {}
+            }
+            let plus: Eight = std::array::from_fn(|way| a[way] + b[way]);
+            let minus: Eight = std::array::from_fn(|way| a[way] - b[way]);
+            let mixed: Eight =
+                std::array::from_fn(|way| if way % 2 == 0 { minus[way] } else { plus[way] });
+            on_each_ways!(w => {
+                let (wide_a, wide_b) = (loaded(w, &a), loaded(w, &b));
+                check(w, &negative(w, &wide_a), &a.map(|point| -point), true);
+                check(w, &double_times::<_, true>(w, &wide_a, 1), &a.map(|p| p + p), true);
+                let eightfold = a.map(|point| point.mul_by_cofactor());
+                check(w, &double_times::<_, false>(w, &wide_a, 3), &eightfold, false);
+                // A denominator that is not 1, the same point.
+                let shifted = sum(w, &wide_a, &cached(w, &wide_b));
+                check(w, &shifted, &plus, true);
+                let back = sum(w, &shifted, &cached(w, &negative(w, &wide_b)));
+                check(w, &back, &a, true);
+                let added = w.run(|| add_cached::<_, true>(w, &back, &cached(w, &wide_b), 0x55));
+                check(w, &added, &mixed, true);
+                let added = w.run(|| add_affine::<_, true>(w, &back, &affine(w, &wide_b), 0x55));
+                check(w, &added, &mixed, true);
+            });
+        }
+    }
+
+    /// Coordinates that are no point, with every limb at the end of what is tight.
+    fn extreme<W: Ways>(w: W) -> Point<W> {
+        let top = splat(w, &[(1 << 51) + (1 << 15) - 1; 5]);
+        Point { x: top, y: top, z: top, t: top }
+    }
+
+    fn stored<W: Ways>(w: W, points: &[Point<W>]) -> Vec<[u64; WAY_COUNT]> {
+        let coordinates = points.iter().flat_map(|point| [point.x, point.y, point.z, point.t]);
+        coordinates.flat_map(|coordinate| coordinate.0.map(|limb| w.store(limb))).collect()
+    }
+
+    /// The twin asserts each bound on the way; the hardware must end where the twin does.
+    #[test]
+    fn formulas_keep_their_bounds_where_every_limb_is_at_its_end() {
+        let mut results = Vec::new();
+        on_each_ways!(w => {
+            let top = extreme(w);
+            let zero = w.run(|| splat(w, &[0; 5]));
+            let bottom = Point { x: zero, y: zero, z: zero, t: zero };
+            let mut points = Vec::new();
+            for point in [top, bottom] {
+                points.push(negative(w, &point));
+                points.push(double_times::<_, true>(w, &point, 1));
+                for other in [top, bottom] {
+                    let (cached, affine) = (cached(w, &other), affine(w, &other));
+                    points.push(w.run(|| add_cached::<_, true>(w, &point, &cached, 0x0f)));
+                    points.push(w.run(|| add_affine::<_, true>(w, &point, &affine, 0x0f)));
+                }
+            }
+            let mixed = Point { x: top.x, y: zero, z: zero, t: top.t };
+            points.push(double_times::<_, true>(w, &mixed, 1));
+            points.push(double_times::<_, true>(w, &Point { x: zero, y: top.y, ..top }, 1));
+            results.push(stored(w, &points));
+        });
+        assert!(results.iter().all(|result| *result == results[0]), "all end at the same limbs");
+        let tight = |limb: &u64| *limb < (1 << 51) + (1 << 15);
+        assert!(results[0].iter().flatten().all(tight), "all results are tight");
+    }
+
+    #[test]
+    fn neutral_points_are_told_from_those_of_small_order() {
+        on_each_ways!(w => {
+            let point = loaded(w, &EIGHT_TORSION);
+            assert_eq!(identities(w, &point), 1, "the first of them is neutral, no other is");
+            let cleared = double_times::<_, false>(w, &point, 3);
+            assert_eq!(identities(w, &cleared), u8::MAX);
+            assert_eq!(identities(w, &w.run(|| identity(w))), u8::MAX);
+        });
+    }
+
+    #[test]
+    fn the_bytes_that_decode_are_those_of_the_oracle_and_give_the_same_points() {
+        let mut random = fastrand::Rng::with_seed(2);
+        for round in 0..60 {
+            let encodings: [[u8; 32]; WAY_COUNT] = std::array::from_fn(|way| {
+                let mut bytes: [u8; 32] = std::array::from_fn(|_| random.u8(..));
+                if round < 20 {
+                    // p - 10 to p + 18 and below 20, with either sign: the ends of the field.
+                    let low = u8::try_from(round + way).expect("below 28");
+                    bytes = if random.bool() { [0; 32] } else { [0xff; 32] };
+                    bytes[0] = if bytes[0] == 0 { low } else { 0xff - low };
+                    bytes[31] ^= random.u8(0..2) << 7;
+                }
+                bytes
+            });
+            let oracle = encodings.map(|bytes| CompressedEdwardsY(bytes).decompress());
+            let expected: Eight = oracle.map(|point| point.unwrap_or(EdwardsPoint::identity()));
+            let expected_valid =
+                (0..WAY_COUNT).fold(0, |mask, way| mask | u8::from(oracle[way].is_some()) << way);
+            on_each_ways!(w => {
+                let (y, sign) = load_encodings(w, &encodings);
+                let [(first, first_valid), (second, second_valid)] =
+                    decode_pair(w, &[y, y], [sign, sign ^ u8::MAX]);
+                assert_eq!(first_valid, expected_valid, "{encodings:02x?}");
+                assert_eq!(second_valid, expected_valid, "the sign does not matter");
+                let valid_or_neutral = |point: &Point<_>| w.run(|| {
+                    let neutral = identity(w);
+                    Point {
+                        x: select(w, first_valid, &point.x, &neutral.x),
+                        y: select(w, first_valid, &point.y, &neutral.y),
+                        z: point.z,
+                        t: select(w, first_valid, &point.t, &neutral.t),
+                    }
+                });
+                check(w, &valid_or_neutral(&first), &expected, true);
+                check(w, &negative(w, &valid_or_neutral(&second)), &expected, true);
+            });
+        }
     }
 }

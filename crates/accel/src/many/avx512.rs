@@ -6,8 +6,8 @@
 
 use std::arch::x86_64::{
     __m512i, _mm512_add_epi64, _mm512_and_si512, _mm512_cmpeq_epu64_mask, _mm512_loadu_si512,
-    _mm512_madd52hi_epu64, _mm512_madd52lo_epu64, _mm512_mask_blend_epi64, _mm512_mullo_epi64, _mm512_rol_epi64,
-    _mm512_set1_epi64, _mm512_slli_epi64, _mm512_srli_epi64, _mm512_storeu_si512, _mm512_sub_epi64,
+    _mm512_madd52hi_epu64, _mm512_madd52lo_epu64, _mm512_mask_blend_epi64, _mm512_mullo_epi64,
+    _mm512_rol_epi64, _mm512_set1_epi64, _mm512_srli_epi64, _mm512_storeu_si512, _mm512_sub_epi64,
     _mm512_ternarylogic_epi64,
 };
 
@@ -93,11 +93,6 @@ impl Ways for Avx512 {
     #[inline(always)]
     fn mul(self, a: __m512i, b: __m512i) -> __m512i {
         intrinsic!(_mm512_mullo_epi64(a, b))
-    }
-
-    #[inline(always)]
-    fn shl<const BITS: u32>(self, a: __m512i) -> __m512i {
-        intrinsic!(_mm512_slli_epi64::<BITS>(a))
     }
 
     #[inline(always)]

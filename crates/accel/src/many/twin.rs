@@ -7,6 +7,9 @@ use super::ways::{WAY_COUNT, Ways};
 /// Operands of a multiplication are below this.
 const MULTIPLICAND_BOUND: u64 = 1 << 52;
 
+/// The low 52 bits of a product.
+const PRODUCT_MASK: u128 = (1 << 52) - 1;
+
 /// The safe implementation: there on every machine.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Twin;
@@ -23,11 +26,10 @@ fn product(a: u64, b: u64) -> (u64, u64) {
     assert!(a < MULTIPLICAND_BOUND, "W2: a multiplicand has 52 bits");
     assert!(b < MULTIPLICAND_BOUND, "W2: a multiplier has 52 bits");
     let wide = u128::from(a).checked_mul(u128::from(b)).expect("104 bits fit in 128");
-    let low = u64::try_from(wide % u128::from(MULTIPLICAND_BOUND)).expect("52 bits fit in 64");
+    let low = u64::try_from(wide & PRODUCT_MASK).expect("52 bits fit in 64");
     (low, u64::try_from(wide >> 52).expect("52 bits fit in 64"))
 }
 
-#[expect(clippy::indexing_slicing, reason = "`from_fn` counts the ways, 0 to 7, of arrays of 8")]
 impl Ways for Twin {
     type Word = Word;
 
@@ -65,13 +67,6 @@ impl Ways for Twin {
 
     fn mul(self, a: Word, b: Word) -> Word {
         each(|way| a[way].checked_mul(b[way]).expect("W3: a product has 64 bits"))
-    }
-
-    fn shl<const BITS: u32>(self, a: Word) -> Word {
-        each(|way| {
-            assert!(a[way].leading_zeros() >= BITS, "W3: a shift loses no bits");
-            a[way] << BITS
-        })
     }
 
     fn shr<const BITS: u32>(self, a: Word) -> Word {
@@ -112,5 +107,80 @@ impl Ways for Twin {
 
     fn xor_and_not(self, a: Word, b: Word, c: Word) -> Word {
         each(|way| a[way] ^ (!b[way] & c[way]))
+    }
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+#[expect(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::many::avx512::Avx512;
+
+    /// A word of which each way is at an edge or anywhere below `2^bits`.
+    fn word(random: &mut fastrand::Rng, bits: u32) -> Word {
+        let mask = u64::MAX >> (64 - bits);
+        std::array::from_fn(|_| match random.u8(0..5) {
+            0 => mask,
+            1 => mask - 1,
+            2 => random.u64(0..3),
+            3 => 1 << random.u32(0..bits),
+            _ => random.u64(..) & mask,
+        })
+    }
+
+    fn check_arithmetic(w: Avx512, random: &mut fastrand::Rng) {
+        let t = Twin;
+        let (a, b, sum) = (word(random, 52), word(random, 52), word(random, 63));
+        let (wide_a, wide_b, wide_sum) = (w.load(&a), w.load(&b), w.load(&sum));
+        assert_eq!(w.store(w.add(wide_sum, wide_a)), t.add(sum, a));
+        assert_eq!(w.store(w.sub(w.add(wide_sum, wide_a), wide_a)), sum);
+        assert_eq!(w.store(w.madd_low(wide_sum, wide_a, wide_b)), t.madd_low(sum, a, b));
+        assert_eq!(w.store(w.madd_high(wide_sum, wide_a, wide_b)), t.madd_high(sum, a, b));
+        let small = word(random, 12);
+        assert_eq!(w.store(w.mul(wide_a, w.load(&small))), t.mul(a, small));
+        assert_eq!(w.store(w.shr::<51>(wide_sum)), t.shr::<51>(sum));
+        assert_eq!(w.store(w.shr::<6>(wide_sum)), t.shr::<6>(sum));
+        assert_eq!(w.store(w.and(wide_a, wide_sum)), t.and(a, sum));
+    }
+
+    fn check_bits(w: Avx512, random: &mut fastrand::Rng) {
+        let t = Twin;
+        let [a, b, c] = std::array::from_fn(|_| word(random, 64));
+        let (wide_a, wide_b, wide_c) = (w.load(&a), w.load(&b), w.load(&c));
+        let mask = random.u8(..);
+        let mixed = t.select(mask, a, b);
+        assert_eq!(w.store(w.select(mask, wide_a, wide_b)), mixed);
+        assert_eq!(w.equal(w.load(&mixed), wide_a), t.equal(mixed, a));
+        assert_eq!(w.store(w.splat(a[0])), t.splat(a[0]));
+        assert_eq!(w.store(w.add_wrapping(wide_a, wide_b)), t.add_wrapping(a, b));
+        assert_eq!(w.store(w.rotate_left::<1>(wide_a)), t.rotate_left::<1>(a));
+        assert_eq!(w.store(w.rotate_left::<63>(wide_a)), t.rotate_left::<63>(a));
+        assert_eq!(w.store(w.xor3(wide_a, wide_b, wide_c)), t.xor3(a, b, c));
+        assert_eq!(w.store(w.choose(wide_a, wide_b, wide_c)), t.choose(a, b, c));
+        assert_eq!(w.store(w.majority(wide_a, wide_b, wide_c)), t.majority(a, b, c));
+        assert_eq!(w.store(w.xor_and_not(wide_a, wide_b, wide_c)), t.xor_and_not(a, b, c));
+    }
+
+    #[test]
+    fn every_instruction_does_what_its_twin_does_on_edges_and_between() {
+        let Some(w) = Avx512::detect() else {
+            println!("SKIPPED: this processor has no AVX-512 IFMA");
+            return;
+        };
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..2_000 {
+            check_arithmetic(w, &mut random);
+            check_bits(w, &mut random);
+        }
+    }
+
+    #[test]
+    fn the_twin_refuses_what_the_hardware_would_drop() {
+        let refused = |work: fn() -> Word| std::panic::catch_unwind(work).is_err();
+        assert!(refused(|| Twin.madd_low([0; 8], [1 << 52; 8], [1; 8])));
+        assert!(refused(|| Twin.madd_high([0; 8], [1; 8], [1 << 52; 8])));
+        assert!(refused(|| Twin.add([u64::MAX; 8], [1; 8])));
+        assert!(refused(|| Twin.sub([0; 8], [1; 8])));
+        assert!(refused(|| Twin.mul([1 << 60; 8], [19; 8])));
     }
 }

@@ -1,8 +1,8 @@
 //! Eight words of 64 bits side by side: what a register of 512 bits does, as a trait.
 //!
-//! The wide kernels (field and curve of ed25519, SHA-512, Keccak) are safe code over [`Ways`]. One file of
-//! one-line wrappers ([`super::avx512`]) runs them on the hardware, one safe file ([`super::twin`]) runs
-//! them anywhere and asserts what the hardware would let pass.
+//! The wide kernels (field and curve of ed25519, SHA-512, Keccak) are safe code over [`Ways`]. One file of one-line
+//! wrappers (`avx512.rs`) runs them on the hardware; one safe file (`twin.rs`) runs them anywhere and asserts what the
+//! hardware would let pass.
 //!
 //! ```text
 //!  word     way 0 | way 1 | ... | way 7      one u64 each; ways never mix
@@ -12,8 +12,8 @@
 //! * W1 Both implementations give the same words for the same operands, within the preconditions.
 //! * W2 `madd_low` and `madd_high` read operands below 2^52: the hardware drops higher bits without a word, the
 //!   twin asserts that there are none.
-//! * W3 `add` and `sub` do not wrap, nor do the sums inside of `madd_*`, nor does `shl` lose bits: the twin asserts
-//!   it. Hashes, which mean to wrap, say `add_wrapping` and `rotate_left`.
+//! * W3 `add`, `sub` and `mul` do not wrap, nor do the sums inside of `madd_*`: the twin asserts it. Hashes, which
+//!   mean to wrap, say `add_wrapping` and `rotate_left`.
 
 /// How many independent items one word holds.
 pub(crate) const WAY_COUNT: usize = 8;
@@ -45,8 +45,6 @@ pub(crate) trait Ways: Copy + Send + Sync + 'static {
     fn madd_high(self, sum: Self::Word, a: Self::Word, b: Self::Word) -> Self::Word;
     /// `a b`, which must stay below 2^64.
     fn mul(self, a: Self::Word, b: Self::Word) -> Self::Word;
-    /// `a * 2^BITS`, which must stay below 2^64.
-    fn shl<const BITS: u32>(self, a: Self::Word) -> Self::Word;
     /// `floor(a / 2^BITS)`.
     fn shr<const BITS: u32>(self, a: Self::Word) -> Self::Word;
     /// Bits set in both.
