@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::batch::{BatchBackend, Guard, Shape, Standing, Work};
 use crate::sha256::slots::{Finish, Job, RATE_ONE, block_count};
 use crate::sha256::twin::Portable;
-use crate::sha256::{Engine, Pair, Serial, Wide};
+use crate::sha256::{Engine, Pair, Serial};
 use crate::{Accel, Ed25519Item, Scalar, Secp256k1Item, ed25519, many, scalar, secp256k1};
 use report::{BackendReport, BackendState, Choice, FALLBACKS, Report, StepTimes, UnknownChoice};
 
@@ -352,7 +352,7 @@ fn vector_candidates() -> Vec<Candidate> {
 
 #[cfg(target_arch = "x86_64")]
 fn vector_candidates() -> Vec<Candidate> {
-    use crate::sha256::{avx2::Avx2, avx512::Avx512, shani::ShaNi, twin::Double};
+    use crate::sha256::{Wide, avx2::Avx2, avx512::Avx512, shani::ShaNi, twin::Double};
 
     fn engine(engine: Option<impl Engine + 'static>) -> Option<Box<dyn Engine>> {
         let engine: Box<dyn Engine> = Box::new(engine?);

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::batch::{BatchError, ERROR_COUNT_MAX, RECHECK_PERIOD, RETRY_PERIOD};
+use crate::sha256::Wide;
 
 /// A kernel that is right but for one bit of the last way's chains.
 #[derive(Debug)]

@@ -63,6 +63,7 @@ fn chain(start: [u8; 32], count: u64) -> [u8; 32] {
 }
 
 /// Run `check` on a kernel, or say that this machine has none.
+#[cfg(target_arch = "x86_64")]
 macro_rules! on {
     ($name:literal, $detected:expr, $check:expr) => {
         match $detected {

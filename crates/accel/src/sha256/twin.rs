@@ -557,6 +557,7 @@ macro_rules! kernel_of_rows {
         }
     };
 }
+#[cfg(target_arch = "x86_64")]
 pub(super) use kernel_of_rows;
 
 impl<const WAYS: usize> Kernel<WAYS> for Portable<WAYS> {
