@@ -20,9 +20,7 @@ pub(crate) mod report;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::batch::{BatchBackend, Guard, Shape, Standing, Work};
-use crate::sha256::slots::{Finish, Job, RATE_ONE, block_count};
-use crate::sha256::twin::Portable;
-use crate::sha256::{Engine, Pair, Serial};
+use crate::sha256::{Engine, Finish, Job, Pair, RATE_ONE, Serial, block_count};
 use crate::{Accel, Ed25519Item, Scalar, Secp256k1Item, ed25519, many, scalar, secp256k1};
 use report::{BackendReport, BackendState, Choice, FALLBACKS, Report, StepTimes, UnknownChoice};
 
@@ -352,7 +350,7 @@ fn vector_candidates() -> Vec<Candidate> {
 
 #[cfg(target_arch = "x86_64")]
 fn vector_candidates() -> Vec<Candidate> {
-    use crate::sha256::{Wide, avx2::Avx2, avx512::Avx512, shani::ShaNi, twin::Double};
+    use crate::sha256::{avx2::Avx2, avx512::Avx512, double::Double, kernel::Wide, shani::ShaNi};
 
     fn engine(engine: Option<impl Engine + 'static>) -> Option<Box<dyn Engine>> {
         let engine: Box<dyn Engine> = Box::new(engine?);
@@ -412,27 +410,24 @@ fn vector_candidates() -> Vec<Candidate> {
 #[cfg(target_arch = "x86_64")]
 const SHANI_SERIAL: &str = "shani/1";
 
-/// Who finishes messages that are left alone, and the place whose price that is.
+/// Who finishes messages that are left alone, and the place whose price that is. Without SHA-NI nobody: a step of a wide
+/// kernel takes about as long as a block of `sha2`, which cannot start from the middle.
+#[cfg(target_arch = "x86_64")]
 fn serial(
     chosen: Choice,
     places: &[(&'static str, Choice, Place)],
 ) -> Option<(Box<dyn Serial>, usize)> {
-    if chosen != Choice::Auto {
-        return None;
-    }
-    let seated = |name| {
-        places
-            .iter()
-            .position(|(known, _, place)| *known == name && matches!(place, Place::Seat(_)))
-    };
-    #[cfg(target_arch = "x86_64")]
-    if let Some(shani) = crate::sha256::shani::ShaNi::detect()
-        && let Some(place) = seated(SHANI_SERIAL)
-        && known::knows_serial(&shani)
-    {
-        return Some((Box::new(shani), place));
-    }
-    Some((Box::new(Portable::<1>), seated(SCALAR)?))
+    let shani = crate::sha256::shani::ShaNi::detect()?;
+    let place = places
+        .iter()
+        .position(|(name, _, place)| *name == SHANI_SERIAL && matches!(place, Place::Seat(_)))?;
+    let serves = chosen == Choice::Auto && known::knows_serial(&shani);
+    serves.then(|| -> (Box<dyn Serial>, usize) { (Box::new(shani), place) })
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn serial(_: Choice, _: &[(&'static str, Choice, Place)]) -> Option<(Box<dyn Serial>, usize)> {
+    None
 }
 
 impl Accel for Dispatcher {

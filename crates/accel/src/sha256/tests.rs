@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::slots::{Finish, Job, block_count};
+use super::kernel::{Kernel, Wide, digest};
 use super::twin::Portable;
-use super::{Engine, Kernel, Pair, Serial, Wide, digest};
+use super::{Engine, Finish, Job, Pair, Serial, block_count};
 
 /// One kernel with its twin. Random input comes from a seed, so that a failure is one number.
 fn equals_its_twin<const WAYS: usize>(kernel: impl Kernel<WAYS>, seed: u64) {
@@ -77,7 +77,7 @@ fn every_kernel_equals_its_twin(seed: u64) {
     equals_its_twin(Portable::<1>, seed);
     #[cfg(target_arch = "x86_64")]
     {
-        use super::{avx2::Avx2, avx512::Avx512, shani::ShaNi, twin::Double};
+        use super::{avx2::Avx2, avx512::Avx512, double::Double, shani::ShaNi};
         on!("avx512/16", Avx512::detect(), |kernel| equals_its_twin::<16>(kernel, seed));
         on!("avx512/32", Avx512::detect(), |kernel| equals_its_twin::<32>(Double(kernel), seed));
         on!("avx2/8", Avx2::detect(), |kernel| equals_its_twin::<8>(kernel, seed));
@@ -89,11 +89,12 @@ fn every_kernel_equals_its_twin(seed: u64) {
 
 /// Every engine of this machine, and the twin driven by slots.
 fn engines() -> Vec<Box<dyn Engine>> {
-    let mut engines: Vec<Box<dyn Engine>> =
-        vec![Box::new(Wide(Portable::<4>)), Box::new(crate::Scalar)];
+    let mut engines: Vec<Box<dyn Engine>> = Vec::new();
+    engines.push(Box::new(Wide(Portable::<4>)));
+    engines.push(Box::new(crate::Scalar));
     #[cfg(target_arch = "x86_64")]
     {
-        use super::{avx2::Avx2, avx512::Avx512, shani::ShaNi, twin::Double};
+        use super::{avx2::Avx2, avx512::Avx512, double::Double, shani::ShaNi};
         on!("avx512/16", Avx512::detect(), |kernel| engines.push(Box::new(Wide::<_, 16>(kernel))));
         on!("avx512/32", Avx512::detect(), |kernel| {
             engines.push(Box::new(Wide::<_, 32>(Double(kernel))));
@@ -107,7 +108,8 @@ fn engines() -> Vec<Box<dyn Engine>> {
 
 /// Serial kernels of this machine.
 fn serials() -> Vec<Box<dyn Serial>> {
-    let mut serials: Vec<Box<dyn Serial>> = vec![Box::new(Portable::<1>)];
+    let mut serials: Vec<Box<dyn Serial>> = Vec::new();
+    serials.push(Box::new(Portable::<1>));
     #[cfg(target_arch = "x86_64")]
     on!("shani", super::shani::ShaNi::detect(), |kernel| serials.push(Box::new(kernel)));
     serials
