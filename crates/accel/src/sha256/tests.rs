@@ -89,30 +89,40 @@ fn every_kernel_equals_its_twin(seed: u64) {
 
 /// Every engine of this machine, and the twin driven by slots.
 fn engines() -> Vec<Box<dyn Engine>> {
+    let plain: [Box<dyn Engine>; 2] = [Box::new(Wide(Portable::<4>)), Box::new(crate::Scalar)];
+    plain.into_iter().chain(vector_engines()).collect()
+}
+
+#[cfg(target_arch = "x86_64")]
+fn vector_engines() -> Vec<Box<dyn Engine>> {
+    use super::{avx2::Avx2, avx512::Avx512, double::Double, shani::ShaNi};
     let mut engines: Vec<Box<dyn Engine>> = Vec::new();
-    engines.push(Box::new(Wide(Portable::<4>)));
-    engines.push(Box::new(crate::Scalar));
-    #[cfg(target_arch = "x86_64")]
-    {
-        use super::{avx2::Avx2, avx512::Avx512, double::Double, shani::ShaNi};
-        on!("avx512/16", Avx512::detect(), |kernel| engines.push(Box::new(Wide::<_, 16>(kernel))));
-        on!("avx512/32", Avx512::detect(), |kernel| {
-            engines.push(Box::new(Wide::<_, 32>(Double(kernel))));
-        });
-        on!("avx2/8", Avx2::detect(), |kernel| engines.push(Box::new(Wide::<_, 8>(kernel))));
-        on!("shani/1", ShaNi::detect(), |kernel| engines.push(Box::new(Wide::<_, 1>(kernel))));
-        on!("shani/3", ShaNi::detect(), |kernel| engines.push(Box::new(Wide::<_, 3>(kernel))));
-    }
+    on!("avx512/16", Avx512::detect(), |kernel| engines.push(Box::new(Wide::<_, 16>(kernel))));
+    on!("avx512/32", Avx512::detect(), |kernel| {
+        engines.push(Box::new(Wide::<_, 32>(Double(kernel))));
+    });
+    on!("avx2/8", Avx2::detect(), |kernel| engines.push(Box::new(Wide::<_, 8>(kernel))));
+    on!("shani/1", ShaNi::detect(), |kernel| engines.push(Box::new(Wide::<_, 1>(kernel))));
+    on!("shani/3", ShaNi::detect(), |kernel| engines.push(Box::new(Wide::<_, 3>(kernel))));
     engines
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn vector_engines() -> Vec<Box<dyn Engine>> {
+    Vec::new()
 }
 
 /// Serial kernels of this machine.
 fn serials() -> Vec<Box<dyn Serial>> {
-    let mut serials: Vec<Box<dyn Serial>> = Vec::new();
-    serials.push(Box::new(Portable::<1>));
+    let plain: [Box<dyn Serial>; 1] = [Box::new(Portable::<1>)];
     #[cfg(target_arch = "x86_64")]
-    on!("shani", super::shani::ShaNi::detect(), |kernel| serials.push(Box::new(kernel)));
-    serials
+    {
+        let shani = super::shani::ShaNi::detect();
+        let shani = shani.map(|kernel| -> Box<dyn Serial> { Box::new(kernel) });
+        plain.into_iter().chain(shani).collect()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    plain.into()
 }
 
 /// `finish_rate` as in [`Finish::rate`]: the greater, the sooner the serial kernel takes over.
