@@ -1,7 +1,8 @@
 //! Choose, call by call, who does the work: the backend whose predicted time is least.
 //!
 //! ```text
-//!  predicted time = fixed + steps * step time         steps = max(longest item, ceil(all steps / ways))
+//!  a kernel's predicted time = steps * step time      steps = max(longest item, ceil(all steps / ways))
+//!  a message left alone may go to the serial kernel   a batch backend predicts for itself, its fixed cost included
 //!
 //!  made: detect -> known-answer test -> built-in estimates -> calibrate(now_ns): measured ones
 //!  call: shape -> batch backends and kernels predict -> least runs it
@@ -61,6 +62,10 @@ impl Seat {
     /// `serial_ps` is what a block costs the serial kernel, if that may take over messages that are left alone.
     fn predict_ps(&self, shape: &Shape, serial_ps: Option<u64>) -> u64 {
         let step_ps = self.step_ps(shape.work);
+        if shape.item_count == 1 {
+            // The shortest calls are the most: they do without divisions.
+            return shape.step_count_longest.saturating_mul(step_ps);
+        }
         let steps = shape.step_count_total.div_ceil(self.ways()).max(shape.step_count_longest);
         let wide = steps.saturating_mul(step_ps);
         let Some(serial_ps) = serial_ps else { return wide };
@@ -139,13 +144,21 @@ impl Dispatcher {
             }
         }
         let serial = serial(chosen, &places);
-        let guards = if chosen == Choice::Auto { batches } else { Vec::new() };
+        let mut places: Vec<_> = places.into_iter().map(|(name, _, place)| (name, place)).collect();
+        let mut guards = Vec::new();
+        for backend in batches {
+            if chosen == Choice::Auto {
+                guards.push(known::guard(backend));
+            } else {
+                places.push((backend.name(), Place::Other(BackendState::NotChosen)));
+            }
+        }
         Self {
             choice,
             unknown: None,
             fallback: (chosen != choice).then_some(chosen),
-            places: places.into_iter().map(|(name, _, place)| (name, place)).collect(),
-            batches: guards.into_iter().map(known::guard).collect(),
+            places,
+            batches: guards,
             serial,
             is_measured: AtomicBool::new(false),
         }
@@ -410,8 +423,8 @@ fn vector_candidates() -> Vec<Candidate> {
 #[cfg(target_arch = "x86_64")]
 const SHANI_SERIAL: &str = "shani/1";
 
-/// Who finishes messages that are left alone, and the place whose price that is. Without SHA-NI nobody: a step of a wide
-/// kernel takes about as long as a block of `sha2`, which cannot start from the middle.
+/// Who finishes messages that are left alone, and the place whose price that is. Without SHA-NI nobody: a step of a
+/// wide kernel takes about as long as a block of `sha2`, which cannot start from the middle.
 #[cfg(target_arch = "x86_64")]
 fn serial(
     chosen: Choice,

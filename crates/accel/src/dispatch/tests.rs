@@ -367,4 +367,5 @@ fn a_forced_kernel_keeps_devices_out() {
     let dispatcher = Dispatcher::new(Choice::Scalar, vec![Box::new(Handle(device.clone()))]);
     run_nodes(&dispatcher);
     assert_eq!(device.asked.load(Ordering::Relaxed), 0);
+    assert_eq!(state(&dispatcher, "device"), BackendState::NotChosen);
 }
