@@ -59,7 +59,7 @@ pub(crate) const fn block_count(prefix_size: usize, message_size: usize) -> usiz
 /// One call of `sha256_many`, and who may finish what is left of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Job<'a> {
-    /// At most [`PREFIX_SIZE_MAX`] bytes before each message.
+    /// At most [`crate::PREFIX_SIZE_MAX`] bytes before each message.
     pub(crate) prefix: &'a [u8],
     pub(crate) messages: &'a [&'a [u8]],
     /// None when the wide kernel must do it alone.

@@ -182,7 +182,7 @@ fn initial<const WAYS: usize, M: Machine<WAYS>>(m: M) -> [M::Word; 8] {
     [m.splat(a), m.splat(b), m.splat(c), m.splat(d), m.splat(e), m.splat(f), m.splat(g), m.splat(h)]
 }
 
-/// [`Kernel::compress`] on any machine.
+/// [`super::kernel::Kernel::compress`] on any machine.
 #[inline(always)]
 pub(super) fn compress<const WAYS: usize, M: Machine<WAYS>>(
     m: M,
@@ -212,13 +212,13 @@ pub(super) fn compress<const WAYS: usize, M: Machine<WAYS>>(
     m.store_row(after[7], h);
 }
 
-/// [`Kernel::STARTS`] in rows.
+/// [`super::kernel::Kernel::STARTS`] in rows.
 pub(super) const fn starts<const WAYS: usize>() -> Rows<WAYS> {
     let [a, b, c, d, e, f, g, h] = INITIAL;
     [[a; WAYS], [b; WAYS], [c; WAYS], [d; WAYS], [e; WAYS], [f; WAYS], [g; WAYS], [h; WAYS]]
 }
 
-/// [`Kernel::set_column`] in rows.
+/// [`super::kernel::Kernel::set_column`] in rows.
 #[inline]
 #[expect(clippy::indexing_slicing, reason = "a way is less than WAYS")]
 pub(super) fn set_column<const WAYS: usize>(states: &mut Rows<WAYS>, way: usize, state: [u32; 8]) {
@@ -226,7 +226,7 @@ pub(super) fn set_column<const WAYS: usize>(states: &mut Rows<WAYS>, way: usize,
     [a[way], b[way], c[way], d[way], e[way], f[way], g[way], h[way]] = state;
 }
 
-/// [`Kernel::column`] in rows.
+/// [`super::kernel::Kernel::column`] in rows.
 #[inline]
 #[expect(clippy::indexing_slicing, reason = "a way is less than WAYS")]
 pub(super) fn column<const WAYS: usize>(states: &Rows<WAYS>, way: usize) -> [u32; 8] {
@@ -234,7 +234,7 @@ pub(super) fn column<const WAYS: usize>(states: &Rows<WAYS>, way: usize) -> [u32
     [a[way], b[way], c[way], d[way], e[way], f[way], g[way], h[way]]
 }
 
-/// [`Kernel::chain`] on any machine.
+/// [`super::kernel::Kernel::chain`] on any machine.
 #[inline(always)]
 pub(super) fn chain<const WAYS: usize, M: Machine<WAYS>>(
     m: M,
@@ -253,7 +253,7 @@ pub(super) fn chain<const WAYS: usize, M: Machine<WAYS>>(
     m.store_hashes(s, hashes);
 }
 
-/// [`Kernel::nodes`] on any machine.
+/// [`super::kernel::Kernel::nodes`] on any machine.
 #[inline(always)]
 pub(super) fn nodes<const WAYS: usize, M: Machine<WAYS>>(
     m: M,
@@ -295,7 +295,7 @@ pub(super) fn nodes<const WAYS: usize, M: Machine<WAYS>>(
     m.store_hashes(s, out);
 }
 
-/// The parts of [`Kernel`] that are the same for all machines whose states are [`Rows`].
+/// The parts of [`super::kernel::Kernel`] that are the same for all machines whose states are [`Rows`].
 macro_rules! kernel_of_rows {
     ($ways:tt) => {
         type States = $crate::sha256::kernel::Rows<$ways>;
