@@ -85,6 +85,11 @@ fn measure(word: &str, accel: &dyn Accel) {
     }
     let message = vec![5; 1 << 20];
     let mut hash = [[0; 32]];
+    print_rate(&format!("sha256::many/size=32 calls of one by={word}"), 1_000, || {
+        for _ in 0..1_000 {
+            accel.sha256_many(&[0], black_box(&[&[5; 32]]), &mut hash);
+        }
+    });
     print_rate(&format!("sha256::many/one of 1 MiB, blocks by={word}"), message.len() / 64, || {
         accel.sha256_many(&[], black_box(&[&message]), &mut hash);
     });

@@ -1,7 +1,8 @@
 //! Choose, call by call, who does the work: the backend whose predicted time is least.
 //!
 //! ```text
-//!  predicted time = fixed + steps * step time         steps = max(longest item, ceil(all steps / ways))
+//!  a kernel's predicted time = steps * step time      steps = max(longest item, ceil(all steps / ways))
+//!  a message left alone may go to the serial kernel   a batch backend predicts for itself, its fixed cost included
 //!
 //!  made: detect -> known-answer test -> built-in estimates -> calibrate(now_ns): measured ones
 //!  call: shape -> batch backends and kernels predict -> least runs it
@@ -20,9 +21,7 @@ pub(crate) mod report;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::batch::{BatchBackend, Guard, Shape, Standing, Work};
-use crate::sha256::slots::{Finish, Job, RATE_ONE, block_count};
-use crate::sha256::twin::Portable;
-use crate::sha256::{Engine, Pair, Serial, Wide};
+use crate::sha256::{Engine, Finish, Job, Pair, RATE_ONE, Serial, block_count};
 use crate::{Accel, Ed25519Item, Scalar, Secp256k1Item, ed25519, many, scalar, secp256k1};
 use report::{BackendReport, BackendState, Choice, FALLBACKS, Report, StepTimes, UnknownChoice};
 
@@ -63,6 +62,10 @@ impl Seat {
     /// `serial_ps` is what a block costs the serial kernel, if that may take over messages that are left alone.
     fn predict_ps(&self, shape: &Shape, serial_ps: Option<u64>) -> u64 {
         let step_ps = self.step_ps(shape.work);
+        if shape.item_count == 1 {
+            // The shortest calls are the most: they do without divisions.
+            return shape.step_count_longest.saturating_mul(step_ps);
+        }
         let steps = shape.step_count_total.div_ceil(self.ways()).max(shape.step_count_longest);
         let wide = steps.saturating_mul(step_ps);
         let Some(serial_ps) = serial_ps else { return wide };
@@ -141,13 +144,21 @@ impl Dispatcher {
             }
         }
         let serial = serial(chosen, &places);
-        let guards = if chosen == Choice::Auto { batches } else { Vec::new() };
+        let mut places: Vec<_> = places.into_iter().map(|(name, _, place)| (name, place)).collect();
+        let mut guards = Vec::new();
+        for backend in batches {
+            if chosen == Choice::Auto {
+                guards.push(known::guard(backend));
+            } else {
+                places.push((backend.name(), Place::Other(BackendState::NotChosen)));
+            }
+        }
         Self {
             choice,
             unknown: None,
             fallback: (chosen != choice).then_some(chosen),
-            places: places.into_iter().map(|(name, _, place)| (name, place)).collect(),
-            batches: guards.into_iter().map(known::guard).collect(),
+            places,
+            batches: guards,
             serial,
             is_measured: AtomicBool::new(false),
         }
@@ -352,7 +363,7 @@ fn vector_candidates() -> Vec<Candidate> {
 
 #[cfg(target_arch = "x86_64")]
 fn vector_candidates() -> Vec<Candidate> {
-    use crate::sha256::{avx2::Avx2, avx512::Avx512, shani::ShaNi, twin::Double};
+    use crate::sha256::{avx2::Avx2, avx512::Avx512, double::Double, kernel::Wide, shani::ShaNi};
 
     fn engine(engine: Option<impl Engine + 'static>) -> Option<Box<dyn Engine>> {
         let engine: Box<dyn Engine> = Box::new(engine?);
@@ -412,27 +423,24 @@ fn vector_candidates() -> Vec<Candidate> {
 #[cfg(target_arch = "x86_64")]
 const SHANI_SERIAL: &str = "shani/1";
 
-/// Who finishes messages that are left alone, and the place whose price that is.
+/// Who finishes messages that are left alone, and the place whose price that is. Without SHA-NI nobody: a step of a
+/// wide kernel takes about as long as a block of `sha2`, which cannot start from the middle.
+#[cfg(target_arch = "x86_64")]
 fn serial(
     chosen: Choice,
     places: &[(&'static str, Choice, Place)],
 ) -> Option<(Box<dyn Serial>, usize)> {
-    if chosen != Choice::Auto {
-        return None;
-    }
-    let seated = |name| {
-        places
-            .iter()
-            .position(|(known, _, place)| *known == name && matches!(place, Place::Seat(_)))
-    };
-    #[cfg(target_arch = "x86_64")]
-    if let Some(shani) = crate::sha256::shani::ShaNi::detect()
-        && let Some(place) = seated(SHANI_SERIAL)
-        && known::knows_serial(&shani)
-    {
-        return Some((Box::new(shani), place));
-    }
-    Some((Box::new(Portable::<1>), seated(SCALAR)?))
+    let shani = crate::sha256::shani::ShaNi::detect()?;
+    let place = places
+        .iter()
+        .position(|(name, _, place)| *name == SHANI_SERIAL && matches!(place, Place::Seat(_)))?;
+    let serves = chosen == Choice::Auto && known::knows_serial(&shani);
+    serves.then(|| -> (Box<dyn Serial>, usize) { (Box::new(shani), place) })
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn serial(_: Choice, _: &[(&'static str, Choice, Place)]) -> Option<(Box<dyn Serial>, usize)> {
+    None
 }
 
 impl Accel for Dispatcher {

@@ -62,11 +62,11 @@ impl fmt::Display for Choice {
 /// Picoseconds a step takes: one step moves all ways of the kernel on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepTimes {
-    /// One block of [`Accel::sha256_many`].
+    /// One block of [`crate::Accel::sha256_many`].
     pub many_ps: u64,
-    /// One node of [`Accel::sha256_nodes`].
+    /// One node of [`crate::Accel::sha256_nodes`].
     pub nodes_ps: u64,
-    /// One hash of [`Accel::sha256_chains`].
+    /// One hash of [`crate::Accel::sha256_chains`].
     pub chains_ps: u64,
 }
 

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::batch::{BatchError, ERROR_COUNT_MAX, RECHECK_PERIOD, RETRY_PERIOD};
+use crate::sha256::kernel::Wide;
+use crate::sha256::twin::Portable;
 
 /// A kernel that is right but for one bit of the last way's chains.
 #[derive(Debug)]
@@ -209,8 +211,10 @@ fn prices_decide_who_serves() {
         size: 0,
     };
     assert_eq!(dispatcher.kernel(&shape(1_000, 1_000)).0.ways(), 1);
-    let (seat, predicted) = dispatcher.kernel(&shape(9_000, 4_000));
-    assert_eq!((seat.ways(), predicted), (8, 5_000 / 8 * 400 + 4_000 * 100));
+    let wide = dispatcher.seats().next().expect("the first candidate has a seat");
+    assert_eq!(wide.predict_ps(&shape(9_000, 4_000), None), 4_000 * 400);
+    assert_eq!(wide.predict_ps(&shape(9_000, 4_000), Some(100)), 5_000 / 8 * 400 + 4_000 * 100);
+    assert_eq!(wide.predict_ps(&shape(9_000, 1_000), Some(100)), 9_000 / 8 * 400);
 }
 
 /// What a batch backend of these tests does; the counter says how often it was asked.
@@ -363,4 +367,5 @@ fn a_forced_kernel_keeps_devices_out() {
     let dispatcher = Dispatcher::new(Choice::Scalar, vec![Box::new(Handle(device.clone()))]);
     run_nodes(&dispatcher);
     assert_eq!(device.asked.load(Ordering::Relaxed), 0);
+    assert_eq!(state(&dispatcher, "device"), BackendState::NotChosen);
 }

@@ -19,8 +19,9 @@ use std::arch::x86_64::{
     _mm256_unpackhi_epi64, _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm256_xor_si256,
 };
 
-use super::twin::{self, Machine, kernel_of_rows};
-use super::{BLOCK_SIZE, Kernel, Pair, Rows};
+use super::kernel::{Kernel, Rows};
+use super::rounds::{self, Machine, kernel_of_rows};
+use super::{BLOCK_SIZE, Pair};
 
 /// Ways of one register.
 pub(crate) const WAYS: usize = 8;
@@ -57,17 +58,17 @@ impl Kernel<WAYS> for Avx2 {
 
 #[target_feature(enable = "avx2")]
 fn compress(m: Avx2, states: &mut Rows<WAYS>, blocks: &[&[u8; BLOCK_SIZE]; WAYS]) {
-    twin::compress(m, states, blocks);
+    rounds::compress(m, states, blocks);
 }
 
 #[target_feature(enable = "avx2")]
 fn chain(m: Avx2, hashes: &mut [[u8; 32]; WAYS], count: u64) {
-    twin::chain(m, hashes, count);
+    rounds::chain(m, hashes, count);
 }
 
 #[target_feature(enable = "avx2")]
 fn nodes(m: Avx2, prefix: u8, pairs: &[Pair; WAYS], out: &mut [[u8; 32]; WAYS]) {
-    twin::nodes(m, prefix, pairs, out);
+    rounds::nodes(m, prefix, pairs, out);
 }
 
 /// Rotate right by the first amount; the second is what is missing to 32.

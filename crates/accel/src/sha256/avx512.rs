@@ -29,8 +29,10 @@ use std::arch::x86_64::{
     _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 
-use super::twin::{self, Double, Machine, kernel_of_rows};
-use super::{BLOCK_SIZE, Kernel, Pair, Rows};
+use super::double::Double;
+use super::kernel::{Kernel, Rows};
+use super::rounds::{self, Machine, kernel_of_rows};
+use super::{BLOCK_SIZE, Pair};
 
 /// Ways of one register.
 pub(crate) const WAYS: usize = 16;
@@ -99,12 +101,12 @@ fn compress<const WAYS: usize, M: Machine<WAYS>>(
     states: &mut Rows<WAYS>,
     blocks: &[&[u8; BLOCK_SIZE]; WAYS],
 ) {
-    twin::compress(m, states, blocks);
+    rounds::compress(m, states, blocks);
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]
 fn chain<const WAYS: usize, M: Machine<WAYS>>(m: M, hashes: &mut [[u8; 32]; WAYS], count: u64) {
-    twin::chain(m, hashes, count);
+    rounds::chain(m, hashes, count);
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]
@@ -114,7 +116,7 @@ fn nodes<const WAYS: usize, M: Machine<WAYS>>(
     pairs: &[Pair; WAYS],
     out: &mut [[u8; 32]; WAYS],
 ) {
-    twin::nodes(m, prefix, pairs, out);
+    rounds::nodes(m, prefix, pairs, out);
 }
 
 impl Machine<WAYS> for Avx512 {

@@ -25,7 +25,8 @@ use std::arch::x86_64::{
     _mm_unpackhi_epi64, _mm_unpacklo_epi64, _mm_xor_si128,
 };
 
-use super::{BLOCK_SIZE, INITIAL, Kernel, Pair, ROUND, Serial};
+use super::kernel::{INITIAL, Kernel, ROUND};
+use super::{BLOCK_SIZE, Pair, Serial};
 
 /// Proof that this machine has SHA-NI, SSSE3 and SSE4.1.
 #[derive(Clone, Copy, Debug)]

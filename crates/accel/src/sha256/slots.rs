@@ -21,11 +21,9 @@
 
 use std::cmp::Reverse;
 
-use super::{BLOCK_SIZE, INITIAL, Kernel, Serial, digest};
+use super::kernel::{INITIAL, Kernel, digest};
+use super::{BLOCK_SIZE, Finish, Job, RATE_ONE, Serial, block_count};
 use crate::PREFIX_SIZE_MAX;
-
-/// Bytes that padding adds at least: the bit that ends the message, and the count of bits.
-const PADDING_SIZE_MIN: usize = 9;
 
 /// What idle slots are fed.
 const ZEROS: &[u8; BLOCK_SIZE] = &[0; BLOCK_SIZE];
@@ -38,33 +36,6 @@ const PADDING: [u8; 2 * BLOCK_SIZE] = {
 };
 
 const _: () = assert!(PREFIX_SIZE_MAX < BLOCK_SIZE, "a prefix lies in the first block");
-
-/// One call of `sha256_many`, and who may finish what is left of it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Job<'a> {
-    /// At most [`PREFIX_SIZE_MAX`] bytes before each message.
-    pub(crate) prefix: &'a [u8],
-    pub(crate) messages: &'a [&'a [u8]],
-    /// None when the wide kernel must do it alone.
-    pub(crate) finish: Option<Finish<'a>>,
-}
-
-/// Who takes the last few messages, one after another.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Finish<'a> {
-    pub(crate) serial: &'a dyn Serial,
-    /// Blocks that `serial` does in the time of one step of the wide kernel, times [`RATE_ONE`].
-    pub(crate) rate: u64,
-}
-
-/// Unit of [`Finish::rate`].
-pub(crate) const RATE_ONE: u64 = 16;
-
-/// Blocks of a message with its prefix.
-pub(crate) const fn block_count(prefix_size: usize, message_size: usize) -> usize {
-    // A slice has at most `isize::MAX` bytes, so nothing saturates; if it did, it would only be slow.
-    message_size.saturating_add(prefix_size).saturating_add(PADDING_SIZE_MIN).div_ceil(BLOCK_SIZE)
-}
 
 /// The count of bits that ends the padding.
 const fn bit_count(size: usize) -> u64 {
@@ -248,6 +219,13 @@ impl<'a> Queue<'a> {
     }
 }
 
+/// One message alone.
+pub(crate) fn one(serial: &dyn Serial, prefix: &[u8], message: &[u8]) -> [u8; 32] {
+    let mut edges = Edges::EMPTY;
+    let slot = Slot::new(prefix, message, 0, &mut edges);
+    finish_one(serial, slot, &edges, INITIAL)
+}
+
 /// Hash each message of the job to its place.
 #[expect(
     clippy::indexing_slicing,
@@ -261,10 +239,8 @@ pub(super) fn many<const WAYS: usize, K: Kernel<WAYS>>(
     assert_eq!(job.messages.len(), out.len(), "each message has one place for its hash");
     assert!(job.prefix.len() <= PREFIX_SIZE_MAX, "a prefix has a bound");
     if let Some(serial) = kernel.as_serial() {
-        let mut edges = Edges::EMPTY;
-        for (place, message) in job.messages.iter().enumerate() {
-            let slot = Slot::new(job.prefix, message, place, &mut edges);
-            out[place] = finish_one(serial, slot, &edges, INITIAL);
+        for (message, hash) in job.messages.iter().zip(out) {
+            *hash = one(serial, job.prefix, message);
         }
         return;
     }

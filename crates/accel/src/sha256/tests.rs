@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::slots::{Finish, Job, block_count};
+use super::kernel::{Kernel, Wide, digest};
 use super::twin::Portable;
-use super::{Engine, Kernel, Pair, Serial, Wide, digest};
+use super::{Engine, Finish, Job, Pair, Serial, block_count};
 
 /// One kernel with its twin. Random input comes from a seed, so that a failure is one number.
 fn equals_its_twin<const WAYS: usize>(kernel: impl Kernel<WAYS>, seed: u64) {
@@ -63,6 +63,7 @@ fn chain(start: [u8; 32], count: u64) -> [u8; 32] {
 }
 
 /// Run `check` on a kernel, or say that this machine has none.
+#[cfg(target_arch = "x86_64")]
 macro_rules! on {
     ($name:literal, $detected:expr, $check:expr) => {
         match $detected {
@@ -76,7 +77,7 @@ fn every_kernel_equals_its_twin(seed: u64) {
     equals_its_twin(Portable::<1>, seed);
     #[cfg(target_arch = "x86_64")]
     {
-        use super::{avx2::Avx2, avx512::Avx512, shani::ShaNi, twin::Double};
+        use super::{avx2::Avx2, avx512::Avx512, double::Double, shani::ShaNi};
         on!("avx512/16", Avx512::detect(), |kernel| equals_its_twin::<16>(kernel, seed));
         on!("avx512/32", Avx512::detect(), |kernel| equals_its_twin::<32>(Double(kernel), seed));
         on!("avx2/8", Avx2::detect(), |kernel| equals_its_twin::<8>(kernel, seed));
@@ -88,28 +89,40 @@ fn every_kernel_equals_its_twin(seed: u64) {
 
 /// Every engine of this machine, and the twin driven by slots.
 fn engines() -> Vec<Box<dyn Engine>> {
-    let mut engines: Vec<Box<dyn Engine>> =
-        vec![Box::new(Wide(Portable::<4>)), Box::new(crate::Scalar)];
-    #[cfg(target_arch = "x86_64")]
-    {
-        use super::{avx2::Avx2, avx512::Avx512, shani::ShaNi, twin::Double};
-        on!("avx512/16", Avx512::detect(), |kernel| engines.push(Box::new(Wide::<_, 16>(kernel))));
-        on!("avx512/32", Avx512::detect(), |kernel| {
-            engines.push(Box::new(Wide::<_, 32>(Double(kernel))));
-        });
-        on!("avx2/8", Avx2::detect(), |kernel| engines.push(Box::new(Wide::<_, 8>(kernel))));
-        on!("shani/1", ShaNi::detect(), |kernel| engines.push(Box::new(Wide::<_, 1>(kernel))));
-        on!("shani/3", ShaNi::detect(), |kernel| engines.push(Box::new(Wide::<_, 3>(kernel))));
-    }
+    let plain: [Box<dyn Engine>; 2] = [Box::new(Wide(Portable::<4>)), Box::new(crate::Scalar)];
+    plain.into_iter().chain(vector_engines()).collect()
+}
+
+#[cfg(target_arch = "x86_64")]
+fn vector_engines() -> Vec<Box<dyn Engine>> {
+    use super::{avx2::Avx2, avx512::Avx512, double::Double, shani::ShaNi};
+    let mut engines: Vec<Box<dyn Engine>> = Vec::new();
+    on!("avx512/16", Avx512::detect(), |kernel| engines.push(Box::new(Wide::<_, 16>(kernel))));
+    on!("avx512/32", Avx512::detect(), |kernel| {
+        engines.push(Box::new(Wide::<_, 32>(Double(kernel))));
+    });
+    on!("avx2/8", Avx2::detect(), |kernel| engines.push(Box::new(Wide::<_, 8>(kernel))));
+    on!("shani/1", ShaNi::detect(), |kernel| engines.push(Box::new(Wide::<_, 1>(kernel))));
+    on!("shani/3", ShaNi::detect(), |kernel| engines.push(Box::new(Wide::<_, 3>(kernel))));
     engines
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn vector_engines() -> Vec<Box<dyn Engine>> {
+    Vec::new()
 }
 
 /// Serial kernels of this machine.
 fn serials() -> Vec<Box<dyn Serial>> {
-    let mut serials: Vec<Box<dyn Serial>> = vec![Box::new(Portable::<1>)];
+    let plain: [Box<dyn Serial>; 1] = [Box::new(Portable::<1>)];
     #[cfg(target_arch = "x86_64")]
-    on!("shani", super::shani::ShaNi::detect(), |kernel| serials.push(Box::new(kernel)));
-    serials
+    {
+        let shani = super::shani::ShaNi::detect();
+        let shani = shani.map(|kernel| -> Box<dyn Serial> { Box::new(kernel) });
+        plain.into_iter().chain(shani).collect()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    plain.into()
 }
 
 /// `finish_rate` as in [`Finish::rate`]: the greater, the sooner the serial kernel takes over.
