@@ -335,9 +335,8 @@ fn secp256k1_bytes(key: &PublicKey) -> &[u8; 33] {
 }
 
 fn verify_ed25519(key: &PublicKey, message: &[u8], signature: &Signature) -> bool {
-    let signature = ed25519_zebra::Signature::from(signature.0);
-    VerificationKey::try_from(*ed25519_bytes(key))
-        .is_ok_and(|key| key.verify(&signature, message).is_ok())
+    let item = Ed25519Item { key: ed25519_bytes(key), message, signature: &signature.0 };
+    quipu_accel::default().verify_ed25519_many(&[item]) == [true]
 }
 
 fn verify_secp256k1(key: &PublicKey, message: &[u8], signature: &Signature) -> bool {

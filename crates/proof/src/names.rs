@@ -14,7 +14,7 @@
 
 use std::borrow::Cow;
 
-use quipu_crypto::domain::{Tag, signing_bytes};
+use quipu_crypto::domain::{HEADER_SIZE, Tag, signing_bytes};
 use quipu_crypto::hash::{leaf_hash, leaf_hashes, sha256, sha256_concat, sha256_many};
 use quipu_crypto::merkle;
 use quipu_crypto::suite::{SecretKey, verify};
@@ -149,8 +149,6 @@ pub fn envelope_leaves(envelopes: &[Envelope]) -> Vec<Hash> {
 pub struct Names {
     /// Its [`envelope`].
     pub envelope: Envelope,
-    /// What its signature covers: [`transaction_message`].
-    pub message: Vec<u8>,
     /// Its [`tx_of_message`].
     pub tx: Hash,
     /// Its [`envelope_leaf`].
@@ -159,7 +157,53 @@ pub struct Names {
     pub lane: Lane,
 }
 
-/// The names of many transactions, in order: the same as one by one, hashed together.
+/// What the signatures of many transactions cover, in order: each [`transaction_message`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Messages {
+    /// One after another, each with the signature behind it.
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Messages {
+    fn new(chain: &Hash, envelopes: &[Envelope]) -> Self {
+        let header = signing_bytes(chain, 0, Tag::Transaction, &[]);
+        let mut messages = Self::default();
+        messages.bytes.reserve(envelopes.len().saturating_mul(MESSAGE_SIZE));
+        for envelope in envelopes {
+            messages.bytes.extend_from_slice(&header);
+            envelope.encode(&mut messages.bytes);
+            messages.ends.push(messages.bytes.len());
+        }
+        messages
+    }
+
+    /// Each message, with its signature behind it.
+    fn signed(&self) -> impl Iterator<Item = &[u8]> {
+        let mut start = 0;
+        self.ends.iter().map(move |end| {
+            let signed = self.bytes.get(start..*end).expect("ends ascend to the length");
+            start = *end;
+            signed
+        })
+    }
+
+    /// Each message.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let split = |signed: &'_ [u8]| signed.len().saturating_sub(size_of::<Signature>());
+        self.signed().map(move |signed| signed.split_at(split(signed)).0)
+    }
+
+    /// The envelopes' encodings.
+    fn envelopes(&self) -> impl Iterator<Item = &[u8]> {
+        self.signed().map(|signed| signed.split_at(HEADER_SIZE).1)
+    }
+}
+
+/// Bytes of a message and a signature, about.
+const MESSAGE_SIZE: usize = 320;
+
+/// The names of many transactions, and what their signatures cover: the same as one by one, hashed together.
 ///
 /// # Panics
 /// As [`lane_of`].
@@ -168,23 +212,24 @@ pub fn names_of_many(
     chain: &Hash,
     lane_count: u16,
     transactions: &[WithActions<'_>],
-) -> Vec<Names> {
+) -> (Vec<Names>, Messages) {
     let envelopes = envelopes(transactions);
-    let messages: Vec<Vec<u8>> =
-        envelopes.iter().map(|envelope| transaction_message(chain, envelope)).collect();
+    let messages = Messages::new(chain, &envelopes);
     let routes: Vec<&[u8]> =
         transactions.iter().map(|(transaction, _)| transaction.route_bytes()).collect();
-    let txs = sha256_many(&messages.iter().map(Vec::as_slice).collect::<Vec<_>>());
-    let leaves = envelope_leaves(&envelopes);
+    let txs = sha256_many(&messages.iter().collect::<Vec<_>>());
+    let leaves = leaf_hashes(&messages.envelopes().collect::<Vec<_>>());
     let digests = sha256_many(&routes);
     let hashes = txs.into_iter().zip(leaves).zip(digests);
-    let named = envelopes.into_iter().zip(messages).zip(hashes);
-    named
-        .map(|((envelope, message), ((tx, leaf), digest))| {
+    let names = envelopes
+        .into_iter()
+        .zip(hashes)
+        .map(|(envelope, ((tx, leaf), digest))| {
             let lane = lane_of_digest(&digest, lane_count);
-            Names { envelope, message, tx, leaf, lane }
+            Names { envelope, tx, leaf, lane }
         })
-        .collect()
+        .collect();
+    (names, messages)
 }
 
 /// What a client fills in before it signs.
@@ -324,7 +369,6 @@ mod tests {
             .map(|transaction| {
                 let envelope = envelope(transaction);
                 Names {
-                    message: transaction_message(&chain, &envelope),
                     tx: tx_name(&chain, &envelope),
                     leaf: envelope_leaf(&envelope),
                     lane: lane_of(transaction.route_bytes(), 16),
@@ -332,7 +376,10 @@ mod tests {
                 }
             })
             .collect();
-        assert_eq!(names_of_many(&chain, 16, &parts), wanted);
+        let (names, messages) = names_of_many(&chain, 16, &parts);
+        assert_eq!(names, wanted);
+        let wanted = wanted.iter().map(|names| transaction_message(&chain, &names.envelope));
+        assert_eq!(messages.iter().collect::<Vec<_>>(), wanted.collect::<Vec<_>>());
     }
 
     #[test]

@@ -7,13 +7,13 @@
 //! [`Admissions`] remember what was admitted, by its bytes, so that it is decoded and checked once.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quipu_crypto::CacheCounts;
 use quipu_crypto::suite::{self, VerifyItem};
-use quipu_proof::names::{Names, WithActions, names_of_many};
+use quipu_proof::names::{Messages, Names, WithActions, names_of_many};
 use quipu_types::code::{BAD_SIGNATURE, MALFORMED, TOO_LARGE};
 use quipu_types::transaction::TRANSACTION_SIZE_MAX;
 use quipu_types::{Action, Code, Envelope, Hash, Lane, Transaction};
@@ -50,21 +50,20 @@ pub fn admit_many(
     lane_count: u16,
     transactions: impl IntoIterator<Item = Arc<[u8]>>,
 ) -> Vec<Result<Admitted, Code>> {
-    let read = read_many(chain, lane_count, transactions.into_iter().collect());
+    let (read, messages) = read_many(chain, lane_count, transactions.into_iter().collect());
     let items: Vec<VerifyItem<'_>> = read
         .iter()
         .flatten()
-        .map(|(admitted, message)| VerifyItem {
-            key: &admitted.envelope.signer,
-            message,
-            signature: &admitted.envelope.signature,
+        .zip(messages.iter())
+        .map(|(Admitted { envelope: Envelope { signer, signature, .. }, .. }, message)| {
+            VerifyItem { key: signer, message, signature }
         })
         .collect();
     let mut verdicts = suite::verify_many(&items).into_iter();
     drop(items);
     read.into_iter()
         .map(|read| {
-            let (admitted, _) = read?;
+            let admitted = read?;
             let holds = verdicts.next().expect("there is a verdict for each that was read");
             if holds { Ok(admitted) } else { Err(BAD_SIGNATURE) }
         })
@@ -88,7 +87,7 @@ pub struct Admissions {
     miss_count: AtomicU64,
 }
 
-/// By [`label`]: two of one label take each other's place. When the young take half of the room the old are forgotten.
+/// When the young take half of the room the old are forgotten.
 #[derive(Debug, Default)]
 struct Known {
     young: Generation,
@@ -96,7 +95,18 @@ struct Known {
     old: Generation,
 }
 
-type Generation = BTreeMap<u64, Arc<Admitted>>;
+/// By their [`slot`]: two of one slot take each other's place.
+#[derive(Debug)]
+struct Generation(Vec<Option<Arc<Admitted>>>);
+
+/// Slots of a generation.
+const SLOT_COUNT: usize = 1 << 13;
+
+impl Default for Generation {
+    fn default() -> Self {
+        Self(vec![None; SLOT_COUNT])
+    }
+}
 
 impl Admissions {
     /// Of the ledger `chain`. A `size_max` of 0 remembers nothing.
@@ -150,9 +160,9 @@ impl Admissions {
     fn find(&self, transactions: &[Arc<[u8]>]) -> Vec<Option<Arc<Admitted>>> {
         let candidates: Vec<Option<Arc<Admitted>>> = {
             let known = self.lock();
-            transactions.iter().map(|bytes| known.get(label(bytes)?)).collect()
+            transactions.iter().map(|bytes| known.get(bytes)).collect()
         };
-        // Compared outside the lock: bytes may be many.
+        // Compared whole outside the lock: bytes may be many.
         let equal = |bytes: &Arc<[u8]>, known: &Arc<Admitted>| known.bytes == *bytes;
         let found: Vec<_> = candidates
             .into_iter()
@@ -183,30 +193,39 @@ impl Admissions {
 }
 
 impl Known {
-    fn get(&self, label: u64) -> Option<Arc<Admitted>> {
-        self.young.get(&label).or_else(|| self.old.get(&label)).cloned()
+    /// One that has the signature of `bytes`, if there is one.
+    fn get(&self, bytes: &[u8]) -> Option<Arc<Admitted>> {
+        let slot = slot(bytes)?;
+        let kept = [&self.young, &self.old].map(|kept| kept.0.get(slot).and_then(Option::as_ref));
+        let is_like = |known: &&Arc<Admitted>| known.bytes.ends_with(signature(bytes));
+        kept.into_iter().flatten().find(is_like).cloned()
     }
 
     /// Keeps one, and gives what is forgotten for it.
     fn keep(&mut self, admitted: &Arc<Admitted>, size_half: usize) -> Option<Generation> {
         let size = memory_size(admitted);
-        let label = label(&admitted.bytes).filter(|_| size <= size_half)?;
+        let slot = slot(&admitted.bytes).filter(|_| size <= size_half)?;
         let is_full = self.young_size.saturating_add(size) > size_half;
         let forgotten = is_full.then(|| {
             self.young_size = 0;
             std::mem::replace(&mut self.old, std::mem::take(&mut self.young))
         });
-        let replaced = self.young.insert(label, Arc::clone(admitted));
+        let replaced = self.young.0.get_mut(slot)?.replace(Arc::clone(admitted));
         let size_before = replaced.map_or(0, |replaced| memory_size(&replaced));
         self.young_size = self.young_size.saturating_sub(size_before).saturating_add(size);
         forgotten
     }
 }
 
-/// The first bytes of the signature, which ends both encodings of a transaction.
-fn label(bytes: &[u8]) -> Option<u64> {
-    let signature: &[u8; 64] = bytes.last_chunk()?;
-    signature.first_chunk().map(|first| u64::from_le_bytes(*first))
+/// The signature ends both encodings of a transaction.
+fn signature(bytes: &[u8]) -> &[u8] {
+    bytes.last_chunk::<64>().map_or(bytes, <[u8; 64]>::as_slice)
+}
+
+/// By the first bytes of the signature, which are as good as random; who makes them collide makes these forgotten.
+fn slot(bytes: &[u8]) -> Option<usize> {
+    let first = signature(bytes).first_chunk::<4>()?;
+    usize::try_from(u32::from_le_bytes(*first)).ok()?.checked_rem(SLOT_COUNT)
 }
 
 /// About what one takes: its bytes, its actions decoded beside them, and itself.
@@ -226,8 +245,7 @@ pub fn readmit_many(
     lane_count: u16,
     transactions: Vec<Arc<[u8]>>,
 ) -> Vec<Result<Admitted, Code>> {
-    let read = read_many(chain, lane_count, transactions);
-    read.into_iter().map(|read| read.map(|(admitted, _)| admitted)).collect()
+    read_many(chain, lane_count, transactions).0
 }
 
 fn only<T>(all: Vec<T>) -> T {
@@ -235,20 +253,20 @@ fn only<T>(all: Vec<T>) -> T {
     only
 }
 
-type Read = (Admitted, Vec<u8>);
-
+/// The transactions, their signatures unchecked, and what the signatures of those that could be read cover.
 fn read_many(
     chain: &Hash,
     lane_count: u16,
     transactions: Vec<Arc<[u8]>>,
-) -> Vec<Result<Read, Code>> {
+) -> (Vec<Result<Admitted, Code>>, Messages) {
     let decoded: Vec<Result<_, Code>> = transactions.iter().map(|bytes| decode(bytes)).collect();
     let parts: Vec<WithActions<'_>> = decoded
         .iter()
         .flatten()
         .map(|(transaction, actions)| (transaction, actions.as_slice()))
         .collect();
-    let mut names = names_of_many(chain, lane_count, &parts).into_iter();
+    let (names, messages) = names_of_many(chain, lane_count, &parts);
+    let mut names = names.into_iter();
     let read: Vec<Result<(Transaction, Names), Code>> = decoded
         .into_iter()
         .map(|decoded| {
@@ -256,14 +274,11 @@ fn read_many(
             Ok((transaction, names.next().expect("each that was decoded has names")))
         })
         .collect();
-    read.into_iter()
-        .zip(transactions)
-        .map(|(read, bytes)| {
-            let (transaction, names) = read?;
-            let Names { envelope, message, tx, leaf, lane } = names;
-            Ok((Admitted { transaction, bytes, envelope, leaf, tx, lane }, message))
-        })
-        .collect()
+    let read = read.into_iter().zip(transactions).map(|(read, bytes)| {
+        let (transaction, Names { envelope, tx, leaf, lane }) = read?;
+        Ok(Admitted { transaction, bytes, envelope, leaf, tx, lane })
+    });
+    (read.collect(), messages)
 }
 
 fn decode(bytes: &[u8]) -> Result<(Transaction, Vec<Cow<'_, [u8]>>), Code> {

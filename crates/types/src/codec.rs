@@ -202,11 +202,14 @@ pub trait Encode {
 
     /// The encoding of `self`.
     fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(ENCODED_SIZE);
         self.encode(&mut out);
         out
     }
 }
+
+/// Room that most encodings fit: growing into it would copy them several times.
+const ENCODED_SIZE: usize = 256;
 
 /// A value that can be read back.
 pub trait Decode: Sized {
