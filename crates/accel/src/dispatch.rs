@@ -15,14 +15,17 @@
 //! # Limits
 //! Predictions are of one core. Calibration takes less than five milliseconds.
 
+pub(crate) mod counts;
 mod known;
 pub(crate) mod report;
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::batch::{BatchBackend, Guard, Shape, Standing, Work};
 use crate::sha256::{Engine, Finish, Job, Pair, RATE_ONE, Serial, block_count};
 use crate::{Accel, Ed25519Item, Scalar, Secp256k1Item, ed25519, many, scalar, secp256k1};
+use counts::{Counts, Operation, OperationCount};
 use report::{BackendReport, BackendState, Choice, FALLBACKS, Report, StepTimes, UnknownChoice};
 
 /// A kernel of the processor, before it was asked anything. No engine: this machine lacks it.
@@ -93,10 +96,12 @@ pub struct Dispatcher {
     unknown: Option<UnknownChoice>,
     fallback: Option<Choice>,
     places: Vec<(&'static str, Place)>,
-    batches: Vec<Guard>,
+    /// Set once, when a device is found; they are slow to start.
+    batches: OnceLock<Vec<Guard>>,
     /// Finishes messages that would run alone, at the price of which seat; none when the choice forbids it.
     serial: Option<(Box<dyn Serial>, usize)>,
     is_measured: AtomicBool,
+    counts: Counts,
 }
 
 impl Dispatcher {
@@ -145,23 +150,47 @@ impl Dispatcher {
         }
         let serial = serial(chosen, &places);
         let mut places: Vec<_> = places.into_iter().map(|(name, _, place)| (name, place)).collect();
-        let mut guards = Vec::new();
-        for backend in batches {
-            if chosen == Choice::Auto {
-                guards.push(known::guard(backend));
-            } else {
-                places.push((backend.name(), Place::Other(BackendState::NotChosen)));
-            }
+        if chosen != Choice::Auto {
+            let unwanted = batches.iter().map(|backend| backend.name());
+            places.extend(unwanted.map(|name| (name, Place::Other(BackendState::NotChosen))));
         }
-        Self {
+        let dispatcher = Self {
             choice,
             unknown: None,
             fallback: (chosen != choice).then_some(chosen),
             places,
-            batches: guards,
+            batches: OnceLock::new(),
             serial,
             is_measured: AtomicBool::new(false),
+            counts: Counts::default(),
+        };
+        if !batches.is_empty() {
+            dispatcher.attach(batches);
         }
+        dispatcher
+    }
+
+    /// Whether a device may serve: nobody forced a kernel of the processor, and none was attached before.
+    #[must_use]
+    pub fn takes_devices(&self) -> bool {
+        self.choice == Choice::Auto && self.batches.get().is_none()
+    }
+
+    /// Let devices serve, those of them that know their answers. Does nothing unless [`Dispatcher::takes_devices`].
+    pub fn attach(&self, devices: Vec<Box<dyn BatchBackend>>) {
+        if self.takes_devices() {
+            self.batches.get_or_init(|| devices.into_iter().map(known::guard).collect());
+        }
+    }
+
+    /// How often it was asked since it was made, and for how much.
+    #[must_use]
+    pub fn counts(&self) -> Vec<OperationCount> {
+        self.counts.read()
+    }
+
+    fn guards(&self) -> &[Guard] {
+        self.batches.get().map_or(&[], Vec::as_slice)
     }
 
     /// Replace the built-in estimates by measurements. `now_ns` is a clock that never goes back.
@@ -175,7 +204,7 @@ impl Dispatcher {
                 }
             }
         }
-        for guard in &self.batches {
+        for guard in self.guards() {
             guard.calibrate(now_ns);
         }
         self.is_measured.store(true, Ordering::Relaxed);
@@ -200,7 +229,7 @@ impl Dispatcher {
             };
             BackendReport { name, state }
         });
-        let batches = self.batches.iter().map(|guard| {
+        let batches = self.guards().iter().map(|guard| {
             let state = match guard.standing() {
                 Standing::Serves => BackendState::ServesBatches,
                 Standing::FailedKnownAnswer => BackendState::FailedKnownAnswer,
@@ -244,7 +273,7 @@ impl Dispatcher {
 
     /// The batch backend that beats every kernel, if one does.
     fn batch(&self, shape: &Shape) -> Option<&Guard> {
-        let predictions = self.batches.iter().filter_map(|guard| {
+        let predictions = self.guards().iter().filter_map(|guard| {
             let predicted = guard.predict_ns(shape)?;
             Some((predicted, guard))
         });
@@ -451,6 +480,7 @@ impl Accel for Dispatcher {
     fn sha256_many(&self, prefix: &[u8], messages: &[&[u8]], out: &mut [[u8; 32]]) {
         assert_eq!(messages.len(), out.len(), "each message has one place for its hash");
         assert!(prefix.len() <= crate::PREFIX_SIZE_MAX, "a prefix has a bound");
+        self.counts.add(Operation::Sha256Many, messages.len());
         let shape = many_shape(prefix, messages);
         let served = self.batch(&shape).is_some_and(|guard| {
             guard.run(
@@ -471,6 +501,7 @@ impl Accel for Dispatcher {
 
     fn sha256_nodes(&self, prefix: u8, pairs: &[Pair], out: &mut [[u8; 32]]) {
         assert_eq!(pairs.len(), out.len(), "each pair has one place for its hash");
+        self.counts.add(Operation::Sha256Nodes, pairs.len());
         let shape = equal_shape(Work::Nodes, pairs.len(), 1, 64);
         let served = self.batch(&shape).is_some_and(|guard| {
             guard.run(
@@ -494,6 +525,7 @@ impl Accel for Dispatcher {
     }
 
     fn sha256_chains(&self, starts: &mut [[u8; 32]], count: u64) {
+        self.counts.add(Operation::Sha256Chains, starts.len());
         let shape = equal_shape(Work::Chains, starts.len(), count, 32);
         if let Some(guard) = self.batch(&shape) {
             let mut out = vec![[0; 32]; starts.len()];
@@ -515,18 +547,22 @@ impl Accel for Dispatcher {
     }
 
     fn keccak256_many(&self, messages: &[&[u8]], out: &mut [[u8; 32]]) {
+        self.counts.add(Operation::Keccak256, messages.len());
         many::keccak256(messages, out);
     }
 
     fn blake2b256_many(&self, messages: &[&[u8]], out: &mut [[u8; 32]]) {
+        self.counts.add(Operation::Blake2b256, messages.len());
         many::blake2b256(messages, out);
     }
 
     fn verify_ed25519_many(&self, items: &[Ed25519Item<'_>]) -> Vec<bool> {
+        self.counts.add(Operation::Ed25519, items.len());
         ed25519::verify_many(items)
     }
 
     fn verify_secp256k1_many(&self, items: &[Secp256k1Item<'_>]) -> Vec<bool> {
+        self.counts.add(Operation::Secp256k1, items.len());
         secp256k1::verify_many(items)
     }
 }

@@ -23,7 +23,7 @@ mod tests;
 pub use cuda::{Cuda, OpenError};
 pub use host::Host;
 
-use crate::{BatchBackend, BatchError, Shape};
+use crate::{BatchError, Shape};
 use prices::Prices;
 
 /// The kernels' text, as a compiler at run time gets it.
@@ -35,14 +35,6 @@ pub const BATCH_SIZE_MAX: usize = 1 << 30;
 
 /// Size of the words in which kernels see memory.
 const WORD_SIZE: usize = size_of::<u32>();
-
-/// What this machine has beside its processor, ready to serve.
-pub(crate) fn devices() -> Vec<Box<dyn BatchBackend>> {
-    match Cuda::open() {
-        Ok(cuda) => vec![Box::new(cuda)],
-        Err(_) => Vec::new(),
-    }
-}
 
 /// Messages behind each other, as the kernel `quipu_sha256_many` reads them.
 struct Packed {

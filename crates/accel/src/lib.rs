@@ -28,6 +28,7 @@ pub use batch::{
     BatchBackend, BatchError, ERROR_COUNT_MAX, RECHECK_PERIOD, RETRY_PERIOD, Shape, Work,
 };
 pub use dispatch::Dispatcher;
+pub use dispatch::counts::OperationCount;
 pub use dispatch::report::{BackendReport, BackendState, Choice, Report, StepTimes, UnknownChoice};
 pub use ed25519::BATCH_COUNT_MAX;
 pub use scalar::Scalar;
@@ -96,15 +97,12 @@ pub const PREFIX_SIZE_MAX: usize = 32;
 pub const CHOICE_VARIABLE: &str = "QUIPU_ACCEL";
 
 /// The backend to use on this machine. The environment is read once, at the first call; a word that nobody knows means
-/// auto, and stands in [`Dispatcher::report`].
+/// auto, and stands in [`Dispatcher::report`]. Devices take seconds to start: whoever has the time opens them
+/// ([`gpu::Cuda`]) and [`attach`](Dispatcher::attach)es them.
 pub fn default() -> &'static Dispatcher {
     static DEFAULT: LazyLock<Dispatcher> = LazyLock::new(|| {
         let word = std::env::var_os(CHOICE_VARIABLE).unwrap_or_default();
-        let word = word.to_string_lossy();
-        // A device takes a second or two to start: not for somebody who asked for another.
-        let is_forced = word.parse().is_ok_and(|choice: Choice| choice != Choice::Auto);
-        let devices = if is_forced { Vec::new() } else { gpu::devices() };
-        Dispatcher::from_word(&word, devices)
+        Dispatcher::from_word(&word.to_string_lossy(), Vec::new())
     });
     &DEFAULT
 }

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::args::{Bench, Cli, Command, ConfigCommand};
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 
 mod args;
 mod ceremony;
@@ -37,6 +37,7 @@ fn main() -> ExitCode {
 }
 
 fn run(wanted: Command) -> Result<()> {
+    check_environment()?;
     match wanted {
         Command::Dev(args) => command::dev::run(args),
         Command::Init(args) => command::init::run(&args),
@@ -58,5 +59,16 @@ fn run(wanted: Command) -> Result<()> {
         Command::Bench(Bench::Ingest(args)) => {
             tools::runtime()?.block_on(command::bench::run(args))
         }
+    }
+}
+
+/// Whoever forces a kernel means it: a word that nobody knows is not passed over.
+fn check_environment() -> Result<()> {
+    let variable = quipu_accel::CHOICE_VARIABLE;
+    let word = std::env::var_os(variable).unwrap_or_default();
+    match word.to_string_lossy().parse::<quipu_accel::Choice>() {
+        Ok(_) => Ok(()),
+        Err(unknown) => Err(Failure::usage(format!("{variable}: {unknown}"))
+            .with_help("It forces who hashes, to compare or to go around a fault. Unset it.")),
     }
 }

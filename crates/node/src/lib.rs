@@ -38,6 +38,7 @@ mod snapshot;
 mod sql;
 pub mod store;
 mod view;
+mod wide;
 
 pub use check::{Finding, Report, check};
 pub use config::{

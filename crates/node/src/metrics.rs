@@ -9,6 +9,7 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Level, Metadata, Recorder
 use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
+use quipu_accel::OperationCount;
 use quipu_crypto::CacheCounts;
 use quipu_types::Code;
 
@@ -80,6 +81,8 @@ impl Registry {
             ("quipu_refused_total", "Transactions refused, by code."),
             ("quipu_garbage_connections_total", "Connections closed for bytes of no protocol."),
             ("quipu_http_requests_total", "HTTP requests, by status."),
+            ("quipu_accel_calls_total", "Batches given to wide kernels, by operation."),
+            ("quipu_accel_items_total", "Items of those batches, by operation."),
             ("quipu_cache_hits_total", "What a cache was asked for and had, by cache."),
             ("quipu_cache_misses_total", "What a cache was asked for and had not, by cache."),
         ] {
@@ -189,6 +192,19 @@ impl Metrics {
             let key = Key::from_parts(name, label.into_iter().collect::<Vec<_>>());
             recorder.register_counter(&key, &METADATA)
         })
+    }
+
+    /// What the process asked of wide kernels since its start: items by calls is the mean batch.
+    pub(crate) fn accel(&self, counts: &[OperationCount]) {
+        for count in counts {
+            let label = metrics::Label::from_static_parts("operation", count.operation);
+            let of = |name| {
+                let key = Key::from_parts(name, vec![label.clone()]);
+                self.registry.0.register_counter(&key, &METADATA)
+            };
+            of("quipu_accel_calls_total").absolute(count.calls);
+            of("quipu_accel_items_total").absolute(count.items);
+        }
     }
 
     /// How often a cache was asked since the start, and knew.

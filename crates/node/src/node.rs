@@ -110,6 +110,7 @@ impl Node {
             // A key has no copy: the links have their own.
             false => Some((addresses(&config, &genesis, index)?, load_key(&config)?)),
         };
+        crate::wide::start();
         let lock = DirLock::take(&config.dir)?;
         let (listeners, running) = Listeners::bind(&config, is_alone)?;
         let is_new = !config.dir.join("lanes").is_dir();

@@ -292,6 +292,7 @@ impl Shared {
         self.metrics.height_committed.set(gauge_value(progress.committed.get()));
         self.metrics.height_executed.set(gauge_value(progress.executed.get()));
         self.metrics.height_certified.set(gauge_value(progress.certified.get()));
+        self.metrics.accel(&quipu_accel::default().counts());
         self.metrics.cache("signatures", self.verified.counts());
         self.metrics.cache("transactions", self.admissions.counts());
         self.metrics.uptime_seconds.set(gauge_value(self.uptime_seconds()));

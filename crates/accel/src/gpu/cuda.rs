@@ -37,7 +37,9 @@ use cudarc::{
     },
 };
 
-use super::{BatchBackend, BatchError, Prices, SHA256_TEXT, Shape, check_size, count_of, pack};
+use crate::BatchBackend;
+
+use super::{BatchError, Prices, SHA256_TEXT, Shape, check_size, count_of, pack};
 
 /// Threads of one block. The kernels use no shared memory, so this only has to fill whole schedulers.
 const BLOCK_SIZE: u32 = 128;

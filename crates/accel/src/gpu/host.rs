@@ -3,7 +3,9 @@
 //! Never the fastest: it is there to be tested. Its safe twin is [`crate::Scalar`].
 #![expect(unsafe_code, reason = "calls the kernels, which are C; every length is checked before")]
 
-use super::{BatchBackend, BatchError, Prices, Shape, WORD_SIZE, check_size, count_of, pack};
+use crate::BatchBackend;
+
+use super::{BatchError, Prices, Shape, WORD_SIZE, check_size, count_of, pack};
 
 /// A guess on the slow side, so that nobody prefers it: one step after another, each a scalar compression.
 const PRICES: Prices =
