@@ -21,7 +21,6 @@
 //!
 //! The first use takes about 15 ms. A group that is not full costs as much as a full one, about 1.1 single checks.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use curve25519_dalek::{EdwardsPoint, Scalar};
@@ -39,6 +38,8 @@ const FRESH_COUNT: u8 = 32;
 /// The verdicts, if this machine has the kernel and the kernel has not failed.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn verify_many(items: &[Ed25519Item<'_>]) -> Option<Vec<bool>> {
+    use std::sync::OnceLock;
+
     use crate::many::avx512::Avx512;
 
     static KERNEL: OnceLock<Option<Wide<Avx512>>> = OnceLock::new();
