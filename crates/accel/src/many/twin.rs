@@ -99,6 +99,11 @@ impl Ways for Twin {
     }
 
     #[inline(never)]
+    fn transpose(self, rows: [Word; WAY_COUNT]) -> [Word; WAY_COUNT] {
+        std::array::from_fn(|index| each(|way| rows[way][index]))
+    }
+
+    #[inline(never)]
     fn add_wrapping(self, a: Word, b: Word) -> Word {
         each(|way| a[way].wrapping_add(b[way]))
     }
@@ -171,6 +176,9 @@ mod tests {
         assert_eq!(w.store(w.select(mask, wide_a, wide_b)), mixed);
         assert_eq!(w.equal(w.load(&mixed), wide_a), t.equal(mixed, a));
         assert_eq!(w.store(w.splat(a[0])), t.splat(a[0]));
+        let rows: [Word; WAY_COUNT] = std::array::from_fn(|_| word(random, 64));
+        let turned = w.transpose(rows.each_ref().map(|row| w.load(row)));
+        assert_eq!(turned.map(|word| w.store(word)), t.transpose(rows));
         assert_eq!(w.store(w.add_wrapping(wide_a, wide_b)), t.add_wrapping(a, b));
         assert_eq!(w.store(w.rotate_left::<1>(wide_a)), t.rotate_left::<1>(a));
         assert_eq!(w.store(w.rotate_left::<63>(wide_a)), t.rotate_left::<63>(a));
