@@ -19,7 +19,7 @@
 //! refusal is checked again: 1.15 times what the items cost alone, and less than batches that fail. Whoever makes
 //! signatures that are sampled on purpose gains the same.
 //!
-//! The first use takes about 15 ms. A group that is not full costs as much as a full one, about 1.1 single checks.
+//! The first use takes about 10 ms. A group that is not full costs as much as a full one, about 1.1 single checks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
