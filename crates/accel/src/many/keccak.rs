@@ -176,7 +176,7 @@ fn store_row<W: Ways>(w: W, live: u8, row: &mut [[u64; WAY_COUNT]; 5], words: &[
     row[4] = w.store(w.select(live, words[4], before[4]));
 }
 
-/// One round of Keccak-f[1600].
+/// One round of the permutation of 1600 bits.
 #[inline(always)]
 fn round<W: Ways>(w: W, a: &Rows<W>, constant: W::Word) -> Rows<W> {
     let a = rho_and_pi(w, &theta(w, a));
