@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  keccak256    eight at a time on AVX-512 (many/keccak.rs), the rest one after another (sha3)
+//!               tried at first use against sha3 on sizes around the ends of blocks, not used if it errs
 //!  blake2b256   the many-at-once interface of blake2b_simd, which chooses its width at run time
 //! ```
 
@@ -30,11 +31,25 @@ pub(crate) fn keccak256(messages: &[&[u8]], out: &mut [[u8; 32]]) {
     assert_eq!(messages.len(), out.len(), "each message has one place for its hash");
     #[cfg(target_arch = "x86_64")]
     if messages.len() >= KECCAK_WIDE_COUNT_MIN
-        && let Some(w) = avx512::Avx512::detect()
+        && let Some(w) = keccak_ways()
     {
         return keccak256_wide(w, messages, out);
     }
     keccak256_narrow(messages, out);
+}
+
+/// The ways of this machine, if it has them and they hash what the plain function hashes.
+#[cfg(target_arch = "x86_64")]
+fn keccak_ways() -> Option<avx512::Avx512> {
+    static WAYS: std::sync::OnceLock<Option<avx512::Avx512>> = std::sync::OnceLock::new();
+    *WAYS.get_or_init(|| {
+        let w = avx512::Avx512::detect()?;
+        let bytes = [0xa5; 300];
+        let messages: [&[u8]; WAY_COUNT] =
+            [0, 1, 135, 136, 137, 271, 272, 300].map(|size| bytes.get(..size).unwrap_or(&bytes));
+        let expected = messages.map(|message| <[u8; 32]>::from(Keccak256::digest(message)));
+        (keccak::digests(w, &messages) == expected).then_some(w)
+    })
 }
 
 fn keccak256_narrow(messages: &[&[u8]], out: &mut [[u8; 32]]) {

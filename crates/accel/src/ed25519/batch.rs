@@ -76,7 +76,8 @@ fn verify_chunk(chunk: &[Ed25519Item<'_>], verdicts: &mut Vec<bool>) {
         verdicts.extend(prepared.iter().map(|_| true));
         return;
     }
-    let mut failed_left = FAILED_GROUP_COUNT_MAX;
+    // A chunk that is no larger than a group has failed as one already.
+    let mut failed_left = if chunk.len() > GROUP_COUNT { FAILED_GROUP_COUNT_MAX } else { 0 };
     for group in prepared.chunks(GROUP_COUNT) {
         if failed_left > 0 && group.len() > 1 && holds(group, &mut coefficients) {
             verdicts.extend(group.iter().map(|_| true));

@@ -54,8 +54,8 @@ pub(super) struct Prepared {
 pub(super) struct BaseTable(Vec<[u64; BASE_WORD_COUNT]>);
 
 impl BaseTable {
-    /// From the encodings of 1 B, 2 B, ... 128 B.
-    pub(super) fn new<W: Ways>(w: W, encodings: &[[u8; 32]]) -> Self {
+    /// From the encodings of 1 B, 2 B, ... 128 B. None if the kernel says of one that it is no point.
+    pub(super) fn new<W: Ways>(w: W, encodings: &[[u8; 32]]) -> Option<Self> {
         let mut identity_row = [0; BASE_WORD_COUNT];
         identity_row[0] = 1;
         identity_row[5] = 1;
@@ -64,7 +64,9 @@ impl BaseTable {
         for group in groups {
             let (y, sign) = load_encodings(w, group);
             let [(point, valid), _] = decode_pair(w, &[y, y], [sign, sign]);
-            assert_eq!(valid, u8::MAX, "multiples of B are points");
+            if valid != u8::MAX {
+                return None;
+            }
             let affine = affine(w, &point);
             let words = [affine.y_plus_x, affine.y_minus_x, affine.t_d_twice]
                 .map(|element| element.0.map(|limb| w.store(limb)));
@@ -72,7 +74,7 @@ impl BaseTable {
             rows.extend((0..WAY_COUNT).map(row));
         }
         assert_eq!(rows.len(), BASE_MULTIPLE_MAX + 1, "a row for each digit's magnitude");
-        Self(rows)
+        Some(Self(rows))
     }
 
     /// The row that each way asks for, word by word.

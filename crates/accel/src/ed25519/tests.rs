@@ -9,6 +9,8 @@ use super::wide::Wide;
 use super::{batch, vectors, verify_alone, verify_many};
 use crate::Ed25519Item;
 use crate::many::on_each_ways;
+use crate::many::twin::Twin;
+use crate::many::ways::Ways;
 
 /// l, little end first.
 pub(super) const ORDER: [u8; 32] = [
@@ -91,6 +93,10 @@ fn alone(items: &[Ed25519Item<'_>]) -> Vec<bool> {
     items.iter().map(verify_alone).collect()
 }
 
+fn wide<W: Ways>(w: W) -> Wide<W> {
+    Wide::new(w).expect("multiples of B are points")
+}
+
 /// The dispatcher and the batches against the judge; the kernel on the hardware too, if it is there.
 fn check(all: &[Signed]) {
     let items = items(all);
@@ -99,7 +105,7 @@ fn check(all: &[Signed]) {
     assert_eq!(batch::verify_many(&items), expected);
     #[cfg(target_arch = "x86_64")]
     match crate::many::avx512::Avx512::detect() {
-        Some(w) => assert_eq!(Wide::new(w).verdicts(&items), expected),
+        Some(w) => assert_eq!(wide(w).verdicts(&items), expected),
         None => println!("SKIPPED: this processor has no AVX-512 IFMA"),
     }
 }
@@ -113,7 +119,7 @@ fn every_path_gives_the_published_verdicts() {
     assert_eq!(alone(&items), expected, "the judge itself");
     assert_eq!(verify_many(&items), expected, "the dispatcher");
     assert_eq!(batch::verify_many(&items), expected, "batches");
-    on_each_ways!(w => assert_eq!(Wide::new(w).verdicts(&items), expected, "the kernel"));
+    on_each_ways!(w => assert_eq!(wide(w).verdicts(&items), expected, "the kernel"));
 }
 
 #[test]
@@ -168,7 +174,7 @@ fn the_twin_gives_the_judge_s_verdicts_within_its_bounds() {
         }
     }
     let items = items(&all);
-    assert_eq!(Wide::new(crate::many::twin::Twin).verdicts(&items), alone(&items));
+    assert_eq!(wide(Twin).verdicts(&items), alone(&items));
 }
 
 /// `A = aB + T`, `R = rB + U` with T and U of small order, `s = r + k a`: valid, because 8 kills T and U.
@@ -194,5 +200,5 @@ fn parts_of_small_order_in_key_and_commitment_do_not_matter() {
     assert!(alone(&items(&all)).iter().all(|valid| *valid));
     check(&all);
     let items = items(&all);
-    assert!(Wide::new(crate::many::twin::Twin).verdicts(&items).iter().all(|valid| *valid));
+    assert!(wide(Twin).verdicts(&items).iter().all(|valid| *valid));
 }

@@ -7,8 +7,9 @@
 use std::arch::x86_64::{
     __m512i, _mm512_add_epi64, _mm512_and_si512, _mm512_cmpeq_epu64_mask, _mm512_loadu_si512,
     _mm512_madd52hi_epu64, _mm512_madd52lo_epu64, _mm512_mask_blend_epi64, _mm512_mullo_epi64,
-    _mm512_rol_epi64, _mm512_set1_epi64, _mm512_srli_epi64, _mm512_storeu_si512, _mm512_sub_epi64,
-    _mm512_ternarylogic_epi64,
+    _mm512_rol_epi64, _mm512_set1_epi64, _mm512_shuffle_i64x2, _mm512_srli_epi64,
+    _mm512_storeu_si512, _mm512_sub_epi64, _mm512_ternarylogic_epi64, _mm512_unpackhi_epi64,
+    _mm512_unpacklo_epi64,
 };
 
 use super::ways::{WAY_COUNT, Ways};
@@ -33,6 +34,53 @@ impl Avx512 {
 #[inline(never)]
 fn compiled_wide<Out>(work: impl FnOnce() -> Out) -> Out {
     work()
+}
+
+/// Three rounds of swaps: single words, then pairs of words, then fours.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn transposed(rows: [__m512i; WAY_COUNT]) -> [__m512i; WAY_COUNT] {
+    let [a, b, c, d, e, f, g, h] = rows;
+    let even = half_transposed([
+        _mm512_unpacklo_epi64(a, b),
+        _mm512_unpacklo_epi64(c, d),
+        _mm512_unpacklo_epi64(e, f),
+        _mm512_unpacklo_epi64(g, h),
+    ]);
+    let odd = half_transposed([
+        _mm512_unpackhi_epi64(a, b),
+        _mm512_unpackhi_epi64(c, d),
+        _mm512_unpackhi_epi64(e, f),
+        _mm512_unpackhi_epi64(g, h),
+    ]);
+    [even[0], odd[0], even[1], odd[1], even[2], odd[2], even[3], odd[3]]
+}
+
+/// Transposes four rows of four pairs. `vshufi64x2` takes two pairs of each operand: 0x88 the even, 0xdd the odd ones.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn half_transposed(rows: [__m512i; 4]) -> [__m512i; 4] {
+    let [a, b, c, d] = rows;
+    let (even_ab, odd_ab) = (even_pairs(a, b), odd_pairs(a, b));
+    let (even_cd, odd_cd) = (even_pairs(c, d), odd_pairs(c, d));
+    [
+        even_pairs(even_ab, even_cd),
+        even_pairs(odd_ab, odd_cd),
+        odd_pairs(even_ab, even_cd),
+        odd_pairs(odd_ab, odd_cd),
+    ]
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn even_pairs(a: __m512i, b: __m512i) -> __m512i {
+    _mm512_shuffle_i64x2::<0x88>(a, b)
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn odd_pairs(a: __m512i, b: __m512i) -> __m512i {
+    _mm512_shuffle_i64x2::<0xdd>(a, b)
 }
 
 /// The intrinsics of this file need AVX-512 F or IFMA and nothing else; `self` proves them.
@@ -113,6 +161,11 @@ impl Ways for Avx512 {
     #[inline(always)]
     fn select(self, mask: u8, yes: __m512i, no: __m512i) -> __m512i {
         intrinsic!(_mm512_mask_blend_epi64(mask, no, yes))
+    }
+
+    #[inline(always)]
+    fn transpose(self, rows: [__m512i; WAY_COUNT]) -> [__m512i; WAY_COUNT] {
+        intrinsic!(transposed(rows))
     }
 
     #[inline(always)]

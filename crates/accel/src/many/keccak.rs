@@ -16,7 +16,7 @@
     reason = "indices count words of arrays of that length; sizes of slices fit in half of 64 bits"
 )]
 
-use super::ways::{WAY_COUNT, Ways};
+use super::ways::{WAY_COUNT, Ways, columns};
 
 /// Bytes of a block.
 const BLOCK_SIZE: usize = 136;
@@ -67,7 +67,7 @@ fn block_count(message: &[u8]) -> usize {
 }
 
 /// Block `index` with its share of the padding; zeros past the last.
-fn block(message: &[u8], index: usize) -> [u8; BLOCK_SIZE] {
+fn block(message: &[u8], index: usize) -> [u64; BLOCK_WORD_COUNT] {
     let mut block = [0; BLOCK_SIZE];
     let rest = &message[(index * BLOCK_SIZE).min(message.len())..];
     let size = rest.len().min(BLOCK_SIZE);
@@ -76,7 +76,8 @@ fn block(message: &[u8], index: usize) -> [u8; BLOCK_SIZE] {
         block[size] ^= 0x01;
         block[BLOCK_SIZE - 1] ^= 0x80;
     }
-    block
+    let (words, _) = block.as_chunks();
+    std::array::from_fn(|index| u64::from_le_bytes(words[index]))
 }
 
 /// Whether eight at once cost less than one after another: a block of eight costs less than two single blocks.
@@ -92,15 +93,8 @@ pub(crate) fn digests<W: Ways>(w: W, messages: &[&[u8]; WAY_COUNT]) -> [[u8; 32]
     let mut state: State = [[0; WAY_COUNT]; STATE_WORD_COUNT];
     for index in 0..longest {
         let blocks = messages.map(|message| block(message, index));
-        let mut words = [[0; WAY_COUNT]; BLOCK_WORD_COUNT];
-        for (way, block) in blocks.iter().enumerate() {
-            let (chunks, _) = block.as_chunks();
-            for (word, chunk) in words.iter_mut().zip(chunks) {
-                word[way] = u64::from_le_bytes(*chunk);
-            }
-        }
         let live = (0..WAY_COUNT).fold(0, |mask, way| mask | u8::from(index < counts[way]) << way);
-        absorb(w, &mut state, &words, live);
+        absorb(w, &mut state, &blocks, live);
     }
     std::array::from_fn(|way| {
         let mut digest = [0; 32];
@@ -115,17 +109,20 @@ pub(crate) fn digests<W: Ways>(w: W, messages: &[&[u8]; WAY_COUNT]) -> [[u8; 32]
 fn absorb<W: Ways>(
     w: W,
     state: &mut State,
-    words: &[[u64; WAY_COUNT]; BLOCK_WORD_COUNT],
+    blocks: &[[u64; BLOCK_WORD_COUNT]; WAY_COUNT],
     live: u8,
 ) {
-    let mut mixed = *state;
-    for (values, message) in mixed.iter_mut().flatten().zip(words.iter().flatten()) {
-        *values ^= message;
-    }
+    let last = blocks.map(|block| block[BLOCK_WORD_COUNT - 1]);
     w.run(
         #[inline(always)]
         || {
-            let mut a = load_state(w, &mixed);
+            let mut a = load_state(w, state);
+            let [b, c] = [columns::<W, 0, _>(w, blocks), columns::<W, 8, _>(w, blocks)];
+            a[0] = xor_row(w, &a[0], [b[0], b[1], b[2], b[3], b[4]]);
+            a[1] = xor_row(w, &a[1], [b[5], b[6], b[7], c[0], c[1]]);
+            a[2] = xor_row(w, &a[2], [c[2], c[3], c[4], c[5], c[6]]);
+            a[3][0] = w.xor3(a[3][0], c[7], w.splat(0));
+            a[3][1] = w.xor3(a[3][1], w.load(&last), w.splat(0));
             for constant in &ROUND {
                 a = round(w, &a, w.splat(*constant));
             }
@@ -156,6 +153,18 @@ fn load_row<W: Ways>(w: W, row: &[[u64; WAY_COUNT]; 5]) -> [W::Word; 5] {
     [w.load(&row[0]), w.load(&row[1]), w.load(&row[2]), w.load(&row[3]), w.load(&row[4])]
 }
 
+#[inline(always)]
+fn xor_row<W: Ways>(w: W, row: &[W::Word; 5], words: [W::Word; 5]) -> [W::Word; 5] {
+    let zero = w.splat(0);
+    [
+        w.xor3(row[0], words[0], zero),
+        w.xor3(row[1], words[1], zero),
+        w.xor3(row[2], words[2], zero),
+        w.xor3(row[3], words[3], zero),
+        w.xor3(row[4], words[4], zero),
+    ]
+}
+
 /// Store a row in the ways of `live`.
 #[inline(always)]
 fn store_row<W: Ways>(w: W, live: u8, row: &mut [[u64; WAY_COUNT]; 5], words: &[W::Word; 5]) {
@@ -167,7 +176,7 @@ fn store_row<W: Ways>(w: W, live: u8, row: &mut [[u64; WAY_COUNT]; 5], words: &[
     row[4] = w.store(w.select(live, words[4], before[4]));
 }
 
-/// One round of Keccak-f[1600].
+/// One round of the permutation of 1600 bits.
 #[inline(always)]
 fn round<W: Ways>(w: W, a: &Rows<W>, constant: W::Word) -> Rows<W> {
     let a = rho_and_pi(w, &theta(w, a));

@@ -15,10 +15,13 @@
     reason = "indices count words of arrays of that length; sizes of slices fit in half of 64 bits"
 )]
 
-use super::ways::{WAY_COUNT, Ways};
+use super::ways::{WAY_COUNT, Ways, columns};
 
 /// Bytes of a block.
 const BLOCK_SIZE: usize = 128;
+
+/// Words of a block.
+const BLOCK_WORD_COUNT: usize = BLOCK_SIZE / 8;
 
 /// Where a digest starts: the square roots of the first 8 primes, 64 bits behind the point.
 const START: [u64; 8] = [
@@ -136,7 +139,7 @@ impl Parts<'_> {
     }
 
     /// Block `index` with its share of the padding; zeros past the last.
-    fn block(&self, index: usize) -> [u8; BLOCK_SIZE] {
+    fn block(&self, index: usize) -> [u64; BLOCK_WORD_COUNT] {
         let mut block = [0; BLOCK_SIZE];
         let start = index * BLOCK_SIZE;
         let room = if index == 0 {
@@ -157,7 +160,8 @@ impl Parts<'_> {
             let bits = u64::try_from(self.size()).expect("a size has 64 bits") * 8;
             block[BLOCK_SIZE - 8..].copy_from_slice(&bits.to_be_bytes());
         }
-        block
+        let (words, _) = block.as_chunks();
+        std::array::from_fn(|index| u64::from_be_bytes(words[index]))
     }
 }
 
@@ -175,15 +179,8 @@ pub(crate) fn digests<W: Ways>(w: W, messages: &[Parts<'_>; WAY_COUNT]) -> [[u8;
     let mut state = START.map(|word| [word; WAY_COUNT]);
     for index in 0..longest {
         let blocks = messages.each_ref().map(|message| message.block(index));
-        let mut words = [[0; WAY_COUNT]; 16];
-        for (way, block) in blocks.iter().enumerate() {
-            let (chunks, _) = block.as_chunks();
-            for (word, chunk) in words.iter_mut().zip(chunks) {
-                word[way] = u64::from_be_bytes(*chunk);
-            }
-        }
         let live = (0..WAY_COUNT).fold(0, |mask, way| mask | u8::from(index < counts[way]) << way);
-        state = compress(w, &state, &words, live);
+        state = compress(w, &state, &blocks, live);
     }
     std::array::from_fn(|way| {
         let mut digest = [0; 64];
@@ -198,16 +195,17 @@ pub(crate) fn digests<W: Ways>(w: W, messages: &[Parts<'_>; WAY_COUNT]) -> [[u8;
 fn compress<W: Ways>(
     w: W,
     before: &[[u64; WAY_COUNT]; 8],
-    words: &[[u64; WAY_COUNT]; 16],
+    blocks: &[[u64; BLOCK_WORD_COUNT]; WAY_COUNT],
     live: u8,
 ) -> [[u64; WAY_COUNT]; 8] {
     w.run(
         #[inline(always)]
         || {
-            let mut schedule = [w.splat(0); 16];
-            for (word, values) in schedule.iter_mut().zip(words) {
-                *word = w.load(values);
-            }
+            let [a, b] = [columns::<W, 0, _>(w, blocks), columns::<W, 8, _>(w, blocks)];
+            let mut schedule = [
+                a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], b[0], b[1], b[2], b[3], b[4], b[5],
+                b[6], b[7],
+            ];
             let mut state = load_state(w, before);
             for part in 0..4 {
                 sixteen::<W, true>(w, &mut state, &mut schedule, &ROUND[16 * part..]);

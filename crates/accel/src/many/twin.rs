@@ -1,6 +1,7 @@
 //! [`Ways`] in plain Rust: the judge of the wide kernels, and the proof of their bounds by assertion.
 //!
-//! Asserts what the hardware drops silently (W2, W3). Slow; used by tests only.
+//! Asserts what the hardware drops silently (W2, W3). Slow; used by tests only. Nothing is inlined: the kernels, which
+//! inline everything into themselves, would take a minute to compile.
 
 use super::ways::{WAY_COUNT, Ways};
 
@@ -37,74 +38,97 @@ impl Ways for Twin {
         work()
     }
 
+    #[inline(never)]
     fn splat(self, value: u64) -> Word {
         [value; WAY_COUNT]
     }
 
+    #[inline(never)]
     fn load(self, values: &[u64; WAY_COUNT]) -> Word {
         *values
     }
 
+    #[inline(never)]
     fn store(self, word: Word) -> [u64; WAY_COUNT] {
         word
     }
 
+    #[inline(never)]
     fn add(self, a: Word, b: Word) -> Word {
         each(|way| a[way].checked_add(b[way]).expect("W3: a sum has 64 bits"))
     }
 
+    #[inline(never)]
     fn sub(self, a: Word, b: Word) -> Word {
         each(|way| a[way].checked_sub(b[way]).expect("W3: a difference is not negative"))
     }
 
+    #[inline(never)]
     fn madd_low(self, sum: Word, a: Word, b: Word) -> Word {
         self.add(sum, each(|way| product(a[way], b[way]).0))
     }
 
+    #[inline(never)]
     fn madd_high(self, sum: Word, a: Word, b: Word) -> Word {
         self.add(sum, each(|way| product(a[way], b[way]).1))
     }
 
+    #[inline(never)]
     fn mul(self, a: Word, b: Word) -> Word {
         each(|way| a[way].checked_mul(b[way]).expect("W3: a product has 64 bits"))
     }
 
+    #[inline(never)]
     fn shr<const BITS: u32>(self, a: Word) -> Word {
         each(|way| a[way] >> BITS)
     }
 
+    #[inline(never)]
     fn and(self, a: Word, b: Word) -> Word {
         each(|way| a[way] & b[way])
     }
 
+    #[inline(never)]
     fn equal(self, a: Word, b: Word) -> u8 {
         (0..WAY_COUNT).fold(0, |mask, way| mask | u8::from(a[way] == b[way]) << way)
     }
 
+    #[inline(never)]
     fn select(self, mask: u8, yes: Word, no: Word) -> Word {
         each(|way| if mask >> way & 1 == 1 { yes[way] } else { no[way] })
     }
 
+    #[inline(never)]
+    fn transpose(self, rows: [Word; WAY_COUNT]) -> [Word; WAY_COUNT] {
+        std::array::from_fn(|index| each(|way| rows[way][index]))
+    }
+
+    #[inline(never)]
     fn add_wrapping(self, a: Word, b: Word) -> Word {
         each(|way| a[way].wrapping_add(b[way]))
     }
 
+    #[inline(never)]
     fn rotate_left<const BITS: i32>(self, a: Word) -> Word {
         each(|way| a[way].rotate_left(BITS.unsigned_abs()))
     }
 
+    #[inline(never)]
     fn xor3(self, a: Word, b: Word, c: Word) -> Word {
         each(|way| a[way] ^ b[way] ^ c[way])
     }
 
+    #[inline(never)]
     fn choose(self, a: Word, b: Word, c: Word) -> Word {
         each(|way| (a[way] & b[way]) | (!a[way] & c[way]))
     }
 
+    #[inline(never)]
     fn majority(self, a: Word, b: Word, c: Word) -> Word {
         each(|way| (a[way] & b[way]) | (a[way] & c[way]) | (b[way] & c[way]))
     }
 
+    #[inline(never)]
     fn xor_and_not(self, a: Word, b: Word, c: Word) -> Word {
         each(|way| a[way] ^ (!b[way] & c[way]))
     }
@@ -152,6 +176,9 @@ mod tests {
         assert_eq!(w.store(w.select(mask, wide_a, wide_b)), mixed);
         assert_eq!(w.equal(w.load(&mixed), wide_a), t.equal(mixed, a));
         assert_eq!(w.store(w.splat(a[0])), t.splat(a[0]));
+        let rows: [Word; WAY_COUNT] = std::array::from_fn(|_| word(random, 64));
+        let turned = w.transpose(rows.each_ref().map(|row| w.load(row)));
+        assert_eq!(turned.map(|word| w.store(word)), t.transpose(rows));
         assert_eq!(w.store(w.add_wrapping(wide_a, wide_b)), t.add_wrapping(a, b));
         assert_eq!(w.store(w.rotate_left::<1>(wide_a)), t.rotate_left::<1>(a));
         assert_eq!(w.store(w.rotate_left::<63>(wide_a)), t.rotate_left::<63>(a));

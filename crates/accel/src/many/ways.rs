@@ -54,6 +54,9 @@ pub(crate) trait Ways: Copy + Send + Sync + 'static {
     /// `yes` where the bit of `mask` is set, else `no`.
     fn select(self, mask: u8, yes: Self::Word, no: Self::Word) -> Self::Word;
 
+    /// Word i of the result has in way j what word j of `rows` has in way i.
+    fn transpose(self, rows: [Self::Word; WAY_COUNT]) -> [Self::Word; WAY_COUNT];
+
     /// `a + b` mod 2^64.
     fn add_wrapping(self, a: Self::Word, b: Self::Word) -> Self::Word;
     /// Bits turned left within each way.
@@ -66,4 +69,30 @@ pub(crate) trait Ways: Copy + Send + Sync + 'static {
     fn majority(self, a: Self::Word, b: Self::Word, c: Self::Word) -> Self::Word;
     /// `a ^ (!b & c)`.
     fn xor_and_not(self, a: Self::Word, b: Self::Word, c: Self::Word) -> Self::Word;
+}
+
+/// Words `FROM` to `FROM + 8` of eight rows, one row per way: what eight messages have at the same places.
+#[inline(always)]
+pub(crate) fn columns<W: Ways, const FROM: usize, const COUNT: usize>(
+    w: W,
+    rows: &[[u64; COUNT]; WAY_COUNT],
+) -> [W::Word; WAY_COUNT] {
+    const { assert!(FROM + WAY_COUNT <= COUNT, "a row has the words that are asked for") };
+    let [a, b, c, d, e, f, g, h] = rows;
+    w.transpose([
+        w.load(eight::<FROM, COUNT>(a)),
+        w.load(eight::<FROM, COUNT>(b)),
+        w.load(eight::<FROM, COUNT>(c)),
+        w.load(eight::<FROM, COUNT>(d)),
+        w.load(eight::<FROM, COUNT>(e)),
+        w.load(eight::<FROM, COUNT>(f)),
+        w.load(eight::<FROM, COUNT>(g)),
+        w.load(eight::<FROM, COUNT>(h)),
+    ])
+}
+
+#[inline(always)]
+fn eight<const FROM: usize, const COUNT: usize>(row: &[u64; COUNT]) -> &[u64; WAY_COUNT] {
+    let rest = row.get(FROM..).expect("the caller has checked the end at compile time");
+    rest.first_chunk().expect("the caller has checked the end at compile time")
 }
