@@ -59,6 +59,16 @@ pub(crate) enum Message {
     Stop,
 }
 
+impl Message {
+    /// What another validator sent, if it is that.
+    fn received(&self) -> Option<&Received> {
+        match self {
+            Self::Peer { received, .. } => Some(received),
+            _ => None,
+        }
+    }
+}
+
 /// One admitted transaction and who waits for it.
 #[derive(Debug)]
 pub(crate) struct Submission {
@@ -150,12 +160,13 @@ impl Driver {
                 Err(RecvTimeoutError::Disconnected) => Some(Message::Stop),
             };
             let mut early = Vec::new();
-            if let Some(first) = first {
-                self.take(first, &mut early)?;
-                for _ in 0..GROUP_COUNT_MAX {
-                    let Ok(next) = inbox.try_recv() else { break };
-                    self.take(next, &mut early)?;
-                }
+            let mut group: Vec<Message> = first.into_iter().collect();
+            if !group.is_empty() {
+                group.extend(inbox.try_iter().take(GROUP_COUNT_MAX));
+            }
+            self.replica.verify_together(group.iter().filter_map(Message::received));
+            for message in group {
+                self.take(message, &mut early)?;
             }
             if self.replica.wake_at().is_some_and(|at| at <= self.clock.mono_us()) {
                 self.step(Input::Timer);

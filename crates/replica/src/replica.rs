@@ -30,6 +30,7 @@ use crate::fetch::Fetch;
 use crate::gate::Gate;
 use crate::lane::{ChunkFault, Lane, Lanes};
 use crate::observer::Observing;
+use crate::peer::Received;
 use crate::peer::{PeerMessage, ReceiveError};
 use crate::pending::Pending;
 use crate::producers::Producers;
@@ -330,6 +331,15 @@ impl Replica {
     #[must_use]
     pub const fn context(&self) -> &Context {
         self.core.context()
+    }
+
+    /// Checks the signatures of what waits to be [`received`](Input::Received), together: see
+    /// [`Core::verify_together`].
+    pub fn verify_together<'a>(&self, waiting: impl IntoIterator<Item = &'a Received>) {
+        self.core.verify_together(waiting.into_iter().filter_map(|received| match received {
+            Received::Agreement(message) => Some(message),
+            _ => None,
+        }));
     }
 
     /// Whether others have committed what this validator has not, as far as it knows.

@@ -41,9 +41,10 @@ pub struct OperationCount {
 pub(super) struct Counts([(AtomicU64, AtomicU64); NAMES.len()]);
 
 impl Counts {
+    /// Counts a call; one for nothing does not count.
     #[expect(clippy::as_conversions, reason = "the discriminant of a plain enumeration")]
     pub(super) fn add(&self, operation: Operation, item_count: usize) {
-        if let Some((calls, items)) = self.0.get(operation as usize) {
+        if let Some((calls, items)) = self.0.get(operation as usize).filter(|_| item_count > 0) {
             calls.fetch_add(1, Ordering::Relaxed);
             items.fetch_add(u64::try_from(item_count).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
@@ -74,13 +75,14 @@ mod tests {
             Operation::Secp256k1,
         ];
         let counts = Counts::default();
-        for (item_count, operation) in all.into_iter().enumerate() {
+        for (item_count, operation) in (1..).zip(all) {
             counts.add(operation, item_count);
             counts.add(operation, 10);
+            counts.add(operation, 0);
         }
         let read = counts.read();
         assert_eq!(read.len(), all.len());
-        for ((items, operation), count) in (10..).zip(all).zip(read) {
+        for ((items, operation), count) in (11..).zip(all).zip(read) {
             let name = format!("{operation:?}").to_lowercase();
             assert_eq!(name, count.operation.replace('_', ""));
             assert_eq!((count.calls, count.items), (2, items));

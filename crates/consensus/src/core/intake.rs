@@ -1,18 +1,19 @@
 //! Messages of others: what is kept of them, what is refused, what is evidence.
 
-use quipu_crypto::Tag;
+use quipu_crypto::suite::VerifyItem;
+use quipu_crypto::{Tag, signing_bytes};
 use quipu_proof::names::header_hash;
 use quipu_types::{
-    Ack, CommitCertificate, Encode, Hash, Header, Height, Precommit, Prevote, Propose, RoundKind,
-    StateVote, ValidatorIndex,
+    Ack, CommitCertificate, Encode, Hash, Header, Height, Precommit, Prevote, Propose, PublicKey,
+    RoundKind, Signature, StateVote, ValidatorIndex,
 };
 
 use super::work::{Change, Proposal};
 use super::{Core, Output, Refused};
 use crate::evidence::{Evidence, forgets};
 use crate::header::{
-    self, CertificateError, HeaderError, check_commit, check_polka, check_round_change, tip_of,
-    verify_by,
+    self, CertificateError, Context, HeaderError, check_commit, check_polka, check_round_change,
+    tip_of, verify_by,
 };
 use crate::record::Message;
 
@@ -298,17 +299,50 @@ impl Core {
         (height == self.height()).then(|| self.work.values.get(digest)).flatten()
     }
 
-    fn verify(&self, message: &Message) -> Result<(), Refused> {
-        let (tag, body, signature) = match message {
-            Message::Propose(propose) => (Tag::Propose, propose.signed_body(), propose.signature),
-            Message::Prevote(vote) => (Tag::Prevote, vote.signed_body(), vote.signature),
-            Message::Precommit(vote) => (Tag::Precommit, vote.signed_body(), vote.signature),
-            Message::Ack(ack) => (Tag::Ack, ack.signed_body(), ack.signature),
-            Message::StateVote(vote) => (Tag::StateVote, vote.state.to_bytes(), vote.signature),
-            Message::RoundChange { change, .. } => {
-                (Tag::RoundChange, change.signed_body(), change.signature)
-            }
+    /// Checks the signatures of messages that wait together, so that each is known when its message is taken. Nothing
+    /// else follows from it: what is wrong is found wrong, and refused, when its turn comes.
+    pub fn verify_together<'a>(&self, messages: impl IntoIterator<Item = &'a Message>) {
+        let Context { chain, set, verified, .. } = &self.context;
+        let is_due = |message: &&Message| {
+            let when = message.height().map(|height| self.when(height));
+            matches!(when, None | Some(When::Now | When::Next))
         };
+        let parts: Vec<(PublicKey, Vec<u8>, Signature)> = messages
+            .into_iter()
+            .filter(is_due)
+            .filter_map(|message| {
+                let key = set.get(message.validator())?.key;
+                let (tag, body, signature) = signed_part(message);
+                Some((key, signing_bytes(chain, set.epoch, tag, &body), signature))
+            })
+            .collect();
+        if parts.len() > 1 {
+            let items = parts.iter().map(|(key, message, signature)| VerifyItem {
+                key,
+                message,
+                signature,
+            });
+            // The right ones are remembered, which is what this is for.
+            let _ = verified.verify_many(&items.collect::<Vec<_>>());
+        }
+    }
+
+    fn verify(&self, message: &Message) -> Result<(), Refused> {
+        let (tag, body, signature) = signed_part(message);
         Ok(verify_by(&self.context, message.validator(), tag, &body, &signature)?)
+    }
+}
+
+/// What a message's signature covers, and is.
+fn signed_part(message: &Message) -> (Tag, Vec<u8>, Signature) {
+    match message {
+        Message::Propose(propose) => (Tag::Propose, propose.signed_body(), propose.signature),
+        Message::Prevote(vote) => (Tag::Prevote, vote.signed_body(), vote.signature),
+        Message::Precommit(vote) => (Tag::Precommit, vote.signed_body(), vote.signature),
+        Message::Ack(ack) => (Tag::Ack, ack.signed_body(), ack.signature),
+        Message::StateVote(vote) => (Tag::StateVote, vote.state.to_bytes(), vote.signature),
+        Message::RoundChange { change, .. } => {
+            (Tag::RoundChange, change.signed_body(), change.signature)
+        }
     }
 }
