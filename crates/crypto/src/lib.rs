@@ -21,10 +21,12 @@ pub mod domain;
 pub mod hash;
 pub mod keyfile;
 pub mod merkle;
+pub mod recent;
 pub mod suite;
 pub mod verified;
 
 pub use domain::{Tag, signing_bytes};
 pub use hash::{leaf_hash, node_hash, sha256};
+pub use recent::{CacheCounts, Recent};
 pub use suite::{SecretKey, account, sign_tagged, verify, verify_many, verify_tagged};
-pub use verified::{CacheCounts, Verified};
+pub use verified::Verified;

@@ -10,49 +10,25 @@
 //! * V2 A name covers every byte that a verdict depends on; the suite fixes the sizes of key and signature, so
 //!   no two different triples share the bytes that are hashed.
 //! # Limits
-//! Between half and all of the count it is made with is remembered: what has not been asked for since then is
-//! forgotten first. About 100 bytes each.
+//! [`Recent`] with a size of 1 each; one takes about 100 bytes.
 
-use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use quipu_types::{Hash, PublicKey, Signature};
 
 use crate::hash::blake3;
+use crate::recent::{CacheCounts, Recent};
 use crate::suite::{VerifyItem, verify, verify_many};
 
 /// Signatures that one validator remembers: the votes and acks of some hundred heights, of a hundred validators.
 pub const COUNT_DEFAULT: usize = 1 << 15;
 
 /// The memory. One serves a whole validator; its users share it.
-pub struct Verified {
-    names: Mutex<Generations>,
-    half: usize,
-    hit_count: AtomicU64,
-    miss_count: AtomicU64,
-}
-
-/// When the young are half of what may be kept, the old are forgotten and the young grow old.
-#[derive(Debug, Default)]
-struct Generations {
-    young: BTreeSet<Hash>,
-    old: BTreeSet<Hash>,
-}
-
-/// How often a cache was asked, and knew.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CacheCounts {
-    /// It knew.
-    pub hits: u64,
-    /// It did not.
-    pub misses: u64,
-}
+pub struct Verified(Recent<Hash, ()>);
 
 impl fmt::Debug for Verified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verified").field("half", &self.half).finish_non_exhaustive()
+        f.debug_tuple("Verified").field(&self.0).finish()
     }
 }
 
@@ -66,13 +42,7 @@ impl Verified {
     /// Knows nothing yet and remembers at most `count_max` signatures.
     #[must_use]
     pub const fn new(count_max: usize) -> Self {
-        let names = Generations { young: BTreeSet::new(), old: BTreeSet::new() };
-        Self {
-            names: Mutex::new(names),
-            half: count_max.div_ceil(2),
-            hit_count: AtomicU64::new(0),
-            miss_count: AtomicU64::new(0),
-        }
+        Self(Recent::new(count_max))
     }
 
     /// As [`verify`].
@@ -119,39 +89,15 @@ impl Verified {
     /// How often it was asked.
     #[must_use]
     pub fn counts(&self) -> CacheCounts {
-        CacheCounts {
-            hits: self.hit_count.load(Ordering::Relaxed),
-            misses: self.miss_count.load(Ordering::Relaxed),
-        }
+        self.0.counts()
     }
 
     fn knows(&self, name: &Hash) -> bool {
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_known = names.young.contains(name) || {
-            let is_old = names.old.contains(name);
-            if is_old {
-                names.keep(*name, self.half);
-            }
-            is_old
-        };
-        let count = if is_known { &self.hit_count } else { &self.miss_count };
-        count.fetch_add(1, Ordering::Relaxed);
-        is_known
+        self.0.get(name).is_some()
     }
 
     fn keep(&self, name: Hash) {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).keep(name, self.half);
-    }
-}
-
-impl Generations {
-    fn keep(&mut self, name: Hash, half: usize) {
-        if self.young.len() >= half {
-            self.old = std::mem::take(&mut self.young);
-        }
-        if half > 0 {
-            self.young.insert(name);
-        }
+        self.0.keep(name, (), 1);
     }
 }
 
@@ -180,7 +126,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
         #[test]
-        fn remembering_changes_no_verdict_and_is_bounded(
+        fn remembering_changes_no_verdict(
             numbers in prop::collection::vec(0_u8..12, 0..40),
             count_max in 0_usize..10,
             cut in 0_usize..40,
@@ -200,8 +146,6 @@ mod tests {
             prop_assert_eq!(verified.verify_many(&items), wanted);
             let CacheCounts { hits, misses } = verified.counts();
             prop_assert_eq!(usize::try_from(hits.saturating_add(misses)), Ok(numbers.len()));
-            let names = verified.names.lock().expect("no one panicked");
-            prop_assert!(names.young.len().max(names.old.len()) <= count_max.div_ceil(2));
         }
     }
 

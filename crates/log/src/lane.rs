@@ -20,6 +20,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use quipu_crypto::Recent;
 use quipu_crypto::hash::blake3;
 use quipu_crypto::merkle::{Frontier, empty_root, frontier, node_count};
 use quipu_proof::names::{self, WithActions};
@@ -68,7 +69,11 @@ pub(crate) struct LaneShared {
     pub(crate) journal: JournalReader,
     pub(crate) tree: Tree,
     index: RwLock<LaneIndex>,
+    recent: Arc<RecentChunks>,
 }
+
+/// Committed chunks that were read last, of all lanes; what is committed never changes.
+pub(crate) type RecentChunks = Recent<(Lane, u64), Arc<StoredChunk>>;
 
 /// The writer's side of a lane.
 #[derive(Debug)]
@@ -274,8 +279,13 @@ impl LaneIndex {
 }
 
 impl LaneShared {
-    pub(crate) fn new(journal: JournalReader, tree: Tree, index: LaneIndex) -> Self {
-        Self { lane: index.lane, journal, tree, index: RwLock::new(index) }
+    pub(crate) fn new(
+        journal: JournalReader,
+        tree: Tree,
+        index: LaneIndex,
+        recent: Arc<RecentChunks>,
+    ) -> Self {
+        Self { lane: index.lane, journal, tree, index: RwLock::new(index), recent }
     }
 
     pub(crate) fn index(&self) -> RwLockReadGuard<'_, LaneIndex> {
@@ -291,6 +301,23 @@ impl LaneShared {
         let place = self.index().place(index);
         let place = place.ok_or(LogError::NoChunk { lane: self.lane, index })?;
         Self::read_chunk(self.lane, &self.journal, index, place)
+    }
+
+    /// A committed chunk by index (L3), out of memory if it was read not long ago.
+    pub(crate) fn committed_chunk(&self, index: u64) -> Result<Arc<StoredChunk>, LogError> {
+        if index > self.index().committed.index {
+            return Err(LogError::NoChunk { lane: self.lane, index });
+        }
+        let key = (self.lane, index);
+        if let Some(chunk) = self.recent.get(&key) {
+            return Ok(chunk);
+        }
+        let chunk = Arc::new(self.chunk(index)?);
+        let clock_size = size_of_val(chunk.header.clock.as_slice());
+        let size =
+            chunk.body.len().saturating_add(clock_size).saturating_add(size_of::<StoredChunk>());
+        self.recent.keep(key, Arc::clone(&chunk), size);
+        Ok(chunk)
     }
 
     pub(crate) fn read_chunk(
@@ -337,6 +364,7 @@ impl LaneLog {
         chain: Hash,
         lane: Lane,
         segment_size: u64,
+        recent: &Arc<RecentChunks>,
     ) -> Result<(Self, Option<Finding>), LogError> {
         let directory = lane_directory(lane);
         let spec = JournalSpec {
@@ -349,7 +377,8 @@ impl LaneLog {
         let (journal, torn) = Journal::open(disk, spec)?;
         let index = LaneIndex::build(lane, journal.reader())?;
         let tree = Tree::open(disk.as_ref(), &directory)?;
-        let shared = Arc::new(LaneShared::new(journal.reader().clone(), tree, index));
+        let shared =
+            Arc::new(LaneShared::new(journal.reader().clone(), tree, index, Arc::clone(recent)));
         let mark = shared.tree.mark(&chain)?;
         let mut log = Self {
             chain,

@@ -21,11 +21,14 @@ use crate::disk::Disk;
 use crate::error::{Finding, LogError};
 use crate::headers::HeaderLog;
 use crate::journal::JournalSync;
-use crate::lane::LaneLog;
+use crate::lane::{LaneLog, RecentChunks};
 use crate::reader::LedgerReader;
 use crate::record::{StoredChunk, TermRecord, WalRecord};
 use crate::tree::TreeSync;
 use crate::wal::{AHEAD_MAX, Wal, WalSync, headers_short};
+
+/// Bytes of committed chunks that are kept in memory for whoever reads them next.
+const RECENT_CHUNKS_SIZE: usize = 16 << 20;
 
 /// How files are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,8 +103,9 @@ impl Ledger {
         let (headers, committed, cut) = HeaderLog::open(&disk, chain, config.segment_size)?;
         torn.extend(cut);
         let mut lanes = Vec::new();
+        let recent = Arc::new(RecentChunks::new(RECENT_CHUNKS_SIZE));
         for lane in (0..config.lane_count).map(Lane::new) {
-            let (mut log, cut) = LaneLog::open(&disk, chain, lane, config.segment_size)?;
+            let (mut log, cut) = LaneLog::open(&disk, chain, lane, config.segment_size, &recent)?;
             torn.extend(cut);
             let tip = committed.as_ref().and_then(|(header, _)| {
                 let tip = header.cut.iter().find(|tip| tip.lane == lane)?;
@@ -118,7 +122,7 @@ impl Ledger {
             return Err(LogError::Damaged(Box::new(finding)));
         }
         let shared = lanes.iter().map(|lane| Arc::clone(lane.shared())).collect();
-        let reader = LedgerReader::new(shared, headers.reader().clone());
+        let reader = LedgerReader::new(shared, headers.reader().clone(), recent);
         let recovered = Recovered {
             tips: lanes.iter().map(LaneLog::tip).collect(),
             frontiers: lanes.iter().map(|lane| lane.frontier().clone()).collect(),
@@ -278,7 +282,12 @@ impl Ledger {
     /// # Errors
     /// `NoChunk`, and `Damaged` if its bytes are wrong.
     pub fn chunk(&self, lane: Lane, index: u64) -> Result<StoredChunk, LogError> {
-        self.lane(lane)?.shared().chunk(index)
+        let lane = self.lane(lane)?.shared();
+        if index <= lane.index().committed.index {
+            lane.committed_chunk(index).map(Arc::unwrap_or_clone)
+        } else {
+            lane.chunk(index)
+        }
     }
 
     /// A lane's tree at its transaction `seqno`, read back from its nodes.

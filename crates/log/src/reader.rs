@@ -10,13 +10,14 @@ use std::sync::Arc;
 use quipu_crypto::merkle::{
     consistency_path, inclusion_path, root_at, verify_consistency, verify_inclusion,
 };
+use quipu_crypto::{CacheCounts, Recent};
 use quipu_types::chunk::split_body;
 use quipu_types::{CommitCertificate, Hash, Header, Height, Lane, Seqno, Tip};
 
 use crate::error::{Damage, LogError, Place};
 use crate::headers::read_header;
 use crate::journal::JournalReader;
-use crate::lane::{LaneShared, leaves_of};
+use crate::lane::{LaneShared, RecentChunks, leaves_of};
 use crate::record::{StoredChunk, TermRecord};
 
 /// A cheap handle; clones share everything.
@@ -24,11 +25,30 @@ use crate::record::{StoredChunk, TermRecord};
 pub struct LedgerReader {
     lanes: Arc<Vec<Arc<LaneShared>>>,
     headers: JournalReader,
+    recent_headers: Arc<Recent<Height, Committed>>,
+    recent_chunks: Arc<RecentChunks>,
 }
 
+/// A header and its certificate.
+type Committed = Arc<(Header, CommitCertificate)>;
+
+/// Headers that were read last: what a catch-up, a proof and a follower of the newest heights ask for again.
+const RECENT_HEADER_COUNT: usize = 1_024;
+
 impl LedgerReader {
-    pub(crate) fn new(lanes: Vec<Arc<LaneShared>>, headers: JournalReader) -> Self {
-        Self { lanes: Arc::new(lanes), headers }
+    pub(crate) fn new(
+        lanes: Vec<Arc<LaneShared>>,
+        headers: JournalReader,
+        recent_chunks: Arc<RecentChunks>,
+    ) -> Self {
+        let recent_headers = Arc::new(Recent::new(RECENT_HEADER_COUNT));
+        Self { lanes: Arc::new(lanes), headers, recent_headers, recent_chunks }
+    }
+
+    /// How often headers and chunks were read, and were in memory.
+    #[must_use]
+    pub fn cache_counts(&self) -> [(&'static str, CacheCounts); 2] {
+        [("headers", self.recent_headers.counts()), ("chunks", self.recent_chunks.counts())]
     }
 
     fn lane(&self, lane: Lane) -> Result<&Arc<LaneShared>, LogError> {
@@ -53,7 +73,12 @@ impl LedgerReader {
     /// # Errors
     /// `NoHeight`, and `Damaged` if its bytes are wrong.
     pub fn header(&self, height: Height) -> Result<(Header, CommitCertificate), LogError> {
-        read_header(&self.headers, height)
+        if let Some(committed) = self.recent_headers.get(&height) {
+            return Ok(Arc::unwrap_or_clone(committed));
+        }
+        let committed = Arc::new(read_header(&self.headers, height)?);
+        self.recent_headers.keep(height, Arc::clone(&committed), 1);
+        Ok(Arc::unwrap_or_clone(committed))
     }
 
     /// A lane's committed tip: the end of what this reader sees.
@@ -76,12 +101,8 @@ impl LedgerReader {
     ///
     /// # Errors
     /// `NoChunk`, and `Damaged` if its bytes are wrong.
-    pub fn chunk(&self, lane: Lane, index: u64) -> Result<StoredChunk, LogError> {
-        let shared = self.lane(lane)?;
-        if index > shared.index().committed.index {
-            return Err(LogError::NoChunk { lane, index });
-        }
-        shared.chunk(index)
+    pub fn chunk(&self, lane: Lane, index: u64) -> Result<Arc<StoredChunk>, LogError> {
+        self.lane(lane)?.committed_chunk(index)
     }
 
     /// Index of the committed chunk that holds a transaction.
@@ -98,9 +119,8 @@ impl LedgerReader {
     ///
     /// # Errors
     /// `NoSeqno`, and `Damaged` if its bytes are wrong.
-    pub fn chunk_at(&self, lane: Lane, seqno: Seqno) -> Result<StoredChunk, LogError> {
-        let index = self.chunk_index(lane, seqno)?;
-        self.lane(lane)?.chunk(index)
+    pub fn chunk_at(&self, lane: Lane, seqno: Seqno) -> Result<Arc<StoredChunk>, LogError> {
+        self.chunk(lane, self.chunk_index(lane, seqno)?)
     }
 
     /// A transaction's bytes.
@@ -187,7 +207,8 @@ impl LedgerReader {
             return root_at(tree, 0);
         }
         // The chunk that holds the last of them has signed the root at its own end.
-        let header = self.chunk_at(lane, size)?.header;
+        let chunk = self.chunk_at(lane, size)?;
+        let header = &chunk.header;
         let root = root_at(tree, size.get())?;
         let end = header.last_seqno().get();
         let path = consistency_path(tree, size.get(), end)?;
@@ -235,7 +256,7 @@ impl Transactions {
             index.chunk_of(wanted).filter(|_| self.next <= index.committed.seqno)
         };
         let Some(index) = chunk else { return Ok(false) };
-        let chunk = self.lane.chunk(index)?;
+        let chunk = self.lane.committed_chunk(index)?;
         let transactions = split_body(&chunk.body, chunk.header.count)
             .map_err(|reason| self.lane.damaged(index, Damage::Malformed { reason }))?;
         let skip = self.next.get().saturating_sub(chunk.header.first_seqno.get());

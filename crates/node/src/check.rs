@@ -526,7 +526,8 @@ fn wrong_clock(reader: &LedgerReader, lane: Lane, seed: Hash) -> Option<Finding>
     let end = reader.tip(lane).ok()?.index;
     let (mut value, mut term) = (seed, Term::default());
     for index in 1..=end {
-        let header = reader.chunk(lane, index).ok()?.header;
+        let chunk = reader.chunk(lane, index).ok()?;
+        let header = &chunk.header;
         if header.term != term {
             (value, term) = (quipu_clock::start(&header.branch, &value), header.term);
         }

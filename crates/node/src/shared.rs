@@ -295,6 +295,12 @@ impl Shared {
         self.metrics.accel(&quipu_accel::default().counts());
         self.metrics.cache("signatures", self.verified.counts());
         self.metrics.cache("transactions", self.admissions.counts());
+        for (cache, counts) in self.reader.cache_counts() {
+            self.metrics.cache(cache, counts);
+        }
+        if let Ok(machine) = self.machine() {
+            self.metrics.cache("state", machine.cache_counts());
+        }
         self.metrics.uptime_seconds.set(gauge_value(self.uptime_seconds()));
         self.metrics.disk_free_bytes.set(gauge_value(self.disk().0));
     }

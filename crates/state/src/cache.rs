@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use quipu_crypto::CacheCounts;
 use quipu_types::{Hash, Height};
 
 use crate::record::Stream;
@@ -23,16 +24,31 @@ const CACHE_COUNT_MAX: usize = 1_024;
 pub(crate) struct Cache {
     streams: BTreeMap<String, Arc<Stream>>,
     anchors: BTreeMap<Hash, Height>,
+    counts: CacheCounts,
 }
 
 impl Cache {
+    /// How often a value was asked for.
+    pub(crate) const fn counts(&self) -> CacheCounts {
+        self.counts
+    }
+
+    const fn count<T>(counts: &mut CacheCounts, found: Option<&T>) {
+        match found {
+            Some(_) => counts.hits = counts.hits.saturating_add(1),
+            None => counts.misses = counts.misses.saturating_add(1),
+        }
+    }
+
     /// The stream that the applied state has under this name.
     pub(crate) fn stream<S: Store>(
         &mut self,
         view: &View<S>,
         name: &str,
     ) -> Result<Option<Arc<Stream>>, StoreError> {
-        if let Some(stream) = self.streams.get(name) {
+        let kept = self.streams.get(name);
+        Self::count(&mut self.counts, kept);
+        if let Some(stream) = kept {
             return Ok(Some(Arc::clone(stream)));
         }
         let Some(stream) = view.stream(name)?.map(Arc::new) else { return Ok(None) };
@@ -49,7 +65,9 @@ impl Cache {
         view: &View<S>,
         header: &Hash,
     ) -> Result<Option<Height>, StoreError> {
-        if let Some(height) = self.anchors.get(header) {
+        let kept = self.anchors.get(header);
+        Self::count(&mut self.counts, kept);
+        if let Some(height) = kept {
             return Ok(Some(*height));
         }
         let Some(height) = view.anchor(header)? else { return Ok(None) };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use quipu_crypto::CacheCounts;
 use quipu_crypto::hash::{leaf_hashes, sha256, sha256_concat};
 use quipu_crypto::merkle;
 use quipu_proof::names;
@@ -290,6 +291,12 @@ impl<S: Store> Machine<S> {
             batch.delete(Table::Anchor, record.header_hash.bytes().to_vec());
         }
         Ok(())
+    }
+
+    /// How often what execution reads most was asked for, and was in memory.
+    #[must_use]
+    pub const fn cache_counts(&self) -> CacheCounts {
+        self.cache.counts()
     }
 
     /// The chain id.

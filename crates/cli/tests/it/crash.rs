@@ -70,8 +70,9 @@ impl Load {
                 Action::Append { stream: "load".into(), key: Vec::new(), payload }
             });
             let route = Some(self.name.clone().into_bytes());
-            let signed = producer.sign(route, actions.collect()).await.ok()?;
-            self.pending.push((signed.to_bytes().into(), numbers));
+            let signed =
+                producer.sign(route.as_deref(), &actions.collect::<Vec<_>>()).await.ok()?;
+            self.pending.push((signed, numbers));
             self.next += BATCH_COUNT;
         }
         Some(())

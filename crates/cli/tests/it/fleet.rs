@@ -375,7 +375,7 @@ impl Worker {
         loop {
             let payload = payload.clone();
             let action = Action::Append { stream: "load".into(), key: Vec::new(), payload };
-            match producer.sign(Some(route.as_bytes().to_vec()), vec![action]).await {
+            match producer.sign(Some(route.as_bytes()), &[action]).await {
                 Ok(signed) => return signed.to_bytes().into(),
                 Err(_) => pause().await,
             }
