@@ -183,6 +183,22 @@ impl Dispatcher {
         }
     }
 
+    /// Whether kernels that only AVX-512 has may serve: whoever forces another kernel goes around all of them.
+    const fn uses_avx512(&self) -> bool {
+        matches!(self.choice, Choice::Auto | Choice::Avx512)
+    }
+
+    /// The kernels that no price decides about.
+    fn fixed(&self) -> [BackendReport; 2] {
+        let standing = |standing: fn() -> BackendState| {
+            if self.uses_avx512() { standing() } else { BackendState::NotChosen }
+        };
+        [
+            BackendReport { name: "ed25519/8", state: standing(ed25519::standing) },
+            BackendReport { name: "keccak256/8", state: standing(many::keccak_standing) },
+        ]
+    }
+
     /// How often it was asked since it was made, and for how much.
     #[must_use]
     pub fn counts(&self) -> Vec<OperationCount> {
@@ -242,7 +258,7 @@ impl Dispatcher {
             choice: self.choice,
             unknown: self.unknown.clone(),
             fallback: self.fallback,
-            backends: kernels.chain(batches).collect(),
+            backends: kernels.chain(self.fixed()).chain(batches).collect(),
         }
     }
 
@@ -548,7 +564,7 @@ impl Accel for Dispatcher {
 
     fn keccak256_many(&self, messages: &[&[u8]], out: &mut [[u8; 32]]) {
         self.counts.add(Operation::Keccak256, messages.len());
-        many::keccak256(messages, out);
+        many::keccak256(messages, out, self.uses_avx512());
     }
 
     fn blake2b256_many(&self, messages: &[&[u8]], out: &mut [[u8; 32]]) {
@@ -558,7 +574,7 @@ impl Accel for Dispatcher {
 
     fn verify_ed25519_many(&self, items: &[Ed25519Item<'_>]) -> Vec<bool> {
         self.counts.add(Operation::Ed25519, items.len());
-        ed25519::verify_many(items)
+        ed25519::verify_many(items, self.uses_avx512())
     }
 
     fn verify_secp256k1_many(&self, items: &[Secp256k1Item<'_>]) -> Vec<bool> {

@@ -32,18 +32,28 @@ pub use batch::BATCH_COUNT_MAX;
 
 use ed25519_zebra::{Signature, VerificationKey};
 
-use crate::Ed25519Item;
+use crate::{BackendState, Ed25519Item};
 
-/// Verdicts by ZIP-215, in order.
-pub(crate) fn verify_many(items: &[Ed25519Item<'_>]) -> Vec<bool> {
+/// Verdicts by ZIP-215, in order; by the wide kernel if it may serve.
+pub(crate) fn verify_many(items: &[Ed25519Item<'_>], may_be_wide: bool) -> Vec<bool> {
     if let [one] = items {
         return vec![verify_alone(one)];
     }
     #[cfg(target_arch = "x86_64")]
-    if let Some(verdicts) = wide::verify_many(items) {
+    if let Some(verdicts) = may_be_wide.then(|| wide::verify_many(items)).flatten() {
         return verdicts;
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = may_be_wide;
     batch::verify_many(items)
+}
+
+/// How the wide kernel stands on this machine.
+pub(crate) fn standing() -> BackendState {
+    #[cfg(target_arch = "x86_64")]
+    return wide::standing();
+    #[cfg(not(target_arch = "x86_64"))]
+    BackendState::Absent
 }
 
 /// The rule itself, for one signature.

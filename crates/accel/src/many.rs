@@ -19,6 +19,8 @@ pub(crate) mod ways;
 
 use sha3::{Digest, Keccak256};
 
+use crate::BackendState;
+
 #[cfg(any(test, target_arch = "x86_64"))]
 use ways::{WAY_COUNT, Ways};
 
@@ -26,30 +28,43 @@ use ways::{WAY_COUNT, Ways};
 #[cfg(target_arch = "x86_64")]
 const KECCAK_WIDE_COUNT_MIN: usize = 2;
 
-/// Keccak-256 of each message.
-pub(crate) fn keccak256(messages: &[&[u8]], out: &mut [[u8; 32]]) {
+/// Keccak-256 of each message; by the wide kernel if it may serve.
+pub(crate) fn keccak256(messages: &[&[u8]], out: &mut [[u8; 32]], may_be_wide: bool) {
     assert_eq!(messages.len(), out.len(), "each message has one place for its hash");
     #[cfg(target_arch = "x86_64")]
-    if messages.len() >= KECCAK_WIDE_COUNT_MIN
-        && let Some(w) = keccak_ways()
+    if may_be_wide
+        && messages.len() >= KECCAK_WIDE_COUNT_MIN
+        && let Ok(w) = keccak_ways()
     {
         return keccak256_wide(w, messages, out);
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = may_be_wide;
     keccak256_narrow(messages, out);
 }
 
 /// The ways of this machine, if it has them and they hash what the plain function hashes.
 #[cfg(target_arch = "x86_64")]
-fn keccak_ways() -> Option<avx512::Avx512> {
-    static WAYS: std::sync::OnceLock<Option<avx512::Avx512>> = std::sync::OnceLock::new();
+fn keccak_ways() -> Result<avx512::Avx512, BackendState> {
+    static WAYS: std::sync::OnceLock<Result<avx512::Avx512, BackendState>> =
+        std::sync::OnceLock::new();
     *WAYS.get_or_init(|| {
-        let w = avx512::Avx512::detect()?;
+        let w = avx512::Avx512::detect().ok_or(BackendState::Absent)?;
         let bytes = [0xa5; 300];
         let messages: [&[u8]; WAY_COUNT] =
             [0, 1, 135, 136, 137, 271, 272, 300].map(|size| bytes.get(..size).unwrap_or(&bytes));
         let expected = messages.map(|message| <[u8; 32]>::from(Keccak256::digest(message)));
-        (keccak::digests(w, &messages) == expected).then_some(w)
+        let knows = keccak::digests(w, &messages) == expected;
+        if knows { Ok(w) } else { Err(BackendState::FailedKnownAnswer) }
     })
+}
+
+/// How the wide kernel of Keccak-256 stands on this machine.
+pub(crate) fn keccak_standing() -> BackendState {
+    #[cfg(target_arch = "x86_64")]
+    return keccak_ways().err().unwrap_or(BackendState::ServesBatches);
+    #[cfg(not(target_arch = "x86_64"))]
+    BackendState::Absent
 }
 
 fn keccak256_narrow(messages: &[&[u8]], out: &mut [[u8; 32]]) {
@@ -133,7 +148,7 @@ mod tests {
             let mut expected = vec![[0; 32]; count];
             keccak256_narrow(&messages, &mut expected);
             let mut hashes = vec![[0; 32]; count];
-            keccak256(&messages, &mut hashes);
+            keccak256(&messages, &mut hashes, true);
             assert_eq!(hashes, expected, "{count} messages");
             on_each_ways!(w => {
                 hashes.fill([0; 32]);
@@ -146,7 +161,7 @@ mod tests {
     #[test]
     fn the_keccak_of_nothing_is_the_well_known_one() {
         let mut hashes = [[0; 32]; 2];
-        keccak256(&[&[], &[]], &mut hashes);
+        keccak256(&[&[], &[]], &mut hashes, true);
         let expected = "c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470";
         assert_eq!(hashes.map(hex::encode), [expected, expected]);
     }

@@ -61,7 +61,7 @@ impl Accel for Scalar {
     }
 
     fn keccak256_many(&self, messages: &[&[u8]], out: &mut [[u8; 32]]) {
-        many::keccak256(messages, out);
+        many::keccak256(messages, out, false);
     }
 
     fn blake2b256_many(&self, messages: &[&[u8]], out: &mut [[u8; 32]]) {
@@ -69,7 +69,7 @@ impl Accel for Scalar {
     }
 
     fn verify_ed25519_many(&self, items: &[Ed25519Item<'_>]) -> Vec<bool> {
-        ed25519::verify_many(items)
+        ed25519::verify_many(items, false)
     }
 
     fn verify_secp256k1_many(&self, items: &[Secp256k1Item<'_>]) -> Vec<bool> {

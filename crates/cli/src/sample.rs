@@ -402,6 +402,7 @@ pub(crate) async fn has_stream(client: &Client, name: &str) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
+    use quipu_types::Encode as _;
 
     use super::*;
 

@@ -101,7 +101,8 @@ fn wide<W: Ways>(w: W) -> Wide<W> {
 fn check(all: &[Signed]) {
     let items = items(all);
     let expected = alone(&items);
-    assert_eq!(verify_many(&items), expected);
+    assert_eq!(verify_many(&items, true), expected);
+    assert_eq!(verify_many(&items, false), expected);
     assert_eq!(batch::verify_many(&items), expected);
     #[cfg(target_arch = "x86_64")]
     match crate::many::avx512::Avx512::detect() {
@@ -117,7 +118,7 @@ fn every_path_gives_the_published_verdicts() {
     let items: Vec<_> = published.iter().map(vectors::Judged::item).collect();
     let expected: Vec<_> = published.iter().map(|judged| judged.valid).collect();
     assert_eq!(alone(&items), expected, "the judge itself");
-    assert_eq!(verify_many(&items), expected, "the dispatcher");
+    assert_eq!(verify_many(&items, true), expected, "the widest way");
     assert_eq!(batch::verify_many(&items), expected, "batches");
     on_each_ways!(w => assert_eq!(wide(w).verdicts(&items), expected, "the kernel"));
 }

@@ -35,22 +35,45 @@ use crate::many::ways::{WAY_COUNT, Ways};
 /// Signatures made for the known-answer test, each also spoilt.
 const FRESH_COUNT: u8 = 32;
 
-/// The verdicts, if this machine has the kernel and the kernel has not failed.
+/// The kernel on the hardware, and what is watched while it serves.
 #[cfg(target_arch = "x86_64")]
-pub(super) fn verify_many(items: &[Ed25519Item<'_>]) -> Option<Vec<bool>> {
+mod hardware {
     use std::sync::OnceLock;
+    use std::sync::atomic::Ordering;
 
+    use super::{Net, Wide, knows_its_answers};
     use crate::many::avx512::Avx512;
+    use crate::{BackendState, Ed25519Item};
 
-    static KERNEL: OnceLock<Option<Wide<Avx512>>> = OnceLock::new();
+    static KERNEL: OnceLock<Result<Wide<Avx512>, BackendState>> = OnceLock::new();
     static NET: Net = Net::new();
 
-    let kernel = KERNEL.get_or_init(|| {
-        let wide = Wide::new(Avx512::detect()?)?;
-        knows_its_answers(&|items| wide.verdicts(items)).then_some(wide)
-    });
-    NET.verify_many(items, &|items| kernel.as_ref().map(|wide| wide.verdicts(items)))
+    fn kernel() -> &'static Result<Wide<Avx512>, BackendState> {
+        KERNEL.get_or_init(|| {
+            let wide = Avx512::detect().and_then(Wide::new).ok_or(BackendState::Absent)?;
+            let knows = knows_its_answers(&|items| wide.verdicts(items));
+            if knows { Ok(wide) } else { Err(BackendState::FailedKnownAnswer) }
+        })
+    }
+
+    /// The verdicts, if this machine has the kernel and the kernel has not failed.
+    pub(in super::super) fn verify_many(items: &[Ed25519Item<'_>]) -> Option<Vec<bool>> {
+        let kernel = kernel().as_ref().ok();
+        NET.verify_many(items, &|items| kernel.map(|wide| wide.verdicts(items)))
+    }
+
+    /// How the kernel stands.
+    pub(in super::super) fn standing() -> BackendState {
+        match kernel() {
+            Err(state) => *state,
+            Ok(_) if NET.disagreement_count.load(Ordering::Relaxed) > 0 => BackendState::Lied,
+            Ok(_) => BackendState::ServesBatches,
+        }
+    }
 }
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use hardware::{standing, verify_many};
 
 /// What a kernel must agree with, and whether it still does.
 struct Net {

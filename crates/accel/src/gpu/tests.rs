@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::*;
+use crate::BatchBackend;
 use crate::{Accel, BackendState, Choice, Dispatcher};
 
 /// Sizes of batches at the edges of warps and blocks of threads.
