@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use quipu_client::{Client, Producer};
 use quipu_crypto::{SecretKey, keyfile};
-use quipu_types::{Action, Encode, Schema, Value};
+use quipu_types::{Action, Schema, Value};
 use serde_json::Value as Json;
 
 use crate::harness::{Ledger, Server, ok, tail};

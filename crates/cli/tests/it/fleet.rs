@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use quipu_client::{Client, Producer, Status};
 use quipu_crypto::SecretKey;
-use quipu_types::{Action, Encode, Schema, Value};
+use quipu_types::{Action, Schema, Value};
 use serde_json::Value as Json;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -376,7 +376,7 @@ impl Worker {
             let payload = payload.clone();
             let action = Action::Append { stream: "load".into(), key: Vec::new(), payload };
             match producer.sign(Some(route.as_bytes()), &[action]).await {
-                Ok(signed) => return signed.to_bytes().into(),
+                Ok(signed) => return signed,
                 Err(_) => pause().await,
             }
         }
