@@ -210,6 +210,7 @@ pub fn route_of_row(
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use quipu_types::Encode as _;
 
     proptest! {
         #[test]
