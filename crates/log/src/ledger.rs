@@ -27,9 +27,6 @@ use crate::record::{StoredChunk, TermRecord, WalRecord};
 use crate::tree::TreeSync;
 use crate::wal::{AHEAD_MAX, Wal, WalSync, headers_short};
 
-/// Bytes of committed chunks that are kept in memory for whoever reads them next.
-const RECENT_CHUNKS_SIZE: usize = 16 << 20;
-
 /// How files are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LedgerConfig {
@@ -39,13 +36,16 @@ pub struct LedgerConfig {
     pub segment_size: u64,
     /// Bytes of a segment of the write-ahead log.
     pub wal_segment_size: u64,
+    /// Bytes of committed chunks that are kept in memory for whoever reads them next.
+    pub chunk_cache_size: usize,
 }
 
 impl LedgerConfig {
-    /// Segments of 16 MiB, 4 MiB in the write-ahead log.
+    /// Segments of 16 MiB, 4 MiB in the write-ahead log, 16 MiB of chunks in memory.
     #[must_use]
     pub const fn new(lane_count: u16) -> Self {
-        Self { lane_count, segment_size: 16 << 20, wal_segment_size: 4 << 20 }
+        let (segment_size, chunk_cache_size) = (16 << 20, 16 << 20);
+        Self { lane_count, segment_size, wal_segment_size: 4 << 20, chunk_cache_size }
     }
 }
 
@@ -103,7 +103,7 @@ impl Ledger {
         let (headers, committed, cut) = HeaderLog::open(&disk, chain, config.segment_size)?;
         torn.extend(cut);
         let mut lanes = Vec::new();
-        let recent = Arc::new(RecentChunks::new(RECENT_CHUNKS_SIZE));
+        let recent = Arc::new(RecentChunks::new(config.chunk_cache_size));
         for lane in (0..config.lane_count).map(Lane::new) {
             let (mut log, cut) = LaneLog::open(&disk, chain, lane, config.segment_size, &recent)?;
             torn.extend(cut);

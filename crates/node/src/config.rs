@@ -50,6 +50,7 @@ const KEYS: &[&str] = &[
     "limits.query_seconds_max",
     "limits.state_size_max",
     "limits.segment_size",
+    "limits.chunk_cache_size",
     "log",
     "log.format",
     "log.level",
@@ -110,6 +111,8 @@ pub struct Limits {
     pub state_size_max: usize,
     /// Bytes that a log segment is preallocated with.
     pub segment_size: u64,
+    /// Bytes of committed chunks that are kept in memory for readers; 0 keeps none.
+    pub chunk_cache_size: usize,
 }
 
 /// How the process logs.
@@ -167,6 +170,7 @@ impl Default for Limits {
             query_seconds_max: 60,
             state_size_max: 64 << 30,
             segment_size: 16 << 20,
+            chunk_cache_size: 16 << 20,
         }
     }
 }
@@ -257,6 +261,7 @@ impl Config {
             ("limits.pending_size_max", limits.pending_size_max, 1 << 21, 1 << 34),
             ("limits.query_memory_size_max", limits.query_memory_size_max, 1 << 24, 1 << 40),
             ("limits.state_size_max", limits.state_size_max, 1 << 26, 1 << 44),
+            ("limits.chunk_cache_size", limits.chunk_cache_size, 0, 1 << 40),
         ];
         for (key, value, least, most) in sizes {
             if value < least || value > most {
@@ -319,7 +324,9 @@ impl Config {
              query_seconds_max = {}\n\
              # The most that the state's file may grow to; it takes no room before.\n\
              state_size_max = {}\n\
-             segment_size = {}\n\n\
+             segment_size = {}\n\
+             # What was read last of the log stays in memory; 0 keeps nothing.\n\
+             chunk_cache_size = {}\n\n\
              [log]\n\
              # \"text\" for people, \"json\" for machines.\n\
              format = \"{format}\"\n\
@@ -335,6 +342,7 @@ impl Config {
             limits.query_seconds_max,
             limits.state_size_max,
             limits.segment_size,
+            limits.chunk_cache_size,
             toml::Value::from(self.log.level.clone()),
         )
     }

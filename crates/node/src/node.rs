@@ -121,6 +121,7 @@ impl Node {
         let disk: Arc<FileDisk> = Arc::new(disk);
         let ledger_config = LedgerConfig {
             segment_size: config.limits.segment_size,
+            chunk_cache_size: config.limits.chunk_cache_size,
             ..LedgerConfig::new(genesis.lane_count)
         };
         let (ledger, found) = Ledger::open(disk.clone(), chain, ledger_config)

@@ -224,6 +224,28 @@ fn a_reader_follows_what_is_committed_while_the_writer_appends() {
 }
 
 #[test]
+fn what_was_read_comes_out_of_memory_the_second_time_and_what_is_not_committed_never() {
+    let mut world = World::new(9);
+    for _ in 0..3 {
+        world.append(0, 2).expect("room");
+        world.commit().expect("room");
+    }
+    world.append(0, 2).expect("room");
+    let reader = world.ledger.reader();
+    let counts = || reader.cache_counts().map(|(name, counts)| (name, counts.hits, counts.misses));
+    let read = || {
+        let chunks = [1, 2, 3].map(|index| reader.chunk(Lane::new(0), index).expect("committed"));
+        let headers = [1, 2, 3].map(|height| reader.header(Height::new(height)).expect("stored"));
+        assert!(reader.chunk(Lane::new(0), 4).is_err(), "not committed");
+        (chunks, headers)
+    };
+    let first = read();
+    assert_eq!(counts(), [("headers", 0, 3), ("chunks", 0, 3)]);
+    assert_eq!(read(), first);
+    assert_eq!(counts(), [("headers", 3, 3), ("chunks", 3, 3)]);
+}
+
+#[test]
 fn a_closed_ledger_opens_without_reading_its_chunks_again() {
     let mut world = World::small(8);
     let (ledger, _) = open(&world.disk).expect("a ledger");

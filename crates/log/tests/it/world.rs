@@ -20,7 +20,7 @@ pub(crate) const CHAIN: Hash = Hash([7; 32]);
 pub(crate) const LANES: u16 = 2;
 
 pub(crate) fn config() -> LedgerConfig {
-    LedgerConfig { lane_count: LANES, segment_size: 4 << 10, wal_segment_size: 4 << 10 }
+    LedgerConfig { segment_size: 4 << 10, wal_segment_size: 4 << 10, ..LedgerConfig::new(LANES) }
 }
 
 /// What was appended, and the ledger that holds it.
