@@ -159,9 +159,11 @@ impl Node {
     ) -> Result<Option<Started>, Broken> {
         let broken = |what: String| Broken { rule: "V4", what };
         let config = LedgerConfig {
-            lane_count: LANE_COUNT,
             segment_size: 4 << 10,
             wal_segment_size: 4 << 10,
+            // Every read goes to the disk, whose faults are what is looked for.
+            chunk_cache_size: 0,
+            ..LedgerConfig::new(LANE_COUNT)
         };
         let opened = Ledger::open(Arc::new(self.disk.clone()), context.chain, config);
         if opened.is_err() && self.disk.is_blown() {
