@@ -548,6 +548,19 @@ pub(crate) enum Bench {
         after_help = "Examples:\n  quipu bench ingest --json\n  quipu bench ingest --validators 4 --batch 1000\n  quipu bench ingest --validators 4 --batch 1000 --rate 20000    latency below the full rate\n  quipu bench ingest --url U1,U2 --batch 1000 --producers 4\n\nWithout --url it starts a ledger of its own, each validator another process, in a temporary\ndirectory. Producers are spread over the validators. Without --batch or --producers it measures\nbatches of 1, 100 and 1,000 with 1 and 4 producers a validator. An answer counts when its events\nare final, durable on a quorum and executed."
     )]
     Ingest(Ingest),
+    /// Show this machine's kernels for hashes and signatures, and measure them on one core.
+    #[command(
+        after_help = "Examples:\n  quipu bench accel\n  QUIPU_ACCEL=scalar quipu bench accel    the same without wide kernels\n\nQUIPU_ACCEL is auto, scalar, shani, avx2 or avx512, for every command. Results never depend on it."
+    )]
+    Accel(BenchAccel),
+}
+
+/// `quipu bench accel`.
+#[derive(Debug, Args)]
+pub(crate) struct BenchAccel {
+    /// Machine output.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `quipu bench ingest`.

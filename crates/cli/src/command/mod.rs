@@ -2,6 +2,7 @@
 
 pub(crate) mod append;
 pub(crate) mod bench;
+pub(crate) mod bench_accel;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod config;

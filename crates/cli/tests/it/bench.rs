@@ -54,6 +54,25 @@ fn child_of(pid: u32) -> Option<String> {
 }
 
 #[test]
+fn kernels_are_measured_and_an_unknown_one_is_refused_by_name() {
+    let accel = |word: &str| {
+        let mut command = Command::new(QUIPU);
+        command.args(["bench", "accel", "--json"]).env("QUIPU_ACCEL", word);
+        command.output().unwrap()
+    };
+    let output = accel("scalar");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Json = serde_json::from_slice(&output.stdout).unwrap();
+    let rates = report["per_second"].as_object().unwrap();
+    assert!(rates.len() > 5 && rates.values().all(|rate| rate.as_f64() > Some(1.0)), "{report}");
+    assert!(report["kernels"].as_str().unwrap().contains("scalar: serves"), "{report}");
+    let output = accel("avx1024");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("QUIPU_ACCEL: no backend is called \"avx1024\""), "{said}");
+}
+
+#[test]
 fn a_benchmark_reports_its_rate_and_leaves_nothing() {
     let temp = tempfile::tempdir().unwrap();
     let args = ["--batch", "10", "--producers", "2", "--events", "400", "--rate", "4000"];
