@@ -6,7 +6,6 @@
 //! A transaction comes to a validator more than once: from its client, forwarded, in a chunk, sent again.
 //! [`Admissions`] remember what was admitted, by its bytes, so that it is decoded and checked once.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +14,7 @@ use quipu_crypto::CacheCounts;
 use quipu_crypto::suite::{self, VerifyItem};
 use quipu_proof::names::{Messages, Names, WithActions, names_of_many};
 use quipu_types::code::{BAD_SIGNATURE, MALFORMED, TOO_LARGE};
-use quipu_types::transaction::TRANSACTION_SIZE_MAX;
+use quipu_types::transaction::{Encodings, TRANSACTION_SIZE_MAX};
 use quipu_types::{Action, Code, Envelope, Hash, Lane, Transaction};
 
 /// A transaction and everything of it that is hashed once.
@@ -281,7 +280,7 @@ fn read_many(
     (read.collect(), messages)
 }
 
-fn decode(bytes: &[u8]) -> Result<(Transaction, Vec<Cow<'_, [u8]>>), Code> {
+fn decode(bytes: &[u8]) -> Result<(Transaction, Encodings<'_>), Code> {
     if bytes.len() > TRANSACTION_SIZE_MAX {
         return Err(TOO_LARGE);
     }

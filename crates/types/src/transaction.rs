@@ -177,9 +177,7 @@ impl Transaction {
     ///
     /// # Errors
     /// As [`Decode::from_bytes`].
-    pub fn from_bytes_with_actions(
-        bytes: &[u8],
-    ) -> Result<(Self, Vec<Cow<'_, [u8]>>), DecodeError> {
+    pub fn from_bytes_with_actions(bytes: &[u8]) -> Result<(Self, Encodings<'_>), DecodeError> {
         let mut reader = Reader::new(bytes);
         let mut actions = Vec::new();
         let transaction = Self::decode_parts(&mut reader, |action| actions.push(action))?;
@@ -256,6 +254,9 @@ fn put_route(out: &mut Vec<u8>, route: Option<&[u8]>) {
         put_bytes(out, route);
     }
 }
+
+/// Encodings of a transaction's actions, in order.
+pub type Encodings<'a> = Vec<Cow<'a, [u8]>>;
 
 /// A transaction before it is signed, borrowed from whoever makes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
