@@ -21,7 +21,7 @@ use std::sync::Arc;
 use quipu_crypto::{SecretKey, Verified};
 use quipu_proof::names::header_hash;
 use quipu_types::{
-    Ack, ChunkHeader, CommitCertificate, Hash, Header, Height, Lane, Propose, Signature,
+    Ack, ChunkHeader, CommitCertificate, Genesis, Hash, Header, Height, Lane, Propose, Signature,
     SignedState, StateCertificate, StateVote, Term, Time, Tip, ValidatorIndex, ValidatorSet,
 };
 use thiserror::Error;
@@ -63,6 +63,23 @@ pub struct Config {
     pub rules: Rules,
     /// Signatures of validators that were checked already; whoever checks some of them shares it.
     pub verified: Arc<Verified>,
+}
+
+impl Config {
+    /// What the genesis of `chain` says, with every rule.
+    #[must_use]
+    pub fn new(genesis: &Genesis, chain: Hash, key: SecretKey) -> Self {
+        Self {
+            chain,
+            set: genesis.validator_set(),
+            lane_count: genesis.lane_count,
+            key,
+            interval_min_us: genesis.height_interval_min_ms.saturating_mul(1_000),
+            interval_idle_us: genesis.height_interval_idle_ms.saturating_mul(1_000),
+            rules: Rules::ALL,
+            verified: Arc::default(),
+        }
+    }
 }
 
 /// What this validator holds of the lanes: answered by whoever keeps them.

@@ -120,6 +120,7 @@ impl<K: Ord, V> Kept<K, V> {
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers of tests")]
 mod tests {
     use proptest::prelude::*;
 

@@ -235,7 +235,8 @@ impl<'a> Batches<'a> {
 /// The digests of the suites that sign one, each in its item's place; zeros for the others.
 fn digests(accel: &dyn Accel, items: &[VerifyItem<'_>]) -> Vec<[u8; 32]> {
     let mut digests = vec![[0; 32]; items.len()];
-    let mut fill = |suite: Suite, hash_many: &dyn Fn(&[&[u8]], &mut [[u8; 32]])| {
+    type HashMany<'a> = &'a dyn Fn(&[&[u8]], &mut [[u8; 32]]);
+    let mut fill = |suite: Suite, hash_many: HashMany<'_>| {
         let of_suite = || items.iter().enumerate().filter(|(_, item)| item.key.suite() == suite);
         let messages: Vec<&[u8]> = of_suite().map(|(_, item)| item.message).collect();
         if messages.is_empty() {

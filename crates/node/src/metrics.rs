@@ -176,11 +176,16 @@ impl Metrics {
             uptime_seconds: registry.gauge("quipu_uptime_seconds", seconds, "Time running."),
             registry,
         };
-        for listener in ["http", "pg", "admin"] {
-            metrics.garbage(listener).increment(0);
-        }
-        drop(metrics.links());
+        metrics.show_zeros();
         Arc::new(metrics)
+    }
+
+    /// What counts with labels is shown before it first counts.
+    fn show_zeros(&self) {
+        for listener in ["http", "pg", "admin"] {
+            self.garbage(listener).increment(0);
+        }
+        drop(self.links());
     }
 
     /// What links with other validators count; the same counters each time.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use quipu_crypto::domain::Tag;
 use quipu_crypto::keyfile;
 use quipu_crypto::suite::{SecretKey, verify_tagged};
-use quipu_log::{Ledger, LedgerConfig, LogError};
+use quipu_log::{Ledger, LedgerConfig, LogError, Recovered};
 use quipu_proof::names::chain_id;
 use quipu_replica::Replica;
 use quipu_state::{Machine, StateError};
@@ -116,20 +116,7 @@ impl Node {
         let is_new = !config.dir.join("lanes").is_dir();
         let observer = newcomer::begin(&config.dir, is_new, is_alone)?;
 
-        let disk = FileDisk::new(&config.dir)
-            .map_err(|error| NodeError::system("opening the directory", error))?;
-        let disk: Arc<FileDisk> = Arc::new(disk);
-        let ledger_config = LedgerConfig {
-            segment_size: config.limits.segment_size,
-            chunk_cache_size: config.limits.chunk_cache_size,
-            ..LedgerConfig::new(genesis.lane_count)
-        };
-        let (ledger, found) = Ledger::open(disk.clone(), chain, ledger_config)
-            .map_err(|error| open_failed(&config.dir, error))?;
-        newcomer::made(&config.dir)?;
-        for torn in &found.torn {
-            tracing::warn!(finding = %torn, "a torn tail was cut");
-        }
+        let (disk, ledger, found) = open_ledger(&config, &genesis, chain)?;
         let machine = open_machine(&config, &genesis)?;
         let certificates = CertificateFile::open(&*disk, genesis.validators.len())
             .map_err(|error| NodeError::system("opening the state certificates", error))?;
@@ -166,13 +153,7 @@ impl Node {
         let replica = Replica::new(shared.clock.now(), replica_config, recovered)
             .map_err(|error| NodeError::Damaged { what: "the log", reason: error.to_string() })?;
         let (work_sender, work) = mpsc::channel();
-        let (syncer, syncs) = match is_alone {
-            true => (None, None),
-            false => {
-                let (sender, jobs) = mpsc::channel();
-                (Some(sender), Some(jobs))
-            }
-        };
+        let (syncer, syncs) = (!is_alone).then(mpsc::channel).unzip();
         let driver = Driver::new(replica, ledger, work_sender, syncer, Arc::clone(&shared));
         tracing::info!(chain = %chain, height = head.get(), "the ledger is open");
         Ok(Self {
@@ -479,6 +460,29 @@ fn open_failed(dir: &Path, error: LogError) -> NodeError {
         }
         other => log_failed(other),
     }
+}
+
+/// Opens the log, and cuts what a crash tore.
+fn open_ledger(
+    config: &Config,
+    genesis: &Genesis,
+    chain: Hash,
+) -> Result<(Arc<FileDisk>, Ledger, Recovered), NodeError> {
+    let disk = FileDisk::new(&config.dir)
+        .map_err(|error| NodeError::system("opening the directory", error))?;
+    let disk: Arc<FileDisk> = Arc::new(disk);
+    let ledger_config = LedgerConfig {
+        segment_size: config.limits.segment_size,
+        chunk_cache_size: config.limits.chunk_cache_size,
+        ..LedgerConfig::new(genesis.lane_count)
+    };
+    let (ledger, found) = Ledger::open(disk.clone(), chain, ledger_config)
+        .map_err(|error| open_failed(&config.dir, error))?;
+    newcomer::made(&config.dir)?;
+    for torn in &found.torn {
+        tracing::warn!(finding = %torn, "a torn tail was cut");
+    }
+    Ok((disk, ledger, found))
 }
 
 fn open_machine(config: &Config, genesis: &Genesis) -> Result<Machine<LmdbStore>, NodeError> {

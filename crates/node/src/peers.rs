@@ -224,7 +224,7 @@ async fn hand_over(
 
 /// Hands a message to the ledger's thread; waits, off the runtime's threads, while its queue is full.
 async fn deliver(shared: &Arc<Shared>, message: Message) {
-    if let Err(message) = shared.try_send(message) {
+    if let Some(message) = shared.try_send(message) {
         let shared = Arc::clone(shared);
         // Without the ledger's thread there is nobody to tell.
         drop(tokio::task::spawn_blocking(move || shared.send_patiently(message)).await);

@@ -268,8 +268,8 @@ impl Shared {
     }
 
     /// The same, giving back what found no room, or nobody.
-    pub(crate) fn try_send(&self, message: Message) -> Result<(), Message> {
-        self.inbox.try_send(message).map_err(|error| match error {
+    pub(crate) fn try_send(&self, message: Message) -> Option<Message> {
+        self.inbox.try_send(message).err().map(|error| match error {
             TrySendError::Full(message) | TrySendError::Disconnected(message) => message,
         })
     }

@@ -288,6 +288,7 @@ fn decode(bytes: &[u8]) -> Result<(Transaction, Encodings<'_>), Code> {
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers of tests")]
 mod tests {
     use proptest::prelude::*;
     use quipu_crypto::suite::SecretKey;

@@ -135,7 +135,8 @@ impl Fetch {
             let is_served = held >= asked.upto && held < need.tip.index;
             // An answer that is long in coming is under way: to ask again and again would be what keeps it.
             let wait_us = ASK_US << asked.tries.min(TRIES_MAX);
-            if !is_served && !(need.is_due && is_fresh) && elapsed_us < wait_us {
+            let is_wanted_now = is_served || need.is_due && is_fresh;
+            if !is_wanted_now && elapsed_us < wait_us {
                 return None;
             }
         }

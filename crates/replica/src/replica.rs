@@ -175,7 +175,7 @@ impl Replica {
         let mut gate = Gate::new(config.wal_before_send);
         let set = genesis.validator_set();
         let own = set.index_of(&key.public()).ok_or(StartError::NotAValidator)?;
-        let context = Context::new(chain, set.clone(), genesis.lane_count);
+        let context = Context::new(chain, set, genesis.lane_count);
         let observing = config.observer.map(Observing::new);
         let parent = parent(&recovered, &genesis, chain);
         let (height, certified) = (parent.height, parent.certified);
@@ -191,14 +191,9 @@ impl Replica {
         let mut producers = Producers::new(recovered.producers.clone());
         start::restore_suffixes(&mut lanes, &mut producers, &recovered)?;
         let core = core::Config {
-            chain,
-            set,
-            lane_count: genesis.lane_count,
-            key,
-            interval_min_us: genesis.height_interval_min_ms.saturating_mul(1_000),
-            interval_idle_us: genesis.height_interval_idle_ms.saturating_mul(1_000),
             rules: config.rules,
             verified: config.verified,
+            ..core::Config::new(&genesis, chain, key)
         };
         let core = Core::new(now, core, parent, records).map_err(|_| StartError::NotAValidator)?;
         let core = restore_core(core, &recovered, observing.as_ref());

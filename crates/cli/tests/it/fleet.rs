@@ -346,7 +346,7 @@ impl Worker {
             (0..ROUTE_COUNT).map(|route| format!("{}-{route}", done.name)).collect();
         let mut number = 0;
         while !*self.end.borrow() {
-            if self.count() % ANCHOR_COUNT == 0 {
+            if self.count().is_multiple_of(ANCHOR_COUNT) {
                 // Without an answer the last anchor will do.
                 drop(producer.refresh_anchor().await);
             }
