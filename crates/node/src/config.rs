@@ -35,6 +35,7 @@ const KEYS: &[&str] = &[
     "genesis",
     "key",
     "peers",
+    "roles",
     "listen",
     "listen.http",
     "listen.pg",
@@ -69,6 +70,8 @@ pub struct Config {
     pub listen: Listen,
     /// Where the other validators listen for peers: name in the genesis -> `host:port`.
     pub peers: BTreeMap<String, String>,
+    /// Who may write through SQL here: the user that a client connects as -> the file with the key that signs for it.
+    pub roles: BTreeMap<String, PathBuf>,
     /// What is allowed.
     pub limits: Limits,
     /// How the process logs.
@@ -146,6 +149,8 @@ struct File {
     #[serde(default)]
     peers: BTreeMap<String, String>,
     #[serde(default)]
+    roles: BTreeMap<String, PathBuf>,
+    #[serde(default)]
     limits: Limits,
     #[serde(default)]
     log: Log,
@@ -191,6 +196,7 @@ impl Config {
             key: dir.join("validator.key"),
             listen: Listen::default(),
             peers: BTreeMap::new(),
+            roles: BTreeMap::new(),
             limits: Limits::default(),
             log: Log::default(),
         }
@@ -227,6 +233,7 @@ impl Config {
             key: dir.join(file.key),
             listen: file.listen,
             peers: file.peers,
+            roles: file.roles.into_iter().map(|(role, key)| (role, dir.join(key))).collect(),
             limits: file.limits,
             log: file.log,
         };
@@ -288,7 +295,11 @@ impl Config {
             toml::Value::from(path.display().to_string())
         };
         let Listen { http, pg, admin, peer } = self.listen;
-        let peers = toml::to_string(&self.peers).expect("a table of texts has a TOML form");
+        let table = "a table of texts has a TOML form";
+        let peers = toml::to_string(&self.peers).expect(table);
+        let roles: BTreeMap<&String, toml::Value> =
+            self.roles.iter().map(|(role, key)| (role, inside(key))).collect();
+        let roles = toml::to_string(&roles).expect(table);
         let format = match self.log.format {
             LogFormat::Text => "text",
             LogFormat::Json => "json",
@@ -312,6 +323,10 @@ impl Config {
              # Where the other validators listen: their names in the genesis, and \"host:port\".\n\
              [peers]\n\
              {peers}\n\
+             # Who may write through SQL here: the user of a connection, and the file with the key that signs for it.\n\
+             # There are no passwords yet: whoever reaches listen.pg may write as these.\n\
+             [roles]\n\
+             {roles}\n\
              # Sizes are bytes.\n\
              [limits]\n\
              body_size_max = {}\n\
@@ -383,8 +398,8 @@ fn check_keys(table: &toml::Table, prefix: &str) -> Result<(), String> {
             let nearest = nearest_key(&path);
             return Err(format!("unknown key {path:?}; the nearest known one is {nearest:?}"));
         }
-        // The names in it are the genesis'.
-        if path == "peers" {
+        // The names in them are the genesis', and the operator's.
+        if path == "peers" || path == "roles" {
             continue;
         }
         if let toml::Value::Table(inner) = value {

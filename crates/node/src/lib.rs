@@ -23,6 +23,7 @@ mod driver;
 mod error;
 mod evidence;
 mod executor;
+mod gateway;
 pub mod http;
 pub mod links;
 mod listen;

@@ -1,8 +1,9 @@
 //! A validator from its directory to its last flush.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -140,6 +141,7 @@ impl Node {
             clock: Clock::new(),
             inbox: inbox_sender,
             progress,
+            roles: load_roles(&config)?,
         });
         shared.sql.attach(&shared)?;
         let mut executor = Executor::new(Arc::clone(&shared));
@@ -412,6 +414,16 @@ pub(crate) fn read_genesis(path: &Path) -> Result<Genesis, NodeError> {
 fn load_key(config: &Config) -> Result<SecretKey, NodeError> {
     keyfile::load(&config.key, None)
         .map_err(|error| NodeError::Key { path: config.key.clone(), reason: error.to_string() })
+}
+
+/// The keys of the roles that write through SQL here.
+fn load_roles(config: &Config) -> Result<BTreeMap<String, SecretKey>, NodeError> {
+    let load = |(role, path): (&String, &PathBuf)| {
+        let key = keyfile::load(path, None)
+            .map_err(|error| NodeError::Key { path: path.clone(), reason: error.to_string() })?;
+        Ok((role.clone(), key))
+    };
+    config.roles.iter().map(load).collect()
 }
 
 fn own_index(

@@ -50,6 +50,8 @@ pub(crate) struct Guards {
     pub(crate) connection_count_max: usize,
     pub(crate) open: Gauge,
     pub(crate) garbage: Counter,
+    /// Who sees to what is written; none where nothing can be.
+    pub(crate) ledger: Option<Arc<Shared>>,
 }
 
 /// Serves connections until the process stops.
@@ -58,6 +60,7 @@ pub(crate) async fn serve(listener: TcpListener, engine: Arc<Engine>, shared: Ar
         connection_count_max: shared.limits.pg_connection_count_max,
         open: shared.metrics.pg_connections.clone(),
         garbage: shared.metrics.garbage("pg"),
+        ledger: Some(Arc::clone(&shared)),
     };
     let stopped = async move { shared.stopped().await };
     serve_until(listener, engine, guards, stopped).await;
@@ -107,6 +110,7 @@ pub(crate) async fn serve_until(
             registry: Arc::clone(&registry),
             stopping: stopping.clone(),
             garbage: guards.garbage.clone(),
+            ledger: guards.ledger.clone(),
             is_refused: place.is_none(),
         };
         connections.spawn(async move {

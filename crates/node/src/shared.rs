@@ -1,11 +1,12 @@
 //! What every request handler sees: read handles, limits, progress, and the way to the ledger's thread.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use quipu_crypto::Verified;
+use quipu_crypto::{SecretKey, Verified};
 use quipu_log::LedgerReader;
 use quipu_replica::Admissions;
 use quipu_state::{Machine, StateError};
@@ -18,6 +19,7 @@ use crate::config::Limits;
 use crate::driver::Message;
 use crate::error::NodeError;
 use crate::executor::state_failed;
+use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::metrics::{Metrics, gauge_value};
 use crate::node::Running;
@@ -76,6 +78,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     /// The other validators.
     pub(crate) peers: Peers,
+    /// Signs what is written through SQL.
+    pub(crate) gateway: Gateway,
     /// Clients' transactions that were checked already, and validators' signatures.
     pub(crate) admissions: Admissions,
     pub(crate) verified: Arc<Verified>,
@@ -143,6 +147,8 @@ pub(crate) struct Parts {
     pub(crate) clock: Clock,
     pub(crate) inbox: SyncSender<Message>,
     pub(crate) progress: Progress,
+    /// The roles' keys.
+    pub(crate) roles: BTreeMap<String, SecretKey>,
 }
 
 impl Shared {
@@ -155,6 +161,7 @@ impl Shared {
         let admissions = Admissions::new(parts.chain, parts.genesis.lane_count, known_size);
         Arc::new(Self {
             admissions,
+            gateway: Gateway::new(parts.roles),
             verified: Arc::default(),
             durable: AtomicU64::new(parts.progress.committed.get()),
             failed: AtomicBool::new(false),

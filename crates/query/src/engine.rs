@@ -32,12 +32,14 @@ use futures::StreamExt as _;
 use futures::executor::block_on;
 use pgwire::api::Type;
 use quipu_types::code;
+use quipu_types::transaction::{ACTION_COUNT_MAX, TRANSACTION_SIZE_MAX};
 use tokio::time::Instant;
 
 use crate::arithmetic;
 use crate::catalog::{Streams, System, SystemSource};
 use crate::deep;
 use crate::error::SqlError;
+use crate::insert::{self, Append};
 use crate::names;
 use crate::numeric;
 use crate::parameters;
@@ -45,6 +47,7 @@ use crate::scalar;
 use crate::settings::Settings;
 use crate::statement::{self, Kind, Parsed};
 use crate::store::ColumnStore;
+use crate::table::TableDef;
 use crate::wire::{self, Column};
 
 /// The name of the one database and of DataFusion's catalog.
@@ -146,7 +149,8 @@ impl Engine {
     pub fn session(self: &Arc<Self>, user: &str) -> Session {
         let mut settings = Settings::default();
         settings.authorize(user);
-        Session { engine: Arc::clone(self), settings, transaction: Transaction::None }
+        let engine = Arc::clone(self);
+        Session { engine, settings, transaction: Transaction::None, writes: Vec::new() }
     }
 
     fn state(&self, settings: &Settings) -> Result<SessionState, SqlError> {
@@ -177,6 +181,8 @@ pub struct Session {
     engine: Arc<Engine>,
     settings: Settings,
     transaction: Transaction,
+    /// What the open transaction appends when it commits.
+    writes: Vec<Append>,
 }
 
 /// A statement that was read and may be prepared.
@@ -192,6 +198,8 @@ pub struct Prepared {
     kind: Kind,
     plan: Option<LogicalPlan>,
     text: Arc<str>,
+    /// The stream that it inserts into.
+    target: Option<Arc<TableDef>>,
     /// The columns of its rows; none for a statement without rows.
     pub columns: Option<Arc<Vec<Column>>>,
     /// The types of its parameters, `$1` first.
@@ -203,10 +211,17 @@ pub struct Prepared {
 pub enum Outcome {
     /// It has rows.
     Rows(Rows),
+    /// It is done when the ledger has taken these rows, all or none: whoever asked sees to it.
+    Append {
+        /// What PostgreSQL calls it then.
+        tag: String,
+        /// The rows, in order.
+        appends: Vec<Append>,
+    },
     /// It is done.
     Done {
         /// What PostgreSQL calls it.
-        tag: &'static str,
+        tag: String,
         /// A parameter that the client is to be told.
         report: Option<(String, String)>,
         /// Prepared statements to forget.
@@ -343,6 +358,7 @@ impl Session {
     pub fn fail(&mut self) {
         if self.transaction == Transaction::Open {
             self.transaction = Transaction::Failed;
+            self.writes.clear();
         }
     }
 
@@ -372,11 +388,13 @@ impl Session {
             kind: kind.clone(),
             plan: None,
             text: Arc::clone(text),
+            target: None,
             columns: columns.map(Arc::new),
             parameters: Vec::new(),
         };
         match &kind {
             Kind::Query | Kind::Explain => {}
+            Kind::Insert => return self.prepare_insert(statement, types).await,
             Kind::Show(name) => return Ok(bare(Some(self.show(name)?.1))),
             _ => return Ok(bare(None)),
         }
@@ -397,8 +415,13 @@ impl Session {
         self.admit(&prepared.kind)?;
         match (&prepared.kind, &prepared.plan) {
             (Kind::Query | Kind::Explain, Some(plan)) => {
+                if !self.writes.is_empty() {
+                    let what = "a query after an INSERT in one transaction";
+                    return Err(SqlError::unsupported(what).hint("COMMIT first"));
+                }
                 self.run(prepared, plan, values).await.map(Outcome::Rows)
             }
+            (Kind::Insert, Some(plan)) => self.insert(prepared, plan, values).await,
             (Kind::Show(name), _) => self.show_rows(name).map(Outcome::Rows),
             (kind, _) => self.command(kind),
         }
@@ -510,13 +533,22 @@ impl Session {
                 self.transaction = Transaction::Open;
                 "BEGIN"
             }
-            Kind::Commit => match std::mem::replace(&mut self.transaction, Transaction::None) {
-                Transaction::Failed => "ROLLBACK",
-                _ => "COMMIT",
-            },
+            Kind::Commit => {
+                let appends = std::mem::take(&mut self.writes);
+                match std::mem::replace(&mut self.transaction, Transaction::None) {
+                    Transaction::Failed => "ROLLBACK",
+                    _ if appends.is_empty() => "COMMIT",
+                    _ => return Ok(Outcome::Append { tag: "COMMIT".into(), appends }),
+                }
+            }
             Kind::Rollback => {
+                self.writes.clear();
                 self.transaction = Transaction::None;
                 "ROLLBACK"
+            }
+            Kind::RollbackTo if !self.writes.is_empty() => {
+                let what = "ROLLBACK TO SAVEPOINT after an INSERT";
+                return Err(SqlError::unsupported(what).hint("ROLLBACK the whole transaction"));
             }
             Kind::RollbackTo => {
                 if self.transaction == Transaction::Failed {
@@ -542,9 +574,80 @@ impl Session {
                 if name.is_some() { "DEALLOCATE" } else { "DEALLOCATE ALL" }
             }
             Kind::Nothing(tag) => tag,
-            Kind::Query | Kind::Explain | Kind::Show(_) => "SELECT",
+            Kind::Query | Kind::Explain | Kind::Show(_) | Kind::Insert => "SELECT",
         };
-        Ok(Outcome::Done { tag, report, forget })
+        Ok(Outcome::Done { tag: tag.into(), report, forget })
+    }
+
+    async fn prepare_insert(
+        &self,
+        statement: &Statement,
+        types: &[u32],
+    ) -> Result<Prepared, SqlError> {
+        let Statement { parsed, text } = statement;
+        let def = self.target(parsed)?;
+        let mut parsed = Parsed::clone(parsed);
+        insert::fill(&mut parsed.plan, &def)?;
+        let statement = Statement { parsed: Arc::new(parsed), text: Arc::clone(text) };
+        let state = self.engine.state(&self.settings)?;
+        let types = types.to_vec();
+        let work = deep::run(move || prepare(&state, &statement, &types));
+        let deadline = after(self.time_max());
+        let prepared = tokio::time::timeout_at(deadline, work).await;
+        let prepared = prepared.map_err(|_| SqlError::timeout())??;
+        Ok(Prepared { target: Some(def), ..prepared })
+    }
+
+    /// The stream that a statement inserts into.
+    fn target(&self, parsed: &Parsed) -> Result<Arc<TableDef>, SqlError> {
+        let key = insert::target(&parsed.plan)?;
+        self.engine.store.table(&key).ok_or_else(|| {
+            let name = key.strip_prefix("public.").unwrap_or(&key);
+            let message = format!("relation \"{name}\" does not exist");
+            SqlError::new("42P01", code::SQL_SYNTAX, message)
+        })
+    }
+
+    /// Finds out which rows a statement appends; inside a transaction they wait for its end.
+    async fn insert(
+        &mut self,
+        prepared: &Prepared,
+        plan: &LogicalPlan,
+        values: Vec<ScalarValue>,
+    ) -> Result<Outcome, SqlError> {
+        let def = prepared.target.clone();
+        let def = def.expect("an INSERT is prepared with its stream");
+        let schema = insert::schema_of(&def)?;
+        let mut source = self.run(prepared, plan, values).await?;
+        let mut rows = Vec::new();
+        while let Some(batch) = source.next().await {
+            insert::rows(schema, &batch?, &mut rows)?;
+        }
+        let tag = format!("INSERT 0 {}", rows.len());
+        let stream = def.key.strip_prefix("public.").unwrap_or(&def.key).to_owned();
+        let append = Append { stream, rows };
+        if append.rows.is_empty() {
+            return Ok(Outcome::Done { tag, report: None, forget: Forget::Nothing });
+        }
+        if self.transaction == Transaction::None {
+            return Ok(Outcome::Append { tag, appends: vec![append] });
+        }
+        self.check_room(&append)?;
+        self.writes.push(append);
+        Ok(Outcome::Done { tag, report: None, forget: Forget::Nothing })
+    }
+
+    /// What waits for a transaction's end is bounded, as the ledger bounds what it takes at once.
+    fn check_room(&self, more: &Append) -> Result<(), SqlError> {
+        let all = || self.writes.iter().chain([more]).flat_map(|append| &append.rows);
+        let size = all().fold(0_usize, |sum, row| sum.saturating_add(row.len()));
+        if all().count() > ACTION_COUNT_MAX || size > TRANSACTION_SIZE_MAX {
+            let message = format!(
+                "a transaction appends at most {ACTION_COUNT_MAX} rows and {TRANSACTION_SIZE_MAX} bytes"
+            );
+            return Err(SqlError::new("54000", code::SQL_LIMIT, message).hint("COMMIT more often"));
+        }
+        Ok(())
     }
 }
 
@@ -556,7 +659,13 @@ fn prepare(
 ) -> Result<Prepared, SqlError> {
     let Statement { parsed, text } = statement;
     let failed = |error| SqlError::from_datafusion(&error, text);
-    let plan = block_on(plan(state, parsed, types)).map_err(failed)?;
+    let plan = match block_on(plan(state, parsed, types)).map_err(failed)? {
+        // Only the source of an INSERT is run here.
+        LogicalPlan::Dml(insert) if parsed.kind == Kind::Insert => {
+            LogicalPlan::clone(&insert.input)
+        }
+        plan => plan,
+    };
     SQLOptions::new()
         .with_allow_ddl(false)
         .with_allow_dml(false)
@@ -570,14 +679,12 @@ fn prepare(
         (Kind::Query, Some(written)) => names::output(written, count),
         _ => vec![None; count],
     };
-    let columns = wire::columns(schema, &names)?;
-    Ok(Prepared {
-        kind: parsed.kind.clone(),
-        plan: Some(plan),
-        text: Arc::clone(text),
-        columns: Some(Arc::new(columns)),
-        parameters,
-    })
+    let columns = match parsed.kind {
+        Kind::Insert => None,
+        _ => Some(Arc::new(wire::columns(schema, &names)?)),
+    };
+    let (kind, text, target) = (parsed.kind.clone(), Arc::clone(text), None);
+    Ok(Prepared { kind, plan: Some(plan), text, target, columns, parameters })
 }
 
 async fn plan(

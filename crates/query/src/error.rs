@@ -42,9 +42,9 @@ impl SqlError {
         Self::new(
             "0A000",
             code::SQL_READ_ONLY,
-            format!("{verb} is refused: writes through SQL are not offered"),
+            format!("{verb} is refused: of all writes only INSERT into a stream is offered"),
         )
-        .hint("append events with signed transactions: quipu append, or the HTTP interface")
+        .hint("streams only grow: INSERT INTO one, or quipu append")
     }
 
     /// A feature of PostgreSQL that is not here.
@@ -164,6 +164,10 @@ impl SqlError {
             let last = name.rsplit('.').next().unwrap_or(name);
             built.position = find_word(sql, name.split('.').next().unwrap_or(last));
             return built;
+        } else if let Some((_, cast)) = text.split_once("Can't cast value ") {
+            let (value, kind) = cast.split_once(" to type ").unwrap_or((cast, "unknown"));
+            let message = format!("value \"{value}\" is out of range for type {}", pg_name(kind));
+            return Self::new("22003", code::SQL_SYNTAX, message);
         } else if text.contains(crate::arithmetic::TOO_DEEP) {
             "54001"
         } else if lower.contains("invalid function") || lower.contains("no function matches") {
@@ -187,6 +191,17 @@ impl SqlError {
             "42000"
         };
         Self::new(state, code::SQL_SYNTAX, first_line(text))
+    }
+}
+
+/// What PostgreSQL calls a type of Arrow.
+fn pg_name(kind: &str) -> &str {
+    match kind {
+        "Int16" => "smallint",
+        "Int32" => "integer",
+        "Int64" => "bigint",
+        "Float64" => "double precision",
+        other => other,
     }
 }
 

@@ -17,6 +17,7 @@ use quipu_types::code;
 use std::ops::ControlFlow;
 
 use crate::error::SqlError;
+use crate::insert;
 use crate::names;
 
 /// Most bytes of a query text.
@@ -33,6 +34,8 @@ pub(crate) enum Kind {
     Query,
     /// `EXPLAIN`.
     Explain,
+    /// `INSERT`.
+    Insert,
     /// `SHOW`: the parameter's name, lower case.
     Show(String),
     /// `BEGIN`.
@@ -150,6 +153,13 @@ fn kind_of(statement: &Statement) -> Result<Kind, SqlError> {
         Statement::Query(query) => {
             check_query(query)?;
             Kind::Query
+        }
+        Statement::Insert(insert) => {
+            insert::check(insert)?;
+            if let Some(query) = &insert.source {
+                check_query(query)?;
+            }
+            Kind::Insert
         }
         Statement::Explain { statement, .. } => match kind_of(statement)? {
             Kind::Query => Kind::Explain,

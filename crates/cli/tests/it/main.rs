@@ -13,6 +13,7 @@ mod damage;
 mod fleet;
 mod four;
 mod harness;
+mod insert;
 mod kills;
 mod ledger;
 mod partition;

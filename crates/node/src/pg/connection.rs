@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use metrics::Counter;
 use quipu_query::wire::Encoder;
-use quipu_query::{Engine, Forget, Outcome, Prepared, Rows, Session, SqlError, parameters};
+use quipu_query::{Append, Engine, Forget, Outcome, Prepared, Rows, Session, SqlError, parameters};
 use quipu_types::code;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -18,6 +18,7 @@ use super::cancel::{Registry, Ticket};
 use super::message::{self, Answers, Formats, Request, Startup, Target};
 use super::portal::{Holdings, Portal, Progress};
 use super::{STALL_SECONDS_MAX, STARTUP_SECONDS_MAX};
+use crate::shared::Shared;
 
 /// Answers are sent when they are more bytes than this.
 const ANSWERS_SIZE_MAX: usize = 64 * 1024;
@@ -32,6 +33,8 @@ pub(crate) struct Context {
     pub(crate) stopping: watch::Receiver<bool>,
     /// Counts connections whose bytes are of no protocol.
     pub(crate) garbage: Counter,
+    /// Who sees to what is written; none where nothing can be.
+    pub(crate) ledger: Option<Arc<Shared>>,
     /// There are too many connections: this one is told so.
     pub(crate) is_refused: bool,
 }
@@ -75,6 +78,8 @@ pub(crate) async fn run(mut stream: TcpStream, context: Context) {
         stopping: context.stopping.clone(),
         answers: Answers::default(),
         holdings: Holdings::default(),
+        ledger: context.ledger.clone(),
+        user,
     };
     let ended = connection.converse().await;
     context.registry.leave(number);
@@ -201,6 +206,8 @@ struct Connection {
     stopping: watch::Receiver<bool>,
     answers: Answers,
     holdings: Holdings,
+    ledger: Option<Arc<Shared>>,
+    user: String,
 }
 
 impl Connection {
@@ -386,7 +393,11 @@ impl Connection {
                 Err(error) => return Ok(Err(error)),
             };
             match outcome {
-                Outcome::Done { tag, report, forget } => self.done(tag, report, &forget),
+                Outcome::Done { tag, report, forget } => self.done(&tag, report, &forget),
+                Outcome::Append { tag, appends } => match self.append(appends).await {
+                    Ok(()) => self.answers.complete(&tag),
+                    Err(error) => return Ok(Err(error)),
+                },
                 Outcome::Rows(rows) => {
                     let formats = Formats::default();
                     self.answers.description(Some(rows.columns().as_slice()), &formats);
@@ -410,6 +421,14 @@ impl Connection {
         tokio::select! {
             outcome = self.session.execute(prepared, values) => outcome,
             Ok(()) = self.ticket.canceled.changed() => Err(SqlError::canceled()),
+        }
+    }
+
+    /// Hands rows to the ledger, and waits until they are applied or refused. What is on its way can not be cancelled.
+    async fn append(&mut self, appends: Vec<Append>) -> Result<(), SqlError> {
+        match &self.ledger {
+            Some(ledger) => ledger.gateway.append(ledger, &self.user, appends).await,
+            None => Err(SqlError::new("0A000", code::SQL_READ_ONLY, "nothing can be written here")),
         }
     }
 
@@ -445,8 +464,12 @@ impl Connection {
                 progress = match self.begin(&prepared, values).await {
                     Err(error) => return Ok(Err(error)),
                     Ok(Outcome::Done { tag, report, forget }) => {
-                        self.done(tag, report, &forget);
+                        self.done(&tag, report, &forget);
                         return Ok(Ok(()));
+                    }
+                    Ok(Outcome::Append { tag, appends }) => {
+                        let appended = self.append(appends).await;
+                        return Ok(appended.map(|()| self.answers.complete(&tag)));
                     }
                     Ok(Outcome::Rows(rows)) => Progress::Running(Box::new(rows), None),
                 };

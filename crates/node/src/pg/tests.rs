@@ -78,6 +78,7 @@ impl Server {
             connection_count_max,
             open: Gauge::noop(),
             garbage: Counter::from_arc(Arc::clone(&garbage)),
+            ledger: None,
         };
         let (stop, stopped) = oneshot::channel();
         let (bound, address) = std::sync::mpsc::channel();
@@ -393,9 +394,8 @@ fn psql_looks_around_and_asks() {
         !                ^
         ! DETAIL:  QP0501 (quipu explain QP0501)
         ! HINT:  Perhaps you meant to reference the column "carrier".
-        ! 8: ERROR:  INSERT is refused: writes through SQL are not offered
-        ! DETAIL:  QP0503 (quipu explain QP0503)
-        ! HINT:  append events with signed transactions: quipu append, or the HTTP interface
+        ! 8: ERROR:  Inconsistent data length across values list: got 1 values in row 0 but expected 12
+        ! DETAIL:  QP0501 (quipu explain QP0501)
         ! 10: ERROR:  Divide by zero error
         ! DETAIL:  QP0501 (quipu explain QP0501)
         ! 11: ERROR:  current transaction is aborted, commands ignored until end of transaction block
@@ -426,7 +426,7 @@ fn psycopg_binds_prepares_and_reads_every_type() {
         [(2,)]
         [1, 2, 3, 4]
         42703 column "nope" does not exist 8
-        0A000 append events with signed transactions: quipu append, or the HTTP interface
+        0A000 streams only grow: INSERT INTO one, or quipu append
         INTRANS (10000000070,)
         IDLE 150000 UTC
         (1,)

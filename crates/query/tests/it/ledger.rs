@@ -174,7 +174,13 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
 pub(crate) async fn answer(session: &mut Session, sql: &str) -> Result<String, SqlError> {
     let mut rows = match session.query(sql).await {
         Ok(Outcome::Rows(rows)) => rows,
-        Ok(Outcome::Done { tag, .. }) => return Ok(tag.to_owned()),
+        Ok(Outcome::Done { tag, .. }) => return Ok(tag),
+        Ok(Outcome::Append { tag, appends }) => {
+            let rows =
+                |append: &quipu_query::Append| format!("{} x {}", append.stream, append.rows.len());
+            let all: Vec<String> = appends.iter().map(rows).collect();
+            return Ok(format!("{tag}, appends {}", all.join(", ")));
+        }
         Err(error) => return Err(error),
     };
     let names: Vec<String> = rows.columns().iter().map(|column| column.name.clone()).collect();

@@ -1,0 +1,248 @@
+//! The gateway: signs what a role writes through SQL, with the key that this process holds for it.
+//!
+//! ```text
+//!  rows of a statement ─> actions, one route ─> next sequence of the role in its lane ─> signed ─> ledger's thread
+//!                                                  ^ one at a time a lane                    │
+//!                             another gateway used it: ask the state, sign again <───────────┘─> applied, or why not
+//! ```
+//! # Invariants
+//! * G1 `Ok` is said when the transaction is final, on the disks of a quorum, and applied: all its rows, or none.
+//! * G2 A role's transactions of one lane reach the ledger's thread in the order of their sequences.
+//! # Limits
+//! One transaction has one route. A role may be served by several gateways: they then take turns, slowly.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quipu_crypto::SecretKey;
+use quipu_proof::names::{header_hash, lane_of, signed_bytes};
+use quipu_query::{Append, SqlError};
+use quipu_replica::{Answer, Refusal};
+use quipu_types::{
+    Action, Code, Hash, Height, Lane, Outcome, Receipt, RouteRule, Schema, Unsigned, code,
+};
+use tokio::sync::{Mutex, oneshot};
+
+use crate::driver::{Message, Reply, Submission, When};
+use crate::shared::{Closed, Shared};
+
+/// How often a transaction is signed anew when another gateway was faster.
+const SIGN_COUNT_MAX: u32 = 200;
+/// Time between two tries.
+const RETRY_TIME: Duration = Duration::from_millis(20);
+/// Longest time that a client waits for an answer.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// The roles that may write here, and their keys.
+#[derive(Debug, Default)]
+pub(crate) struct Gateway {
+    roles: BTreeMap<String, Role>,
+}
+
+#[derive(Debug)]
+struct Role {
+    key: SecretKey,
+    /// By lane: the numbers of its next transaction, if they are known.
+    places: Mutex<BTreeMap<Lane, Place>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    incarnation: u32,
+    next: u64,
+}
+
+/// What came of one try.
+enum Tried {
+    Applied,
+    /// Somebody else used the sequence.
+    Behind,
+}
+
+impl Gateway {
+    pub(crate) fn new(keys: BTreeMap<String, SecretKey>) -> Self {
+        let role = |key| Role { key, places: Mutex::default() };
+        Self { roles: keys.into_iter().map(|(name, key)| (name, role(key))).collect() }
+    }
+
+    /// Appends rows as `user`, in one transaction (G1).
+    pub(crate) async fn append(
+        &self,
+        shared: &Arc<Shared>,
+        user: &str,
+        appends: Vec<Append>,
+    ) -> Result<(), SqlError> {
+        let role = self.roles.get(user).ok_or_else(|| {
+            let message = format!("this gateway holds no key for role \"{user}\"");
+            SqlError::new("42501", code::SQL_UNSUPPORTED, message).hint(
+                "name its key file in [roles] of config.toml, or connect as a role that is there",
+            )
+        })?;
+        let (route, actions) = actions(shared, appends)?;
+        for _ in 0..SIGN_COUNT_MAX {
+            match role.try_append(shared, route.as_deref(), &actions).await? {
+                Tried::Applied => return Ok(()),
+                Tried::Behind => tokio::time::sleep(RETRY_TIME).await,
+            }
+        }
+        let message = format!("other gateways of role \"{user}\" were always faster");
+        Err(SqlError::new("40001", code::SEQUENCE_USED, message).hint("try again"))
+    }
+}
+
+/// The actions that append the rows, and the one route that all of them have.
+fn actions(
+    shared: &Shared,
+    appends: Vec<Append>,
+) -> Result<(Option<Vec<u8>>, Vec<Action>), SqlError> {
+    let machine = shared.machine().map_err(closed)?;
+    let mut route: Option<Option<Vec<u8>>> = None;
+    let mut actions = Vec::new();
+    for Append { stream, rows } in appends {
+        let known = machine.stream(&stream).map_err(|error| failed(&error.to_string()))?;
+        let spec = known.ok_or_else(|| refused(code::NO_STREAM, None))?.spec;
+        for payload in rows {
+            let own = route_of(&spec.schema, &spec.route, &payload)?;
+            if *route.get_or_insert_with(|| own.clone()) != own {
+                let what = "rows of one transaction have different routes";
+                return Err(SqlError::new("0A000", code::SQL_UNSUPPORTED, what).hint(
+                    "a transaction stands in one lane: insert rows of one value of the routing column at a time",
+                ));
+            }
+            actions.push(Action::Append { stream: stream.clone(), key: Vec::new(), payload });
+        }
+    }
+    Ok((route.flatten(), actions))
+}
+
+fn route_of(
+    schema: &Schema,
+    rule: &RouteRule,
+    payload: &[u8],
+) -> Result<Option<Vec<u8>>, SqlError> {
+    let RouteRule::Column(name) = rule else { return Ok(None) };
+    let column = schema.index_of(name).ok_or_else(|| failed("a stream routes by no column"))?;
+    let route = schema.route_bytes(payload, column).map_err(|error| failed(&error.to_string()))?;
+    Ok(Some(route))
+}
+
+impl Role {
+    async fn try_append(
+        &self,
+        shared: &Arc<Shared>,
+        route: Option<&[u8]>,
+        actions: &[Action],
+    ) -> Result<Tried, SqlError> {
+        let (reply, answer) = oneshot::channel();
+        let signer = self.key.public();
+        let lane = lane_of(route.unwrap_or(signer.bytes()), shared.lane_count());
+        // Held until the ledger's thread has it, so that the order of sequences is kept (G2).
+        let mut places = self.places.lock().await;
+        let place = match places.get(&lane) {
+            Some(place) => *place,
+            None => self.ask(shared, lane)?,
+        };
+        let unsigned = Unsigned {
+            signer,
+            incarnation: place.incarnation,
+            sequence: place.next,
+            anchor: anchor(shared)?,
+            route,
+            actions,
+        };
+        let bytes = signed_bytes(&self.key, &shared.chain, &unsigned);
+        let admitted = shared.admissions.admit_many(vec![bytes.into()]).pop();
+        let admitted = admitted.expect("one was given").map_err(|code| refused(code, None))?;
+        let submission = Submission { admitted, reply, when: When::Executed };
+        shared.send(Message::Submit(vec![submission])).map_err(|full| match full {
+            true => SqlError::new("53000", code::OVERLOADED, "the validator's queue is full"),
+            false => SqlError::new("57P01", code::STOPPING, "the validator stops"),
+        })?;
+        places.insert(lane, Place { next: place.next.saturating_add(1), ..place });
+        drop(places);
+        let answered = tokio::time::timeout(ANSWER_TIME_MAX, answer).await;
+        let tried = match answered {
+            Ok(Ok(Reply::Answer(answer))) => tried(shared, answer),
+            // What is not known yet may still be ordered.
+            Ok(Ok(Reply::Taken) | Err(_)) | Err(_) => Err(unknown()),
+        };
+        if !matches!(tried, Ok(Tried::Applied)) {
+            self.places.lock().await.remove(&lane);
+        }
+        tried
+    }
+
+    /// What the executed state expects of the role next.
+    fn ask(&self, shared: &Shared, lane: Lane) -> Result<Place, SqlError> {
+        let machine = shared.machine().map_err(closed)?;
+        let sequence = machine.sequence(lane, &self.key.public());
+        let sequence = sequence.map_err(|error| failed(&error.to_string()))?;
+        Ok(Place { incarnation: sequence.incarnation, next: sequence.next })
+    }
+}
+
+fn tried(shared: &Shared, answer: Answer) -> Result<Tried, SqlError> {
+    match answer {
+        Answer::Final { receipt, .. } => executed(&receipt),
+        // It may be this very transaction that used the sequence.
+        Answer::Used { tx, .. } => match shared.find(&tx) {
+            Ok(Some(found)) => executed(&found.receipt),
+            Ok(None) => Ok(Tried::Behind),
+            Err(_) => Err(unknown()),
+        },
+        Answer::Refused(refusal) if is_behind(&refusal) => Ok(Tried::Behind),
+        Answer::Refused(refusal) => Err(refused(refusal.code(), None)),
+        Answer::Ordered { .. } => Err(unknown()),
+    }
+}
+
+fn executed(receipt: &Receipt) -> Result<Tried, SqlError> {
+    match receipt.outcome {
+        Outcome::Applied => Ok(Tried::Applied),
+        Outcome::Refused { code, action } => Err(refused(code, action)),
+    }
+}
+
+fn is_behind(refusal: &Refusal) -> bool {
+    [code::SEQUENCE_USED, code::SEQUENCE_GAP].contains(&refusal.code())
+}
+
+/// The newest header that is executed here, which every validator knows.
+fn anchor(shared: &Shared) -> Result<Hash, SqlError> {
+    match shared.progress().executed {
+        height if height == Height::default() => Ok(shared.chain),
+        height => match shared.reader.header(height) {
+            Ok((header, _)) => Ok(header_hash(&header)),
+            Err(error) => Err(failed(&error.to_string())),
+        },
+    }
+}
+
+/// Why the ledger did not apply it, with PostgreSQL's word for that.
+fn refused(code: Code, action: Option<u32>) -> SqlError {
+    let state = match code {
+        code::NO_STREAM => "42P01",
+        code::BAD_ROW => "22000",
+        code::OVERLOADED => "53000",
+        code::STOPPING => "57P01",
+        _ => "42501",
+    };
+    let row = action.map_or(String::new(), |action| format!(" (row {})", action.saturating_add(1)));
+    SqlError::new(state, code, format!("{}{row}", code.explanation().title))
+        .hint(code.explanation().text)
+}
+
+fn unknown() -> SqlError {
+    let message = "the ledger did not answer in time; the rows may still be appended";
+    SqlError::new("08007", code::SQL_LIMIT, message)
+        .hint("ask whether they are there before you insert them again")
+}
+
+fn failed(reason: &str) -> SqlError {
+    SqlError::new("XX000", code::SQL_UNSUPPORTED, reason)
+}
+
+fn closed(_: Closed) -> SqlError {
+    SqlError::new("57P01", code::STOPPING, "the validator stops")
+}

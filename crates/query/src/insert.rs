@@ -1,0 +1,229 @@
+//! `INSERT`: which rows a statement means. Who appends them, and whether the ledger takes them, is not known here.
+//!
+//! ```text
+//!  INSERT INTO s (a, b) VALUES ($1, 2)  ── columns filled in ─> plan of the source, cast to the stream's types
+//!                                       ── run ─> batches ─> [`Append`]: the stream, and its rows' canonical bytes
+//! ```
+//! * A stream only grows: `ON CONFLICT`, `RETURNING`, `OVERWRITE` are refused by name.
+//! * System columns are the ledger's: naming one is refused.
+
+use arrow::array::{Array, ArrayRef, AsArray as _, RecordBatch};
+use arrow::datatypes::{
+    Date32Type, Decimal128Type, Float64Type, Int16Type, Int32Type, Int64Type,
+    TimestampMicrosecondType,
+};
+use datafusion::sql::sqlparser::ast::{
+    Expr, Ident, Insert, ObjectName, ObjectNamePart, SetExpr, Statement, TableObject,
+    Value as Literal, ValueWithSpan, Values,
+};
+use quipu_types::row::{RowError, Value};
+use quipu_types::row_json::canonical_json;
+use quipu_types::transaction::ACTION_COUNT_MAX;
+use quipu_types::{Column, ColumnType, Schema, code};
+
+use crate::column::Kind;
+use crate::error::SqlError;
+use crate::table::TableDef;
+
+/// Rows to be appended to a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Append {
+    /// The stream.
+    pub stream: String,
+    /// Canonical bytes of each row, in order.
+    pub rows: Vec<Vec<u8>>,
+}
+
+/// Refuses what a stream has not.
+pub(crate) fn check(insert: &Insert) -> Result<(), SqlError> {
+    let unsupported = [
+        (insert.on.is_some(), "ON CONFLICT"),
+        (insert.returning.is_some(), "RETURNING"),
+        (insert.overwrite, "INSERT OVERWRITE"),
+        (insert.partitioned.is_some(), "INSERT … PARTITION"),
+        (insert.table_alias.is_some(), "an alias in INSERT"),
+        (insert.replace_into, "REPLACE INTO"),
+        (insert.source.is_none(), "INSERT … DEFAULT VALUES"),
+    ];
+    match unsupported.into_iter().find(|(is_there, _)| *is_there) {
+        Some((_, what)) => Err(SqlError::unsupported(what)),
+        None => Ok(()),
+    }
+}
+
+/// The key of the table that a statement inserts into: `schema.name`.
+pub(crate) fn target(statement: &Statement) -> Result<String, SqlError> {
+    let Statement::Insert(Insert { table: TableObject::TableName(name), .. }) = statement else {
+        return Err(SqlError::unsupported("INSERT into a function"));
+    };
+    let ObjectName(parts) = name;
+    let words: Option<Vec<String>> = parts.iter().map(word).collect();
+    match words.as_deref() {
+        Some([name]) => Ok(format!("public.{name}")),
+        Some([schema, name]) => Ok(format!("{schema}.{name}")),
+        Some([_, schema, name]) => Ok(format!("{schema}.{name}")),
+        _ => Err(SqlError::unsupported("a table name of more than three parts")),
+    }
+}
+
+fn word(part: &ObjectNamePart) -> Option<String> {
+    part.as_ident().map(folded)
+}
+
+/// Names that are not quoted are lower case.
+fn folded(ident: &Ident) -> String {
+    match ident.quote_style {
+        None => ident.value.to_lowercase(),
+        Some(_) => ident.value.clone(),
+    }
+}
+
+/// Names every column of the stream where the statement names none, refuses the ledger's own, and reads what is
+/// written for a bytea.
+pub(crate) fn fill(statement: &mut Statement, def: &TableDef) -> Result<(), SqlError> {
+    let Statement::Insert(insert) = statement else { return Ok(()) };
+    let schema = schema_of(def)?;
+    let own = schema.columns();
+    if insert.columns.is_empty() {
+        let quoted = |column: &Column| {
+            let part = ObjectNamePart::Identifier(Ident::with_quote('"', column.name.clone()));
+            ObjectName(vec![part])
+        };
+        insert.columns = own.iter().map(quoted).collect();
+    }
+    let mut kinds = Vec::with_capacity(insert.columns.len());
+    for ObjectName(parts) in &insert.columns {
+        let name = parts.last().and_then(word).unwrap_or_default();
+        if let Some(column) = own.iter().find(|column| column.name == name) {
+            kinds.push(column.kind);
+            continue;
+        }
+        let is_system = def.columns.iter().any(|column| column.name == name) || name == "_time_max";
+        return Err(if is_system {
+            let message = format!("cannot insert into column \"{name}\"");
+            SqlError::new("428C9", code::SQL_SYNTAX, message).hint("the ledger fills it in")
+        } else {
+            let message = format!("column \"{name}\" of relation \"{}\" does not exist", def.key);
+            SqlError::new("42703", code::SQL_SYNTAX, message)
+        });
+    }
+    let Some(SetExpr::Values(Values { rows, .. })) =
+        insert.source.as_mut().map(|query| query.body.as_mut())
+    else {
+        return Ok(());
+    };
+    for (expr, kind) in rows.iter_mut().flat_map(|row| row.content.iter_mut().zip(&kinds)) {
+        if *kind == ColumnType::Bytea {
+            read_bytea(expr)?;
+        }
+    }
+    Ok(())
+}
+
+/// A text that stands for a bytea: PostgreSQL's hex form, or the bytes themselves where nothing is escaped.
+fn read_bytea(expr: &mut Expr) -> Result<(), SqlError> {
+    let Expr::Value(ValueWithSpan { value, .. }) = expr else { return Ok(()) };
+    let Literal::SingleQuotedString(text) = value else { return Ok(()) };
+    let digits = match text.strip_prefix("\\x") {
+        Some(digits) => digits.to_owned(),
+        None if text.contains('\\') => {
+            let what = "the escape format of bytea";
+            return Err(SqlError::unsupported(what).hint("write '\\x' and hexadecimal digits"));
+        }
+        None => text.bytes().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_hex || !digits.len().is_multiple_of(2) {
+        let message = format!("invalid hexadecimal data in bytea \"{text}\"");
+        return Err(SqlError::new("22023", code::SQL_SYNTAX, message));
+    }
+    *value = Literal::HexStringLiteral(digits);
+    Ok(())
+}
+
+pub(crate) fn schema_of(def: &TableDef) -> Result<&Schema, SqlError> {
+    def.stream.as_ref().ok_or_else(|| {
+        let message = format!("cannot insert into \"{}\"", def.key);
+        SqlError::new("42809", code::SQL_UNSUPPORTED, message).hint("it is the ledger's own")
+    })
+}
+
+/// Puts a batch's rows behind `rows`. Its first columns are the schema's.
+pub(crate) fn rows(
+    schema: &Schema,
+    batch: &RecordBatch,
+    rows: &mut Vec<Vec<u8>>,
+) -> Result<(), SqlError> {
+    if rows.len().saturating_add(batch.num_rows()) > ACTION_COUNT_MAX {
+        let message = format!("a transaction appends at most {ACTION_COUNT_MAX} rows");
+        return Err(SqlError::new("54000", code::SQL_LIMIT, message).hint("insert in parts"));
+    }
+    let columns: Vec<(&Column, ArrayRef)> = schema
+        .columns()
+        .iter()
+        .zip(batch.columns())
+        .map(|(column, array)| {
+            let wanted = Kind::from(column.kind).data_type();
+            arrow::compute::cast(array, &wanted).map(|array| (column, array))
+        })
+        .collect::<Result<_, _>>()
+        .map_err(|error| SqlError::from_datafusion(&error.into(), ""))?;
+    for row in 0..batch.num_rows() {
+        let values = columns
+            .iter()
+            .map(|(column, array)| value(column, array, row))
+            .collect::<Result<Vec<_>, _>>()?;
+        rows.push(schema.encode_row(&values).map_err(|error| row_refused(&error))?);
+    }
+    Ok(())
+}
+
+fn value(column: &Column, array: &ArrayRef, row: usize) -> Result<Value, SqlError> {
+    if array.is_null(row) {
+        return Ok(Value::Null);
+    }
+    let text = || array.as_string::<i32>().value(row);
+    let malformed = |what: &str| {
+        let message = format!("invalid input syntax for type {what}: \"{}\"", text());
+        SqlError::new("22P02", code::SQL_SYNTAX, message)
+    };
+    Ok(match column.kind {
+        ColumnType::Bool => Value::Bool(array.as_boolean().value(row)),
+        ColumnType::Int2 => Value::Int2(array.as_primitive::<Int16Type>().value(row)),
+        ColumnType::Int4 => Value::Int4(array.as_primitive::<Int32Type>().value(row)),
+        ColumnType::Int8 => Value::Int8(array.as_primitive::<Int64Type>().value(row)),
+        ColumnType::Numeric { .. } => {
+            Value::Numeric(array.as_primitive::<Decimal128Type>().value(row))
+        }
+        ColumnType::Text => Value::Text(text().to_owned()),
+        ColumnType::Bytea => Value::Bytea(array.as_binary::<i32>().value(row).to_vec()),
+        ColumnType::Date => Value::Date(array.as_primitive::<Date32Type>().value(row)),
+        ColumnType::Timestamptz => {
+            Value::Timestamptz(array.as_primitive::<TimestampMicrosecondType>().value(row))
+        }
+        ColumnType::Uuid => Value::Uuid(uuid(text()).ok_or_else(|| malformed("uuid"))?),
+        ColumnType::Jsonb => Value::Jsonb(canonical_json(text()).ok_or_else(|| malformed("json"))?),
+        ColumnType::Float8 => {
+            Value::Float8(array.as_primitive::<Float64Type>().value(row).to_bits())
+        }
+    })
+}
+
+fn uuid(text: &str) -> Option<[u8; 16]> {
+    let digits: String = text.chars().filter(|character| *character != '-').collect();
+    let mut bytes = [0; 16];
+    let pairs = digits.as_bytes().as_chunks::<2>();
+    let is_whole = pairs.0.len() == bytes.len() && pairs.1.is_empty();
+    for (byte, pair) in bytes.iter_mut().zip(pairs.0).filter(|_| is_whole) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    is_whole.then_some(bytes)
+}
+
+fn row_refused(error: &RowError) -> SqlError {
+    let state = match error {
+        RowError::Null { .. } => "23502",
+        _ => "22000",
+    };
+    SqlError::new(state, code::BAD_ROW, error.to_string())
+}
