@@ -19,6 +19,7 @@ use quipu_crypto::SecretKey;
 use quipu_proof::names::{header_hash, lane_of, signed_bytes};
 use quipu_query::{Append, SqlError};
 use quipu_replica::{Answer, Refusal};
+use quipu_types::transaction::StreamSpec;
 use quipu_types::{
     Action, Code, Hash, Height, Lane, Outcome, Receipt, RouteRule, Schema, Unsigned, code,
 };
@@ -73,15 +74,42 @@ impl Gateway {
         user: &str,
         appends: Vec<Append>,
     ) -> Result<(), SqlError> {
-        let role = self.roles.get(user).ok_or_else(|| {
+        let role = self.role(user)?;
+        let (route, actions) = actions(shared, appends)?;
+        role.write(shared, user, route.as_deref(), &actions).await
+    }
+
+    /// Creates a stream as `user`.
+    pub(crate) async fn create(
+        &self,
+        shared: &Arc<Shared>,
+        user: &str,
+        spec: StreamSpec,
+    ) -> Result<(), SqlError> {
+        self.role(user)?.write(shared, user, None, &[Action::CreateStream(spec)]).await
+    }
+
+    fn role(&self, user: &str) -> Result<&Role, SqlError> {
+        self.roles.get(user).ok_or_else(|| {
             let message = format!("this gateway holds no key for role \"{user}\"");
             SqlError::new("42501", code::SQL_UNSUPPORTED, message).hint(
                 "name its key file in [roles] of config.toml, or connect as a role that is there",
             )
-        })?;
-        let (route, actions) = actions(shared, appends)?;
+        })
+    }
+}
+
+impl Role {
+    /// One transaction, signed anew as long as others are faster (G1).
+    async fn write(
+        &self,
+        shared: &Arc<Shared>,
+        user: &str,
+        route: Option<&[u8]>,
+        actions: &[Action],
+    ) -> Result<(), SqlError> {
         for _ in 0..SIGN_COUNT_MAX {
-            match role.try_append(shared, route.as_deref(), &actions).await? {
+            match self.try_write(shared, route, actions).await? {
                 Tried::Applied => return Ok(()),
                 Tried::Behind => tokio::time::sleep(RETRY_TIME).await,
             }
@@ -128,7 +156,7 @@ fn route_of(
 }
 
 impl Role {
-    async fn try_append(
+    async fn try_write(
         &self,
         shared: &Arc<Shared>,
         route: Option<&[u8]>,
@@ -224,11 +252,15 @@ fn refused(code: Code, action: Option<u32>) -> SqlError {
     let state = match code {
         code::NO_STREAM => "42P01",
         code::BAD_ROW => "22000",
+        code::STREAM_EXISTS => "42P07",
+        code::NAME_RESERVED => "42939",
         code::OVERLOADED => "53000",
         code::STOPPING => "57P01",
         _ => "42501",
     };
-    let row = action.map_or(String::new(), |action| format!(" (row {})", action.saturating_add(1)));
+    let creates = [code::STREAM_EXISTS, code::NAME_RESERVED].contains(&code);
+    let row = action.filter(|_| !creates);
+    let row = row.map_or(String::new(), |action| format!(" (row {})", action.saturating_add(1)));
     SqlError::new(state, code, format!("{}{row}", code.explanation().title))
         .hint(code.explanation().text)
 }

@@ -152,7 +152,7 @@ async fn answer(engine: &Arc<Engine>, text: &str) -> Result<SqlAnswer, SqlError>
                 .collect();
             Ok(SqlAnswer { columns, rows: rows.texts(ROW_COUNT_MAX).await? })
         }
-        Outcome::Append { .. } => {
+        Outcome::Append { .. } | Outcome::Create(_) => {
             let what = "POST /v1/sql reads only";
             Err(SqlError::new("25006", code::SQL_READ_ONLY, what)
                 .hint("INSERT through the PostgreSQL port, or send signed transactions"))

@@ -32,7 +32,7 @@ use futures::StreamExt as _;
 use futures::executor::block_on;
 use pgwire::api::Type;
 use quipu_types::code;
-use quipu_types::transaction::{ACTION_COUNT_MAX, TRANSACTION_SIZE_MAX};
+use quipu_types::transaction::{ACTION_COUNT_MAX, StreamSpec, TRANSACTION_SIZE_MAX};
 use tokio::time::Instant;
 
 use crate::arithmetic;
@@ -218,6 +218,8 @@ pub enum Outcome {
         /// The rows, in order.
         appends: Vec<Append>,
     },
+    /// It is done when the ledger has created this stream: whoever asked sees to it.
+    Create(Box<StreamSpec>),
     /// It is done.
     Done {
         /// What PostgreSQL calls it.
@@ -574,6 +576,13 @@ impl Session {
                 if name.is_some() { "DEALLOCATE" } else { "DEALLOCATE ALL" }
             }
             Kind::Nothing(tag) => tag,
+            Kind::CreateStream(spec) if self.transaction == Transaction::None => {
+                return Ok(Outcome::Create(spec.clone()));
+            }
+            Kind::CreateStream(_) => {
+                let message = "CREATE STREAM cannot run inside a transaction block";
+                return Err(SqlError::new("25001", code::SQL_UNSUPPORTED, message));
+            }
             Kind::Query | Kind::Explain | Kind::Show(_) | Kind::Insert => "SELECT",
         };
         Ok(Outcome::Done { tag: tag.into(), report, forget })
@@ -587,7 +596,9 @@ impl Session {
         let Statement { parsed, text } = statement;
         let def = self.target(parsed)?;
         let mut parsed = Parsed::clone(parsed);
-        insert::fill(&mut parsed.plan, &def)?;
+        if let Some(plan) = &mut parsed.plan {
+            insert::fill(plan, &def)?;
+        }
         let statement = Statement { parsed: Arc::new(parsed), text: Arc::clone(text) };
         let state = self.engine.state(&self.settings)?;
         let types = types.to_vec();
@@ -600,7 +611,8 @@ impl Session {
 
     /// The stream that a statement inserts into.
     fn target(&self, parsed: &Parsed) -> Result<Arc<TableDef>, SqlError> {
-        let key = insert::target(&parsed.plan)?;
+        let plan = parsed.plan.as_ref().expect("an INSERT was parsed");
+        let key = insert::target(plan)?;
         self.engine.store.table(&key).ok_or_else(|| {
             let name = key.strip_prefix("public.").unwrap_or(&key);
             let message = format!("relation \"{name}\" does not exist");
@@ -692,7 +704,7 @@ async fn plan(
     parsed: &Parsed,
     types: &[u32],
 ) -> datafusion::common::Result<LogicalPlan> {
-    let mut statement = parsed.plan.clone();
+    let mut statement = parsed.plan.clone().expect("what is planned was parsed");
     parameters::type_placeholders(&mut statement, types);
     let plan =
         state.statement_to_plan(PlanStatement::Statement(Box::new(statement.clone()))).await?;

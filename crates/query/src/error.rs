@@ -42,7 +42,7 @@ impl SqlError {
         Self::new(
             "0A000",
             code::SQL_READ_ONLY,
-            format!("{verb} is refused: of all writes only INSERT into a stream is offered"),
+            format!("{verb} is refused: of all writes only CREATE STREAM and INSERT are offered"),
         )
         .hint("streams only grow: INSERT INTO one, or quipu append")
     }

@@ -18,6 +18,7 @@
 mod arithmetic;
 pub mod catalog;
 pub mod column;
+mod create;
 mod deep;
 pub mod engine;
 pub mod error;

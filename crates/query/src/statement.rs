@@ -14,8 +14,10 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use quipu_types::code;
+use quipu_types::transaction::StreamSpec;
 use std::ops::ControlFlow;
 
+use crate::create;
 use crate::error::SqlError;
 use crate::insert;
 use crate::names;
@@ -36,6 +38,8 @@ pub(crate) enum Kind {
     Explain,
     /// `INSERT`.
     Insert,
+    /// `CREATE STREAM`.
+    CreateStream(Box<StreamSpec>),
     /// `SHOW`: the parameter's name, lower case.
     Show(String),
     /// `BEGIN`.
@@ -62,8 +66,8 @@ pub(crate) enum Kind {
 #[derive(Clone, Debug)]
 pub(crate) struct Parsed {
     pub(crate) kind: Kind,
-    /// As it is planned; none for statements without a plan.
-    pub(crate) plan: Statement,
+    /// As it is planned; none for a statement that no parser knows.
+    pub(crate) plan: Option<Statement>,
     /// As it was written, if that parses.
     pub(crate) written: Option<Statement>,
 }
@@ -73,6 +77,10 @@ pub(crate) fn parse(
     text: &str,
     parser: &PostgresCompatibilityParser,
 ) -> Result<Vec<Parsed>, SqlError> {
+    if let Some(created) = create::parse(text) {
+        let kind = Kind::CreateStream(Box::new(created?));
+        return Ok(vec![Parsed { kind, plan: None, written: None }]);
+    }
     bound(text)?;
     let written = Parser::parse_sql(&PostgreSqlDialect {}, text);
     let planned = match (parser.parse(text), &written) {
@@ -90,7 +98,7 @@ pub(crate) fn parse(
         .map(|(mut plan, written)| {
             let kind = kind_of(written.as_ref().unwrap_or(&plan))?;
             names::alias(&mut plan);
-            Ok(Parsed { kind, plan, written })
+            Ok(Parsed { kind, plan: Some(plan), written })
         })
         .collect()
 }

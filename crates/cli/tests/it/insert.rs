@@ -1,11 +1,11 @@
-//! `INSERT` through PostgreSQL's own clients: what is answered is final, applied, and read on every validator.
+//! `CREATE STREAM` and `INSERT` through PostgreSQL's own clients: what is answered is final, applied, and read on every validator.
 
 use std::path::Path;
 
 use expect_test::expect;
 
 use crate::fleet::until;
-use crate::harness::{Server, ok, program, psql, psycopg};
+use crate::harness::{Server, program, psql, psycopg};
 
 const SCHEMA: &str = "sensor text not null, at timestamptz, celsius numeric(6,2), n int4, ok bool, raw bytea, \
                       id uuid, doc jsonb, f float8";
@@ -14,13 +14,9 @@ const SCHEMA: &str = "sensor text not null, at timestamptz, celsius numeric(6,2)
 fn started(dir: &Path, validators: &str) -> Server {
     let ledger = dir.join("ledger");
     let server = Server::dev(&ledger, &["--no-sample", "--validators", validators]);
-    let signer = ledger.join("keys/dev.key").to_str().unwrap().to_owned();
-    let create = |more: &[&str]| {
-        let args = ["stream", "create", "--url", &server.http, "--signer", &signer];
-        ok(&[&args[..], more].concat());
-    };
-    create(&["readings", "--schema", SCHEMA]);
-    create(&["routed", "--schema", "sensor text not null, n int4", "--route-by", "sensor"]);
+    let create = |text: &str| assert_eq!(psql(&server.pg, text), "CREATE STREAM\n");
+    create(&format!("create stream readings ({SCHEMA})"));
+    create("CREATE STREAM routed (sensor text NOT NULL, n integer) ROUTE BY sensor;");
     server
 }
 
@@ -103,6 +99,10 @@ fn what_can_not_be_inserted_is_refused_by_name_and_changes_nothing() {
         "begin; insert into readings (sensor) values ('q'); select count(*) from readings",
         "begin; insert into readings (sensor) values ('q'); rollback to savepoint s",
         "update readings set n = 1",
+        "create stream readings (n int4)",
+        "create stream quipu_x (n int4)",
+        "create stream s (n money)",
+        "begin; create stream s (n int4)",
         "select count(*) from readings",
     ];
     let said: String = statements.map(|statement| session(&server.pg, &[statement])).concat();
@@ -131,10 +131,20 @@ fn what_can_not_be_inserted_is_refused_by_name_and_changes_nothing() {
         INSERT 0 1
         ERROR:  0A000: ROLLBACK TO SAVEPOINT after an INSERT is not supported
         HINT:  ROLLBACK the whole transaction
-        ERROR:  0A000: UPDATE is refused: of all writes only INSERT into a stream is offered
+        ERROR:  0A000: UPDATE is refused: of all writes only CREATE STREAM and INSERT are offered
         HINT:  streams only grow: INSERT INTO one, or quipu append
+        ERROR:  42P07: stream exists already
+        HINT:  Another transaction created a stream of this name first.
+        ERROR:  42939: name is reserved
+        HINT:  Stream names beginning with pg_ or quipu_ are reserved.
+        ERROR:  42601: schema: no type "money"; there are bool, int2, int4, int8, numeric(p,s), text, bytea, date, timestamptz, uuid, jsonb, float8
+        ERROR:  42601: syntax error: Expected: an object type after CREATE, found: stream
+        LINE 1: begin; create stream s (n int4)
+                              ^
         0
     "#]].assert_eq(&said);
+    let said = session(&server.pg, &["begin", "create stream s (n int4)"]);
+    assert!(said.contains("25001: CREATE STREAM cannot run inside a transaction block"), "{said}");
     let eve = server.pg.replace("dev@", "eve@");
     let said = session(&eve, &["insert into readings (sensor) values ('eve')"]);
     assert!(said.contains("42501: this gateway holds no key for role \"eve\""), "{said}");

@@ -10,6 +10,7 @@ use metrics::Counter;
 use quipu_query::wire::Encoder;
 use quipu_query::{Append, Engine, Forget, Outcome, Prepared, Rows, Session, SqlError, parameters};
 use quipu_types::code;
+use quipu_types::transaction::StreamSpec;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -398,6 +399,10 @@ impl Connection {
                     Ok(()) => self.answers.complete(&tag),
                     Err(error) => return Ok(Err(error)),
                 },
+                Outcome::Create(spec) => match self.create(*spec).await {
+                    Ok(()) => self.answers.complete("CREATE STREAM"),
+                    Err(error) => return Ok(Err(error)),
+                },
                 Outcome::Rows(rows) => {
                     let formats = Formats::default();
                     self.answers.description(Some(rows.columns().as_slice()), &formats);
@@ -428,6 +433,13 @@ impl Connection {
     async fn append(&mut self, appends: Vec<Append>) -> Result<(), SqlError> {
         match &self.ledger {
             Some(ledger) => ledger.gateway.append(ledger, &self.user, appends).await,
+            None => Err(SqlError::new("0A000", code::SQL_READ_ONLY, "nothing can be written here")),
+        }
+    }
+
+    async fn create(&mut self, spec: StreamSpec) -> Result<(), SqlError> {
+        match &self.ledger {
+            Some(ledger) => ledger.gateway.create(ledger, &self.user, spec).await,
             None => Err(SqlError::new("0A000", code::SQL_READ_ONLY, "nothing can be written here")),
         }
     }
@@ -466,6 +478,10 @@ impl Connection {
                     Ok(Outcome::Done { tag, report, forget }) => {
                         self.done(&tag, report, &forget);
                         return Ok(Ok(()));
+                    }
+                    Ok(Outcome::Create(spec)) => {
+                        let created = self.create(*spec).await;
+                        return Ok(created.map(|()| self.answers.complete("CREATE STREAM")));
                     }
                     Ok(Outcome::Append { tag, appends }) => {
                         let appended = self.append(appends).await;

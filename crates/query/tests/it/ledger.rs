@@ -175,6 +175,7 @@ pub(crate) async fn answer(session: &mut Session, sql: &str) -> Result<String, S
     let mut rows = match session.query(sql).await {
         Ok(Outcome::Rows(rows)) => rows,
         Ok(Outcome::Done { tag, .. }) => return Ok(tag),
+        Ok(Outcome::Create(spec)) => return Ok(format!("creates {} ({})", spec.name, spec.schema)),
         Ok(Outcome::Append { tag, appends }) => {
             let rows =
                 |append: &quipu_query::Append| format!("{} x {}", append.stream, append.rows.len());

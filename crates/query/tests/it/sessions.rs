@@ -49,29 +49,29 @@ fn writes_and_what_is_not_here_are_refused_by_name() {
             insert into flights values ('AA')
               I -> 42000 Inconsistent data length across values list: got 1 values in row 0 but expected 4
             update flights set n = 1
-              I -> 0A000 UPDATE is refused: of all writes only INSERT into a stream is offered (streams only grow: INSERT INTO one, or quipu append)
+              I -> 0A000 UPDATE is refused: of all writes only CREATE STREAM and INSERT are offered (streams only grow: INSERT INTO one, or quipu append)
             delete from flights
-              I -> 0A000 DELETE is refused: of all writes only INSERT into a stream is offered (streams only grow: INSERT INTO one, or quipu append)
+              I -> 0A000 DELETE is refused: of all writes only CREATE STREAM and INSERT are offered (streams only grow: INSERT INTO one, or quipu append)
             truncate flights
-              I -> 0A000 TRUNCATE is refused: of all writes only INSERT into a stream is offered (streams only grow: INSERT INTO one, or quipu append)
+              I -> 0A000 TRUNCATE is refused: of all writes only CREATE STREAM and INSERT are offered (streams only grow: INSERT INTO one, or quipu append)
             create table x (a int)
-              I -> 0A000 CREATE TABLE is refused: of all writes only INSERT into a stream is offered (streams only grow: INSERT INTO one, or quipu append)
+              I -> 0A000 CREATE TABLE is refused: of all writes only CREATE STREAM and INSERT are offered (streams only grow: INSERT INTO one, or quipu append)
             create view v as select 1
-              I -> 0A000 CREATE VIEW is refused: of all writes only INSERT into a stream is offered (streams only grow: INSERT INTO one, or quipu append)
+              I -> 0A000 CREATE VIEW is refused: of all writes only CREATE STREAM and INSERT are offered (streams only grow: INSERT INTO one, or quipu append)
             drop table flights
-              I -> 0A000 DROP TABLE is refused: of all writes only INSERT into a stream is offered (streams only grow: INSERT INTO one, or quipu append)
+              I -> 0A000 DROP TABLE is refused: of all writes only CREATE STREAM and INSERT are offered (streams only grow: INSERT INTO one, or quipu append)
             alter table flights add column x int
-              I -> 0A000 ALTER TABLE is refused: of all writes only INSERT into a stream is offered (streams only grow: INSERT INTO one, or quipu append)
+              I -> 0A000 ALTER TABLE is refused: of all writes only CREATE STREAM and INSERT are offered (streams only grow: INSERT INTO one, or quipu append)
             grant select on flights to bob
-              I -> 0A000 GRANT is refused: of all writes only INSERT into a stream is offered (streams only grow: INSERT INTO one, or quipu append)
+              I -> 0A000 GRANT is refused: of all writes only CREATE STREAM and INSERT are offered (streams only grow: INSERT INTO one, or quipu append)
             copy flights to stdout
               I -> 0A000 COPY is not supported
             select * into x from flights
-              I -> 0A000 SELECT INTO is refused: of all writes only INSERT into a stream is offered (streams only grow: INSERT INTO one, or quipu append)
+              I -> 0A000 SELECT INTO is refused: of all writes only CREATE STREAM and INSERT are offered (streams only grow: INSERT INTO one, or quipu append)
             with x as (delete from flights returning n) select * from x
-              I -> 0A000 DELETE is refused: of all writes only INSERT into a stream is offered (streams only grow: INSERT INTO one, or quipu append)
+              I -> 0A000 DELETE is refused: of all writes only CREATE STREAM and INSERT are offered (streams only grow: INSERT INTO one, or quipu append)
             select * from flights for update
-              I -> 0A000 SELECT … FOR UPDATE is refused: of all writes only INSERT into a stream is offered (streams only grow: INSERT INTO one, or quipu append)
+              I -> 0A000 SELECT … FOR UPDATE is refused: of all writes only CREATE STREAM and INSERT are offered (streams only grow: INSERT INTO one, or quipu append)
             create external table t stored as csv location '/etc/passwd'
               I -> 42601 syntax error: Expected: fileformat, found: csv @35
             begin isolation level serializable
