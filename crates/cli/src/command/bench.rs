@@ -437,17 +437,21 @@ impl Worker {
     /// Takes a request's share of the events that are left: the number of its first, the sizes of its batches.
     fn take(&self) -> (u64, Vec<usize>) {
         let batch = u64::try_from(self.load.batch).unwrap_or(u64::MAX);
+        let count = u64::try_from(self.load.request_batches()).unwrap_or(u64::MAX);
+        // At once, so that a request's events are neighbours, and due when their numbers say.
+        let share = batch.saturating_mul(count);
+        let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+            (left > 0).then(|| left.saturating_sub(share))
+        });
+        let Ok(left) = taken else { return (0, Vec::new()) };
+        let mut rest = left.min(share);
         let mut sizes = Vec::new();
-        let mut offset = None;
-        while sizes.len() < self.load.request_batches() {
-            let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                (left > 0).then(|| left.saturating_sub(batch))
-            });
-            let Ok(left) = taken else { break };
-            offset.get_or_insert(self.load.events.saturating_sub(left));
-            sizes.push(usize::try_from(left.min(batch)).unwrap_or(usize::MAX));
+        while rest > 0 {
+            let size = rest.min(batch);
+            sizes.push(usize::try_from(size).unwrap_or(usize::MAX));
+            rest = rest.saturating_sub(size);
         }
-        (offset.unwrap_or(0), sizes)
+        (self.load.events.saturating_sub(left), sizes)
     }
 }
 
