@@ -245,7 +245,6 @@ pub(crate) fn create(layout: &Layout, stakes: &[u64], ports: &[Ports]) -> Result
         let mut config = Config::new(&dir);
         config.genesis = PathBuf::from("../genesis.json");
         config.peers = peers(index, ports);
-        config.roles = [("dev".to_owned(), PathBuf::from("../keys/dev.key"))].into();
         listen(&mut config, *own);
         keyfile::save(&config.key, &key, None)?;
         finish_validator(&config)?;

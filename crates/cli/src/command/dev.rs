@@ -100,6 +100,8 @@ pub(crate) fn run(args: Dev) -> Result<()> {
         let mut config = Config::read(&layout.node(index))?;
         local::listen(&mut config, *own);
         config.peers = local::peers(index, &ports);
+        // Nobody has a password yet, so only a ledger for development lets whoever connects write.
+        config.roles.entry("dev".into()).or_insert_with(|| layout.dev_key());
         if index == 0 {
             log_to(Some(&layout.log()), &config)?;
         }
