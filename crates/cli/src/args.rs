@@ -340,6 +340,11 @@ pub(crate) enum Keys {
         #[arg(long)]
         passphrase: bool,
     },
+    /// Print what a validator keeps of a password, for [passwords] of its config.toml.
+    #[command(
+        after_help = "Example:\n  quipu keys verifier\n  echo \"$PASSWORD\" | quipu keys verifier\n\nIt asks for the password, or reads one line of standard input. The line that it prints can check\na password and can not be turned back into it; it is PostgreSQL's own form, so pg_authid's will do:\n\n  [passwords]\n  ann = \"SCRAM-SHA-256$4096:…\""
+    )]
+    Verifier,
     /// Print the public key and the account of a key file.
     #[command(after_help = "Example:\n  quipu keys show me.key")]
     Show {

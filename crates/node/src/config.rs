@@ -2,8 +2,10 @@
 //!
 //! * One file, one `version`. Relative paths start at the directory that holds the file.
 //! * An unknown key is an error that names the nearest known one; a value out of range names its range.
-//! * Listeners for clients are on loopback: they have neither TLS nor authentication yet, so any other address is
-//!   refused. `listen.peer` may be any: both ends of a link between validators prove their keys.
+//! * `listen.http` and `listen.admin` are on loopback: they have neither TLS nor authentication yet. `listen.pg` may be
+//!   any address once there are `[passwords]` and `[pg.tls]`. `listen.peer` may be any: both ends of a link between
+//!   validators prove their keys.
+//! * Once one user has a password, all need one: a role without is refused here, anybody else at the start.
 //! * Port `0` means any free one.
 //! * `[peers]` says where the other validators listen, by their names in the genesis. Whether the names are in it
 //!   is not known here.
@@ -16,6 +18,7 @@ use quipu_types::agreement::VALIDATOR_COUNT_MAX;
 use serde::Deserialize;
 
 use crate::error::NodeError;
+use crate::pg::Verifier;
 
 /// Version of the format.
 pub const CONFIG_VERSION: u32 = 1;
@@ -36,6 +39,11 @@ const KEYS: &[&str] = &[
     "key",
     "peers",
     "roles",
+    "passwords",
+    "pg",
+    "pg.tls",
+    "pg.tls.certificate",
+    "pg.tls.key",
     "listen",
     "listen.http",
     "listen.pg",
@@ -72,13 +80,27 @@ pub struct Config {
     pub peers: BTreeMap<String, String>,
     /// Who may write through SQL here: the user that a client connects as -> the file with the key that signs for it.
     pub roles: BTreeMap<String, PathBuf>,
+    /// The users of the PostgreSQL listener and what is kept of their passwords. Empty: nobody needs one.
+    pub passwords: BTreeMap<String, Verifier>,
+    /// TLS of the PostgreSQL listener.
+    pub tls: Option<TlsFiles>,
     /// What is allowed.
     pub limits: Limits,
     /// How the process logs.
     pub log: Log,
 }
 
-/// Listen addresses, loopback only but for `peer`.
+/// A certificate and its key, both PEM.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// The server's certificate, then those that signed it.
+    pub certificate: PathBuf,
+    /// The certificate's key, readable by its owner only.
+    pub key: PathBuf,
+}
+
+/// Listen addresses; `http` and `admin` loopback only, `pg` too unless it has TLS and passwords.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Listen {
@@ -151,9 +173,19 @@ struct File {
     #[serde(default)]
     roles: BTreeMap<String, PathBuf>,
     #[serde(default)]
+    passwords: BTreeMap<String, Verifier>,
+    #[serde(default)]
+    pg: PgFile,
+    #[serde(default)]
     limits: Limits,
     #[serde(default)]
     log: Log,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PgFile {
+    tls: Option<TlsFiles>,
 }
 
 impl Default for Listen {
@@ -197,6 +229,8 @@ impl Config {
             listen: Listen::default(),
             peers: BTreeMap::new(),
             roles: BTreeMap::new(),
+            passwords: BTreeMap::new(),
+            tls: None,
             limits: Limits::default(),
             log: Log::default(),
         }
@@ -234,6 +268,11 @@ impl Config {
             listen: file.listen,
             peers: file.peers,
             roles: file.roles.into_iter().map(|(role, key)| (role, dir.join(key))).collect(),
+            passwords: file.passwords,
+            tls: file.pg.tls.map(|tls| TlsFiles {
+                certificate: dir.join(tls.certificate),
+                key: dir.join(tls.key),
+            }),
             limits: file.limits,
             log: file.log,
         };
@@ -243,15 +282,7 @@ impl Config {
 
     /// Checks the ranges of every value.
     pub fn check(&self) -> Result<(), String> {
-        let Listen { http, pg, admin, peer: _ } = self.listen;
-        for (key, address) in [("listen.http", http), ("listen.pg", pg), ("listen.admin", admin)] {
-            if !address.ip().is_loopback() {
-                return Err(format!(
-                    "{key} is {address}: only loopback addresses are allowed, since this version has \
-                     neither TLS nor authentication; put a proxy that has both in front of 127.0.0.1"
-                ));
-            }
-        }
+        self.check_access()?;
         if self.peers.len() >= VALIDATOR_COUNT_MAX {
             let (count, most) = (self.peers.len(), VALIDATOR_COUNT_MAX.saturating_sub(1));
             return Err(format!("peers has {count} entries, the most is {most}"));
@@ -287,6 +318,38 @@ impl Config {
         Ok(())
     }
 
+    /// Checks that nobody comes in by accident.
+    fn check_access(&self) -> Result<(), String> {
+        let Listen { http, pg, admin, peer: _ } = self.listen;
+        for (key, address) in [("listen.http", http), ("listen.admin", admin)] {
+            if !address.ip().is_loopback() {
+                return Err(format!(
+                    "{key} is {address}: only loopback addresses are allowed, since this version has \
+                     neither TLS nor authentication there; put a proxy that has both in front of 127.0.0.1"
+                ));
+            }
+        }
+        let missing = match (self.passwords.is_empty(), &self.tls) {
+            (true, None) => "[passwords] and [pg.tls]",
+            (true, Some(_)) => "[passwords]",
+            (false, None) => "[pg.tls]",
+            (false, Some(_)) => "",
+        };
+        if !pg.ip().is_loopback() && !missing.is_empty() {
+            return Err(format!(
+                "listen.pg is {pg}: an address that is not loopback needs {missing} too, so that clients prove \
+                 who they are and nobody reads along; make a verifier with quipu keys verifier"
+            ));
+        }
+        let bare = self.roles.keys().find(|role| !self.passwords.contains_key(*role));
+        match bare.filter(|_| !self.passwords.is_empty()) {
+            Some(role) => Err(format!(
+                "roles.{role} has no password, but others have: add passwords.{role}, made with quipu keys verifier"
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// The commented text of a `config.toml` with this configuration's addresses and paths.
     #[must_use]
     pub fn to_toml(&self) -> String {
@@ -300,6 +363,13 @@ impl Config {
         let roles: BTreeMap<&String, toml::Value> =
             self.roles.iter().map(|(role, key)| (role, inside(key))).collect();
         let roles = toml::to_string(&roles).expect(table);
+        let passwords: BTreeMap<&String, String> =
+            self.passwords.iter().map(|(user, kept)| (user, kept.to_string())).collect();
+        let passwords = toml::to_string(&passwords).expect(table);
+        let tls = self.tls.as_ref().map_or(String::new(), |TlsFiles { certificate, key }| {
+            let (certificate, key) = (inside(certificate), inside(key));
+            format!("[pg.tls]\ncertificate = {certificate}\nkey = {key}\n")
+        });
         let format = match self.log.format {
             LogFormat::Text => "text",
             LogFormat::Json => "json",
@@ -312,7 +382,7 @@ impl Config {
              genesis = {}\n\
              # The key that this validator votes with. Readable by its owner only.\n\
              key = {}\n\n\
-             # Loopback addresses; port 0 takes any free one.\n\
+             # Loopback addresses (pg: see [pg.tls]); port 0 takes any free one.\n\
              [listen]\n\
              http = \"{http}\"\n\
              pg = \"{pg}\"\n\
@@ -324,9 +394,15 @@ impl Config {
              [peers]\n\
              {peers}\n\
              # Who may write through SQL here: the user of a connection, and the file with the key that signs for it.\n\
-             # There are no passwords yet: whoever reaches listen.pg may write as these.\n\
+             # Without [passwords], whoever reaches listen.pg may write as these.\n\
              [roles]\n\
              {roles}\n\
+             # Users and their password verifiers, from `quipu keys verifier`. With one, everybody needs a password.\n\
+             [passwords]\n\
+             {passwords}\n\
+             # TLS of listen.pg: [pg.tls] with certificate and key, two PEM files. With it and passwords, listen.pg may\n\
+             # be any address.\n\
+             {tls}\n\
              # Sizes are bytes.\n\
              [limits]\n\
              body_size_max = {}\n\
@@ -399,7 +475,7 @@ fn check_keys(table: &toml::Table, prefix: &str) -> Result<(), String> {
             return Err(format!("unknown key {path:?}; the nearest known one is {nearest:?}"));
         }
         // The names in them are the genesis', and the operator's.
-        if path == "peers" || path == "roles" {
+        if ["peers", "roles", "passwords"].contains(&path.as_str()) {
             continue;
         }
         if let toml::Value::Table(inner) = value {

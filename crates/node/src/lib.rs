@@ -44,7 +44,7 @@ mod wide;
 pub use check::{Finding, Report, check};
 pub use config::{
     CONFIG_FILE, CONFIG_VERSION, Config, FIRST_START_FILE, Limits, Listen, Log, LogFormat,
-    check_peer_address,
+    TlsFiles, check_peer_address,
 };
 pub use error::NodeError;
 pub use lock::{DirLock, LOCK_FILE};

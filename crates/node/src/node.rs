@@ -142,6 +142,7 @@ impl Node {
             inbox: inbox_sender,
             progress,
             roles: load_roles(&config)?,
+            access: Arc::new(crate::pg::Access::load(&config)?),
         });
         shared.sql.attach(&shared)?;
         let mut executor = Executor::new(Arc::clone(&shared));

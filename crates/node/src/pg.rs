@@ -1,9 +1,11 @@
 //! The PostgreSQL wire, protocol 3: `psql` and every driver read the ledger through it.
 //!
 //! ```text
-//!  accept ─ startup (SSL: N, cancel, start) ─> Connection ─ one request at a time ─> Session of the engine
+//!  accept ─ start (TLS, cancel, password) ─> Connection ─ one request at a time ─> Session of the engine
 //!  message    bytes to requests, answers to bytes        portal       prepared statements and running rows
 //!  connection the conversation                           cancel       whom a cancel request means
+//!  start      what comes before it                       scram, tls   who the client is, and who reads along
+//!  copy       what is said inside a COPY
 //! ```
 //! # Limits
 //! * P1 At most `limits.pg_connection_count_max` connections; one more is told so (53300) and closed.
@@ -13,15 +15,21 @@
 //!   [`STALL_SECONDS_MAX`].
 //! * P4 A connection holds a bounded number of statements, portals and bytes of parameters.
 //!
-//! Nothing here writes: the engine refuses what would. There is no authentication yet, so the listener stands
-//! on a loopback address unless the configuration says otherwise.
+//! The listener stands on a loopback address unless there are passwords and a certificate; then clients of other
+//! machines speak TLS and prove a password (SCRAM-SHA-256). What a user may write is decided by the role's key.
 
 mod cancel;
 mod connection;
+mod copy;
 mod message;
 mod portal;
+mod scram;
+mod start;
 #[cfg(test)]
 mod tests;
+mod tls;
+
+pub use scram::{NoVerifier, Verifier};
 
 use std::future::Future;
 use std::sync::Arc;
@@ -33,6 +41,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::config::{Config, TlsFiles};
+use crate::error::NodeError;
 use crate::shared::Shared;
 
 /// Longest time of a start-up.
@@ -44,6 +54,23 @@ const STOP_TIME: Duration = Duration::from_secs(1);
 /// Refused connections that are being told so at a time.
 const REFUSAL_COUNT_MAX: usize = 64;
 
+/// Who may connect, and how.
+#[derive(Debug)]
+pub(crate) struct Access {
+    passwords: scram::Passwords,
+    tls: Option<tls::Tls>,
+}
+
+impl Access {
+    /// As a configuration says it.
+    pub(crate) fn load(config: &Config) -> Result<Self, NodeError> {
+        let passwords = scram::Passwords::new(config.passwords.clone())
+            .map_err(|error| NodeError::system("preparing passwords", error))?;
+        let load = |files: &TlsFiles| tls::Tls::load(&files.certificate, &files.key);
+        Ok(Self { passwords, tls: config.tls.as_ref().map(load).transpose()? })
+    }
+}
+
 /// What bounds and counts the connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Guards {
@@ -52,6 +79,7 @@ pub(crate) struct Guards {
     pub(crate) garbage: Counter,
     /// Who sees to what is written; none where nothing can be.
     pub(crate) ledger: Option<Arc<Shared>>,
+    pub(crate) access: Arc<Access>,
 }
 
 /// Serves connections until the process stops.
@@ -61,6 +89,7 @@ pub(crate) async fn serve(listener: TcpListener, engine: Arc<Engine>, shared: Ar
         open: shared.metrics.pg_connections.clone(),
         garbage: shared.metrics.garbage("pg"),
         ledger: Some(Arc::clone(&shared)),
+        access: Arc::clone(&shared.access),
     };
     let stopped = async move { shared.stopped().await };
     serve_until(listener, engine, guards, stopped).await;
@@ -85,8 +114,8 @@ pub(crate) async fn serve_until(
             accepted = listener.accept() => accepted,
             Some(_) = connections.join_next() => continue,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) if crate::listen::is_about_one_connection(&error) => continue,
             Err(error) => {
                 tracing::warn!(%error, "a PostgreSQL connection was not accepted");
@@ -111,6 +140,8 @@ pub(crate) async fn serve_until(
             stopping: stopping.clone(),
             garbage: guards.garbage.clone(),
             ledger: guards.ledger.clone(),
+            access: Arc::clone(&guards.access),
+            is_local: peer.ip().to_canonical().is_loopback(),
             is_refused: place.is_none(),
         };
         connections.spawn(async move {

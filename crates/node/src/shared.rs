@@ -24,6 +24,7 @@ use crate::http::error::ApiError;
 use crate::metrics::{Metrics, gauge_value};
 use crate::node::Running;
 use crate::peers::Peers;
+use crate::pg::Access;
 use crate::sql::Sql;
 use crate::store::LmdbStore;
 
@@ -80,6 +81,8 @@ pub(crate) struct Shared {
     pub(crate) peers: Peers,
     /// Signs what is written through SQL.
     pub(crate) gateway: Gateway,
+    /// Who may connect to the PostgreSQL listener.
+    pub(crate) access: Arc<Access>,
     /// Clients' transactions that were checked already, and validators' signatures.
     pub(crate) admissions: Admissions,
     pub(crate) verified: Arc<Verified>,
@@ -149,6 +152,8 @@ pub(crate) struct Parts {
     pub(crate) progress: Progress,
     /// The roles' keys.
     pub(crate) roles: BTreeMap<String, SecretKey>,
+    /// Who may connect to the PostgreSQL listener.
+    pub(crate) access: Arc<Access>,
 }
 
 impl Shared {
@@ -162,6 +167,7 @@ impl Shared {
         Arc::new(Self {
             admissions,
             gateway: Gateway::new(parts.roles),
+            access: parts.access,
             verified: Arc::default(),
             durable: AtomicU64::new(parts.progress.committed.get()),
             failed: AtomicBool::new(false),

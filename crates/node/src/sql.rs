@@ -152,6 +152,11 @@ async fn answer(engine: &Arc<Engine>, text: &str) -> Result<SqlAnswer, SqlError>
                 .collect();
             Ok(SqlAnswer { columns, rows: rows.texts(ROW_COUNT_MAX).await? })
         }
+        Outcome::CopyIn(_) | Outcome::CopyOut(_) => {
+            let what = "COPY over POST /v1/sql";
+            Err(SqlError::new("0A000", code::SQL_UNSUPPORTED, format!("{what} is not supported"))
+                .hint("COPY through the PostgreSQL port"))
+        }
         Outcome::Append { .. } | Outcome::Create(_) => {
             let what = "POST /v1/sql reads only";
             Err(SqlError::new("25006", code::SQL_READ_ONLY, what)

@@ -6,6 +6,8 @@
 //! A statement is planned against the streams of the moment and executed on the newest height (Q1); a prepared
 //! one on the newest height of each execution. Memory, time and the size of a text are bounded.
 
+mod copy;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,8 +39,9 @@ use tokio::time::Instant;
 
 use crate::arithmetic;
 use crate::catalog::{Streams, System, SystemSource};
+use crate::copy::{CopyIn, CopyOut};
 use crate::deep;
-use crate::error::SqlError;
+use crate::error::{Notice, SqlError};
 use crate::insert::{self, Append};
 use crate::names;
 use crate::numeric;
@@ -150,7 +153,14 @@ impl Engine {
         let mut settings = Settings::default();
         settings.authorize(user);
         let engine = Arc::clone(self);
-        Session { engine, settings, transaction: Transaction::None, writes: Vec::new() }
+        Session {
+            engine,
+            settings,
+            transaction: Transaction::None,
+            is_implicit: false,
+            writes: Vec::new(),
+            notices: Vec::new(),
+        }
     }
 
     fn state(&self, settings: &Settings) -> Result<SessionState, SqlError> {
@@ -181,8 +191,11 @@ pub struct Session {
     engine: Arc<Engine>,
     settings: Settings,
     transaction: Transaction,
+    /// The statements of one query text are a transaction of their own.
+    is_implicit: bool,
     /// What the open transaction appends when it commits.
     writes: Vec<Append>,
+    notices: Vec<Notice>,
 }
 
 /// A statement that was read and may be prepared.
@@ -200,6 +213,8 @@ pub struct Prepared {
     text: Arc<str>,
     /// The stream that it inserts into.
     target: Option<Arc<TableDef>>,
+    /// The query whose rows it copies.
+    source: Option<Box<Prepared>>,
     /// The columns of its rows; none for a statement without rows.
     pub columns: Option<Arc<Vec<Column>>>,
     /// The types of its parameters, `$1` first.
@@ -218,6 +233,10 @@ pub enum Outcome {
         /// The rows, in order.
         appends: Vec<Append>,
     },
+    /// It waits for what the client copies: whoever asked reads it, then calls [`Session::copied`].
+    CopyIn(Box<CopyIn>),
+    /// It has rows, to be copied to the client.
+    CopyOut(Box<CopyOut>),
     /// It is done when the ledger has created this stream: whoever asked sees to it.
     Create(Box<StreamSpec>),
     /// It is done.
@@ -260,6 +279,24 @@ impl std::fmt::Debug for Rows {
 }
 
 impl Rows {
+    /// Rows of a test.
+    #[cfg(test)]
+    pub(crate) fn of_stream(
+        columns: Vec<Column>,
+        stream: SendableRecordBatchStream,
+        schema: &SchemaRef,
+    ) -> Self {
+        Self {
+            columns: Arc::new(columns),
+            tag: "SELECT",
+            text: "".into(),
+            schema: Arc::clone(schema),
+            stream,
+            time_max: Duration::MAX,
+            deadline: after(Duration::MAX),
+        }
+    }
+
     /// The columns.
     #[must_use]
     pub fn columns(&self) -> &Arc<Vec<Column>> {
@@ -360,8 +397,52 @@ impl Session {
     pub fn fail(&mut self) {
         if self.transaction == Transaction::Open {
             self.transaction = Transaction::Failed;
-            self.writes.clear();
         }
+        self.writes.clear();
+    }
+
+    /// Begins a query text of several statements: what they append waits for [`Session::end_implicit`].
+    pub fn begin_implicit(&mut self) {
+        self.is_implicit = true;
+    }
+
+    /// Ends a query text of several statements: what is to be appended now, unless a transaction is open.
+    pub fn end_implicit(&mut self) -> Vec<Append> {
+        self.is_implicit = false;
+        match self.transaction {
+            Transaction::None => std::mem::take(&mut self.writes),
+            Transaction::Open | Transaction::Failed => Vec::new(),
+        }
+    }
+
+    /// Whether what is written waits for the end of a transaction.
+    fn defers(&self) -> bool {
+        self.is_implicit || self.transaction != Transaction::None
+    }
+
+    /// What the client is to be told beside the answer, as far as it wants to.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        let mut notices = std::mem::take(&mut self.notices);
+        notices.retain(|notice| self.settings.wants(notice.severity));
+        notices
+    }
+
+    fn warn(&mut self, sqlstate: &'static str, message: &str) {
+        self.notices.push(Notice { severity: "WARNING", sqlstate, message: message.into() });
+    }
+
+    /// How long the client may be silent now, and what it is told when it is silent for longer.
+    #[must_use]
+    pub fn idle_time_max(&self) -> Option<(Duration, SqlError)> {
+        let (name, state, what) = match self.transaction {
+            Transaction::None => ("idle_session_timeout", "57P05", "idle-session"),
+            Transaction::Open | Transaction::Failed => {
+                ("idle_in_transaction_session_timeout", "25P03", "idle-in-transaction")
+            }
+        };
+        let message = format!("terminating connection due to {what} timeout");
+        let error = SqlError::new(state, code::SQL_LIMIT, message);
+        self.settings.time(name).map(|time| (time, error))
     }
 
     /// Reads a query text: no statement, one, or several.
@@ -391,12 +472,14 @@ impl Session {
             plan: None,
             text: Arc::clone(text),
             target: None,
+            source: None,
             columns: columns.map(Arc::new),
             parameters: Vec::new(),
         };
         match &kind {
             Kind::Query | Kind::Explain => {}
             Kind::Insert => return self.prepare_insert(statement, types).await,
+            Kind::Copy(copy) => return self.prepare_copy(statement, copy).await,
             Kind::Show(name) => return Ok(bare(Some(self.show(name)?.1))),
             _ => return Ok(bare(None)),
         }
@@ -424,6 +507,7 @@ impl Session {
                 self.run(prepared, plan, values).await.map(Outcome::Rows)
             }
             (Kind::Insert, Some(plan)) => self.insert(prepared, plan, values).await,
+            (Kind::Copy(copy), _) => self.copy(prepared, copy).await,
             (Kind::Show(name), _) => self.show_rows(name).map(Outcome::Rows),
             (kind, _) => self.command(kind),
         }
@@ -532,10 +616,14 @@ impl Session {
         let mut forget = Forget::Nothing;
         let tag = match kind {
             Kind::Begin => {
+                if self.transaction == Transaction::Open {
+                    self.warn("25001", "there is already a transaction in progress");
+                }
                 self.transaction = Transaction::Open;
                 "BEGIN"
             }
             Kind::Commit => {
+                self.warn_if_none();
                 let appends = std::mem::take(&mut self.writes);
                 match std::mem::replace(&mut self.transaction, Transaction::None) {
                     Transaction::Failed => "ROLLBACK",
@@ -544,6 +632,7 @@ impl Session {
                 }
             }
             Kind::Rollback => {
+                self.warn_if_none();
                 self.writes.clear();
                 self.transaction = Transaction::None;
                 "ROLLBACK"
@@ -576,16 +665,23 @@ impl Session {
                 if name.is_some() { "DEALLOCATE" } else { "DEALLOCATE ALL" }
             }
             Kind::Nothing(tag) => tag,
-            Kind::CreateStream(spec) if self.transaction == Transaction::None => {
+            Kind::Upkeep(upkeep) => self.upkeep(upkeep)?,
+            Kind::CreateStream(spec) if !self.defers() => {
                 return Ok(Outcome::Create(spec.clone()));
             }
             Kind::CreateStream(_) => {
                 let message = "CREATE STREAM cannot run inside a transaction block";
                 return Err(SqlError::new("25001", code::SQL_UNSUPPORTED, message));
             }
-            Kind::Query | Kind::Explain | Kind::Show(_) | Kind::Insert => "SELECT",
+            Kind::Query | Kind::Explain | Kind::Show(_) | Kind::Insert | Kind::Copy(_) => "SELECT",
         };
         Ok(Outcome::Done { tag: tag.into(), report, forget })
+    }
+
+    fn warn_if_none(&mut self) {
+        if self.transaction == Transaction::None {
+            self.warn("25P01", "there is no transaction in progress");
+        }
     }
 
     async fn prepare_insert(
@@ -612,9 +708,17 @@ impl Session {
     /// The stream that a statement inserts into.
     fn target(&self, parsed: &Parsed) -> Result<Arc<TableDef>, SqlError> {
         let plan = parsed.plan.as_ref().expect("an INSERT was parsed");
-        let key = insert::target(plan)?;
-        self.engine.store.table(&key).ok_or_else(|| {
-            let name = key.strip_prefix("public.").unwrap_or(&key);
+        self.table_of(&insert::target(plan)?)
+    }
+
+    /// The table of a name.
+    fn table(&self, name: &[String]) -> Result<Arc<TableDef>, SqlError> {
+        self.table_of(&copy::key(name))
+    }
+
+    fn table_of(&self, key: &str) -> Result<Arc<TableDef>, SqlError> {
+        self.engine.store.table(key).ok_or_else(|| {
+            let name = key.strip_prefix("public.").unwrap_or(key);
             let message = format!("relation \"{name}\" does not exist");
             SqlError::new("42P01", code::SQL_SYNTAX, message)
         })
@@ -632,16 +736,20 @@ impl Session {
         let schema = insert::schema_of(&def)?;
         let mut source = self.run(prepared, plan, values).await?;
         let mut rows = Vec::new();
+        let stream = def.key.strip_prefix("public.").unwrap_or(&def.key).to_owned();
         while let Some(batch) = source.next().await {
-            insert::rows(schema, &batch?, &mut rows)?;
+            insert::rows(&stream, schema, &batch?, &mut rows)?;
         }
         let tag = format!("INSERT 0 {}", rows.len());
-        let stream = def.key.strip_prefix("public.").unwrap_or(&def.key).to_owned();
-        let append = Append { stream, rows };
+        self.hand_over(Append { stream, rows }, tag)
+    }
+
+    /// What a statement appends: at once, or with the transaction that is open.
+    fn hand_over(&mut self, append: Append, tag: String) -> Result<Outcome, SqlError> {
         if append.rows.is_empty() {
             return Ok(Outcome::Done { tag, report: None, forget: Forget::Nothing });
         }
-        if self.transaction == Transaction::None {
+        if !self.defers() {
             return Ok(Outcome::Append { tag, appends: vec![append] });
         }
         self.check_room(&append)?;
@@ -695,8 +803,8 @@ fn prepare(
         Kind::Insert => None,
         _ => Some(Arc::new(wire::columns(schema, &names)?)),
     };
-    let (kind, text, target) = (parsed.kind.clone(), Arc::clone(text), None);
-    Ok(Prepared { kind, plan: Some(plan), text, target, columns, parameters })
+    let (kind, text) = (parsed.kind.clone(), Arc::clone(text));
+    Ok(Prepared { kind, plan: Some(plan), text, target: None, source: None, columns, parameters })
 }
 
 async fn plan(

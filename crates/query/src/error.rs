@@ -21,13 +21,43 @@ pub struct SqlError {
     pub position: Option<u32>,
     /// What to do.
     pub hint: Option<String>,
+    /// What else is known.
+    pub more: Option<Box<More>>,
+}
+
+/// What is known of some errors only.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct More {
+    /// The particulars.
+    pub detail: Option<String>,
+    /// Where in the input it happened.
+    pub context: Option<String>,
+    /// The schema of the table.
+    pub schema: Option<String>,
+    /// The table.
+    pub table: Option<String>,
+    /// The column.
+    pub column: Option<String>,
+    /// The constraint.
+    pub constraint: Option<String>,
+}
+
+/// What a client is told beside an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// `NOTICE` or `WARNING`.
+    pub severity: &'static str,
+    /// Five characters of PostgreSQL's list.
+    pub sqlstate: &'static str,
+    /// What there is to know.
+    pub message: String,
 }
 
 impl SqlError {
     /// An error of this SQLSTATE.
     #[must_use]
     pub fn new(sqlstate: &'static str, code: Code, message: impl Into<String>) -> Self {
-        Self { sqlstate, code, message: message.into(), position: None, hint: None }
+        Self { sqlstate, code, message: message.into(), position: None, hint: None, more: None }
     }
 
     /// With what to do about it.
@@ -35,6 +65,11 @@ impl SqlError {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// What else is known, to be filled in.
+    pub fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
     }
 
     /// A write or a change of the catalog.
@@ -53,7 +88,8 @@ impl SqlError {
     }
 
     /// The statement ran too long.
-    pub(crate) fn timeout() -> Self {
+    #[must_use]
+    pub fn timeout() -> Self {
         Self::new("57014", code::SQL_LIMIT, "canceling statement due to statement timeout")
             .hint("narrow the query, or raise limits.query_seconds_max")
     }

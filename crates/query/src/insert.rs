@@ -94,18 +94,7 @@ pub(crate) fn fill(statement: &mut Statement, def: &TableDef) -> Result<(), SqlE
     let mut kinds = Vec::with_capacity(insert.columns.len());
     for ObjectName(parts) in &insert.columns {
         let name = parts.last().and_then(word).unwrap_or_default();
-        if let Some(column) = own.iter().find(|column| column.name == name) {
-            kinds.push(column.kind);
-            continue;
-        }
-        let is_system = def.columns.iter().any(|column| column.name == name) || name == "_time_max";
-        return Err(if is_system {
-            let message = format!("cannot insert into column \"{name}\"");
-            SqlError::new("428C9", code::SQL_SYNTAX, message).hint("the ledger fills it in")
-        } else {
-            let message = format!("column \"{name}\" of relation \"{}\" does not exist", def.key);
-            SqlError::new("42703", code::SQL_SYNTAX, message)
-        });
+        kinds.push(own_column(def, &name)?.kind);
     }
     let Some(SetExpr::Values(Values { rows, .. })) =
         insert.source.as_mut().map(|query| query.body.as_mut())
@@ -118,6 +107,21 @@ pub(crate) fn fill(statement: &mut Statement, def: &TableDef) -> Result<(), SqlE
         }
     }
     Ok(())
+}
+
+/// The stream's own column of this name; the ledger's are refused.
+pub(crate) fn own_column<'a>(def: &'a TableDef, name: &str) -> Result<&'a Column, SqlError> {
+    if let Some(column) = schema_of(def)?.columns().iter().find(|column| column.name == name) {
+        return Ok(column);
+    }
+    let is_system = def.columns.iter().any(|column| column.name == name) || name == "_time_max";
+    Err(if is_system {
+        let message = format!("cannot insert into column \"{name}\"");
+        SqlError::new("428C9", code::SQL_SYNTAX, message).hint("the ledger fills it in")
+    } else {
+        let message = format!("column \"{name}\" of relation \"{}\" does not exist", def.key);
+        SqlError::new("42703", code::SQL_SYNTAX, message)
+    })
 }
 
 /// A text that stands for a bytea: PostgreSQL's hex form, or the bytes themselves where nothing is escaped.
@@ -150,6 +154,7 @@ pub(crate) fn schema_of(def: &TableDef) -> Result<&Schema, SqlError> {
 
 /// Puts a batch's rows behind `rows`. Its first columns are the schema's.
 pub(crate) fn rows(
+    stream: &str,
     schema: &Schema,
     batch: &RecordBatch,
     rows: &mut Vec<Vec<u8>>,
@@ -173,7 +178,7 @@ pub(crate) fn rows(
             .iter()
             .map(|(column, array)| value(column, array, row))
             .collect::<Result<Vec<_>, _>>()?;
-        rows.push(schema.encode_row(&values).map_err(|error| row_refused(&error))?);
+        rows.push(schema.encode_row(&values).map_err(|error| row_refused(&error, stream))?);
     }
     Ok(())
 }
@@ -209,7 +214,7 @@ fn value(column: &Column, array: &ArrayRef, row: usize) -> Result<Value, SqlErro
     })
 }
 
-fn uuid(text: &str) -> Option<[u8; 16]> {
+pub(crate) fn uuid(text: &str) -> Option<[u8; 16]> {
     let digits: String = text.chars().filter(|character| *character != '-').collect();
     let mut bytes = [0; 16];
     let pairs = digits.as_bytes().as_chunks::<2>();
@@ -220,10 +225,18 @@ fn uuid(text: &str) -> Option<[u8; 16]> {
     is_whole.then_some(bytes)
 }
 
-fn row_refused(error: &RowError) -> SqlError {
-    let state = match error {
-        RowError::Null { .. } => "23502",
-        _ => "22000",
+/// Why a row is refused; `relation` is whose it would be.
+pub(crate) fn row_refused(error: &RowError, relation: &str) -> SqlError {
+    let RowError::Null { column } = error else {
+        return SqlError::new("22000", code::BAD_ROW, error.to_string());
     };
-    SqlError::new(state, code::BAD_ROW, error.to_string())
+    let message = format!(
+        "null value in column \"{column}\" of relation \"{relation}\" violates not-null constraint"
+    );
+    let mut error = SqlError::new("23502", code::BAD_ROW, message);
+    let more = error.more();
+    more.schema = Some("public".into());
+    more.table = Some(relation.into());
+    more.column = Some(column.clone());
+    error
 }

@@ -8,6 +8,7 @@
 //!  column   kinds and builders       store    ingest, flush, recovery    numeric  PostgreSQL's avg and sum
 //!  table    a table's columns        scan     tables as plans            names    PostgreSQL's column names
 //!  file     frames on disk, check    catalog  schemas public and quipu   wire     parameters in, rows out
+//!  copy     many rows in and out     utility  what the parser does not read as PostgreSQL does
 //! ```
 //! # Invariants
 //! * Q1 A query reads one height: every table of it comes from one [`ReadView`].
@@ -18,6 +19,7 @@
 mod arithmetic;
 pub mod catalog;
 pub mod column;
+mod copy;
 mod create;
 mod deep;
 pub mod engine;
@@ -33,11 +35,13 @@ mod settings;
 mod statement;
 pub mod store;
 pub mod table;
+mod utility;
 pub mod wire;
 
 pub use catalog::{AccountRow, MetricRow, SystemSource, ValidatorRow};
+pub use copy::{CopyIn, CopyOut};
 pub use engine::{DATABASE, Engine, Forget, Limits, Outcome, Prepared, Rows, Session, Statement};
-pub use error::SqlError;
+pub use error::{More, Notice, SqlError};
 pub use file::Finding;
 pub use insert::Append;
 pub use parameters::Parameter;

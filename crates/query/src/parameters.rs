@@ -388,8 +388,13 @@ fn take_i32(reader: &mut Reader<'_>) -> Option<i32> {
     reader.array().ok().map(i32::from_be_bytes)
 }
 
-/// PostgreSQL's binary numeric: digits of base 10,000 with a weight, a sign and a scale.
 fn binary_numeric(bytes: &[u8]) -> Option<ScalarValue> {
+    let (value, scale) = numeric_parts(bytes)?;
+    Some(ScalarValue::Decimal128(Some(value), 38, scale))
+}
+
+/// PostgreSQL's binary numeric, digits of base 10,000 with a weight, a sign and a scale: as a value × 10^scale.
+pub(crate) fn numeric_parts(bytes: &[u8]) -> Option<(i128, i8)> {
     let mut reader = Reader::new(bytes);
     let count = take_i16(&mut reader)?;
     let weight = i32::from(take_i16(&mut reader)?);
@@ -412,7 +417,7 @@ fn binary_numeric(bytes: &[u8]) -> Option<ScalarValue> {
     value = if shift >= 0 { value.checked_mul(factor)? } else { value.checked_div(factor)? };
     let value = if negative { value.checked_neg()? } else { value };
     let fits = value.unsigned_abs() < 10_u128.checked_pow(38)? && (0..=38).contains(&scale);
-    fits.then_some(ScalarValue::Decimal128(Some(value), 38, i8::try_from(scale).ok()?))
+    fits.then_some((value, i8::try_from(scale).ok()?))
 }
 
 /// The elements of a one-dimensional binary array of integers or texts.

@@ -21,6 +21,7 @@ const PARAMETERS: &[Parameter] = &[
     Parameter("default_transaction_isolation", "read committed", false),
     Parameter("default_transaction_read_only", "on", true),
     Parameter("extra_float_digits", "1", false),
+    Parameter("idle_session_timeout", "0", false),
     Parameter("idle_in_transaction_session_timeout", "0", false),
     Parameter("in_hot_standby", "off", true),
     Parameter("integer_datetimes", "on", true),
@@ -31,6 +32,7 @@ const PARAMETERS: &[Parameter] = &[
     Parameter("lc_ctype", "C.UTF-8", false),
     Parameter("lock_timeout", "0", false),
     Parameter("max_identifier_length", "63", false),
+    Parameter("quipu.copy_batch_rows", "0", false),
     Parameter("row_security", "on", false),
     Parameter("search_path", "\"$user\", public", false),
     Parameter("server_encoding", "UTF8", true),
@@ -71,6 +73,17 @@ const READ_ONLY: &[&str] = &[
     "server_version_num",
     "session_authorization",
 ];
+
+/// Parameters that are a time.
+const TIMES: [&str; 4] = [
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "lock_timeout",
+    "statement_timeout",
+];
+/// What `client_min_messages` can be, from all messages to errors alone.
+const LEVELS: [&str; 9] =
+    ["debug5", "debug4", "debug3", "debug2", "debug1", "log", "notice", "warning", "error"];
 
 /// What a session has set.
 #[derive(Clone, Debug, Default)]
@@ -159,9 +172,26 @@ impl Settings {
         PARAMETERS.iter().filter_map(|parameter| self.get(parameter.0).ok()).collect()
     }
 
+    /// Rows of a part of a COPY, if it is to be appended in parts.
+    pub(crate) fn copy_batch_row_count(&self) -> Option<usize> {
+        self.changed.get("quipu.copy_batch_rows")?.parse().ok().filter(|count| *count > 0)
+    }
+
+    /// Whether the client wants messages of this severity.
+    pub(crate) fn wants(&self, severity: &str) -> bool {
+        let level = |name: &str| LEVELS.iter().position(|level| level.eq_ignore_ascii_case(name));
+        let least = self.changed.get("client_min_messages").map_or("notice", String::as_str);
+        level(severity) >= level(least)
+    }
+
     /// The time a statement may take, if the client says so.
     pub(crate) fn statement_timeout(&self) -> Option<Duration> {
-        let text = self.changed.get("statement_timeout")?;
+        self.time("statement_timeout")
+    }
+
+    /// A parameter that is a time, if it is set and not 0.
+    pub(crate) fn time(&self, name: &str) -> Option<Duration> {
+        let text = self.changed.get(name)?;
         duration(text).filter(|time| !time.is_zero())
     }
 
@@ -198,8 +228,15 @@ fn checked(name: &str, value: &str) -> Result<String, SqlError> {
         }
         return Ok("ISO, MDY".into());
     }
-    if name == "statement_timeout" && duration(value).is_none() {
+    if TIMES.contains(&name) && duration(value).is_none() {
         return wrong("a number of milliseconds, or one with us, ms, s, min, h");
+    }
+    if name == "client_min_messages" && !LEVELS.contains(&folded.as_str()) {
+        return wrong(&format!("it can be: {}", LEVELS.join(", ")));
+    }
+    let most = quipu_types::transaction::ACTION_COUNT_MAX;
+    if name == "quipu.copy_batch_rows" && !value.parse().is_ok_and(|count: usize| count <= most) {
+        return wrong(&format!("0 (all rows in one transaction) to {most} rows"));
     }
     Ok(value.to_owned())
 }

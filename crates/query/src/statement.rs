@@ -17,10 +17,12 @@ use quipu_types::code;
 use quipu_types::transaction::StreamSpec;
 use std::ops::ControlFlow;
 
+use crate::copy::Copy;
 use crate::create;
 use crate::error::SqlError;
 use crate::insert;
 use crate::names;
+use crate::utility::{self, Upkeep};
 
 /// Most bytes of a query text.
 const TEXT_SIZE_MAX: usize = 1 << 20;
@@ -40,6 +42,10 @@ pub(crate) enum Kind {
     Insert,
     /// `CREATE STREAM`.
     CreateStream(Box<StreamSpec>),
+    /// `COPY`.
+    Copy(Box<Copy>),
+    /// `VACUUM` and the like.
+    Upkeep(Upkeep),
     /// `SHOW`: the parameter's name, lower case.
     Show(String),
     /// `BEGIN`.
@@ -82,6 +88,12 @@ pub(crate) fn parse(
         return Ok(vec![Parsed { kind, plan: None, written: None }]);
     }
     bound(text)?;
+    let plain = |text: &str| parse_plain(text, parser);
+    utility::parse(text, plain).unwrap_or_else(|| plain(text))
+}
+
+/// Reads a text whose statements the parser knows.
+fn parse_plain(text: &str, parser: &PostgresCompatibilityParser) -> Result<Vec<Parsed>, SqlError> {
     let written = Parser::parse_sql(&PostgreSqlDialect {}, text);
     let planned = match (parser.parse(text), &written) {
         (Ok(planned), _) => planned,

@@ -158,6 +158,8 @@ codes! {
       "What answers at the address did not prove the voting key that the genesis has for that validator. Compare the addresses of the peers, the key file and the genesis; if all are right, somebody stands between the two."
     709 LINK_BANNED "another validator has shut this one out"
       "It received frames of this validator that are too long, malformed or wrongly signed, and takes none for a while. Compare the versions; the other's log says what it saw."
+    710 NOT_ADMITTED "the connection is not admitted"
+      "The password is wrong, or there is no such user, or the connection is not encrypted. Users and their verifiers are in [passwords] of config.toml (quipu keys verifier makes one); from another machine connect with sslmode=require."
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! `quipu keys`: files that hold one key, readable by their owner only.
+//! `quipu keys`: files that hold one key, readable by their owner only; verifiers of passwords.
 
 use quipu_crypto::{SecretKey, account, keyfile};
+use quipu_node::pg::Verifier;
 use quipu_types::{Suite, code};
 
 use crate::args::Keys;
@@ -11,12 +12,22 @@ use crate::tools;
 pub(crate) fn run(args: Keys) -> Result<()> {
     match args {
         Keys::New { out, suite, passphrase } => {
-            let passphrase = if passphrase { Some(new_passphrase()?) } else { None };
+            let passphrase =
+                if passphrase { Some(new_secret("passphrase", "nothing was made")?) } else { None };
             let key = SecretKey::generate_for(Suite::from(suite));
             keyfile::save(&out, &key, passphrase.as_deref())?;
             tools::print(&format!("key file  {} (mode 0600)", out.display()))?;
             tools::print(&format!("public    {}", key.public()))?;
             tools::print(&format!("account   {}", key.account()))
+        }
+        Keys::Verifier => {
+            let password = new_secret("password", "nothing is printed")?;
+            if password.is_empty() {
+                return Err(Failure::new(code::KEY_FILE, "the password is empty"));
+            }
+            let verifier = Verifier::of_password(&password)
+                .map_err(|error| Failure::new(code::KEY_FILE, format!("no salt: {error}")))?;
+            tools::print(&verifier.to_string())
         }
         Keys::Show { file, json } => {
             let info = keyfile::peek(&file)?;
@@ -36,11 +47,13 @@ pub(crate) fn run(args: Keys) -> Result<()> {
     }
 }
 
-fn new_passphrase() -> Result<String> {
+/// Asks twice on a terminal.
+fn new_secret(what: &str, otherwise: &str) -> Result<String> {
     use std::io::IsTerminal as _;
-    let first = tools::ask_passphrase("New passphrase: ")?;
+    let first = tools::ask_passphrase(&format!("New {what}: "))?;
     if std::io::stdin().is_terminal() && tools::ask_passphrase("Again: ")? != first {
-        return Err(Failure::new(code::KEY_FILE, "the two passphrases differ; nothing was made"));
+        let message = format!("the two {what}s differ; {otherwise}");
+        return Err(Failure::new(code::KEY_FILE, message));
     }
     Ok(first)
 }

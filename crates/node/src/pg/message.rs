@@ -6,7 +6,7 @@
 //! ```
 //! Source: PostgreSQL 15 documentation, chapter 55, "Frontend/Backend Protocol".
 
-use quipu_query::{Column, SqlError};
+use quipu_query::{Column, More, Notice, SqlError};
 use quipu_types::Reader;
 
 /// Most bytes of a start-up packet.
@@ -20,8 +20,10 @@ const CANCEL_CODE: u32 = 80_877_102;
 /// What a connection begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Startup {
-    /// May it be encrypted?
-    Encryption,
+    /// May it be encrypted with TLS?
+    Tls,
+    /// May it be encrypted with GSSAPI?
+    Gss,
     /// Cancel what another connection runs.
     Cancel { number: u32, secret: u32 },
     /// Begin, with these parameters.
@@ -56,8 +58,12 @@ pub(crate) enum Request {
     Flush,
     Sync,
     Terminate,
-    /// A part of a COPY, which no answer of ours begins: passed over, as the protocol says.
-    Copy,
+    /// A piece of what is copied.
+    CopyData(Vec<u8>),
+    /// All of it was sent.
+    CopyDone,
+    /// The client gives up, and says why.
+    CopyFail(String),
 }
 
 /// A Bind request.
@@ -108,7 +114,7 @@ pub(crate) fn startup(body: &[u8]) -> Option<Startup> {
     match code {
         SSL_CODE | GSS_CODE => {
             reader.end().ok()?;
-            Some(Startup::Encryption)
+            Some(if code == SSL_CODE { Startup::Tls } else { Startup::Gss })
         }
         CANCEL_CODE => {
             let number = take_u32(&mut reader)?;
@@ -145,8 +151,11 @@ fn startup_parameters(reader: &mut Reader<'_>) -> Option<Vec<(String, String)>> 
 }
 
 /// Reads a request without its type and size; none for a body that its type does not have.
-pub(crate) fn request(kind: u8, body: &[u8]) -> Option<Request> {
-    let mut reader = Reader::new(body);
+pub(crate) fn request(kind: u8, body: Vec<u8>) -> Option<Request> {
+    if kind == b'd' {
+        return Some(Request::CopyData(body));
+    }
+    let mut reader = Reader::new(&body);
     let reader = &mut reader;
     let request = match kind {
         b'Q' => Request::Query(take_text(reader)?),
@@ -175,11 +184,21 @@ pub(crate) fn request(kind: u8, body: &[u8]) -> Option<Request> {
         b'H' => Request::Flush,
         b'S' => Request::Sync,
         b'X' => Request::Terminate,
-        b'd' | b'c' | b'f' => return Some(Request::Copy),
+        b'c' => Request::CopyDone,
+        b'f' => Request::CopyFail(take_text(reader)?),
         _ => return None,
     };
     reader.end().ok()?;
     Some(request)
+}
+
+/// Reads a SASL initial response: the mechanism, and what the client says first.
+pub(crate) fn sasl_initial(body: &[u8]) -> Option<(&str, &[u8])> {
+    let end = body.iter().position(|byte| *byte == 0)?;
+    let (mechanism, rest) = body.split_at_checked(end)?;
+    let (size, said) = rest.get(1..)?.split_first_chunk()?;
+    let fits = usize::try_from(u32::from_be_bytes(*size)).ok()? == said.len();
+    Some((std::str::from_utf8(mechanism).ok()?, said)).filter(|_| fits)
 }
 
 fn take_u16(reader: &mut Reader<'_>) -> Option<u16> {
@@ -277,6 +296,23 @@ impl Answers {
         self.message(kind, |_| {});
     }
 
+    /// `AuthenticationSASL`: the mechanisms to choose from.
+    pub(crate) fn sasl(&mut self, mechanisms: &[&str]) {
+        self.message(b'R', |out| {
+            out.extend_from_slice(&10_u32.to_be_bytes());
+            mechanisms.iter().for_each(|mechanism| put_text(out, mechanism));
+            out.push(0);
+        });
+    }
+
+    /// `AuthenticationSASLContinue` (11) or `AuthenticationSASLFinal` (12).
+    pub(crate) fn sasl_says(&mut self, kind: u32, said: &str) {
+        self.message(b'R', |out| {
+            out.extend_from_slice(&kind.to_be_bytes());
+            out.extend_from_slice(said.as_bytes());
+        });
+    }
+
     /// `ReadyForQuery`.
     pub(crate) fn ready(&mut self, status: u8) {
         self.message(b'Z', |out| out.push(status));
@@ -325,27 +361,67 @@ impl Answers {
         });
     }
 
+    /// `CopyInResponse` (`G`) or `CopyOutResponse` (`H`).
+    pub(crate) fn copy(&mut self, kind: u8, is_binary: bool, column_count: usize) {
+        self.message(kind, |out| {
+            out.push(u8::from(is_binary));
+            put_count(out, column_count);
+            for _ in 0..column_count {
+                out.extend_from_slice(&u16::from(is_binary).to_be_bytes());
+            }
+        });
+    }
+
+    /// `NoticeResponse`.
+    pub(crate) fn notice(&mut self, notice: &Notice) {
+        self.message(b'N', |out| {
+            put_field(out, b'S', notice.severity);
+            put_field(out, b'V', notice.severity);
+            put_field(out, b'C', notice.sqlstate);
+            put_field(out, b'M', &notice.message);
+            out.push(0);
+        });
+    }
+
     /// `ErrorResponse`.
     pub(crate) fn error(&mut self, severity: &str, error: &SqlError) {
+        let own = format!("{} (quipu explain {})", error.code, error.code);
+        let more = error.more.as_deref();
+        let detail = match more.and_then(|more| more.detail.as_ref()) {
+            Some(detail) => format!("{detail}\n{own}"),
+            None => own,
+        };
+        let position = error.position.map(|position| position.to_string());
+        let of_more =
+            |part: fn(&More) -> &Option<String>| more.and_then(|more| part(more).as_ref());
+        let optional = [
+            (b'H', error.hint.as_ref()),
+            (b'P', position.as_ref()),
+            (b'W', of_more(|more| &more.context)),
+            (b's', of_more(|more| &more.schema)),
+            (b't', of_more(|more| &more.table)),
+            (b'c', of_more(|more| &more.column)),
+            (b'n', of_more(|more| &more.constraint)),
+        ];
         self.message(b'E', |out| {
-            let mut field = |kind: u8, text: &str| {
-                out.push(kind);
-                put_text(out, text);
-            };
-            field(b'S', severity);
-            field(b'V', severity);
-            field(b'C', error.sqlstate);
-            field(b'M', &error.message);
-            field(b'D', &format!("{} (quipu explain {})", error.code, error.code));
-            if let Some(hint) = &error.hint {
-                field(b'H', hint);
-            }
-            if let Some(position) = error.position {
-                field(b'P', &position.to_string());
+            put_field(out, b'S', severity);
+            put_field(out, b'V', severity);
+            put_field(out, b'C', error.sqlstate);
+            put_field(out, b'M', &error.message);
+            put_field(out, b'D', &detail);
+            for (kind, text) in optional {
+                if let Some(text) = text {
+                    put_field(out, kind, text);
+                }
             }
             out.push(0);
         });
     }
+}
+
+fn put_field(out: &mut Vec<u8>, kind: u8, text: &str) {
+    out.push(kind);
+    put_text(out, text);
 }
 
 /// Writes a text and its zero byte; zero bytes inside would end it early and are left out.

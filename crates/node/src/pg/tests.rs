@@ -2,6 +2,7 @@
 
 #![expect(clippy::arithmetic_side_effects, reason = "a test may fail loudly")]
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
@@ -22,11 +23,19 @@ use quipu_types::{
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::oneshot;
 
-use super::{Guards, serve_until};
+use super::{Access, Guards, serve_until};
+
+mod access;
 
 const COLUMNS: &str = "carrier text not null, arr_delay int2, dep_delay int4, distance int8, \
                        fare numeric(8,2), day date, time_hour timestamptz, tag bytea, id uuid, \
                        extra jsonb, speed float8, late bool";
+
+/// Nobody needs a password, nothing is encrypted.
+fn open_access() -> Access {
+    let passwords = super::scram::Passwords::new(BTreeMap::new()).unwrap();
+    Access { passwords, tls: None }
+}
 
 #[derive(Debug)]
 struct Nothing;
@@ -69,6 +78,10 @@ struct Server {
 
 impl Server {
     fn start(connection_count_max: usize) -> Self {
+        Self::with_access(connection_count_max, open_access())
+    }
+
+    fn with_access(connection_count_max: usize, access: Access) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = ColumnStore::open(folder.path()).unwrap();
         fill(&store);
@@ -79,6 +92,7 @@ impl Server {
             open: Gauge::noop(),
             garbage: Counter::from_arc(Arc::clone(&garbage)),
             ledger: None,
+            access: Arc::new(access),
         };
         let (stop, stopped) = oneshot::channel();
         let (bound, address) = std::sync::mpsc::channel();

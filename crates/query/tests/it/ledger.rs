@@ -182,6 +182,10 @@ pub(crate) async fn answer(session: &mut Session, sql: &str) -> Result<String, S
             let all: Vec<String> = appends.iter().map(rows).collect();
             return Ok(format!("{tag}, appends {}", all.join(", ")));
         }
+        Ok(Outcome::CopyIn(copy)) => {
+            return Ok(format!("copies in {} columns", copy.column_count()));
+        }
+        Ok(Outcome::CopyOut(_)) => return Ok("copies out".into()),
         Err(error) => return Err(error),
     };
     let names: Vec<String> = rows.columns().iter().map(|column| column.name.clone()).collect();

@@ -1,0 +1,275 @@
+//! `COPY … FROM STDIN`: takes bytes as they come, gives rows.
+
+use std::time::Duration;
+
+use quipu_types::row::Value;
+use quipu_types::transaction::{ACTION_COUNT_MAX, TRANSACTION_SIZE_MAX};
+use quipu_types::{Column, Schema, code};
+
+use super::binary::Tuples;
+use super::lines::{self, Lines};
+use super::{Format, Header, Options, Record, malformed, value};
+use crate::error::SqlError;
+use crate::insert::{self, Append};
+
+/// Bytes of a ledger transaction that are not rows' (signer, anchor, route, signature), and some to spare.
+const TRANSACTION_HEAD_SIZE: usize = 4_096;
+/// Bytes of an action beside its stream's name and its row: sizes, tag, an empty key.
+const ACTION_HEAD_SIZE: usize = 17;
+const BATCH_HINT: &str = "COPY less, or SET quipu.copy_batch_rows = 10000: then rows are appended in parts as they \
+                          come, and stay if a later one fails";
+
+#[derive(Debug)]
+enum Reader {
+    Lines(Lines),
+    Tuples(Tuples),
+}
+
+/// What a client copies into a stream.
+#[derive(Debug)]
+pub struct CopyIn {
+    stream: String,
+    schema: Schema,
+    /// Where each field goes, as an index into the schema's columns.
+    places: Vec<usize>,
+    format: Format,
+    header: Header,
+    reader: Reader,
+    record: Record,
+    rows: Vec<Vec<u8>>,
+    size: usize,
+    row_count: u64,
+    /// Rows of one ledger transaction; none: all go into one.
+    batch_row_count: Option<usize>,
+    batch_count: u64,
+    /// The longest time that it may take.
+    pub time_max: Option<Duration>,
+}
+
+impl CopyIn {
+    pub(crate) fn new(
+        stream: String,
+        schema: Schema,
+        columns: &[String],
+        options: &Options,
+        batch_row_count: Option<usize>,
+    ) -> Result<Self, SqlError> {
+        let places = places(&schema, &stream, columns)?;
+        let reader = match options.format {
+            Format::Binary => Reader::Tuples(Tuples::new(places.len())),
+            Format::Text | Format::Csv => Reader::Lines(Lines::new(options)),
+        };
+        Ok(Self {
+            stream,
+            schema,
+            places,
+            format: options.format,
+            header: options.header,
+            reader,
+            record: Record::default(),
+            rows: Vec::new(),
+            size: TRANSACTION_HEAD_SIZE,
+            row_count: 0,
+            batch_row_count: batch_row_count.map(|count| count.clamp(1, ACTION_COUNT_MAX)),
+            batch_count: 0,
+            time_max: None,
+        })
+    }
+
+    /// Whether the data is binary.
+    #[must_use]
+    pub fn is_binary(&self) -> bool {
+        self.format == Format::Binary
+    }
+
+    /// How many fields a record has.
+    #[must_use]
+    pub fn column_count(&self) -> usize {
+        self.places.len()
+    }
+
+    /// How many rows there were.
+    #[must_use]
+    pub fn row_count(&self) -> u64 {
+        self.row_count
+    }
+
+    /// How many parts were appended before the end.
+    #[must_use]
+    pub fn batch_count(&self) -> u64 {
+        self.batch_count
+    }
+
+    /// Takes bytes, to be read by [`CopyIn::advance`].
+    pub fn push(&mut self, bytes: &[u8]) {
+        match &mut self.reader {
+            Reader::Lines(lines) => lines.push(bytes),
+            Reader::Tuples(tuples) => tuples.push(bytes),
+        }
+    }
+
+    /// Reads the records that are there; rows that must be appended before it is called again. `at_end`: no more
+    /// bytes will come.
+    pub fn advance(&mut self, at_end: bool) -> Result<Option<Append>, SqlError> {
+        let mut record = std::mem::take(&mut self.record);
+        let advanced = self.advance_with(at_end, &mut record);
+        self.record = record;
+        advanced
+    }
+
+    fn advance_with(
+        &mut self,
+        at_end: bool,
+        record: &mut Record,
+    ) -> Result<Option<Append>, SqlError> {
+        loop {
+            if self.is_full() {
+                self.batch_count = self.batch_count.saturating_add(1);
+                return Ok(Some(self.take()));
+            }
+            let read = match &mut self.reader {
+                Reader::Lines(lines) => lines.next(at_end, record),
+                Reader::Tuples(tuples) => tuples.next(at_end, record),
+            };
+            if !read.map_err(|error| self.located(error))? {
+                return Ok(None);
+            }
+            if self.header != Header::No {
+                let header = std::mem::replace(&mut self.header, Header::No);
+                if header == Header::Match {
+                    self.match_header(record).map_err(|error| self.located(error))?;
+                }
+                continue;
+            }
+            let row = self.row(record)?;
+            self.keep(row).map_err(|error| self.located(error))?;
+        }
+    }
+
+    /// What is left when all was read.
+    pub(crate) fn take(&mut self) -> Append {
+        self.size = TRANSACTION_HEAD_SIZE;
+        Append { stream: self.stream.clone(), rows: std::mem::take(&mut self.rows) }
+    }
+
+    /// Whether rows must be appended before more are read.
+    fn is_full(&self) -> bool {
+        self.batch_row_count.is_some_and(|most| {
+            self.rows.len() >= most
+                || self.size > TRANSACTION_SIZE_MAX.saturating_sub(TRANSACTION_SIZE_MAX / 8)
+        })
+    }
+
+    fn keep(&mut self, row: Vec<u8>) -> Result<(), SqlError> {
+        let size = row.len().saturating_add(self.stream.len()).saturating_add(ACTION_HEAD_SIZE);
+        self.size = self.size.saturating_add(size);
+        self.rows.push(row);
+        self.row_count = self.row_count.saturating_add(1);
+        if self.rows.len() <= ACTION_COUNT_MAX && self.size <= TRANSACTION_SIZE_MAX {
+            return Ok(());
+        }
+        let message = format!(
+            "COPY has more than one ledger transaction takes: {ACTION_COUNT_MAX} rows, {TRANSACTION_SIZE_MAX} bytes"
+        );
+        Err(SqlError::new("54000", code::SQL_LIMIT, message).hint(BATCH_HINT))
+    }
+
+    /// The canonical bytes of a record's row.
+    fn row(&self, record: &Record) -> Result<Vec<u8>, SqlError> {
+        let columns = self.schema.columns();
+        let mut values = vec![Value::Null; columns.len()];
+        for (index, place) in self.places.iter().enumerate() {
+            let (Some(column), Some(value)) = (columns.get(*place), values.get_mut(*place)) else {
+                continue;
+            };
+            let Some(field) = record.field(index) else {
+                let message = format!("missing data for column \"{}\"", column.name);
+                return Err(self.located(malformed(message)));
+            };
+            let Some(bytes) = field else { continue };
+            let read = match self.format {
+                Format::Binary => value::from_binary(column, bytes),
+                Format::Text | Format::Csv => value::from_text(column, bytes),
+            };
+            *value = read.map_err(|error| self.located_at(error, column, bytes))?;
+        }
+        if record.len() > self.places.len() {
+            return Err(self.located(malformed("extra data after last expected column")));
+        }
+        self.schema
+            .encode_row(&values)
+            .map_err(|error| self.located(insert::row_refused(&error, &self.stream)))
+    }
+
+    fn match_header(&self, record: &Record) -> Result<(), SqlError> {
+        let (found, wanted) = (record.len(), self.places.len());
+        if found != wanted {
+            return Err(malformed(format!(
+                "wrong number of fields in header line: got {found}, expected {wanted}"
+            )));
+        }
+        let columns = self.schema.columns();
+        for (index, place) in self.places.iter().enumerate() {
+            let name = columns.get(*place).map_or("", |column| &column.name);
+            let number = index.saturating_add(1);
+            let begin = format!("column name mismatch in header line field {number}: got");
+            match record.field(index).flatten() {
+                Some(field) if field == name.as_bytes() => {}
+                Some(field) => {
+                    let field = lines::shown(field);
+                    return Err(malformed(format!("{begin} \"{field}\", expected \"{name}\"")));
+                }
+                None => {
+                    return Err(malformed(format!("{begin} null value, expected \"{name}\"")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An error with the record that it is about.
+    fn located(&self, mut error: SqlError) -> SqlError {
+        error.more().context = Some(match &self.reader {
+            Reader::Lines(lines) => {
+                format!("COPY {}, line {}: \"{}\"", self.stream, lines.line(), lines.shown())
+            }
+            Reader::Tuples(tuples) => format!("COPY {}, line {}", self.stream, tuples.line()),
+        });
+        error
+    }
+
+    /// An error with the field that it is about.
+    fn located_at(&self, mut error: SqlError, column: &Column, bytes: &[u8]) -> SqlError {
+        let (stream, name) = (&self.stream, &column.name);
+        error.more().context = Some(match &self.reader {
+            Reader::Lines(lines) => {
+                let shown = lines::shown(bytes);
+                format!("COPY {stream}, line {}, column {name}: \"{shown}\"", lines.line())
+            }
+            Reader::Tuples(tuples) => {
+                format!("COPY {stream}, line {}, column {name}", tuples.line())
+            }
+        });
+        error
+    }
+}
+
+/// Where the named columns stand; all of them when none is named.
+fn places(schema: &Schema, stream: &str, columns: &[String]) -> Result<Vec<usize>, SqlError> {
+    if columns.is_empty() {
+        return Ok((0..schema.columns().len()).collect());
+    }
+    let mut places = Vec::with_capacity(columns.len());
+    for name in columns {
+        let place = schema.index_of(name).ok_or_else(|| {
+            let message = format!("column \"{name}\" of relation \"{stream}\" does not exist");
+            SqlError::new("42703", code::SQL_SYNTAX, message)
+        })?;
+        if places.contains(&place) {
+            let message = format!("column \"{name}\" specified more than once");
+            return Err(SqlError::new("42701", code::SQL_SYNTAX, message));
+        }
+        places.push(place);
+    }
+    Ok(places)
+}
