@@ -3,8 +3,8 @@
 //! * One file, one `version`. Relative paths start at the directory that holds the file.
 //! * An unknown key is an error that names the nearest known one; a value out of range names its range.
 //! * `listen.http` and `listen.admin` are on loopback: they have neither TLS nor authentication yet. `listen.pg` may be
-//!   any address once there are `[passwords]` and `[pg.tls]`. `listen.peer` may be any: both ends of a link between
-//!   validators prove their keys.
+//!   any address once there are `[passwords]` and `[pg.tls]`, or `pg.network_trusted` says that they are not needed.
+//!   `listen.peer` may be any: both ends of a link between validators prove their keys.
 //! * Once one user has a password, all need one: a role without is refused here, anybody else at the start.
 //! * Port `0` means any free one.
 //! * `[peers]` says where the other validators listen, by their names in the genesis. Whether the names are in it
@@ -41,6 +41,7 @@ const KEYS: &[&str] = &[
     "roles",
     "passwords",
     "pg",
+    "pg.network_trusted",
     "pg.tls",
     "pg.tls.certificate",
     "pg.tls.key",
@@ -84,6 +85,8 @@ pub struct Config {
     pub passwords: BTreeMap<String, Verifier>,
     /// TLS of the PostgreSQL listener.
     pub tls: Option<TlsFiles>,
+    /// Clients of other machines need neither TLS nor a password, where none is set up.
+    pub network_trusted: bool,
     /// What is allowed.
     pub limits: Limits,
     /// How the process logs.
@@ -185,6 +188,8 @@ struct File {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PgFile {
+    #[serde(default)]
+    network_trusted: bool,
     tls: Option<TlsFiles>,
 }
 
@@ -231,6 +236,7 @@ impl Config {
             roles: BTreeMap::new(),
             passwords: BTreeMap::new(),
             tls: None,
+            network_trusted: false,
             limits: Limits::default(),
             log: Log::default(),
         }
@@ -269,6 +275,7 @@ impl Config {
             peers: file.peers,
             roles: file.roles.into_iter().map(|(role, key)| (role, dir.join(key))).collect(),
             passwords: file.passwords,
+            network_trusted: file.pg.network_trusted,
             tls: file.pg.tls.map(|tls| TlsFiles {
                 certificate: dir.join(tls.certificate),
                 key: dir.join(tls.key),
@@ -335,10 +342,11 @@ impl Config {
             (false, None) => "[pg.tls]",
             (false, Some(_)) => "",
         };
-        if !pg.ip().is_loopback() && !missing.is_empty() {
+        if !pg.ip().is_loopback() && !missing.is_empty() && !self.network_trusted {
             return Err(format!(
                 "listen.pg is {pg}: an address that is not loopback needs {missing} too, so that clients prove \
-                 who they are and nobody reads along; make a verifier with quipu keys verifier"
+                 who they are and nobody reads along; make a verifier with quipu keys verifier. Where the network \
+                 itself sees to both, say pg.network_trusted = true"
             ));
         }
         let bare = self.roles.keys().find(|role| !self.passwords.contains_key(*role));
@@ -370,6 +378,7 @@ impl Config {
             let (certificate, key) = (inside(certificate), inside(key));
             format!("[pg.tls]\ncertificate = {certificate}\nkey = {key}\n")
         });
+        let network_trusted = self.network_trusted;
         let format = match self.log.format {
             LogFormat::Text => "text",
             LogFormat::Json => "json",
@@ -382,7 +391,7 @@ impl Config {
              genesis = {}\n\
              # The key that this validator votes with. Readable by its owner only.\n\
              key = {}\n\n\
-             # Loopback addresses (pg: see [pg.tls]); port 0 takes any free one.\n\
+             # Loopback addresses (pg: see [pg]); port 0 takes any free one.\n\
              [listen]\n\
              http = \"{http}\"\n\
              pg = \"{pg}\"\n\
@@ -401,7 +410,9 @@ impl Config {
              [passwords]\n\
              {passwords}\n\
              # TLS of listen.pg: [pg.tls] with certificate and key, two PEM files. With it and passwords, listen.pg may\n\
-             # be any address.\n\
+             # be any address; network_trusted = true lets it be one without them.\n\
+             [pg]\n\
+             network_trusted = {network_trusted}\n\
              {tls}\n\
              # Sizes are bytes.\n\
              [limits]\n\
@@ -553,6 +564,36 @@ mod tests {
     fn a_public_address_is_refused_by_name() {
         let wrong = "version = 1\ngenesis = \"g\"\nkey = \"k\"\n[listen]\nhttp = \"0.0.0.0:80\"\n";
         assert!(read(wrong).unwrap_err().starts_with("listen.http is 0.0.0.0:80: only loopback"));
+    }
+
+    #[test]
+    fn clients_of_other_machines_need_passwords_and_tls_or_a_word_that_they_do_not() {
+        let mut config = Config::new(Path::new("/d/node0"));
+        config.listen.pg = "0.0.0.0:5432".parse().unwrap();
+        let refused = |config: &Config| {
+            let said = read(&config.to_toml()).unwrap_err();
+            said.split_once(" too, so").map(|(said, _)| said.to_owned()).unwrap_or(said)
+        };
+        expect!["listen.pg is 0.0.0.0:5432: an address that is not loopback needs [passwords] and [pg.tls]"]
+            .assert_eq(&refused(&config));
+        let verifier = Verifier::of_password("pencil").unwrap();
+        config.passwords.insert("ann".into(), verifier.clone());
+        expect!["listen.pg is 0.0.0.0:5432: an address that is not loopback needs [pg.tls]"]
+            .assert_eq(&refused(&config));
+        let [certificate, key] = ["/d/node0/pg.crt", "/d/node0/pg.key"].map(PathBuf::from);
+        config.tls = Some(TlsFiles { certificate, key });
+        assert_eq!(read(&config.to_toml()), Ok(config.clone()));
+        config.roles.insert("bob".into(), "/d/node0/bob.key".into());
+        expect!["roles.bob has no password, but others have: add passwords.bob, made with quipu keys verifier"]
+            .assert_eq(&refused(&config));
+        config.passwords.insert("bob".into(), verifier);
+        assert_eq!(read(&config.to_toml()), Ok(config.clone()));
+        config.passwords.clear();
+        config.tls = None;
+        config.network_trusted = true;
+        assert_eq!(read(&config.to_toml()), Ok(config));
+        let wrong = "version = 1\ngenesis = \"g\"\nkey = \"k\"\n[passwords]\nann = \"pencil\"\n";
+        assert!(read(wrong).unwrap_err().contains("no password verifier"));
     }
 
     #[test]

@@ -16,7 +16,8 @@
 //! * P4 A connection holds a bounded number of statements, portals and bytes of parameters.
 //!
 //! The listener stands on a loopback address unless there are passwords and a certificate; then clients of other
-//! machines speak TLS and prove a password (SCRAM-SHA-256). What a user may write is decided by the role's key.
+//! machines speak TLS and prove a password (SCRAM-SHA-256). `pg.network_trusted` lifts both, for a network that sees to
+//! them. What a user may write is decided by the role's key.
 
 mod cancel;
 mod connection;
@@ -59,15 +60,21 @@ const REFUSAL_COUNT_MAX: usize = 64;
 pub(crate) struct Access {
     passwords: scram::Passwords,
     tls: Option<tls::Tls>,
+    /// Clients of other machines need not be encrypted.
+    network_trusted: bool,
 }
 
 impl Access {
     /// As a configuration says it.
     pub(crate) fn load(config: &Config) -> Result<Self, NodeError> {
-        let passwords = scram::Passwords::new(config.passwords.clone())
-            .map_err(|error| NodeError::system("preparing passwords", error))?;
+        let key = std::fs::read(&config.key).map_err(|error| NodeError::Key {
+            path: config.key.clone(),
+            reason: error.to_string(),
+        })?;
+        let passwords = scram::Passwords::new(config.passwords.clone(), &key);
         let load = |files: &TlsFiles| tls::Tls::load(&files.certificate, &files.key);
-        Ok(Self { passwords, tls: config.tls.as_ref().map(load).transpose()? })
+        let tls = config.tls.as_ref().map(load).transpose()?;
+        Ok(Self { passwords, tls, network_trusted: config.network_trusted })
     }
 }
 

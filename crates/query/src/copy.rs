@@ -14,7 +14,7 @@
 //! A record has at most [`RECORD_SIZE_MAX`] bytes. One ledger transaction takes what is copied at once.
 //! # Deviations
 //! `\.` ends the data where it stands alone on a line only. Refused by name: files and programs of the server, `WHERE`,
-//! `FORCE_*`, encodings other than UTF-8, dates and times that are not ISO 8601.
+//! encodings other than UTF-8, dates and times that are not ISO 8601.
 //!
 //! [`Append`]: crate::Append
 
@@ -64,6 +64,19 @@ pub(crate) struct Options {
     pub(crate) header: Header,
     pub(crate) quote: u8,
     pub(crate) escape: u8,
+    /// Whose values are quoted though they need not be.
+    pub(crate) force_quote: Forced,
+    /// Whose unquoted nulls are texts.
+    pub(crate) force_not_null: Vec<String>,
+    /// Whose quoted nulls are nulls.
+    pub(crate) force_null: Vec<String>,
+}
+
+/// Columns that an option is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Forced {
+    All,
+    Named(Vec<String>),
 }
 
 /// What is copied.
@@ -82,6 +95,21 @@ pub(crate) struct Copy {
     /// From the client.
     pub(crate) is_input: bool,
     pub(crate) options: Options,
+}
+
+impl Options {
+    /// Which of the columns an option names; a name that is none of them is refused.
+    pub(crate) fn places(
+        option: &str,
+        named: &[String],
+        columns: &[&str],
+    ) -> Result<Vec<bool>, SqlError> {
+        if let Some(name) = named.iter().find(|name| !columns.contains(&name.as_str())) {
+            let message = format!("{option} column \"{name}\" not referenced by COPY");
+            return Err(SqlError::new("42P10", code::SQL_SYNTAX, message));
+        }
+        Ok(columns.iter().map(|column| named.iter().any(|name| name == column)).collect())
+    }
 }
 
 /// The fields of one record, as bytes; none for null.

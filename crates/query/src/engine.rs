@@ -398,6 +398,7 @@ impl Session {
         if self.transaction == Transaction::Open {
             self.transaction = Transaction::Failed;
         }
+        self.is_implicit = false;
         self.writes.clear();
     }
 

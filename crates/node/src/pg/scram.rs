@@ -9,7 +9,7 @@
 //! ```
 //! # Invariants
 //! * S1 A user that is not known is answered as one that is: the salt that it is told depends on its name and a
-//!   secret of the process alone, and the same work is done.
+//!   secret of the validator alone, after a restart too, and the same work is done.
 //! * S2 With channel binding, the proof covers the certificate that the client saw.
 //! # Deviations
 //! The name inside the client's first message is not read, as PostgreSQL does: the start-up message has it.
@@ -148,10 +148,9 @@ impl fmt::Debug for Passwords {
 }
 
 impl Passwords {
-    pub(crate) fn new(verifiers: BTreeMap<String, Verifier>) -> Result<Self, getrandom::Error> {
-        let mut secret = [0; KEY_SIZE];
-        getrandom::fill(&mut secret)?;
-        Ok(Self { verifiers, secret })
+    /// `key` is the validator's key file: nobody else can tell the secret that is made from it.
+    pub(crate) fn new(verifiers: BTreeMap<String, Verifier>, key: &[u8]) -> Self {
+        Self { verifiers, secret: mac(&hash(key), b"quipu: the salts of users that are not known") }
     }
 
     /// Whether nobody needs one.

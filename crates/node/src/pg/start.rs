@@ -7,7 +7,7 @@
 //! # Invariants
 //! * H1 Bytes that came with an `SSLRequest`, before the handshake, are never read as the client's (CVE-2021-23222).
 //! * H2 Once a password is set here, nobody converses without one.
-//! * H3 A client of another machine converses encrypted only.
+//! * H3 A client of another machine converses encrypted only, unless `pg.network_trusted` says that it need not.
 
 use std::time::Duration;
 
@@ -162,7 +162,7 @@ fn admit(
     if context.is_refused {
         return fatal("53300", code::SQL_LIMIT, "sorry, too many clients already");
     }
-    if !is_encrypted && !context.is_local {
+    if !is_encrypted && !context.is_local && !context.access.network_trusted {
         let message = "connection is not encrypted: only TLS is taken from other machines";
         let error = SqlError::new("28000", code::NOT_ADMITTED, message);
         return Err(Broken::Fatal(error.hint("connect with sslmode=require")));

@@ -33,8 +33,8 @@ const COLUMNS: &str = "carrier text not null, arr_delay int2, dep_delay int4, di
 
 /// Nobody needs a password, nothing is encrypted.
 fn open_access() -> Access {
-    let passwords = super::scram::Passwords::new(BTreeMap::new()).unwrap();
-    Access { passwords, tls: None }
+    let passwords = super::scram::Passwords::new(BTreeMap::new(), b"key");
+    Access { passwords, tls: None, network_trusted: false }
 }
 
 #[derive(Debug)]

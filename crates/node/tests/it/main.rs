@@ -10,5 +10,8 @@ mod check;
 mod follow;
 mod garbage;
 mod ledger;
+mod pg;
 mod start;
+mod traces;
+mod wire;
 mod world;

@@ -34,6 +34,9 @@ pub struct CopyIn {
     places: Vec<usize>,
     format: Format,
     header: Header,
+    null: Vec<u8>,
+    /// Of each field: whether an unquoted null is a text, and whether a quoted one is null.
+    forced: Vec<(bool, bool)>,
     reader: Reader,
     record: Record,
     rows: Vec<Vec<u8>>,
@@ -55,6 +58,12 @@ impl CopyIn {
         batch_row_count: Option<usize>,
     ) -> Result<Self, SqlError> {
         let places = places(&schema, &stream, columns)?;
+        let all = schema.columns();
+        let names: Vec<&str> =
+            places.iter().filter_map(|place| Some(all.get(*place)?.name.as_str())).collect();
+        let texts = Options::places("FORCE_NOT_NULL", &options.force_not_null, &names)?;
+        let nulls = Options::places("FORCE_NULL", &options.force_null, &names)?;
+        let forced = texts.into_iter().zip(nulls).collect();
         let reader = match options.format {
             Format::Binary => Reader::Tuples(Tuples::new(places.len())),
             Format::Text | Format::Csv => Reader::Lines(Lines::new(options)),
@@ -65,6 +74,8 @@ impl CopyIn {
             places,
             format: options.format,
             header: options.header,
+            null: options.null.clone().into_bytes(),
+            forced,
             reader,
             record: Record::default(),
             rows: Vec::new(),
@@ -186,7 +197,7 @@ impl CopyIn {
                 let message = format!("missing data for column \"{}\"", column.name);
                 return Err(self.located(malformed(message)));
             };
-            let Some(bytes) = field else { continue };
+            let Some(bytes) = self.as_forced(index, field) else { continue };
             let read = match self.format {
                 Format::Binary => value::from_binary(column, bytes),
                 Format::Text | Format::Csv => value::from_text(column, bytes),
@@ -199,6 +210,16 @@ impl CopyIn {
         self.schema
             .encode_row(&values)
             .map_err(|error| self.located(insert::row_refused(&error, &self.stream)))
+    }
+
+    /// A field as the client wants its nulls to be read. A field of CSV that looks like null and is none was quoted.
+    fn as_forced<'a>(&'a self, index: usize, field: Option<&'a [u8]>) -> Option<&'a [u8]> {
+        let (is_text, is_null) = self.forced.get(index).copied().unwrap_or_default();
+        match field {
+            None if is_text => Some(&self.null),
+            Some(field) if is_null && field == self.null => None,
+            field => field,
+        }
     }
 
     fn match_header(&self, record: &Record) -> Result<(), SqlError> {

@@ -1,7 +1,7 @@
 //! `COPY … TO STDOUT`: rows to bytes, one message each.
 
 use super::binary::SIGNATURE;
-use super::{Format, Header, Options};
+use super::{Forced, Format, Header, Options};
 use crate::engine::Rows;
 use crate::error::SqlError;
 use crate::wire::Encoder;
@@ -12,12 +12,22 @@ pub struct CopyOut {
     /// The rows to come.
     pub rows: Rows,
     options: Options,
+    /// Of each column: whether its values are quoted though they need not be.
+    quoted: Vec<bool>,
     row: Vec<u8>,
 }
 
 impl CopyOut {
-    pub(crate) fn new(rows: Rows, options: Options) -> Self {
-        Self { rows, options, row: Vec::new() }
+    pub(crate) fn new(rows: Rows, options: Options) -> Result<Self, SqlError> {
+        let columns = rows.columns();
+        let quoted = match &options.force_quote {
+            Forced::All => vec![true; columns.len()],
+            Forced::Named(named) => {
+                let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+                Options::places("FORCE_QUOTE", named, &names)?
+            }
+        };
+        Ok(Self { rows, options, quoted, row: Vec::new() })
     }
 
     /// Whether the data is binary.
@@ -38,7 +48,8 @@ impl CopyOut {
             _ => {
                 let columns = self.rows.columns();
                 for (index, column) in columns.iter().enumerate() {
-                    self.field(index, columns.len() == 1, Some(column.name.as_bytes()), out);
+                    let name = Some(column.name.as_bytes());
+                    self.field(index, (columns.len() == 1, false), name, out);
                 }
                 out.push(b'\n');
             }
@@ -65,7 +76,8 @@ impl CopyOut {
         while let Some((size, tail)) = rest.split_first_chunk() {
             let size = usize::try_from(i32::from_be_bytes(*size)).ok();
             let (field, tail) = tail.split_at_checked(size.unwrap_or(0)).unwrap_or_default();
-            self.field(index, is_only, size.map(|_| field), out);
+            let is_quoted = self.quoted.get(index).copied().unwrap_or(false);
+            self.field(index, (is_only, is_quoted), size.map(|_| field), out);
             rest = tail;
             index = index.saturating_add(1);
         }
@@ -81,7 +93,13 @@ impl CopyOut {
         }
     }
 
-    fn field(&self, index: usize, is_only: bool, field: Option<&[u8]>, out: &mut Vec<u8>) {
+    fn field(
+        &self,
+        index: usize,
+        (is_only, is_quoted): (bool, bool),
+        field: Option<&[u8]>,
+        out: &mut Vec<u8>,
+    ) {
         let Options { format, delimiter, null, quote, escape, .. } = &self.options;
         if index > 0 {
             out.push(*delimiter);
@@ -90,7 +108,8 @@ impl CopyOut {
             (None, _) => out.extend_from_slice(null.as_bytes()),
             (Some(field), Format::Csv) => {
                 let special = [*delimiter, *quote, b'\n', b'\r'];
-                let needs_quotes = field == null.as_bytes()
+                let needs_quotes = is_quoted
+                    || field == null.as_bytes()
                     || (is_only && field == b"\\.")
                     || field.iter().any(|byte| special.contains(byte));
                 if needs_quotes {

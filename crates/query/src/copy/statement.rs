@@ -8,7 +8,7 @@
 use datafusion::sql::sqlparser::tokenizer::Token;
 use quipu_types::code;
 
-use super::{Copy, Format, Header, Options, What};
+use super::{Copy, Forced, Format, Header, Options, What};
 use crate::error::SqlError;
 use crate::utility::Tokens;
 
@@ -26,6 +26,9 @@ struct Written {
     escape: Option<String>,
     encoding: Option<String>,
     freeze: Option<bool>,
+    force_quote: Option<Forced>,
+    force_not_null: Option<Vec<String>>,
+    force_null: Option<Vec<String>>,
 }
 
 /// Reads what follows `COPY`.
@@ -63,7 +66,7 @@ pub(crate) fn parse(tokens: &mut Tokens<'_>) -> Result<Copy, SqlError> {
         return Err(SqlError::unsupported("COPY … WHERE"));
     }
     tokens.end()?;
-    Ok(Copy { what, is_input, options: checked(written)? })
+    Ok(Copy { what, is_input, options: checked(written, is_input)? })
 }
 
 /// Takes `STDIN` or `STDOUT`; what the server would read or write itself is refused.
@@ -119,9 +122,15 @@ fn listed(tokens: &mut Tokens<'_>, written: &mut Written) -> Result<(), SqlError
                 let freeze = boolean("freeze", &optional(tokens)?)?;
                 once(&mut written.freeze, freeze)?;
             }
-            "force_quote" | "force_not_null" | "force_null" => {
-                return Err(SqlError::unsupported(&format!("COPY … {}", name.to_uppercase())));
+            "force_quote" if tokens.take(&Token::Mul) => {
+                once(&mut written.force_quote, Forced::All)?;
             }
+            "force_quote" => {
+                let named = Forced::Named(enclosed_names(tokens)?);
+                once(&mut written.force_quote, named)?;
+            }
+            "force_not_null" => once(&mut written.force_not_null, enclosed_names(tokens)?)?,
+            "force_null" => once(&mut written.force_null, enclosed_names(tokens)?)?,
             _ => {
                 let message = format!("option \"{name}\" not recognized");
                 return Err(SqlError::new("42601", code::SQL_SYNTAX, message));
@@ -160,13 +169,45 @@ fn bare(tokens: &mut Tokens<'_>, written: &mut Written) -> Result<(), SqlError> 
         } else if tokens.take_word("encoding") {
             once(&mut written.encoding, tokens.quoted()?)?;
         } else if tokens.take_word("force") {
-            return Err(SqlError::unsupported("COPY … FORCE"));
+            forced(tokens, written)?;
         } else {
             // `WHERE`, or nothing that is known: whoever asked looks.
             return Ok(());
         }
     }
     Ok(())
+}
+
+/// `QUOTE * | NOT NULL | NULL`, and columns.
+fn forced(tokens: &mut Tokens<'_>, written: &mut Written) -> Result<(), SqlError> {
+    if tokens.take_word("quote") {
+        let forced = match tokens.take(&Token::Mul) {
+            true => Forced::All,
+            false => Forced::Named(bare_names(tokens)?),
+        };
+        return once(&mut written.force_quote, forced);
+    }
+    let place = match tokens.take_word("not") {
+        true => &mut written.force_not_null,
+        false => &mut written.force_null,
+    };
+    if !tokens.take_word("null") {
+        return Err(tokens.unexpected());
+    }
+    once(place, bare_names(tokens)?)
+}
+
+fn enclosed_names(tokens: &mut Tokens<'_>) -> Result<Vec<String>, SqlError> {
+    tokens.expect(&Token::LParen)?;
+    tokens.names()
+}
+
+fn bare_names(tokens: &mut Tokens<'_>) -> Result<Vec<String>, SqlError> {
+    let mut names = vec![tokens.identifier()?];
+    while tokens.take(&Token::Comma) {
+        names.push(tokens.identifier()?);
+    }
+    Ok(names)
 }
 
 fn once<T>(place: &mut Option<T>, value: T) -> Result<(), SqlError> {
@@ -232,7 +273,25 @@ fn byte(what: &str, text: &str) -> Result<u8, SqlError> {
     }
 }
 
-fn checked(written: Written) -> Result<Options, SqlError> {
+/// Options that are about CSV, in one direction.
+fn check_forced(written: &Written, is_csv: bool, is_input: bool) -> Result<(), SqlError> {
+    let given = [
+        (written.force_quote.is_some(), "quote", "TO", !is_input),
+        (written.force_not_null.is_some(), "not null", "FROM", is_input),
+        (written.force_null.is_some(), "null", "FROM", is_input),
+    ];
+    for (_, what, way, fits) in given.into_iter().filter(|given| given.0) {
+        let message = match (is_csv, fits) {
+            (true, true) => continue,
+            (false, _) => format!("COPY force {what} available only in CSV mode"),
+            (true, false) => format!("COPY force {what} only available using COPY {way}"),
+        };
+        return Err(SqlError::new("0A000", code::SQL_UNSUPPORTED, message));
+    }
+    Ok(())
+}
+
+fn checked(written: Written, is_input: bool) -> Result<Options, SqlError> {
     let refused = |state, message: &str| Err(SqlError::new(state, code::SQL_SYNTAX, message));
     let format = written.format.unwrap_or(Format::Text);
     let is_csv = format == Format::Csv;
@@ -253,6 +312,7 @@ fn checked(written: Written) -> Result<Options, SqlError> {
     if !is_csv && written.escape.is_some() {
         return refused("0A000", "COPY escape available only in CSV mode");
     }
+    check_forced(&written, is_csv, is_input)?;
     let encoding = written.encoding.as_deref().unwrap_or("utf8").to_lowercase();
     if !["utf8", "utf-8", "unicode"].contains(&encoding.as_str()) {
         return Err(SqlError::unsupported(&format!("COPY in encoding \"{encoding}\"")));
@@ -282,5 +342,18 @@ fn checked(written: Written) -> Result<Options, SqlError> {
         return refused("0A000", "CSV quote character must not appear in the NULL specification");
     }
     let header = written.header.unwrap_or(Header::No);
-    Ok(Options { format, delimiter, null, header, quote, escape })
+    let force_quote = written.force_quote.unwrap_or(Forced::Named(Vec::new()));
+    let force_not_null = written.force_not_null.unwrap_or_default();
+    let force_null = written.force_null.unwrap_or_default();
+    Ok(Options {
+        format,
+        delimiter,
+        null,
+        header,
+        quote,
+        escape,
+        force_quote,
+        force_not_null,
+        force_null,
+    })
 }

@@ -24,7 +24,8 @@ fn parsed(text: &str) -> Result<Copy, SqlError> {
 }
 
 fn options(text: &str) -> Options {
-    parsed(&format!("copy t from stdin {text}")).unwrap().options
+    let way = if text.contains("quote b") { "to stdout" } else { "from stdin" };
+    parsed(&format!("copy t {way} {text}")).unwrap().options
 }
 
 /// A row as text: its values, or why there is none and where.
@@ -73,7 +74,12 @@ fn statements_of_every_form_are_read_and_wrong_ones_are_refused_by_name() {
         "copy t from stdin (delimiter 'a')",
         "copy t from stdin (format csv, format csv)",
         "copy t from stdin (nope)",
+        "copy t from stdin (format csv, force_null (a), force_not_null (b, \"C\"))",
+        "copy t to stdout csv force quote *",
+        "copy t from stdin csv force not null a, b force null c",
         "copy t from stdin (force_null (a))",
+        "copy t from stdin (format csv, force_quote *)",
+        "copy t to stdout (format csv, force_null (a))",
         "copy t from stdin (encoding 'latin1')",
         "copy t from stdin (format binary, null 'x')",
         "copy t from",
@@ -111,6 +117,9 @@ fn what_is_no_row_is_named_with_its_place() {
         told(columns, csv, b"a,b\n1,\"x\n"),
         told(columns, "(format csv, header match)", b"a,c\n1,x\n"),
         told(columns, "(format csv, header match)", b"a\n1,x\n"),
+        told(columns, "(format csv, force_null (b))", b"1,\"\"\n2,\n3,x\n"),
+        told(columns, "(format csv, force_not_null (b), null 'x')", b"1,\"\"\n2,\n3,x\n"),
+        told(columns, "(format csv, force_null (z))", b"1,x\n"),
         told(columns, "(format binary)", b"1\tx\n"),
         told(columns, "(format binary)", b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0\0\x01"),
         told(
@@ -191,7 +200,7 @@ fn copied_out(rows: &[Row], options: &Options) -> Vec<Vec<u8>> {
     let stream = MemoryStream::try_new(Vec::new(), Arc::clone(&schema), None).unwrap();
     let source = Rows::of_stream(columns, Box::pin(stream), &schema);
     let mut encoder = Encoder::new(&batch, source.columns()).unwrap();
-    let mut copy = CopyOut::new(source, options.clone());
+    let mut copy = CopyOut::new(source, options.clone()).unwrap();
     let mut messages = vec![Vec::new()];
     copy.begin(&mut messages[0]);
     for row in 0..encoder.row_count() {
@@ -210,6 +219,7 @@ fn any_options() -> impl Strategy<Value = String> {
         Just(String::new()),
         Just("(delimiter '|', null 'NULL', header)".into()),
         Just("csv".into()),
+        Just("csv force quote b".into()),
         Just("csv header delimiter ';' null 'x' quote '''' escape '\\'".into()),
         Just("(format binary)".into()),
     ]

@@ -71,7 +71,7 @@ impl Session {
         if let Some(source) = &prepared.source {
             let options = copy.options.clone();
             return match Box::pin(self.execute(source, Vec::new())).await? {
-                Outcome::Rows(rows) => Ok(Outcome::CopyOut(Box::new(CopyOut::new(rows, options)))),
+                Outcome::Rows(rows) => Ok(Outcome::CopyOut(Box::new(CopyOut::new(rows, options)?))),
                 _ => Err(SqlError::unsupported("COPY of anything but one query")),
             };
         }

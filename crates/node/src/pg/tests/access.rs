@@ -28,9 +28,9 @@ fn tls(folder: &Path) -> Tls {
 fn guarded(with_tls: bool) -> Server {
     let folder = tempfile::tempdir().unwrap();
     let verifiers = [("ann".to_owned(), Verifier::of_password("pass wörd").unwrap())];
-    let passwords = Passwords::new(verifiers.into()).unwrap();
+    let passwords = Passwords::new(verifiers.into(), b"key");
     let tls = with_tls.then(|| tls(folder.path()));
-    Server::with_access(8, Access { passwords, tls })
+    Server::with_access(8, Access { passwords, tls, network_trusted: false })
 }
 
 /// What psql says to `select 1` on a connection like this.
