@@ -250,12 +250,14 @@ impl CopyIn {
 
     /// An error with the record that it is about.
     fn located(&self, mut error: SqlError) -> SqlError {
-        error.more().context = Some(match &self.reader {
-            Reader::Lines(lines) => {
-                format!("COPY {}, line {}: \"{}\"", self.stream, lines.line(), lines.shown())
-            }
-            Reader::Tuples(tuples) => format!("COPY {}, line {}", self.stream, tuples.line()),
-        });
+        let (line, shown) = match &self.reader {
+            Reader::Lines(lines) => (lines.line(), lines.shown()),
+            Reader::Tuples(tuples) => (tuples.line(), None),
+        };
+        let shown = shown.map_or(String::new(), |shown| format!(": \"{shown}\""));
+        if line > 0 {
+            error.more().context = Some(format!("COPY {}, line {line}{shown}", self.stream));
+        }
         error
     }
 

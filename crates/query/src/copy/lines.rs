@@ -38,8 +38,8 @@ pub(crate) struct Lines {
     in_quotes: bool,
     was_escape: bool,
     end: Option<End>,
-    /// The line that was read last.
-    last: (usize, usize),
+    /// The line that was read last, if its end was found.
+    last: Option<(usize, usize)>,
     line: u64,
     is_over: bool,
 }
@@ -58,7 +58,7 @@ impl Lines {
             in_quotes: false,
             was_escape: false,
             end: None,
-            last: (0, 0),
+            last: None,
             line: 0,
             is_over: false,
         }
@@ -73,7 +73,7 @@ impl Lines {
             self.buffer.drain(..self.start);
             self.scanned = self.scanned.saturating_sub(self.start);
             self.start = 0;
-            self.last = (0, 0);
+            self.last = None;
         }
         self.buffer.extend_from_slice(bytes);
     }
@@ -84,9 +84,9 @@ impl Lines {
     }
 
     /// The line that was read last, as an error shows it.
-    pub(crate) fn shown(&self) -> String {
-        let (start, end) = self.last;
-        shown(self.buffer.get(start..end).unwrap_or_default())
+    pub(crate) fn shown(&self) -> Option<String> {
+        let (start, end) = self.last?;
+        self.buffer.get(start..end).map(shown)
     }
 
     /// Reads the next record; false when there is none (yet). `at_end`: no more bytes will come.
@@ -95,7 +95,7 @@ impl Lines {
             return Ok(false);
         }
         let Some((start, end)) = self.find(at_end)? else { return Ok(false) };
-        self.last = (start, end);
+        self.last = Some((start, end));
         self.in_quotes = false;
         self.was_escape = false;
         if end.saturating_sub(start) > RECORD_SIZE_MAX {
@@ -194,7 +194,7 @@ impl Lines {
             return Ok(if found == End::Both { 2 } else { 1 });
         }
         self.line = self.line.saturating_add(1);
-        self.last = (self.start, self.scanned);
+        self.last = None;
         let (name, written) =
             if byte == b'\n' { ("newline", "\\n") } else { ("carriage return", "\\r") };
         Err(if self.is_csv {

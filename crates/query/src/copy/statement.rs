@@ -312,6 +312,9 @@ fn checked(written: Written, is_input: bool) -> Result<Options, SqlError> {
     if !is_csv && written.escape.is_some() {
         return refused("0A000", "COPY escape available only in CSV mode");
     }
+    if !is_input && written.header == Some(Header::Match) {
+        return refused("0A000", "cannot use \"match\" with HEADER in COPY TO");
+    }
     check_forced(&written, is_csv, is_input)?;
     let encoding = written.encoding.as_deref().unwrap_or("utf8").to_lowercase();
     if !["utf8", "utf-8", "unicode"].contains(&encoding.as_str()) {

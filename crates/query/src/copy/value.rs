@@ -216,7 +216,10 @@ fn bytea(text: &str) -> Result<Vec<u8>, SqlError> {
             Err(hex::FromHexError::OddLength) => {
                 wrong("22023", "invalid hexadecimal data: odd number of digits")
             }
-            Err(_) => wrong("22023", "invalid hexadecimal digit in a bytea"),
+            Err(hex::FromHexError::InvalidHexCharacter { c, .. }) => {
+                wrong("22023", &format!("invalid hexadecimal digit: \"{c}\""))
+            }
+            Err(_) => wrong("22023", "invalid hexadecimal data"),
         };
     }
     let mut bytes = Vec::with_capacity(text.len());
