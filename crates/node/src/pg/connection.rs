@@ -3,6 +3,7 @@
 //! An error in a simple query ends that query; one in an extended query makes everything up to the next Sync be
 //! passed over. Answers are gathered and sent when the client waits for them, or when they are many.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,6 +86,8 @@ pub(crate) async fn run(stream: TcpStream, context: Context) {
         holdings: Holdings::default(),
         ledger: context.ledger.clone(),
         user,
+        reports: BTreeMap::new(),
+        told: BTreeMap::new(),
         is_ready: false,
     };
     let ended = connection.converse().await;
@@ -159,6 +162,9 @@ pub(crate) struct Connection {
     holdings: Holdings,
     ledger: Option<Arc<Shared>>,
     user: String,
+    /// Parameters that were set since the client was told that it may ask, and what it knows of all.
+    reports: BTreeMap<String, String>,
+    told: BTreeMap<String, String>,
     /// The client was told that it may ask, and has not yet.
     is_ready: bool,
 }
@@ -200,9 +206,8 @@ impl Connection {
 
     fn welcome(&mut self) {
         self.answers.message(b'R', |out| out.extend_from_slice(&[0; 4]));
-        for (name, value) in self.session.reported() {
-            self.answers.parameter(&name, &value);
-        }
+        self.reports.extend(self.session.reported());
+        self.report();
         let Ticket { number, secret, .. } = self.ticket;
         self.answers.message(b'K', |out| {
             out.extend_from_slice(&number.to_be_bytes());
@@ -216,8 +221,19 @@ impl Connection {
         if self.session.status() == b'I' {
             self.holdings.close_portals();
         }
+        self.report();
         self.answers.ready(self.session.status());
         self.is_ready = true;
+    }
+
+    /// Tells the parameters that have another value than the client knows.
+    fn report(&mut self) {
+        for (name, value) in std::mem::take(&mut self.reports) {
+            if self.told.get(&name) != Some(&value) {
+                self.answers.parameter(&name, &value);
+                self.told.insert(name, value);
+            }
+        }
     }
 
     /// Sends what is gathered, unless the next request is here already: answers of a pipeline go together.
@@ -427,9 +443,7 @@ impl Connection {
             Forget::All => self.holdings.close_statements(),
         }
         self.notices();
-        if let Some((name, value)) = report {
-            self.answers.parameter(&name, &value);
-        }
+        self.reports.extend(report);
         self.answers.complete(&tag);
     }
 
@@ -490,15 +504,16 @@ impl Connection {
                 },
             };
             while row < encoder.row_count() {
-                if sent == row_count_max {
-                    *rest = Some((encoder, row));
-                    self.answers.bare(b's');
-                    return Ok(None);
-                }
                 let is_binary = |index| formats.is_binary(index);
                 self.answers.try_message(b'D', |out| encoder.row(row, is_binary, out))?;
                 row = row.saturating_add(1);
                 sent = sent.saturating_add(1);
+                if sent == row_count_max {
+                    // Whether there are more is told when they are asked for.
+                    *rest = Some((encoder, row));
+                    self.answers.bare(b's');
+                    return Ok(None);
+                }
                 self.send_if_many().await?;
             }
         }

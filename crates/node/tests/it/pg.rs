@@ -80,6 +80,7 @@ fn psql_copies_in_and_out_over_tls_with_a_password() {
         COPY 5
         COPY 10
         5|\N
+        COPY 5
         15|75
     "#]]
     .assert_eq(&ann(&format!(
@@ -131,10 +132,10 @@ fn a_copy_is_applied_whole_or_not_at_all() {
     .assert_eq(&wire.told("CopyFail"));
     expect![[r#"
         psql:<stdin>:5: ERROR:  invalid input syntax for type integer: "three"
-        DETAIL:  QP0114 (quipu explain QP0114)
+        DETAIL:  QP0704 (quipu explain QP0704)
         CONTEXT:  COPY t, line 3, column a: "three"
         psql:<stdin>:9: ERROR:  null value in column "a" of relation "t" violates not-null constraint
-        DETAIL:  QP0104 (quipu explain QP0104)
+        DETAIL:  QP0207 (quipu explain QP0207)
         CONTEXT:  COPY t, line 1: "\N	x"
     "#]]
     .assert_eq(&psql(
@@ -173,7 +174,8 @@ fn a_copy_is_applied_whole_or_not_at_all() {
         2
         n
         G[0 of 1]
-        C[COPY 1] Z[T]
+        C[COPY 1]
+        Z[T]
         C[COMMIT] Z[I]
         H[0 of 2] d c C[COPY 1] Z[I]"#]]
     .assert_eq(&forms.join("\n"));
@@ -189,14 +191,14 @@ fn rows_are_appended_in_parts_if_the_client_wants_it_and_then_stay() {
         COPY 5
         5
         9
-        psql:<stdin>:7: NOTICE:  rows were appended in 2 parts before the last, as quipu.copy_batch_rows says
-        psql:<stdin>:14: ERROR:  missing data for column "b"
+        psql:<stdin>:8: NOTICE:  rows were appended in 2 parts before the last, as quipu.copy_batch_rows says
+        psql:<stdin>:16: ERROR:  missing data for column "b"
         DETAIL:  The first 4 rows were appended, and stay.
-        QP0114 (quipu explain QP0114)
+        QP0704 (quipu explain QP0704)
         CONTEXT:  COPY t, line 5: "5"
-        psql:<stdin>:15: ERROR:  invalid value for parameter "quipu.copy_batch_rows": "-1"
-        DETAIL:  QP0111 (quipu explain QP0111)
-        HINT:  0 (all rows in one transaction) to 65536 rows
+        psql:<stdin>:18: ERROR:  invalid value for parameter "quipu.copy_batch_rows": "-1"
+        DETAIL:  QP0502 (quipu explain QP0502)
+        HINT:  0 (all rows in one transaction) to 16384 rows
     "#]]
     .assert_eq(&psql(
         served.at.pg,
@@ -214,10 +216,10 @@ fn the_statements_of_one_text_are_one_transaction_and_notices_are_told() {
     wire.say(START);
     wire.answers.clear();
     let said: String = [
-        "insert into t values (1, 'x'); insert into t values (2, 'x'); select 1 / 0",
+        "insert into t values (1, 'x'); insert into t values (2, 'x'); vacuum nothing",
         "select count(*) from t",
-        "insert into t values (1, 'x'); insert into t values (2, 'x'); select 3",
-        "insert into t values (3, 'x'); commit; insert into t values (4, 'x'); select 1 / 0",
+        "insert into t values (1, 'x'); insert into t values (2, 'x')",
+        "insert into t values (3, 'x'); commit; insert into t values (4, 'x'); vacuum nothing",
         "begin; insert into t values (5, 'x'); begin",
         "rollback",
         "rollback",
@@ -236,7 +238,43 @@ fn the_statements_of_one_text_are_one_transaction_and_notices_are_told() {
         format!("{text}\n    {answer} {}\n", std::mem::take(&mut wire.last_row))
     })
     .collect();
-    expect![[r#""#]].assert_eq(&said);
+    expect![[r#"
+        insert into t values (1, 'x'); insert into t values (2, 'x'); vacuum nothing
+            C[INSERT 0 1] C[INSERT 0 1] E[25001] Z[I]
+                 VACUUM cannot run inside a transaction block 
+        select count(*) from t
+            T[count:20] C[SELECT] Z[I] 0
+        insert into t values (1, 'x'); insert into t values (2, 'x')
+            C[INSERT 0 1] C[INSERT 0 1] Z[I] 
+        insert into t values (3, 'x'); commit; insert into t values (4, 'x'); vacuum nothing
+            C[INSERT 0 1] N[25P01] C[COMMIT] C[INSERT 0 1] E[25001] Z[I]
+                 VACUUM cannot run inside a transaction block 
+        begin; insert into t values (5, 'x'); begin
+            C[BEGIN] C[INSERT 0 1] N[25001] C[BEGIN] Z[T] 
+        rollback
+            C[ROLLBACK] Z[I] 
+        rollback
+            N[25P01] C[ROLLBACK] Z[I] 
+        select count(*) from t
+            T[count:20] C[SELECT] Z[I] 3
+        set client_min_messages = error
+            C[SET] Z[I] 
+        rollback
+            C[ROLLBACK] Z[I] 
+        vacuum t; select 1
+            E[25001] Z[I]
+                 VACUUM cannot run inside a transaction block 
+        vacuum (analyze) t
+            C[VACUUM] Z[I] 
+        analyze t
+            C[ANALYZE] Z[I] 
+        vacuum nothing
+            E[42P01] Z[I]
+                 relation "nothing" does not exist 
+        checkpoint
+            C[CHECKPOINT] Z[I] 
+    "#]]
+    .assert_eq(&said);
     served.stop().unwrap();
 }
 

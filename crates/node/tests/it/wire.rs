@@ -41,6 +41,8 @@ pub(crate) struct Wire {
     portal: String,
     /// Columns of the row that is to be copied.
     copied_count: usize,
+    /// What the end of what is copied waits for.
+    copied: Option<Wait>,
     passes_over: bool,
     /// The first field of the row that came last.
     pub(crate) last_row: String,
@@ -99,6 +101,7 @@ impl Wire {
             types: BTreeMap::new(),
             portal: String::new(),
             copied_count: 0,
+            copied: None,
             passes_over: false,
             last_row: String::new(),
             errors: String::new(),
@@ -146,8 +149,7 @@ impl Wire {
             }
             "CopyFail" => self.message(b'f', Some(Wait::Ready), |out| put_text(out, "enough")),
             "CopyDone" => {
-                let wait = (self.copied_count > 0).then_some(Wait::Ready);
-                self.copied_count = 0;
+                let wait = self.copied.take();
                 self.message(b'c', wait, |_| {});
             }
             _ => panic!("{said}"),
@@ -281,6 +283,7 @@ impl Wire {
             match (kind, wait) {
                 (b'G', _) => {
                     self.copied_count = usize::from(u16::from_be_bytes([body[1], body[2]]));
+                    self.copied = Some(wait);
                     return parts.join(" ");
                 }
                 (b'E', Wait::Any(_)) => {
