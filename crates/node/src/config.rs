@@ -20,6 +20,8 @@ use serde::Deserialize;
 use crate::error::NodeError;
 use crate::pg::Verifier;
 
+/// Why a table is written.
+const TEXTS: &str = "a table of texts has a TOML form";
 /// Version of the format.
 pub const CONFIG_VERSION: u32 = 1;
 /// Name of the file in a validator's directory.
@@ -361,24 +363,9 @@ impl Config {
     /// The commented text of a `config.toml` with this configuration's addresses and paths.
     #[must_use]
     pub fn to_toml(&self) -> String {
-        let inside = |path: &Path| {
-            let path = path.strip_prefix(&self.dir).unwrap_or(path);
-            toml::Value::from(path.display().to_string())
-        };
         let Listen { http, pg, admin, peer } = self.listen;
-        let table = "a table of texts has a TOML form";
-        let peers = toml::to_string(&self.peers).expect(table);
-        let roles: BTreeMap<&String, toml::Value> =
-            self.roles.iter().map(|(role, key)| (role, inside(key))).collect();
-        let roles = toml::to_string(&roles).expect(table);
-        let passwords: BTreeMap<&String, String> =
-            self.passwords.iter().map(|(user, kept)| (user, kept.to_string())).collect();
-        let passwords = toml::to_string(&passwords).expect(table);
-        let tls = self.tls.as_ref().map_or(String::new(), |TlsFiles { certificate, key }| {
-            let (certificate, key) = (inside(certificate), inside(key));
-            format!("[pg.tls]\ncertificate = {certificate}\nkey = {key}\n")
-        });
-        let network_trusted = self.network_trusted;
+        let peers = toml::to_string(&self.peers).expect(TEXTS);
+        let access = self.access_to_toml();
         let format = match self.log.format {
             LogFormat::Text => "text",
             LogFormat::Json => "json",
@@ -402,18 +389,7 @@ impl Config {
              # Where the other validators listen: their names in the genesis, and \"host:port\".\n\
              [peers]\n\
              {peers}\n\
-             # Who may write through SQL here: the user of a connection, and the file with the key that signs for it.\n\
-             # Without [passwords], whoever reaches listen.pg may write as these.\n\
-             [roles]\n\
-             {roles}\n\
-             # Users and their password verifiers, from `quipu keys verifier`. With one, everybody needs a password.\n\
-             [passwords]\n\
-             {passwords}\n\
-             # TLS of listen.pg: [pg.tls] with certificate and key, two PEM files. With it and passwords, listen.pg may\n\
-             # be any address; network_trusted = true lets it be one without them.\n\
-             [pg]\n\
-             network_trusted = {network_trusted}\n\
-             {tls}\n\
+             {access}\n\
              # Sizes are bytes.\n\
              [limits]\n\
              body_size_max = {}\n\
@@ -433,8 +409,8 @@ impl Config {
              # \"text\" for people, \"json\" for machines.\n\
              format = \"{format}\"\n\
              level = {}\n",
-            inside(&self.genesis),
-            inside(&self.key),
+            self.inside(&self.genesis),
+            self.inside(&self.key),
             limits.body_size_max,
             limits.http_connection_count_max,
             limits.pg_connection_count_max,
@@ -447,6 +423,41 @@ impl Config {
             limits.chunk_cache_size,
             toml::Value::from(self.log.level.clone()),
         )
+    }
+
+    /// The tables that say who may connect to `listen.pg`, how, and what they may write.
+    fn access_to_toml(&self) -> String {
+        let roles: BTreeMap<&String, toml::Value> =
+            self.roles.iter().map(|(role, key)| (role, self.inside(key))).collect();
+        let roles = toml::to_string(&roles).expect(TEXTS);
+        let passwords: BTreeMap<&String, String> =
+            self.passwords.iter().map(|(user, kept)| (user, kept.to_string())).collect();
+        let passwords = toml::to_string(&passwords).expect(TEXTS);
+        let tls = self.tls.as_ref().map_or(String::new(), |TlsFiles { certificate, key }| {
+            let (certificate, key) = (self.inside(certificate), self.inside(key));
+            format!("[pg.tls]\ncertificate = {certificate}\nkey = {key}\n")
+        });
+        let network_trusted = self.network_trusted;
+        format!(
+            "# Who may write through SQL here: the user of a connection, and the file with the key that signs for it.\n\
+             # Without [passwords], whoever reaches listen.pg may write as these.\n\
+             [roles]\n\
+             {roles}\n\
+             # Users and their password verifiers, from `quipu keys verifier`. With one, everybody needs a password.\n\
+             [passwords]\n\
+             {passwords}\n\
+             # TLS of listen.pg: [pg.tls] with certificate and key, two PEM files. With it and passwords, listen.pg may\n\
+             # be any address; network_trusted = true lets it be one without them.\n\
+             [pg]\n\
+             network_trusted = {network_trusted}\n\
+             {tls}"
+        )
+    }
+
+    /// A path as the file says it: relative to its directory, where it is in there.
+    fn inside(&self, path: &Path) -> toml::Value {
+        let path = path.strip_prefix(&self.dir).unwrap_or(path);
+        toml::Value::from(path.display().to_string())
     }
 }
 

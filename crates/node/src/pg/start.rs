@@ -143,7 +143,13 @@ async fn encrypt(socket: &mut Socket, tls: &Tls, at_once: bool) -> Result<(), Br
         socket.flush().await?;
     }
     let bare = std::mem::replace(socket, self::socket(tokio::io::empty()));
-    let stream = tls.acceptor.accept(bare).await.map_err(|_| Broken::Garbage)?;
+    let stream = match tls.acceptor.accept(bare).into_fallible().await {
+        Ok(stream) => stream,
+        Err((_, bare)) => {
+            *socket = bare;
+            return Err(Broken::Garbage);
+        }
+    };
     if at_once && stream.get_ref().1.alpn_protocol() != Some(ALPN) {
         return Err(Broken::Garbage);
     }

@@ -277,7 +277,8 @@ impl Wire {
             };
             let part = self.form(kind, &body, statement);
             // How many rows there are tells nothing.
-            if !part.is_empty() && !(kind == b'd' && parts.last() == Some(&part)) {
+            let repeats = kind == b'd' && parts.last() == Some(&part);
+            if !part.is_empty() && !repeats {
                 parts.push(part);
             }
             match (kind, wait) {
