@@ -12,7 +12,8 @@
 //!   secret of the validator alone, after a restart too, and the same work is done.
 //! * S2 With channel binding, the proof covers the certificate that the client saw.
 //! # Deviations
-//! The name inside the client's first message is not read, as PostgreSQL does: the start-up message has it.
+//! The name inside the client's first message is not read, as PostgreSQL does: the start-up message has it. Where
+//! verifiers differ in their iterations, those of the first are told for a user that is not known, and may tell.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -160,9 +161,11 @@ impl Passwords {
 
     /// Begins to check the password of `user`; `binding` is the hash of the certificate that the client saw.
     pub(crate) fn check(&self, user: &str, binding: Option<&[u8]>) -> First {
+        // Made in any case: it takes time.
+        let mock = self.mock(user);
         let (verifier, is_known) = match self.verifiers.get(user) {
             Some(verifier) => (verifier.clone(), true),
-            None => (self.mock(user), false),
+            None => (mock, false),
         };
         First { user: user.to_owned(), verifier, is_known, binding: binding.map(<[u8]>::to_vec) }
     }
@@ -376,6 +379,39 @@ mod tests {
             "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=",
         ] {
             assert_eq!(wrong.parse::<Verifier>(), Err(NoVerifier), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_prepared_as_rfc_4013_says_and_as_postgresql_does_it() {
+        let derived = |password: &str, verifier: &Verifier| {
+            Verifier::derive(password, &verifier.salt, verifier.iterations)
+        };
+        let own = Verifier::of_password("IX").unwrap();
+        // RFC 4013, 3: examples 1 and 5 are one password; 2, 3, 4 stay or are folded.
+        assert_eq!(derived("I\u{ad}X", &own), own);
+        assert_eq!(derived("\u{2168}", &own), own);
+        for (password, same) in [("user", "user"), ("USER", "USER"), ("\u{aa}", "a")] {
+            assert_eq!(derived(password, &own), derived(same, &own));
+        }
+        assert_ne!(derived("USER", &own), derived("user", &own));
+        // What PostgreSQL 15 kept of passwords; it takes one that RFC 4013 forbids as it is.
+        for (password, kept) in [
+            (
+                "I\u{ad}X",
+                "SCRAM-SHA-256$4096:GP80BK0DyGj/RYQP2ZTDMA==$Hu0YLIjcWYhkknf2BcPJ/HtMdzjzy1/XqEPZcEDWu/s=:8Ev7v8oPOWOgIE5B45WKYy6BGRk0ARWnctRv678hv/8=",
+            ),
+            (
+                "a\u{7}b",
+                "SCRAM-SHA-256$4096:C79XuWVNypefLBr61kQWtA==$0vTHvihWcY+zHVDw7mibLBqvciHiv62mHWV8+R4f53o=:aPEOwpxtRoEN5o0jFb1gvdbIRib37EWZbvxhRc1Hyqw=",
+            ),
+            (
+                "pass w\u{f6}rd",
+                "SCRAM-SHA-256$4096:Cc6HALaDhV9ubSN4nr2mag==$bOYb3fDruVxQb8MVcrG3dlVGNsP8GsQkCO2fPMBuswE=:qBwGhXMP3yi7/O0MGcEXl+sW8Uzc1iKfnmfKbNpob/c=",
+            ),
+        ] {
+            let kept: Verifier = kept.parse().unwrap();
+            assert_eq!(derived(password, &kept), kept, "{password:?}");
         }
     }
 
