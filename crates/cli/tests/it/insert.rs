@@ -107,7 +107,10 @@ fn what_can_not_be_inserted_is_refused_by_name_and_changes_nothing() {
     ];
     let said: String = statements.map(|statement| session(&server.pg, &[statement])).concat();
     expect![[r#"
-        ERROR:  23502: column "sensor" must not be null
+        ERROR:  23502: null value in column "sensor" of relation "readings" violates not-null constraint
+        SCHEMA NAME:  public
+        TABLE NAME:  readings
+        COLUMN NAME:  sensor
         ERROR:  22003: value "99999999999" is out of range for type integer
         ERROR:  22P02: Cast error: Cannot cast string 'many' to value of Int32 type
         ERROR:  22023: invalid hexadecimal data in bytea "\x0"
@@ -181,7 +184,7 @@ with psycopg.connect(sys.argv[1]) as c:
     expect![[r#"
         ('p', datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc), Decimal('12.50'), 3, True, b'\x01\x00', UUID('00000000-0000-0000-0000-000000000007'), {'b': 1}, 1.5)
         (500, 124750)
-        23502 column "sensor" must not be null
+        23502 null value in column "sensor" of relation "readings" violates not-null constraint
         (1,)
     "#]].assert_eq(&psycopg(script, &server.pg));
 }

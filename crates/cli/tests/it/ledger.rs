@@ -196,6 +196,17 @@ fn what_is_held_wrong_is_refused_with_its_code() {
 }
 
 #[test]
+fn a_verifier_is_printed_and_never_the_same_twice() {
+    let made = || quipu_with(&["keys", "verifier"], "pass w\u{f6}rd\n");
+    let (first, second) = (made(), made());
+    assert!(first.stdout.starts_with("SCRAM-SHA-256$4096:"), "{first:?}");
+    assert_eq!(first.stdout.len(), "SCRAM-SHA-256$4096:$:\n".len() + 24 + 44 + 44);
+    assert_ne!(first.stdout, second.stdout);
+    let empty = quipu_with(&["keys", "verifier"], "\n");
+    assert!(empty.code == Some(1) && empty.stderr.contains("QP0604"), "{empty:?}");
+}
+
+#[test]
 fn keys_are_for_their_owner_alone_and_open_with_their_passphrase_only() {
     let ledger = Ledger::new();
     let file = ledger.text("my.key");
