@@ -395,6 +395,9 @@ impl Replica {
             let all: Vec<Arc<Admitted>> = all.collect();
             // The producers were told of what is pending: the queue is judged from what is held alone.
             self.producers.void(number);
+            if let Some(told) = self.told_us.get_mut(usize::from(number.get())) {
+                *told = self.now_us;
+            }
             for admitted in all {
                 self.enqueue(admitted);
             }

@@ -11,3 +11,4 @@ mod chunks;
 mod common;
 mod four;
 mod net;
+mod waiting;

@@ -1,0 +1,111 @@
+//! What a client gave to a live validator is answered there, whoever falls silent meanwhile and
+//! whatever is lost.
+
+use quipu_consensus::Message;
+use quipu_replica::{Answer, Input, Observer, PeerMessage, Refusal};
+
+use crate::net::Net;
+
+/// The lane that the primary does not sequence.
+const LANE: u16 = 1;
+/// Time for what nobody tells anybody before it is overdue, and a term more.
+const PATIENCE_US: u64 = 4_000_000;
+
+fn is_ack(message: &PeerMessage) -> bool {
+    matches!(message, PeerMessage::Agreement(Message::Ack(_)))
+}
+
+/// The sequencer of the lane, which gives its chunks to `holder` alone and falls silent, with what
+/// a client gave it.
+fn fallen(net: &mut Net, holder: usize, client: u8) -> usize {
+    let first = net.sequencer(LANE, 1);
+    net.loses = Box::new(move |from, to, message| {
+        from == first && to != holder && matches!(message, PeerMessage::Chunk(_))
+            || from == first && is_ack(message)
+    });
+    net.submit(first, 1, net.transaction(client, 1));
+    net.quiet();
+    let tips = net.members[holder].replica.status().tips;
+    assert_eq!(tips[usize::from(LANE)].index, 1, "one validator holds the chunk");
+    net.down(first);
+    net.loses = Box::new(|_, _, _| false);
+    first
+}
+
+#[test]
+fn what_one_validator_alone_holds_of_a_silent_sequencer_is_ordered_by_the_next() {
+    let mut net = Net::new();
+    let [first, second, holder] = [1, 2, 3].map(|term| net.sequencer(LANE, term));
+    let client = net.client(LANE, 0);
+    assert_eq!(first, fallen(&mut net, holder, client));
+    // Its client goes to the validator that has the chunk, with the same bytes, and nobody else has
+    // anything to say.
+    net.submit(holder, 2, net.transaction(client, 1));
+    let took = net.until("it is answered", |net| net.is_answered(holder, 2));
+    assert!(took <= PATIENCE_US, "{took} microseconds");
+    assert_eq!(net.term(second, usize::from(LANE)), 2);
+    net.up(first);
+    net.until("who was silent answers too", |net| net.is_answered(first, 1));
+    assert_eq!(net.ordered(first, LANE).len(), 1);
+    net.assert_sound();
+}
+
+#[test]
+fn what_stood_behind_a_lost_chunk_is_refused_when_its_place_is_gone() {
+    let mut net = Net::new();
+    let holder = net.sequencer(LANE, 3);
+    let client = net.client(LANE, 0);
+    fallen(&mut net, holder, client);
+    net.submit(holder, 2, net.transaction(client, 2));
+    let took = net.until("it is answered", |net| net.is_answered(holder, 2));
+    assert!(took <= PATIENCE_US, "{took} microseconds");
+    let (_, answer) = &net.members[holder].answers[0];
+    assert!(matches!(answer, Answer::Refused(Refusal::Gap { .. })), "{answer:?}");
+    for sequence in [1, 2] {
+        net.submit(holder, 10 + sequence, net.transaction(client, sequence));
+    }
+    net.until("both are ordered", |net| net.ordered(holder, LANE).len() == 2);
+    net.assert_sound();
+}
+
+#[test]
+fn what_stood_behind_a_lost_chunk_is_ordered_by_who_holds_it_when_its_place_comes_back() {
+    let mut net = Net::new();
+    let [second, holder] = [2, 3].map(|term| net.sequencer(LANE, term));
+    let client = net.client(LANE, 0);
+    let first = fallen(&mut net, holder, client);
+    net.submit(holder, 2, net.transaction(client, 2));
+    net.until("the next term begins", |net| net.term(holder, usize::from(LANE)) == 2);
+    // Who was silent has what comes before it, and tells the one after the next alone.
+    net.loses = Box::new(move |from, to, message| {
+        (from, to) == (first, second) && matches!(message, PeerMessage::Forward { .. })
+    });
+    net.up(first);
+    net.step(second, Input::Stop);
+    for (index, ticket) in [(first, 1), (holder, 2)] {
+        net.until("it is answered", |net| net.is_answered(index, ticket));
+        let (_, answer) = &net.members[index].answers[0];
+        assert!(matches!(answer, Answer::Final { .. }), "{answer:?}");
+    }
+    assert_eq!(net.term(holder, usize::from(LANE)), 3);
+    net.assert_sound();
+}
+
+#[test]
+fn what_waits_at_a_sequencer_that_gave_its_lane_up_unheard_is_told_to_the_others() {
+    let mut net = Net::new();
+    let sequencer = net.sequencer(LANE, 1);
+    let asker = (sequencer + 1) % 4;
+    let client = net.client(LANE, 0);
+    // A validator with a new disk asks: lanes are handed over for its sake.
+    net.loses = Box::new(move |from, _, message| {
+        from == sequencer && matches!(message, PeerMessage::Handover(_))
+    });
+    let observer = Observer { nonce: 77, threshold: None };
+    net.restart(asker, Some(observer));
+    net.until("it knows its threshold", |net| net.members[asker].threshold.is_some());
+    net.pass(15_000_000);
+    net.submit(sequencer, 1, net.transaction(client, 1));
+    net.until("it is answered", |net| net.is_answered(sequencer, 1));
+    net.assert_sound();
+}
