@@ -3,6 +3,7 @@
 
 use quipu_consensus::Message;
 use quipu_replica::{Answer, Input, Observer, PeerMessage, Refusal};
+use quipu_types::Decode;
 
 use crate::net::Net;
 
@@ -88,6 +89,49 @@ fn what_stood_behind_a_lost_chunk_is_ordered_by_who_holds_it_when_its_place_come
         assert!(matches!(answer, Answer::Final { .. }), "{answer:?}");
     }
     assert_eq!(net.term(holder, usize::from(LANE)), 3);
+    net.assert_sound();
+}
+
+#[test]
+fn acks_of_a_term_that_ended_are_not_said_again() {
+    let mut net = Net::new();
+    let [second, holder] = [2, 3].map(|term| net.sequencer(LANE, term));
+    let client = net.client(LANE, 0);
+    fallen(&mut net, holder, client);
+    net.submit(holder, 2, net.transaction(client, 2));
+    net.until("it is answered", |net| net.is_answered(holder, 2));
+    assert_eq!(net.ordered(second, LANE), [], "the chunk is void");
+    net.heard.clear();
+    net.pass(3_000_000);
+    let heard = net.heard.iter().map(|bytes| PeerMessage::from_bytes(bytes).expect("it was sent"));
+    assert_eq!(heard.filter(is_ack).count(), 0);
+}
+
+#[test]
+fn acks_that_were_lost_are_said_again_though_heights_go_on() {
+    let mut net = Net::new();
+    let [first, second, third] = [1, 2, 3].map(|term| net.sequencer(LANE, term));
+    let fourth = (0..4).find(|index| ![first, second, third].contains(index)).expect("four");
+    let client = net.client(LANE, 0);
+    // Three hold the chunk, and nobody hears that another one does.
+    net.loses = Box::new(move |_, to, message| {
+        is_ack(message) || to == fourth && matches!(message, PeerMessage::Chunk(_))
+    });
+    net.submit(third, 1, net.transaction(client, 1));
+    net.quiet();
+    for index in [first, second, third] {
+        assert_eq!(net.members[index].replica.status().tips[usize::from(LANE)].index, 1);
+    }
+    net.loses = Box::new(|_, _, _| false);
+    let other = net.client(0, 0);
+    let top = net.top();
+    for sequence in 1..=400 {
+        net.submit(fourth, 1_000 + sequence, net.transaction(other, sequence));
+        net.pass(10_000);
+    }
+    assert!(net.top() >= top + 200, "{}", net.told());
+    assert!(net.is_answered(third, 1), "{}", net.told());
+    assert_eq!(net.term(third, usize::from(LANE)), 1, "nobody is to blame");
     net.assert_sound();
 }
 
