@@ -96,6 +96,11 @@ impl Producers {
     /// Forgets what chunks of a lane held and what waits for it: both are told again.
     pub(crate) fn void(&mut self, lane: Lane) {
         self.held.retain(|(own, _), _| *own != lane);
+        self.void_waiting(lane);
+    }
+
+    /// Forgets what waits for a lane.
+    pub(crate) fn void_waiting(&mut self, lane: Lane) {
         self.waiting.retain(|(own, _), _| *own != lane);
     }
 }

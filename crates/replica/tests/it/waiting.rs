@@ -2,9 +2,10 @@
 //! whatever is lost.
 
 use quipu_consensus::Message;
-use quipu_replica::{Answer, Input, Observer, PeerMessage, Refusal};
+use quipu_replica::{Answer, Input, Observer, PeerMessage, Refusal, Refused};
 use quipu_types::Decode;
 
+use crate::common::transaction_of;
 use crate::net::Net;
 
 /// The lane that the primary does not sequence.
@@ -151,5 +152,38 @@ fn what_waits_at_a_sequencer_that_gave_its_lane_up_unheard_is_told_to_the_others
     net.pass(15_000_000);
     net.submit(sequencer, 1, net.transaction(client, 1));
     net.until("it is answered", |net| net.is_answered(sequencer, 1));
+    net.assert_sound();
+}
+
+#[test]
+fn chunks_of_a_term_whose_header_was_lost_are_not_made_twice() {
+    let mut net = Net::new();
+    let [first, second, third] = [1, 2, 3].map(|term| net.sequencer(LANE, term));
+    let client = net.client(LANE, 0);
+    net.pass(20_000);
+    net.step(first, Input::Stop);
+    net.until("it is suspected", |net| net.height(second) == 1);
+    net.stuck = Some(second);
+    net.until("the next term begins", |net| {
+        [second, third].iter().all(|index| net.term(*index, usize::from(LANE)) == 2)
+    });
+    // Larger than a chunk: it is cut at once, before the header that begins the term is written.
+    let large = transaction_of(&net.genesis, client, 0, 1, 5_000);
+    net.submit(second, 1, large.clone());
+    let tip = net.members[second].replica.status().tips[usize::from(LANE)];
+    assert_eq!((tip.index, tip.term.get()), (1, 2), "it made a chunk");
+    net.down(second);
+    net.stuck = None;
+    net.submit(third, 2, large);
+    net.restart(second, None);
+    // A height goes on, so it hears that it is behind before anyone suspects it.
+    net.submit(third, 3, net.transaction(net.client(0, 0), 1));
+    net.until("it is answered", |net| net.is_answered(third, 2));
+    net.submit(third, 4, net.transaction(client, 2));
+    net.until("the lane goes on", |net| net.is_answered(third, 4));
+    assert_eq!(net.term(third, usize::from(LANE)), 2, "{}", net.told());
+    let mut refused = net.members.iter().flat_map(|member| &member.refused);
+    let chunk = refused.find(|refused| matches!(refused, Refused::Chunk { .. }));
+    assert_eq!(chunk, None, "what it made in the term that it forgot stands");
     net.assert_sound();
 }
