@@ -288,6 +288,8 @@ pub struct Core {
     work: Work,
     ahead: Vec<Message>,
     acks: Acks,
+    /// Own acked tips that no cut had reached when that was looked at last, and when it was.
+    unordered: (u64, Vec<Tip>),
     states: BTreeMap<Height, StateVotes>,
     /// The newest state certificate that no header embeds.
     certificate: Option<StateCertificate>,
@@ -325,6 +327,7 @@ impl Core {
             work: Work::default(),
             ahead: Vec::new(),
             acks: Acks::default(),
+            unordered: (now.mono_us, Vec::new()),
             states: BTreeMap::new(),
             certificate: None,
             outputs: VecDeque::new(),
@@ -393,6 +396,7 @@ impl Core {
             Event::Timer => Ok(()),
         };
         while self.advance(now, holdings) {}
+        self.repeat_acks(now);
         taken
     }
 
@@ -919,13 +923,37 @@ impl Core {
         }
         self.outputs.extend(self.words().into_iter().map(Output::Send));
         self.outputs.push_back(Output::Stuck);
+        self.unordered.0 = now.mono_us;
+    }
+
+    /// Says again, byte for byte, the acks of tips that no cut reached in [`REPEAT_US`]: heights that are decided at once
+    /// repeat nothing, and may go on without a lane whose acks were lost.
+    fn repeat_acks(&mut self, now: Now) {
+        let (looked_us, before) = &self.unordered;
+        if now.mono_us < looked_us.saturating_add(REPEAT_US) {
+            return;
+        }
+        let unordered: Vec<Tip> = self.unordered().copied().collect();
+        let is_late = |tip: &Tip| before.contains(tip) && unordered.contains(tip);
+        let words = self.safety.last_acks().into_iter();
+        let late = words.filter(|word| word.tips.iter().any(is_late));
+        self.outputs.extend(late.map(|word| Output::Send(Message::Ack(word))));
+        self.unordered = (now.mono_us, unordered);
+    }
+
+    /// The own acked tips that no cut reaches; those of a term that ended are void.
+    fn unordered(&self) -> impl Iterator<Item = &Tip> {
+        self.safety.acked().filter(|acked| {
+            let is_beyond =
+                tip_of(&self.parent.cut, acked.lane).is_some_and(|tip| acked.index > tip.index);
+            let current = self.parent.term(acked.lane);
+            is_beyond && current.is_some_and(|current| acked.term >= current.term)
+        })
     }
 
     /// Whether an own ack names what no cut reaches.
     fn has_unordered(&self) -> bool {
-        self.safety.acked().any(|acked| {
-            tip_of(&self.parent.cut, acked.lane).is_some_and(|tip| acked.index > tip.index)
-        })
+        self.unordered().next().is_some()
     }
 
     fn executed(&mut self, state: SignedState) {

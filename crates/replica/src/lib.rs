@@ -17,6 +17,8 @@
 //! * R6 Same inputs, same effects.
 //! * R7 What another validator sent was checked by [`peer::receive`] before it comes here; what it says is used only as far
 //!   as signatures and links carry it, and memory for it is bounded.
+//! * R8 While a quorum lives, who waits for a transaction is answered: what no cut orders is told again, to its lane's
+//!   sequencer and to everyone who has reason to suspect that one, or is refused when its place is gone.
 //! # Limits
 //! Chunks beyond the last cut are held up to [`HELD_SIZE_MAX`] bytes, others are fetched later. Bytes taken and not executed are bounded by [`Config::pending_size_max`]; beyond it transactions are refused. The
 //! table of producers is in memory, about 100 bytes for each (lane, signer) that ever appended.

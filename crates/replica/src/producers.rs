@@ -60,6 +60,12 @@ impl Producers {
         matches!(self.place_in_chunk(admitted), Place::Used { .. })
     }
 
+    /// Whether a cut covers `admitted`, or another in its place.
+    pub(crate) fn is_committed(&self, admitted: &Admitted) -> bool {
+        let committed = self.committed.get(&key(admitted)).copied();
+        matches!(judge(admitted, committed.unwrap_or(Producer::NEW)), Place::Used { .. })
+    }
+
     fn next(&self, key: &Key) -> Producer {
         let known = self.held.get(key).or_else(|| self.committed.get(key));
         known.copied().unwrap_or(Producer::NEW)
@@ -90,6 +96,11 @@ impl Producers {
     /// Forgets what chunks of a lane held and what waits for it: both are told again.
     pub(crate) fn void(&mut self, lane: Lane) {
         self.held.retain(|(own, _), _| *own != lane);
+        self.void_waiting(lane);
+    }
+
+    /// Forgets what waits for a lane.
+    pub(crate) fn void_waiting(&mut self, lane: Lane) {
         self.waiting.retain(|(own, _), _| *own != lane);
     }
 }

@@ -136,7 +136,7 @@ pub struct Replica {
     forwards: BTreeMap<ValidatorIndex, (Vec<Arc<Admitted>>, usize)>,
     /// By lane: what came for its next sequencer, which may be this one.
     early_forwards: Vec<EarlyForwards>,
-    /// When a lane's pending transactions were last told to its sequencer.
+    /// When a lane's pending transactions were last told to its sequencer, which may be this validator.
     told_us: Vec<u64>,
     suspicions: Vec<Suspicion>,
     /// How often evidence of each kind was given out against each validator.

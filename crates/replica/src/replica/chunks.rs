@@ -393,8 +393,12 @@ impl Replica {
             let pending = self.pending.of(number).map(|waiting| Arc::clone(&waiting.admitted));
             let all = void.into_iter().chain(queue).chain(pending).chain(early);
             let all: Vec<Arc<Admitted>> = all.collect();
-            // The producers were told of what is pending: the queue is judged from what is held alone.
-            self.producers.void(number);
+            // The producers were told of what is pending: the queue is judged from what is held alone. That is nothing,
+            // or the chunks of this very term that were made before its header was lost: they stay.
+            self.producers.void_waiting(number);
+            if let Some(told) = self.told_us.get_mut(usize::from(number.get())) {
+                *told = self.now_us;
+            }
             for admitted in all {
                 self.enqueue(admitted);
             }

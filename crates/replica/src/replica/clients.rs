@@ -1,14 +1,29 @@
 //! Clients' transactions: taken, brought to their lanes' sequencers, answered.
+//!
+//! ```text
+//!  Submit ─> taken ─┬ own lane: queue ───────────> chunk ─> cut ─> executed ─> answered
+//!                   └ Forward ─> sequencer's queue ─┘
+//!  in no cut for long (R8):
+//!    next here, or in a chunk that is held here ─> told to everyone, who watch what they hold in no chunk
+//!    next in the own lane                       ─> queued
+//!    after what is gone                         ─> refused: a gap
+//! ```
+//! # Invariants
+//! * R8 Who waits is answered, if a quorum lives. A transaction of a chunk that others lack is told to them too: they
+//!   see neither that chunk nor what stands after it, and have no other reason to suspect its sequencer.
+//! * C1 What is refused as a gap after it was taken had its predecessor in a chunk that a new term made void, and
+//!   nobody brought that one again for [`PASSED_OVER_US`] after the term began. It may still be ordered, by who heard of
+//!   it: the client sends both again, byte for byte.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use quipu_types::{Lane as LaneNumber, Receipt, ValidatorIndex};
+use quipu_types::{Hash, Lane as LaneNumber, Receipt, ValidatorIndex};
 
 use super::{Executing, Replica};
 use crate::admission::Admitted;
 use crate::api::{Answer, Block, Effect, Producer, Refusal, Ticket};
-use crate::lane::stored_size;
+use crate::lane::{Lane, stored_size};
 use crate::peer::{FORWARD_COUNT_MAX, FORWARD_SIZE, PeerMessage};
 use crate::pending::{Pending, Waiting};
 use crate::producers::Place;
@@ -64,10 +79,7 @@ impl Replica {
         let place = self.producers.place(admitted);
         let after = match place {
             Place::Next { after } => Some(after),
-            Place::Gap { .. } if self.is_behind() => {
-                return Err(Answer::Refused(Refusal::Behind));
-            }
-            Place::Gap { next } => return Err(Answer::Refused(Refusal::Gap { next })),
+            Place::Gap { next } => return Err(Answer::Refused(self.no_place(next))),
             // It may be this very one, in a chunk that is not executed yet: then its answer comes.
             Place::Used { .. } if self.is_under_way(admitted) => None,
             Place::Used { next, otherwise } => {
@@ -98,6 +110,11 @@ impl Replica {
         Ok(())
     }
 
+    /// Why a transaction is not taken that stands after `next`.
+    fn no_place(&self, next: Producer) -> Refusal {
+        if self.is_behind() { Refusal::Behind } else { Refusal::Gap { next } }
+    }
+
     /// Whether a chunk, or a block that is being executed, has this very transaction.
     fn is_under_way(&self, admitted: &Admitted) -> bool {
         let is_same = |other: &Arc<Admitted>| other.tx == admitted.tx;
@@ -108,9 +125,12 @@ impl Replica {
         held.flat_map(|held| &held.transactions).chain(queue).chain(executing).any(is_same)
     }
 
-    /// Puts a transaction on its way to its lane's sequencer.
+    /// Puts a transaction on its way to its lane's sequencer, which may be this validator.
     fn forward(&mut self, admitted: Arc<Admitted>) {
         let Some(lane) = self.lanes.get(admitted.lane) else { return };
+        if lane.may_cut() {
+            return self.enqueue(admitted);
+        }
         let to = lane.term.sequencer;
         let (transactions, size) = self.forwards.entry(to).or_default();
         *size = size.saturating_add(stored_size(&admitted));
@@ -186,34 +206,71 @@ impl Replica {
         }
     }
 
-    /// What a lane keeps waiting is told to its sequencer again, and its first to everyone.
+    /// What a lane keeps waiting is told to its sequencer again, and to everyone what they can watch for (R8).
     pub(super) fn press(&mut self, number: LaneNumber) {
         let place = usize::from(number.get());
         let Some((lane, suspicion)) = self.lanes.get(number).zip(self.suspicions.get(place)) else {
             return;
         };
-        if lane.is_own {
-            return;
-        }
-        let unheld = |waiting: &&Waiting| !self.producers.is_held(&waiting.admitted);
-        let Some(first) = self.pending.of(number).find(unheld) else { return };
+        let unordered = |waiting: &&Waiting| !self.producers.is_committed(&waiting.admitted);
+        let Some(first) = self.pending.of(number).find(unordered) else { return };
         let told_us = self.told_us.get(place).copied().unwrap_or(0);
-        let since_us = first.since_us.max(told_us);
-        let silent_us = since_us.max(suspicion.moved_us());
-        let is_overdue = self.now_us >= silent_us.saturating_add(suspicion.patience(OVERDUE_US));
-        // A lane that moves without it: it was lost on its way, or is left out.
-        let is_passed_over = self.now_us >= since_us.saturating_add(PASSED_OVER_US);
-        if !is_overdue && !is_passed_over {
+        // Not ordered though its lane may move: it was lost on its way, is left out, or stands where nobody else looks.
+        let passed_over_us = first.since_us.max(told_us).saturating_add(PASSED_OVER_US);
+        let is_passed_over = self.now_us >= passed_over_us;
+        if is_passed_over && let Place::Gap { next } = self.producers.place(&first.admitted) {
+            let (tx, refusal) = (first.admitted.tx, self.no_place(next));
+            return self.refuse(&tx, refusal);
+        }
+        if lane.may_cut() {
+            if is_passed_over {
+                self.forward_pending(number);
+            }
             return;
         }
-        let first = Arc::clone(&first.admitted);
-        self.watch(&first);
-        let transactions = vec![Arc::clone(&first.bytes)];
-        let message = PeerMessage::Forward { is_overdue: true, transactions };
-        for to in self.others() {
-            self.ask(to, &message);
+        let silent_us = suspicion.moved_us().max(told_us);
+        let patience_us = suspicion.patience(OVERDUE_US);
+        let is_silent =
+            |since_us: u64| self.now_us >= silent_us.max(since_us).saturating_add(patience_us);
+        if !is_passed_over && !is_silent(first.since_us) {
+            return;
+        }
+        let is_next = |waiting: &&Waiting| {
+            matches!(self.producers.place_in_chunk(&waiting.admitted), Place::Next { .. })
+        };
+        let next = self.pending.of(number).find(is_next);
+        if is_passed_over || next.is_some_and(|next| is_silent(next.since_us)) {
+            let next = next.map(|waiting| Arc::clone(&waiting.admitted));
+            self.tell_overdue(number, next);
+        }
+    }
+
+    /// Tells everyone what stands next in a lane here, and, for those who have not the first chunk that is held here,
+    /// what stands next there; and the lane's sequencer all that waits.
+    fn tell_overdue(&mut self, number: LaneNumber, next: Option<Arc<Admitted>>) {
+        let held = self.lanes.get(number).into_iter().flat_map(Lane::held);
+        let held = held.flat_map(|held| &held.transactions).next().map(Arc::clone);
+        let told: Vec<Arc<Admitted>> = held.into_iter().chain(next).collect();
+        for admitted in &told {
+            self.watch(admitted);
+        }
+        if !told.is_empty() {
+            let transactions = told.iter().map(|admitted| Arc::clone(&admitted.bytes)).collect();
+            let message = PeerMessage::Forward { is_overdue: true, transactions };
+            for to in self.others() {
+                self.ask(to, &message);
+            }
         }
         self.forward_pending(number);
+    }
+
+    /// Answers those who wait for a transaction that it is not taken after all.
+    fn refuse(&mut self, tx: &Hash, refusal: Refusal) {
+        let Some(waiting) = self.pending.remove(tx) else { return };
+        for (ticket, _) in waiting.tickets {
+            let answer = Answer::Refused(refusal);
+            self.gate.answer(Effect::Answer { ticket, answer });
+        }
     }
 
     /// Tells those who asked for no more that a block orders their transactions.
@@ -277,11 +334,7 @@ impl Replica {
             .map(|waiting| waiting.admitted.tx)
             .collect();
         for tx in all {
-            let Some(waiting) = self.pending.remove(&tx) else { continue };
-            for (ticket, _) in waiting.tickets {
-                let answer = Answer::Refused(Refusal::Stopping);
-                self.gate.answer(Effect::Answer { ticket, answer });
-            }
+            self.refuse(&tx, Refusal::Stopping);
         }
     }
 }

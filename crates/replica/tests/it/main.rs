@@ -10,4 +10,6 @@ mod bytes;
 mod chunks;
 mod common;
 mod four;
+mod lives;
 mod net;
+mod waiting;

@@ -4,18 +4,19 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use quipu_consensus::Context;
+use quipu_crypto::Verified;
 use quipu_log::{Ledger, LedgerConfig, MemoryDisk};
 use quipu_proof::names::{chain_id, header_hash};
 use quipu_replica::storage::read_block;
 use quipu_replica::{
-    Admitted, Answer, Barrier, Block, Config, Effect, Input, Now, Observer, PeerMessage, Producer,
-    Recovered, Refused, Replica, receive, recover, serve, write,
+    Admissions, Admitted, Answer, Barrier, Block, Config, Effect, Input, Now, Observer,
+    PeerMessage, Producer, Recovered, Refused, Replica, receive, recover, serve, write,
 };
 use quipu_types::{
     Encode, Genesis, Hash, Height, Lane, Outcome, PublicKey, Receipt, ValidatorIndex,
 };
 
-use crate::common::{LANES, admissions, equal, key, state, transaction_of};
+use crate::common::{LANES, equal, key, state, transaction_of};
 
 /// How finely time passes.
 pub(crate) const STEP_US: u64 = 5_000;
@@ -45,9 +46,14 @@ pub(crate) struct Net {
     pub(crate) is_up: Vec<bool>,
     pub(crate) wires: VecDeque<(usize, usize, Vec<u8>)>,
     pub(crate) loses: Loses,
+    /// Whose disk ends no sync.
+    pub(crate) stuck: Option<usize>,
     pub(crate) now: Now,
     /// Everything that was put on a wire, the first of each.
     pub(crate) heard: Vec<Vec<u8>>,
+    /// What one validator checked, the others need not: checks are most of a test's time.
+    verified: Arc<Verified>,
+    admissions: Admissions,
 }
 
 fn config(genesis: &Genesis, index: usize) -> Config {
@@ -68,6 +74,7 @@ fn start(
     now: Now,
     disk: MemoryDisk,
     observer: Option<Observer>,
+    verified: &Arc<Verified>,
 ) -> Member {
     let chain = chain_id(genesis);
     let (ledger, found) =
@@ -84,6 +91,7 @@ fn start(
         recover(&ledger, found, &chain, &context.schedule, producers).expect("it recovers");
     let mut config = config(genesis, index);
     config.observer = observer;
+    config.verified = Arc::clone(verified);
     let replica = Replica::new(now, config, recovered).expect("what was found fits together");
     Member {
         replica,
@@ -114,15 +122,19 @@ impl Net {
     pub(crate) fn new() -> Self {
         let genesis = equal();
         let now = Now { wall_us: 1_000_000, mono_us: 0 };
-        let member = |index| start(&genesis, index, now, MemoryDisk::new(), None);
+        let verified = Arc::default();
+        let member = |index| start(&genesis, index, now, MemoryDisk::new(), None, &verified);
         let members: Vec<Member> = (0..4).map(member).collect();
         let mut net = Self {
             members,
             is_up: vec![true; 4],
             wires: VecDeque::new(),
             loses: Box::new(|_, _, _| false),
+            stuck: None,
             now,
             heard: Vec::new(),
+            admissions: Admissions::new(chain_id(&genesis), LANES, 1 << 20),
+            verified,
             genesis,
         };
         net.quiet();
@@ -216,17 +228,20 @@ impl Net {
     }
 
     fn deliver(&mut self, (from, to, bytes): (usize, usize, Vec<u8>)) {
-        if !self.is_up[from] || !self.is_up[to] {
+        if !self.is_up[to] {
             return;
         }
         let context = self.members[to].replica.context();
-        match receive(context, &admissions(context), &bytes) {
+        match receive(context, &self.admissions, &bytes) {
             Ok(received) => self.step(to, Input::Received { from: number(from), received }),
             Err(refused) => self.members[to].refused.push(refused.into()),
         }
     }
 
     fn stored(&mut self, index: usize) -> bool {
+        if self.stuck == Some(index) {
+            return false;
+        }
         let Some(barrier) = self.members[index].syncing.pop_front() else { return false };
         self.step(index, Input::Stored(barrier));
         true
@@ -251,26 +266,31 @@ impl Net {
 
     /// Everything that is due, until nothing is.
     pub(crate) fn quiet(&mut self) {
-        for _ in 0..50_000 {
-            let mut went = false;
-            for index in (0..4).filter(|index| self.is_up[*index]).collect::<Vec<_>>() {
-                self.effects(index);
-                went |= self.stored(index) || self.execute(index);
-                let due = self.members[index].replica.wake_at();
-                if due.is_some_and(|at| at <= self.now.mono_us) {
-                    self.step(index, Input::Timer);
-                    went = true;
-                }
-            }
-            if let Some(packet) = self.wires.pop_front() {
-                self.deliver(packet);
+        assert!(self.goes_quiet(50_000), "the validators never fall silent");
+    }
+
+    /// As many turns of everything that is due. Whether nothing is any more.
+    pub(crate) fn goes_quiet(&mut self, turn_count: usize) -> bool {
+        (0..turn_count).any(|_| !self.turn())
+    }
+
+    /// One thing of each validator that is due, and one message. Whether there was any.
+    fn turn(&mut self) -> bool {
+        let mut went = false;
+        for index in (0..4).filter(|index| self.is_up[*index]).collect::<Vec<_>>() {
+            self.effects(index);
+            went |= self.stored(index) || self.execute(index);
+            let due = self.members[index].replica.wake_at();
+            if due.is_some_and(|at| at <= self.now.mono_us) {
+                self.step(index, Input::Timer);
                 went = true;
             }
-            if !went {
-                return;
-            }
         }
-        panic!("the validators never fall silent");
+        if let Some(packet) = self.wires.pop_front() {
+            self.deliver(packet);
+            went = true;
+        }
+        went
     }
 
     pub(crate) fn pass(&mut self, us: u64) {
@@ -318,15 +338,21 @@ impl Net {
 
     /// It comes back as another process, on its disk or on a new one.
     pub(crate) fn restart(&mut self, index: usize, observer: Option<Observer>) {
+        self.start(index, observer);
+        self.link(index);
+    }
+
+    /// The same, not linked yet.
+    pub(crate) fn start(&mut self, index: usize, observer: Option<Observer>) {
         let disk = match observer {
             Some(Observer { threshold: None, .. }) => MemoryDisk::new(),
             _ => self.members[index].disk.clone(),
         };
         self.wires.retain(|(from, to, _)| *from != index && *to != index);
         let answers = std::mem::take(&mut self.members[index].answers);
-        self.members[index] = start(&self.genesis, index, self.now, disk, observer);
+        self.members[index] = start(&self.genesis, index, self.now, disk, observer, &self.verified);
         self.members[index].answers = answers;
-        self.up(index);
+        self.is_up[index] = true;
     }
 
     pub(crate) fn height(&self, index: usize) -> u64 {
