@@ -106,7 +106,11 @@ impl Executor {
     }
 
     fn apply(&self, block: &Block) -> Result<(SignedState, Vec<Receipt>), NodeError> {
-        self.shared.with_machine(|machine| block.apply(machine))
+        let (state, applied) = self.shared.with_machine(|machine| block.apply(machine))?;
+        if !applied.returned.is_empty() {
+            self.shared.returned.give(applied.returned);
+        }
+        Ok((state, applied.receipts))
     }
 
     fn stored(&self, block: &Block) -> Result<(SignedState, Vec<Receipt>), NodeError> {

@@ -1,12 +1,12 @@
 //! The gateway: signs what a role writes through SQL, with the key that this process holds for it.
 //!
 //! ```text
-//!  rows of a statement ─> actions, one route ─> next sequence of the role in its lane ─> signed ─> ledger's thread
+//!  what a transaction writes ─> actions, one route ─> next sequence of the role in its lane ─> signed ─> ledger's thread
 //!                                                  ^ one at a time a lane                    │
 //!                             another gateway used it: ask the state, sign again <───────────┘─> applied, or why not
 //! ```
 //! # Invariants
-//! * G1 `Ok` is said when the transaction is final, on the disks of a quorum, and applied: all its rows, or none.
+//! * G1 `Ok` is said when the transaction is final, on the disks of a quorum, and applied: all of it, or nothing.
 //! * G2 A role's transactions of one lane reach the ledger's thread in the order of their sequences.
 //! # Limits
 //! One transaction has one route. A role may be served by several gateways: they then take turns, slowly.
@@ -17,11 +17,11 @@ use std::time::Duration;
 
 use quipu_crypto::SecretKey;
 use quipu_proof::names::{header_hash, lane_of, signed_bytes};
-use quipu_query::{Append, SqlError};
+use quipu_query::{Act, Append, Signer, SqlError, Write, Written};
 use quipu_replica::{Answer, Refusal};
-use quipu_types::transaction::StreamSpec;
 use quipu_types::{
-    Action, Code, Hash, Height, Lane, Outcome, Receipt, RouteRule, Schema, Unsigned, code,
+    AccountId, Action, Code, Hash, Height, Lane, Outcome, Receipt, RouteRule, Schema, Unsigned,
+    code,
 };
 use tokio::sync::{Mutex, oneshot};
 
@@ -54,9 +54,24 @@ struct Place {
     next: u64,
 }
 
+/// Why a write is not applied.
+#[derive(Debug)]
+pub(crate) enum Unwritten {
+    /// The ledger executed it and refused it: why, which of its actions, and what that says of the reason.
+    Refused { code: Code, action: Option<u32>, detail: u16 },
+    /// It was not executed, as far as is known here.
+    Failed(SqlError),
+}
+
+impl From<SqlError> for Unwritten {
+    fn from(error: SqlError) -> Self {
+        Self::Failed(error)
+    }
+}
+
 /// What came of one try.
 enum Tried {
-    Applied,
+    Applied(Written),
     /// Somebody else used the sequence.
     Behind,
 }
@@ -67,26 +82,27 @@ impl Gateway {
         Self { roles: keys.into_iter().map(|(name, key)| (name, role(key))).collect() }
     }
 
-    /// Appends rows as `user`, in one transaction (G1).
-    pub(crate) async fn append(
-        &self,
-        shared: &Arc<Shared>,
-        user: &str,
-        appends: Vec<Append>,
-    ) -> Result<(), SqlError> {
-        let role = self.role(user)?;
-        let (route, actions) = actions(shared, appends)?;
-        role.write(shared, user, route.as_deref(), &actions).await
+    /// With which account `user` writes here; none where no key is held for that role.
+    pub(crate) fn signer(&self, shared: &Shared, user: &str) -> Option<Signer> {
+        let role = self.roles.get(user)?;
+        Some(Signer { account: account(&role.key), is_open: shared.genesis.open_streams })
     }
 
-    /// Creates a stream as `user`.
-    pub(crate) async fn create(
+    /// The accounts of the roles.
+    pub(crate) fn accounts(&self) -> BTreeMap<String, AccountId> {
+        self.roles.iter().map(|(name, role)| (name.clone(), account(&role.key))).collect()
+    }
+
+    /// Writes as `user`, in one transaction (G1).
+    pub(crate) async fn write(
         &self,
         shared: &Arc<Shared>,
         user: &str,
-        spec: StreamSpec,
-    ) -> Result<(), SqlError> {
-        self.role(user)?.write(shared, user, None, &[Action::CreateStream(spec)]).await
+        write: &Write,
+    ) -> Result<Written, Unwritten> {
+        let role = self.role(user)?;
+        let (route, actions) = actions(shared, write.acts())?;
+        role.write(shared, user, route.as_deref(), &actions, write.returns()).await
     }
 
     fn role(&self, user: &str) -> Result<&Role, SqlError> {
@@ -107,41 +123,60 @@ impl Role {
         user: &str,
         route: Option<&[u8]>,
         actions: &[Action],
-    ) -> Result<(), SqlError> {
+        returns: bool,
+    ) -> Result<Written, Unwritten> {
         for _ in 0..SIGN_COUNT_MAX {
-            match self.try_write(shared, route, actions).await? {
-                Tried::Applied => return Ok(()),
+            match self.try_write(shared, route, actions, returns).await? {
+                Tried::Applied(written) => return Ok(written),
                 Tried::Behind => tokio::time::sleep(RETRY_TIME).await,
             }
         }
         let message = format!("other gateways of role \"{user}\" were always faster");
-        Err(SqlError::new("40001", code::SEQUENCE_USED, message).hint("try again"))
+        Err(SqlError::new("40001", code::SEQUENCE_USED, message).hint("try again").into())
     }
 }
 
-/// The actions that append the rows, and the one route that all of them have.
-fn actions(
-    shared: &Shared,
-    appends: Vec<Append>,
-) -> Result<(Option<Vec<u8>>, Vec<Action>), SqlError> {
-    let machine = shared.machine().map_err(closed)?;
+fn account(key: &SecretKey) -> AccountId {
+    quipu_crypto::suite::account(&key.public())
+}
+
+/// The actions of a transaction, and the one route that all of its events have.
+fn actions(shared: &Shared, acts: &[Act]) -> Result<(Option<Vec<u8>>, Vec<Action>), SqlError> {
     let mut route: Option<Option<Vec<u8>>> = None;
     let mut actions = Vec::new();
-    for Append { stream, rows } in appends {
-        let known = machine.stream(&stream).map_err(|error| failed(&error.to_string()))?;
-        let spec = known.ok_or_else(|| refused(code::NO_STREAM, None))?.spec;
-        for payload in rows {
-            let own = route_of(&spec.schema, &spec.route, &payload)?;
-            if *route.get_or_insert_with(|| own.clone()) != own {
-                let what = "rows of one transaction have different routes";
-                return Err(SqlError::new("0A000", code::SQL_UNSUPPORTED, what).hint(
-                    "a transaction stands in one lane: insert rows of one value of the routing column at a time",
-                ));
-            }
-            actions.push(Action::Append { stream: stream.clone(), key: Vec::new(), payload });
+    for act in acts {
+        match act {
+            Act::Append(append) => append_actions(shared, append, &mut route, &mut actions)?,
+            Act::Run(program) => actions.push(Action::Run(program.clone())),
+            Act::Define(define) => actions.push(Action::Define(define.clone())),
+            Act::CreateStream(spec) => actions.push(Action::CreateStream((**spec).clone())),
+            Act::Reads(reads) => actions.push(Action::Reads(reads.clone())),
         }
     }
     Ok((route.flatten(), actions))
+}
+
+fn append_actions(
+    shared: &Shared,
+    Append { stream, rows }: &Append,
+    route: &mut Option<Option<Vec<u8>>>,
+    actions: &mut Vec<Action>,
+) -> Result<(), SqlError> {
+    let known = shared.machine().map_err(closed)?.stream(stream);
+    let known = known.map_err(|error| failed(&error.to_string()))?;
+    let spec = known.ok_or_else(|| quipu_query::refused(code::NO_STREAM))?.spec;
+    for payload in rows {
+        let own = route_of(&spec.schema, &spec.route, payload)?;
+        if *route.get_or_insert_with(|| own.clone()) != own {
+            let what = "rows of one transaction have different routes";
+            return Err(SqlError::new("0A000", code::SQL_UNSUPPORTED, what).hint(
+                "a transaction stands in one lane: insert rows of one value of the routing column at a time",
+            ));
+        }
+        let payload = payload.clone();
+        actions.push(Action::Append { stream: stream.clone(), key: Vec::new(), payload });
+    }
+    Ok(())
 }
 
 fn route_of(
@@ -161,7 +196,8 @@ impl Role {
         shared: &Arc<Shared>,
         route: Option<&[u8]>,
         actions: &[Action],
-    ) -> Result<Tried, SqlError> {
+        returns: bool,
+    ) -> Result<Tried, Unwritten> {
         let (reply, answer) = oneshot::channel();
         let signer = self.key.public();
         let lane = lane_of(route.unwrap_or(signer.bytes()), shared.lane_count());
@@ -181,7 +217,9 @@ impl Role {
         };
         let bytes = signed_bytes(&self.key, &shared.chain, &unsigned);
         let admitted = shared.admissions.admit_many(vec![bytes.into()]).pop();
-        let admitted = admitted.expect("one was given").map_err(|code| refused(code, None))?;
+        let admitted = admitted.expect("one was given").map_err(quipu_query::refused)?;
+        let tx = admitted.tx;
+        let wanted = returns.then(|| shared.returned.want(tx));
         let submission = Submission { admitted, reply, when: When::Executed };
         shared.send(Message::Submit(vec![submission])).map_err(|full| match full {
             true => SqlError::new("53000", code::OVERLOADED, "the validator's queue is full"),
@@ -193,12 +231,23 @@ impl Role {
         let tried = match answered {
             Ok(Ok(Reply::Answer(answer))) => tried(shared, answer),
             // What is not known yet may still be ordered.
-            Ok(Ok(Reply::Taken) | Err(_)) | Err(_) => Err(unknown()),
+            Ok(Ok(Reply::Taken) | Err(_)) | Err(_) => Err(unknown().into()),
         };
-        if !matches!(tried, Ok(Tried::Applied)) {
+        let is_used = matches!(
+            tried,
+            Ok(Tried::Applied(_)) | Err(Unwritten::Refused { action: Some(_), .. })
+        );
+        if !is_used {
             self.places.lock().await.remove(&lane);
         }
-        tried
+        match (tried?, wanted) {
+            (Tried::Applied(written), Some(wanted)) if written.row_count > 0 => match wanted.take()
+            {
+                Some(rows) => Ok(Tried::Applied(Written { rows, ..written })),
+                None => Err(unreturned().into()),
+            },
+            (tried, _) => Ok(tried),
+        }
     }
 
     /// What the executed state expects of the role next.
@@ -210,25 +259,30 @@ impl Role {
     }
 }
 
-fn tried(shared: &Shared, answer: Answer) -> Result<Tried, SqlError> {
+fn tried(shared: &Shared, answer: Answer) -> Result<Tried, Unwritten> {
     match answer {
         Answer::Final { receipt, .. } => executed(&receipt),
         // It may be this very transaction that used the sequence.
         Answer::Used { tx, .. } => match shared.find(&tx) {
             Ok(Some(found)) => executed(&found.receipt),
             Ok(None) => Ok(Tried::Behind),
-            Err(_) => Err(unknown()),
+            Err(_) => Err(unknown().into()),
         },
         Answer::Refused(refusal) if is_behind(&refusal) => Ok(Tried::Behind),
-        Answer::Refused(refusal) => Err(refused(refusal.code(), None)),
-        Answer::Ordered { .. } => Err(unknown()),
+        Answer::Refused(refusal) => Err(quipu_query::refused(refusal.code()).into()),
+        Answer::Ordered { .. } => Err(unknown().into()),
     }
 }
 
-fn executed(receipt: &Receipt) -> Result<Tried, SqlError> {
+fn executed(receipt: &Receipt) -> Result<Tried, Unwritten> {
     match receipt.outcome {
-        Outcome::Applied => Ok(Tried::Applied),
-        Outcome::Refused { code, action } => Err(refused(code, action)),
+        Outcome::Applied => {
+            let row_count = receipt.row_count;
+            Ok(Tried::Applied(Written { row_count, rows: Vec::new() }))
+        }
+        Outcome::Refused { code, action } => {
+            Err(Unwritten::Refused { code, action, detail: receipt.detail })
+        }
     }
 }
 
@@ -247,28 +301,15 @@ fn anchor(shared: &Shared) -> Result<Hash, SqlError> {
     }
 }
 
-/// Why the ledger did not apply it, with PostgreSQL's word for that.
-fn refused(code: Code, action: Option<u32>) -> SqlError {
-    let state = match code {
-        code::NO_STREAM => "42P01",
-        code::BAD_ROW => "22000",
-        code::STREAM_EXISTS => "42P07",
-        code::NAME_RESERVED => "42939",
-        code::OVERLOADED => "53000",
-        code::STOPPING => "57P01",
-        _ => "42501",
-    };
-    let creates = [code::STREAM_EXISTS, code::NAME_RESERVED].contains(&code);
-    let row = action.filter(|_| !creates);
-    let row = row.map_or(String::new(), |action| format!(" (row {})", action.saturating_add(1)));
-    SqlError::new(state, code, format!("{}{row}", code.explanation().title))
-        .hint(code.explanation().text)
+/// It is applied, and its rows are not known here: this validator did not execute it.
+fn unreturned() -> SqlError {
+    let message = "the ledger has applied the statement, and its rows are not known here";
+    SqlError::new("08007", code::SQL_LIMIT, message).hint("SELECT them")
 }
 
 fn unknown() -> SqlError {
-    let message = "the ledger did not answer in time; the rows may still be appended";
-    SqlError::new("08007", code::SQL_LIMIT, message)
-        .hint("ask whether they are there before you insert them again")
+    let message = "the ledger did not answer in time; the transaction may still be applied";
+    SqlError::new("08007", code::SQL_LIMIT, message).hint("ask whether it was before you try again")
 }
 
 fn failed(reason: &str) -> SqlError {

@@ -34,6 +34,7 @@ mod node;
 mod peers;
 pub mod pg;
 mod recovery;
+mod returned;
 mod shared;
 mod snapshot;
 mod sql;

@@ -25,6 +25,7 @@ use crate::metrics::{Metrics, gauge_value};
 use crate::node::Running;
 use crate::peers::Peers;
 use crate::pg::Access;
+use crate::returned::Returned;
 use crate::sql::Sql;
 use crate::store::LmdbStore;
 
@@ -81,6 +82,8 @@ pub(crate) struct Shared {
     pub(crate) peers: Peers,
     /// Signs what is written through SQL.
     pub(crate) gateway: Gateway,
+    /// Rows that clients wait for.
+    pub(crate) returned: Returned,
     /// Who may connect to the PostgreSQL listener.
     pub(crate) access: Arc<Access>,
     /// Clients' transactions that were checked already, and validators' signatures.
@@ -167,6 +170,7 @@ impl Shared {
         Arc::new(Self {
             admissions,
             gateway: Gateway::new(parts.roles),
+            returned: Returned::default(),
             access: parts.access,
             verified: Arc::default(),
             durable: AtomicU64::new(parts.progress.committed.get()),

@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use quipu_query::{
     AccountRow, ColumnStore, Engine, IngestBlock, MetricRow, Outcome, SqlError, StoreError,
-    SystemSource, ValidatorRow,
+    SystemSource, TableSource, ValidatorRow,
 };
 use quipu_types::{AccountId, Height, code};
 use tokio::net::TcpListener;
@@ -21,7 +21,7 @@ use crate::config::Limits;
 use crate::error::NodeError;
 use crate::http::error::ApiError;
 use crate::http::shape::{ErrorBody, SqlAnswer, SqlColumn, SqlRequest};
-use crate::shared::Shared;
+use crate::shared::{MachineRead, Shared};
 
 /// Most rows of an answer as JSON.
 const ROW_COUNT_MAX: usize = 50_000;
@@ -75,7 +75,8 @@ impl Sql {
     /// Makes the engine, whose system tables show what `shared` knows.
     pub(crate) fn attach(&self, shared: &Arc<Shared>) -> Result<(), NodeError> {
         let source = Arc::new(Source { shared: Arc::downgrade(shared) });
-        let engine = Engine::new(self.columns.clone(), source, self.limits)
+        let tables = Arc::new(Tables { shared: Arc::downgrade(shared) });
+        let engine = Engine::new(self.columns.clone(), source, tables, self.limits)
             .map_err(|error| NodeError::system("starting the query engine", error))?;
         // A second call changes nothing.
         drop(self.engine.set(engine));
@@ -139,7 +140,7 @@ impl Sql {
 }
 
 async fn answer(engine: &Arc<Engine>, text: &str) -> Result<SqlAnswer, SqlError> {
-    let mut session = engine.session("http");
+    let mut session = engine.session("http", None);
     match session.query(text).await? {
         Outcome::Rows(mut rows) => {
             let columns = rows
@@ -157,10 +158,10 @@ async fn answer(engine: &Arc<Engine>, text: &str) -> Result<SqlAnswer, SqlError>
             Err(SqlError::new("0A000", code::SQL_UNSUPPORTED, format!("{what} is not supported"))
                 .hint("COPY through the PostgreSQL port"))
         }
-        Outcome::Append { .. } | Outcome::Create(_) => {
+        Outcome::Write(_) => {
             let what = "POST /v1/sql reads only";
             Err(SqlError::new("25006", code::SQL_READ_ONLY, what)
-                .hint("INSERT through the PostgreSQL port, or send signed transactions"))
+                .hint("write through the PostgreSQL port, or send signed transactions"))
         }
         Outcome::Done { .. } => Ok(SqlAnswer { columns: Vec::new(), rows: Vec::new() }),
     }
@@ -210,6 +211,40 @@ pub(crate) async fn query(
 #[derive(Debug)]
 struct Source {
     shared: Weak<Shared>,
+}
+
+/// Tables, read from the executed state.
+#[derive(Debug)]
+struct Tables {
+    shared: Weak<Shared>,
+}
+
+impl Tables {
+    fn read<T>(
+        &self,
+        read: impl FnOnce(&MachineRead<'_>) -> Result<T, quipu_state::StoreError>,
+    ) -> Result<T, quipu_state::StoreError> {
+        let closed = || quipu_state::StoreError::Io(std::io::Error::other("the state is closed"));
+        let shared = self.shared.upgrade().ok_or_else(closed)?;
+        let machine = shared.machine().map_err(|_| closed())?;
+        read(&machine)
+    }
+}
+
+impl TableSource for Tables {
+    fn get(&self, key: &[u8], height: Height) -> Result<Option<Vec<u8>>, quipu_state::StoreError> {
+        self.read(|machine| machine.row_at(key, height))
+    }
+
+    fn range(
+        &self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        limit: usize,
+        height: Height,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, quipu_state::StoreError> {
+        self.read(|machine| machine.rows_at(from, to, limit, height))
+    }
 }
 
 impl SystemSource for Source {

@@ -74,28 +74,8 @@ pub trait SystemSource: fmt::Debug + Send + Sync {
     fn metrics(&self) -> Vec<MetricRow>;
 }
 
-/// Schema `public`: the streams.
-#[derive(Debug)]
-pub(crate) struct Streams {
-    pub(crate) store: ColumnStore,
-}
-
-#[async_trait]
-impl SchemaProvider for Streams {
-    fn table_names(&self) -> Vec<String> {
-        self.store.table_names("public.")
-    }
-
-    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        Ok(stored(&self.store, &format!("public.{name}")))
-    }
-
-    fn table_exist(&self, name: &str) -> bool {
-        self.store.table(&format!("public.{name}")).is_some()
-    }
-}
-
-fn stored(store: &ColumnStore, key: &str) -> Option<Arc<dyn TableProvider>> {
+/// A table of the column store.
+pub(crate) fn stored(store: &ColumnStore, key: &str) -> Option<Arc<dyn TableProvider>> {
     let def = store.table(key)?;
     Some(Arc::new(StoredTable { store: store.clone(), def }))
 }

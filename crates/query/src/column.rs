@@ -5,7 +5,7 @@
 //! | bool, int2, int4, int8, float8 | the same | Boolean, Int16, Int32, Int64, Float64 |
 //! | numeric(p,s) | numeric | Decimal128(p,s) |
 //! | text, uuid, jsonb | text, uuid, jsonb | Utf8, the latter two marked in the field's metadata |
-//! | bytea, date, timestamptz | the same | Binary, Date32, Timestamp(µs, UTC) |
+//! | bytea, date, timestamptz, timestamp | the same | Binary, Date32, Timestamp(µs, UTC), Timestamp(µs) |
 //!
 //! A [`Kind::Run`] column is text that repeats from row to row (a signer, a transaction's name): kept as a
 //! dictionary whose entries are appended once a run, read as Utf8.
@@ -62,6 +62,8 @@ pub enum Kind {
     Date,
     /// Microseconds since 1970-01-01T00:00:00Z.
     Timestamptz,
+    /// Microseconds since 1970-01-01T00:00:00, of no zone.
+    Timestamp,
     /// Double.
     Float8,
 }
@@ -80,6 +82,7 @@ impl From<ColumnType> for Kind {
             ColumnType::Timestamptz => Self::Timestamptz,
             ColumnType::Uuid => Self::Uuid,
             ColumnType::Jsonb => Self::Jsonb,
+            ColumnType::Timestamp => Self::Timestamp,
             ColumnType::Float8 => Self::Float8,
         }
     }
@@ -101,6 +104,7 @@ impl Kind {
             Self::Bytea => DataType::Binary,
             Self::Date => DataType::Date32,
             Self::Timestamptz => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            Self::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
             Self::Float8 => DataType::Float64,
         }
     }
@@ -195,7 +199,7 @@ pub(crate) enum ColumnBuilder {
     Run(RunBuilder),
     Bytea(BinaryBuilder),
     Date(Date32Builder),
-    Timestamptz(TimestampMicrosecondBuilder),
+    Timestamp(TimestampMicrosecondBuilder),
     Float8(Float64Builder),
 }
 
@@ -213,9 +217,9 @@ impl ColumnBuilder {
             Kind::Run => Self::Run(RunBuilder::default()),
             Kind::Bytea => Self::Bytea(BinaryBuilder::new()),
             Kind::Date => Self::Date(Date32Builder::new()),
-            Kind::Timestamptz => Self::Timestamptz(
-                TimestampMicrosecondBuilder::new().with_data_type(kind.data_type()),
-            ),
+            Kind::Timestamptz | Kind::Timestamp => {
+                Self::Timestamp(TimestampMicrosecondBuilder::new().with_data_type(kind.data_type()))
+            }
             Kind::Float8 => Self::Float8(Float64Builder::new()),
         }
     }
@@ -237,9 +241,10 @@ impl ColumnBuilder {
             }
             (Self::Bytea(builder), ValueRef::Bytea(value)) => builder.append_value(value),
             (Self::Date(builder), ValueRef::Date(value)) => builder.append_value(value),
-            (Self::Timestamptz(builder), ValueRef::Timestamptz(value)) => {
-                builder.append_value(value);
-            }
+            (
+                Self::Timestamp(builder),
+                ValueRef::Timestamptz(value) | ValueRef::Timestamp(value),
+            ) => builder.append_value(value),
             (Self::Float8(builder), ValueRef::Float8(value)) => {
                 builder.append_value(f64::from_bits(value));
             }
@@ -259,7 +264,7 @@ impl ColumnBuilder {
             Self::Run(builder) => builder.keys.append_null(),
             Self::Bytea(builder) => builder.append_null(),
             Self::Date(builder) => builder.append_null(),
-            Self::Timestamptz(builder) => builder.append_null(),
+            Self::Timestamp(builder) => builder.append_null(),
             Self::Float8(builder) => builder.append_null(),
         }
     }
@@ -279,7 +284,7 @@ impl ColumnBuilder {
             )?),
             Self::Bytea(builder) => Arc::new(builder.finish_cloned()),
             Self::Date(builder) => Arc::new(builder.finish_cloned()),
-            Self::Timestamptz(builder) => Arc::new(builder.finish_cloned()),
+            Self::Timestamp(builder) => Arc::new(builder.finish_cloned()),
             Self::Float8(builder) => Arc::new(builder.finish_cloned()),
         })
     }
@@ -302,7 +307,7 @@ impl ColumnBuilder {
             }
             Self::Bytea(builder) => Arc::new(builder.finish()),
             Self::Date(builder) => Arc::new(builder.finish()),
-            Self::Timestamptz(builder) => Arc::new(builder.finish()),
+            Self::Timestamp(builder) => Arc::new(builder.finish()),
             Self::Float8(builder) => Arc::new(builder.finish()),
         })
     }

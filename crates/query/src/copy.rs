@@ -29,6 +29,7 @@ pub(crate) mod time;
 pub(crate) mod value;
 
 pub use input::CopyIn;
+pub(crate) use input::Sink;
 pub use output::CopyOut;
 
 use quipu_types::code;

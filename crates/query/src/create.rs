@@ -173,7 +173,7 @@ mod tests {
             create stream s (a int4
               42601 syntax error: the columns' list has no end
             create stream s (a money)
-              42601 schema: no type "money"; there are bool, int2, int4, int8, numeric(p,s), text, bytea, date, timestamptz, uuid, jsonb, float8
+              42601 schema: no type "money"; there are bool, int2, int4, int8, numeric(p,s), text, bytea, date, timestamptz, uuid, jsonb, float8, timestamp
             create stream s ()
               42601 schema: "" is not `name type [not null]`
             create stream 9s (a int4)

@@ -3,12 +3,15 @@
 //! ```text
 //!  Session::parse(text) ─> statements ─ prepare ─> Prepared (plan, columns, parameters) ─ execute ─> Outcome
 //! ```
-//! A statement is planned against the streams of the moment and executed on the newest height (Q1); a prepared
-//! one on the newest height of each execution. Memory, time and the size of a text are bounded.
+//! A statement is planned against the tables of the moment and executed on the newest height (Q1), inside a transaction
+//! on the transaction's own; a prepared one on the newest height of each execution. Memory, time and the size of a text
+//! are bounded.
 
 mod copy;
+mod write;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arrow::array::{RecordBatch, StringArray};
@@ -24,6 +27,7 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::execution::{FunctionRegistry as _, SendableRecordBatchStream};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::SessionConfig;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement as PlanStatement;
@@ -33,25 +37,29 @@ use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use futures::StreamExt as _;
 use futures::executor::block_on;
 use pgwire::api::Type;
-use quipu_types::code;
-use quipu_types::transaction::{ACTION_COUNT_MAX, StreamSpec, TRANSACTION_SIZE_MAX};
+use quipu_types::{AccountId, code};
 use tokio::time::Instant;
 
 use crate::arithmetic;
-use crate::catalog::{Streams, System, SystemSource};
+use crate::catalog::{System, SystemSource};
 use crate::copy::{CopyIn, CopyOut};
 use crate::deep;
 use crate::error::{Notice, SqlError};
-use crate::insert::{self, Append};
 use crate::names;
 use crate::numeric;
 use crate::parameters;
+use crate::past::{self, AtHeight};
+use crate::point::Point;
+use crate::public::{Catalogs, Look, Public, Special};
 use crate::scalar;
 use crate::settings::Settings;
 use crate::statement::{self, Kind, Parsed};
 use crate::store::ColumnStore;
-use crate::table::TableDef;
+use crate::tables::{Signer, Snapshot, TableSource};
+use crate::transaction::{Act, Work};
 use crate::wire::{self, Column};
+
+pub use write::{Write, Written};
 
 /// The name of the one database and of DataFusion's catalog.
 pub const DATABASE: &str = "quipu";
@@ -80,7 +88,8 @@ impl Default for Limits {
 /// Answers SQL over a column store.
 pub struct Engine {
     store: ColumnStore,
-    context: SessionContext,
+    tables: Arc<dyn TableSource>,
+    context: Arc<SessionContext>,
     parser: PostgresCompatibilityParser,
     limits: Limits,
 }
@@ -92,13 +101,14 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// An engine over `store`.
+    /// An engine over the streams of `store` and the tables of `tables`.
     pub fn new(
         store: ColumnStore,
         source: Arc<dyn SystemSource>,
+        tables: Arc<dyn TableSource>,
         limits: Limits,
     ) -> Result<Arc<Self>, SqlError> {
-        Self::build(store, source, limits)
+        Self::build(store, source, tables, limits)
             .map(Arc::new)
             .map_err(|error| SqlError::from_datafusion(&error, ""))
     }
@@ -106,6 +116,7 @@ impl Engine {
     fn build(
         store: ColumnStore,
         source: Arc<dyn SystemSource>,
+        tables: Arc<dyn TableSource>,
         limits: Limits,
     ) -> datafusion::common::Result<Self> {
         let mut config = SessionConfig::new()
@@ -132,7 +143,9 @@ impl Engine {
             .build();
         let context = SessionContext::new_with_state(state);
         let catalog = Arc::new(MemoryCatalogProvider::new());
-        catalog.register_schema("public", Arc::new(Streams { store: store.clone() }))?;
+        let planner = Arc::new(OnceLock::new());
+        let public = Public::newest(store.clone(), Arc::clone(&tables), Arc::clone(&planner));
+        catalog.register_schema("public", Arc::new(public))?;
         catalog.register_schema("quipu", Arc::new(System { store: store.clone(), source }))?;
         context.register_catalog(DATABASE, catalog);
         setup_pg_catalog(&context, DATABASE, EmptyContextProvider).map_err(|error| *error)?;
@@ -144,30 +157,51 @@ impl Engine {
         for function in scalar::functions() {
             context.register_udf(function);
         }
-        Ok(Self { store, context, parser: PostgresCompatibilityParser::new(), limits })
+        let past = AtHeight { store: store.clone(), source: Arc::clone(&tables) };
+        context.register_udtf(past::NAME, Arc::new(past));
+        let context = Arc::new(context);
+        // The first to say so is heard, and nobody else does.
+        let _is_first = planner.set(Arc::downgrade(&context));
+        Ok(Self { store, tables, context, parser: PostgresCompatibilityParser::new(), limits })
     }
 
-    /// A session of a client that says it is `user`.
+    /// A session of a client that is `user`, who may write with this signer's key if there is one.
     #[must_use]
-    pub fn session(self: &Arc<Self>, user: &str) -> Session {
+    pub fn session(self: &Arc<Self>, user: &str, signer: Option<Signer>) -> Session {
         let mut settings = Settings::default();
         settings.authorize(user);
         let engine = Arc::clone(self);
         Session {
             engine,
             settings,
+            signer,
+            roles: Arc::default(),
             transaction: Transaction::None,
             is_implicit: false,
-            writes: Vec::new(),
+            is_read_only: false,
+            work: None,
             notices: Vec::new(),
         }
     }
 
-    fn state(&self, settings: &Settings) -> Result<SessionState, SqlError> {
-        let mut state = self.context.state();
+    /// Everything at the newest height.
+    fn look(&self) -> Result<Look, SqlError> {
         let view = self.store.view()?;
+        let snapshot = Arc::new(Snapshot::new(Arc::clone(&self.tables), view.height()));
+        Ok(Look { view, snapshot })
+    }
+
+    fn state(
+        &self,
+        settings: &Settings,
+        look: &Look,
+        special: Special,
+    ) -> Result<SessionState, SqlError> {
+        let mut state = self.context.state();
+        Catalogs::attach(&mut state, &self.store, look, special);
         let config = state.config_mut();
-        config.set_extension(view);
+        config.set_extension(Arc::clone(&look.view));
+        config.set_extension(Arc::clone(&look.snapshot));
         let schema = settings.search_path().into_iter().find(|name| {
             matches!(name.as_str(), "public" | "quipu" | "pg_catalog" | "information_schema")
         });
@@ -190,11 +224,16 @@ enum Transaction {
 pub struct Session {
     engine: Arc<Engine>,
     settings: Settings,
+    signer: Option<Signer>,
+    /// Accounts of the roles that can be named.
+    roles: Arc<BTreeMap<String, AccountId>>,
     transaction: Transaction,
     /// The statements of one query text are a transaction of their own.
     is_implicit: bool,
-    /// What the open transaction appends when it commits.
-    writes: Vec<Append>,
+    /// The open transaction writes nothing.
+    is_read_only: bool,
+    /// What the open transaction has seen and done.
+    work: Option<Work>,
     notices: Vec<Notice>,
 }
 
@@ -211,10 +250,14 @@ pub struct Prepared {
     kind: Kind,
     plan: Option<LogicalPlan>,
     text: Arc<str>,
-    /// The stream that it inserts into.
-    target: Option<Arc<TableDef>>,
-    /// The query whose rows it copies.
+    /// The one row that it asks for by its key.
+    point: Option<Arc<Point>>,
+    /// What it writes.
+    target: Option<write::Target>,
+    /// The query whose rows it copies, or which answers with the rows that it writes.
     source: Option<Box<Prepared>>,
+    /// The statement that it was prepared from, and the types that the client said.
+    origin: (Statement, Vec<u32>),
     /// The columns of its rows; none for a statement without rows.
     pub columns: Option<Arc<Vec<Column>>>,
     /// The types of its parameters, `$1` first.
@@ -226,19 +269,12 @@ pub struct Prepared {
 pub enum Outcome {
     /// It has rows.
     Rows(Rows),
-    /// It is done when the ledger has taken these rows, all or none: whoever asked sees to it.
-    Append {
-        /// What PostgreSQL calls it then.
-        tag: String,
-        /// The rows, in order.
-        appends: Vec<Append>,
-    },
+    /// It is done when the ledger has applied this: whoever asked sees to it, then calls [`Session::written`].
+    Write(Box<Write>),
     /// It waits for what the client copies: whoever asked reads it, then calls [`Session::copied`].
     CopyIn(Box<CopyIn>),
     /// It has rows, to be copied to the client.
     CopyOut(Box<CopyOut>),
-    /// It is done when the ledger has created this stream: whoever asked sees to it.
-    Create(Box<StreamSpec>),
     /// It is done.
     Done {
         /// What PostgreSQL calls it.
@@ -395,24 +431,28 @@ impl Session {
 
     /// Notes that a statement failed: an open transaction is failed with it.
     pub fn fail(&mut self) {
-        if self.transaction == Transaction::Open {
-            self.transaction = Transaction::Failed;
+        match self.transaction {
+            Transaction::Open => self.transaction = Transaction::Failed,
+            Transaction::None => self.work = None,
+            Transaction::Failed => {}
         }
         self.is_implicit = false;
-        self.writes.clear();
     }
 
-    /// Begins a query text of several statements: what they append waits for [`Session::end_implicit`].
+    /// Begins a query text of several statements: what they write waits for [`Session::end_implicit`].
     pub fn begin_implicit(&mut self) {
         self.is_implicit = true;
     }
 
-    /// Ends a query text of several statements: what is to be appended now, unless a transaction is open.
-    pub fn end_implicit(&mut self) -> Vec<Append> {
+    /// Ends a query text of several statements: what is to be written now, unless a transaction is open.
+    pub fn end_implicit(&mut self) -> Option<Write> {
         self.is_implicit = false;
         match self.transaction {
-            Transaction::None => std::mem::take(&mut self.writes),
-            Transaction::Open | Transaction::Failed => Vec::new(),
+            Transaction::None => {
+                let acts = self.work.take().map(Work::commit).unwrap_or_default();
+                (!acts.is_empty()).then(|| Write::of_transaction(acts))
+            }
+            Transaction::Open | Transaction::Failed => None,
         }
     }
 
@@ -472,24 +512,51 @@ impl Session {
             kind: kind.clone(),
             plan: None,
             text: Arc::clone(text),
+            point: None,
             target: None,
             source: None,
+            origin: (statement.clone(), types.to_vec()),
             columns: columns.map(Arc::new),
             parameters: Vec::new(),
         };
         match &kind {
             Kind::Query | Kind::Explain => {}
-            Kind::Insert => return self.prepare_insert(statement, types).await,
+            Kind::Write => return self.prepare_write(statement, types).await,
             Kind::Copy(copy) => return self.prepare_copy(statement, copy).await,
             Kind::Show(name) => return Ok(bare(Some(self.show(name)?.1))),
             _ => return Ok(bare(None)),
         }
-        let state = self.engine.state(&self.settings)?;
-        let statement = statement.clone();
+        let state = self.engine.state(&self.settings, &self.look()?, Special::default())?;
+        self.plan(state, statement.clone(), types).await
+    }
+
+    /// Plans a query, or the source of a write.
+    async fn plan(
+        &self,
+        state: SessionState,
+        statement: Statement,
+        types: &[u32],
+    ) -> Result<Prepared, SqlError> {
         let types = types.to_vec();
         let work = deep::run(move || prepare(&state, &statement, &types));
         let deadline = after(self.time_max());
         tokio::time::timeout_at(deadline, work).await.map_err(|_| SqlError::timeout())?
+    }
+
+    /// What a statement sees now: its transaction's look, or the newest.
+    fn look(&self) -> Result<Look, SqlError> {
+        match &self.work {
+            Some(work) => Ok(work.look.clone()),
+            None => self.engine.look(),
+        }
+    }
+
+    /// The open transaction, begun with the first statement that sees something.
+    fn work(&mut self) -> Result<Option<&mut Work>, SqlError> {
+        if self.defers() && self.work.is_none() {
+            self.work = Some(Work::new(self.engine.look()?));
+        }
+        Ok(self.work.as_mut())
     }
 
     /// Executes a prepared statement with a value for each of its parameters.
@@ -499,15 +566,24 @@ impl Session {
         values: Vec<ScalarValue>,
     ) -> Result<Outcome, SqlError> {
         self.admit(&prepared.kind)?;
+        if !matches!(prepared.kind, Kind::Commit | Kind::Rollback | Kind::RollbackTo(_)) {
+            self.work()?;
+        }
+        let renewed = self.renewed(prepared).await?;
+        let prepared = renewed.as_ref().unwrap_or(prepared);
         match (&prepared.kind, &prepared.plan) {
             (Kind::Query | Kind::Explain, Some(plan)) => {
-                if !self.writes.is_empty() {
-                    let what = "a query after an INSERT in one transaction";
-                    return Err(SqlError::unsupported(what).hint("COMMIT first"));
+                let look = self.look()?;
+                let point = prepared.point.as_ref();
+                if let Some(batch) = point.and_then(|point| point.read(&look.snapshot, &values)) {
+                    return Ok(Outcome::Rows(self.rows_at_hand(prepared, batch?)));
                 }
-                self.run(prepared, plan, values).await.map(Outcome::Rows)
+                self.check_unwritten(plan)?;
+                let state = self.engine.state(&self.settings, &look, Special::default())?;
+                self.run(prepared, state, plan, values).await.map(Outcome::Rows)
             }
-            (Kind::Insert, Some(plan)) => self.insert(prepared, plan, values).await,
+            (Kind::Write, _) => self.write(prepared, values).await,
+            (Kind::Define | Kind::Truncate, _) => self.define(prepared).await,
             (Kind::Copy(copy), _) => self.copy(prepared, copy).await,
             (Kind::Show(name), _) => self.show_rows(name).map(Outcome::Rows),
             (kind, _) => self.command(kind),
@@ -529,7 +605,7 @@ impl Session {
     }
 
     fn admit(&self, kind: &Kind) -> Result<(), SqlError> {
-        let ends = matches!(kind, Kind::Commit | Kind::Rollback | Kind::RollbackTo);
+        let ends = matches!(kind, Kind::Commit | Kind::Rollback | Kind::RollbackTo(_));
         match self.transaction {
             Transaction::Failed if !ends => Err(SqlError::in_failed_transaction()),
             _ => Ok(()),
@@ -544,12 +620,12 @@ impl Session {
     async fn run(
         &self,
         prepared: &Prepared,
+        state: SessionState,
         plan: &LogicalPlan,
         values: Vec<ScalarValue>,
     ) -> Result<Rows, SqlError> {
         let deadline = after(self.time_max());
         let text = Arc::clone(&prepared.text);
-        let state = self.engine.state(&self.settings)?;
         let (plan, sql) = (plan.clone(), Arc::clone(&text));
         let work = deep::run(move || begin(&state, plan, values, &sql));
         let stream =
@@ -568,6 +644,22 @@ impl Session {
             time_max: self.time_max(),
             deadline,
         })
+    }
+
+    /// Rows that are there already.
+    fn rows_at_hand(&self, prepared: &Prepared, batch: RecordBatch) -> Rows {
+        let schema = batch.schema();
+        let stream = futures::stream::iter([Ok(batch)]);
+        let stream = RecordBatchStreamAdapter::new(Arc::clone(&schema), stream);
+        Rows {
+            columns: prepared.columns.clone().unwrap_or_default(),
+            tag: "SELECT",
+            text: Arc::clone(&prepared.text),
+            schema,
+            stream: Box::pin(stream),
+            time_max: self.time_max(),
+            deadline: after(self.time_max()),
+        }
     }
 
     /// The values of `SHOW` and its columns.
@@ -616,36 +708,47 @@ impl Session {
         let mut report = None;
         let mut forget = Forget::Nothing;
         let tag = match kind {
-            Kind::Begin => {
+            Kind::Begin(modes) => {
                 if self.transaction == Transaction::Open {
                     self.warn("25001", "there is already a transaction in progress");
                 }
                 self.transaction = Transaction::Open;
+                self.is_read_only =
+                    modes.is_read_only.unwrap_or_else(|| self.settings.is_read_only());
                 "BEGIN"
+            }
+            Kind::SetTransaction(modes) => {
+                self.is_read_only = modes.is_read_only.unwrap_or(self.is_read_only);
+                "SET"
             }
             Kind::Commit => {
                 self.warn_if_none();
-                let appends = std::mem::take(&mut self.writes);
+                let acts = self.work.take().map(Work::commit).unwrap_or_default();
+                self.is_read_only = false;
                 match std::mem::replace(&mut self.transaction, Transaction::None) {
                     Transaction::Failed => "ROLLBACK",
-                    _ if appends.is_empty() => "COMMIT",
-                    _ => return Ok(Outcome::Append { tag: "COMMIT".into(), appends }),
+                    _ if acts.is_empty() => "COMMIT",
+                    _ => return Ok(Outcome::Write(Box::new(Write::of_transaction(acts)))),
                 }
             }
             Kind::Rollback => {
                 self.warn_if_none();
-                self.writes.clear();
+                self.work = None;
+                self.is_read_only = false;
                 self.transaction = Transaction::None;
                 "ROLLBACK"
             }
-            Kind::RollbackTo if !self.writes.is_empty() => {
-                let what = "ROLLBACK TO SAVEPOINT after an INSERT";
-                return Err(SqlError::unsupported(what).hint("ROLLBACK the whole transaction"));
+            Kind::Savepoint(name) => {
+                self.open_work("SAVEPOINT")?.save(name)?;
+                "SAVEPOINT"
             }
-            Kind::RollbackTo => {
-                if self.transaction == Transaction::Failed {
-                    self.transaction = Transaction::Open;
-                }
+            Kind::Release(name) => {
+                self.open_work("RELEASE SAVEPOINT")?.release(name)?;
+                "RELEASE"
+            }
+            Kind::RollbackTo(name) => {
+                self.open_work("ROLLBACK TO SAVEPOINT")?.roll_back_to(name)?;
+                self.transaction = Transaction::Open;
                 "ROLLBACK"
             }
             Kind::Set(name, value) => {
@@ -668,107 +771,37 @@ impl Session {
             Kind::Nothing(tag) => tag,
             Kind::Upkeep(upkeep) => self.upkeep(upkeep)?,
             Kind::CreateStream(spec) if !self.defers() => {
-                return Ok(Outcome::Create(spec.clone()));
+                let acts = vec![Act::CreateStream(spec.clone())];
+                return Ok(Outcome::Write(Box::new(Write::of_statement(acts, "CREATE STREAM"))));
             }
             Kind::CreateStream(_) => {
                 let message = "CREATE STREAM cannot run inside a transaction block";
                 return Err(SqlError::new("25001", code::SQL_UNSUPPORTED, message));
             }
-            Kind::Query | Kind::Explain | Kind::Show(_) | Kind::Insert | Kind::Copy(_) => "SELECT",
+            Kind::Query
+            | Kind::Explain
+            | Kind::Show(_)
+            | Kind::Write
+            | Kind::Define
+            | Kind::Truncate
+            | Kind::Copy(_) => "SELECT",
         };
         Ok(Outcome::Done { tag: tag.into(), report, forget })
+    }
+
+    /// The work of a transaction block, which a statement needs.
+    fn open_work(&mut self, what: &str) -> Result<&mut Work, SqlError> {
+        if self.transaction == Transaction::None {
+            let message = format!("{what} can only be used in transaction blocks");
+            return Err(SqlError::new("25P01", code::SQL_SYNTAX, message));
+        }
+        self.work()?.ok_or_else(|| SqlError::unsupported(what))
     }
 
     fn warn_if_none(&mut self) {
         if self.transaction == Transaction::None {
             self.warn("25P01", "there is no transaction in progress");
         }
-    }
-
-    async fn prepare_insert(
-        &self,
-        statement: &Statement,
-        types: &[u32],
-    ) -> Result<Prepared, SqlError> {
-        let Statement { parsed, text } = statement;
-        let def = self.target(parsed)?;
-        let mut parsed = Parsed::clone(parsed);
-        if let Some(plan) = &mut parsed.plan {
-            insert::fill(plan, &def)?;
-        }
-        let statement = Statement { parsed: Arc::new(parsed), text: Arc::clone(text) };
-        let state = self.engine.state(&self.settings)?;
-        let types = types.to_vec();
-        let work = deep::run(move || prepare(&state, &statement, &types));
-        let deadline = after(self.time_max());
-        let prepared = tokio::time::timeout_at(deadline, work).await;
-        let prepared = prepared.map_err(|_| SqlError::timeout())??;
-        Ok(Prepared { target: Some(def), ..prepared })
-    }
-
-    /// The stream that a statement inserts into.
-    fn target(&self, parsed: &Parsed) -> Result<Arc<TableDef>, SqlError> {
-        let plan = parsed.plan.as_ref().expect("an INSERT was parsed");
-        self.table_of(&insert::target(plan)?)
-    }
-
-    /// The table of a name.
-    fn table(&self, name: &[String]) -> Result<Arc<TableDef>, SqlError> {
-        self.table_of(&copy::key(name))
-    }
-
-    fn table_of(&self, key: &str) -> Result<Arc<TableDef>, SqlError> {
-        self.engine.store.table(key).ok_or_else(|| {
-            let name = key.strip_prefix("public.").unwrap_or(key);
-            let message = format!("relation \"{name}\" does not exist");
-            SqlError::new("42P01", code::SQL_SYNTAX, message)
-        })
-    }
-
-    /// Finds out which rows a statement appends; inside a transaction they wait for its end.
-    async fn insert(
-        &mut self,
-        prepared: &Prepared,
-        plan: &LogicalPlan,
-        values: Vec<ScalarValue>,
-    ) -> Result<Outcome, SqlError> {
-        let def = prepared.target.clone();
-        let def = def.expect("an INSERT is prepared with its stream");
-        let schema = insert::schema_of(&def)?;
-        let mut source = self.run(prepared, plan, values).await?;
-        let mut rows = Vec::new();
-        let stream = def.key.strip_prefix("public.").unwrap_or(&def.key).to_owned();
-        while let Some(batch) = source.next().await {
-            insert::rows(&stream, schema, &batch?, &mut rows)?;
-        }
-        let tag = format!("INSERT 0 {}", rows.len());
-        self.hand_over(Append { stream, rows }, tag)
-    }
-
-    /// What a statement appends: at once, or with the transaction that is open.
-    fn hand_over(&mut self, append: Append, tag: String) -> Result<Outcome, SqlError> {
-        if append.rows.is_empty() {
-            return Ok(Outcome::Done { tag, report: None, forget: Forget::Nothing });
-        }
-        if !self.defers() {
-            return Ok(Outcome::Append { tag, appends: vec![append] });
-        }
-        self.check_room(&append)?;
-        self.writes.push(append);
-        Ok(Outcome::Done { tag, report: None, forget: Forget::Nothing })
-    }
-
-    /// What waits for a transaction's end is bounded, as the ledger bounds what it takes at once.
-    fn check_room(&self, more: &Append) -> Result<(), SqlError> {
-        let all = || self.writes.iter().chain([more]).flat_map(|append| &append.rows);
-        let size = all().fold(0_usize, |sum, row| sum.saturating_add(row.len()));
-        if all().count() > ACTION_COUNT_MAX || size > TRANSACTION_SIZE_MAX {
-            let message = format!(
-                "a transaction appends at most {ACTION_COUNT_MAX} rows and {TRANSACTION_SIZE_MAX} bytes"
-            );
-            return Err(SqlError::new("54000", code::SQL_LIMIT, message).hint("COMMIT more often"));
-        }
-        Ok(())
     }
 }
 
@@ -781,10 +814,8 @@ fn prepare(
     let Statement { parsed, text } = statement;
     let failed = |error| SqlError::from_datafusion(&error, text);
     let plan = match block_on(plan(state, parsed, types)).map_err(failed)? {
-        // Only the source of an INSERT is run here.
-        LogicalPlan::Dml(insert) if parsed.kind == Kind::Insert => {
-            LogicalPlan::clone(&insert.input)
-        }
+        // Only the source of a write is planned here.
+        LogicalPlan::Dml(write) if parsed.kind == Kind::Write => LogicalPlan::clone(&write.input),
         plan => plan,
     };
     SQLOptions::new()
@@ -801,11 +832,15 @@ fn prepare(
         _ => vec![None; count],
     };
     let columns = match parsed.kind {
-        Kind::Insert => None,
+        Kind::Write => None,
         _ => Some(Arc::new(wire::columns(schema, &names)?)),
     };
     let (kind, text) = (parsed.kind.clone(), Arc::clone(text));
-    Ok(Prepared { kind, plan: Some(plan), text, target: None, source: None, columns, parameters })
+    let origin = (statement.clone(), types.to_vec());
+    let is_query = parsed.kind == Kind::Query;
+    let point = is_query.then(|| Point::of_plan(&plan)).flatten().map(Arc::new);
+    let (plan, target, source) = (Some(plan), None, None);
+    Ok(Prepared { kind, plan, text, point, target, source, origin, columns, parameters })
 }
 
 async fn plan(
@@ -838,12 +873,19 @@ fn begin(
     text: &str,
 ) -> Result<SendableRecordBatchStream, SqlError> {
     let failed = |error| SqlError::from_datafusion(&error, text);
-    let plan = if values.is_empty() {
-        plan
-    } else {
-        let values = values.into_iter().map(|value| ScalarAndMetadata::new(value, None)).collect();
-        plan.replace_params_with_values(&ParamValues::List(values)).map_err(failed)?
-    };
+    let plan = with_values(plan, values).map_err(failed)?;
     let physical = block_on(state.create_physical_plan(&plan)).map_err(failed)?;
     execute_stream(physical, state.task_ctx()).map_err(failed)
+}
+
+/// A plan with values for its parameters.
+pub(crate) fn with_values(
+    plan: LogicalPlan,
+    values: Vec<ScalarValue>,
+) -> datafusion::common::Result<LogicalPlan> {
+    if values.is_empty() {
+        return Ok(plan);
+    }
+    let values = values.into_iter().map(|value| ScalarAndMetadata::new(value, None)).collect();
+    plan.replace_params_with_values(&ParamValues::List(values))
 }

@@ -72,14 +72,18 @@ impl SqlError {
         self.more.get_or_insert_default()
     }
 
-    /// A write or a change of the catalog.
+    /// A write that is hidden in a query.
     pub(crate) fn read_only(verb: &str) -> Self {
-        Self::new(
-            "0A000",
-            code::SQL_READ_ONLY,
-            format!("{verb} is refused: of all writes only CREATE STREAM and INSERT are offered"),
-        )
-        .hint("streams only grow: INSERT INTO one, or quipu append")
+        Self::new("0A000", code::SQL_READ_ONLY, format!("{verb} is not supported"))
+            .hint("INSERT, UPDATE, DELETE and COPY write")
+    }
+
+    /// A change of what a stream has.
+    pub(crate) fn append_only(key: &str) -> Self {
+        let name = key.strip_prefix("public.").unwrap_or(key);
+        let message = format!("\"{name}\" only grows: what it has can not be changed");
+        Self::new("0A000", code::SQL_READ_ONLY, message)
+            .hint("INSERT what corrects it, or keep in a table what changes")
     }
 
     /// A feature of PostgreSQL that is not here.
@@ -204,6 +208,12 @@ impl SqlError {
             let (value, kind) = cast.split_once(" to type ").unwrap_or((cast, "unknown"));
             let message = format!("value \"{value}\" is out of range for type {}", pg_name(kind));
             return Self::new("22003", code::SQL_SYNTAX, message);
+        } else if lower.contains("column count doesn't match") {
+            let message = "INSERT has another number of expressions than of target columns";
+            return Self::new("42601", code::SQL_SYNTAX, message).hint("name the columns");
+        } else if lower.contains("inconsistent data length across values") {
+            let message = "VALUES lists must all be the same length";
+            return Self::new("42601", code::SQL_SYNTAX, message);
         } else if text.contains(crate::arithmetic::TOO_DEEP) {
             "54001"
         } else if lower.contains("invalid function") || lower.contains("no function matches") {

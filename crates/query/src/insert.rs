@@ -13,8 +13,8 @@ use arrow::datatypes::{
     TimestampMicrosecondType,
 };
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, Insert, ObjectName, ObjectNamePart, SetExpr, Statement, TableObject,
-    Value as Literal, ValueWithSpan, Values,
+    Expr, Ident, Insert, ObjectName, ObjectNamePart, SetExpr, Statement, Value as Literal,
+    ValueWithSpan, Values,
 };
 use quipu_types::row::{RowError, Value};
 use quipu_types::row_json::canonical_json;
@@ -35,7 +35,7 @@ pub struct Append {
 }
 
 /// Refuses what a stream has not.
-pub(crate) fn check(insert: &Insert) -> Result<(), SqlError> {
+fn check(insert: &Insert) -> Result<(), SqlError> {
     let unsupported = [
         (insert.on.is_some(), "ON CONFLICT"),
         (insert.returning.is_some(), "RETURNING"),
@@ -51,12 +51,8 @@ pub(crate) fn check(insert: &Insert) -> Result<(), SqlError> {
     }
 }
 
-/// The key of the table that a statement inserts into: `schema.name`.
-pub(crate) fn target(statement: &Statement) -> Result<String, SqlError> {
-    let Statement::Insert(Insert { table: TableObject::TableName(name), .. }) = statement else {
-        return Err(SqlError::unsupported("INSERT into a function"));
-    };
-    let ObjectName(parts) = name;
+/// The key of a table's name: `schema.name`.
+pub(crate) fn key_of(ObjectName(parts): &ObjectName) -> Result<String, SqlError> {
     let words: Option<Vec<String>> = parts.iter().map(word).collect();
     match words.as_deref() {
         Some([name]) => Ok(format!("public.{name}")),
@@ -66,12 +62,12 @@ pub(crate) fn target(statement: &Statement) -> Result<String, SqlError> {
     }
 }
 
-fn word(part: &ObjectNamePart) -> Option<String> {
+pub(crate) fn word(part: &ObjectNamePart) -> Option<String> {
     part.as_ident().map(folded)
 }
 
 /// Names that are not quoted are lower case.
-fn folded(ident: &Ident) -> String {
+pub(crate) fn folded(ident: &Ident) -> String {
     match ident.quote_style {
         None => ident.value.to_lowercase(),
         Some(_) => ident.value.clone(),
@@ -82,6 +78,7 @@ fn folded(ident: &Ident) -> String {
 /// written for a bytea.
 pub(crate) fn fill(statement: &mut Statement, def: &TableDef) -> Result<(), SqlError> {
     let Statement::Insert(insert) = statement else { return Ok(()) };
+    check(insert)?;
     let schema = schema_of(def)?;
     let own = schema.columns();
     if insert.columns.is_empty() {
@@ -96,13 +93,21 @@ pub(crate) fn fill(statement: &mut Statement, def: &TableDef) -> Result<(), SqlE
         let name = parts.last().and_then(word).unwrap_or_default();
         kinds.push(own_column(def, &name)?.kind);
     }
+    read_byteas(insert, |index| kinds.get(index).copied())
+}
+
+/// Reads what is written for each bytea of a VALUES list; `kind_of` gives the type of a place in the list.
+pub(crate) fn read_byteas(
+    insert: &mut Insert,
+    kind_of: impl Fn(usize) -> Option<ColumnType>,
+) -> Result<(), SqlError> {
     let Some(SetExpr::Values(Values { rows, .. })) =
         insert.source.as_mut().map(|query| query.body.as_mut())
     else {
         return Ok(());
     };
-    for (expr, kind) in rows.iter_mut().flat_map(|row| row.content.iter_mut().zip(&kinds)) {
-        if *kind == ColumnType::Bytea {
+    for (index, expr) in rows.iter_mut().flat_map(|row| row.content.iter_mut().enumerate()) {
+        if kind_of(index) == Some(ColumnType::Bytea) {
             read_bytea(expr)?;
         }
     }
@@ -125,7 +130,7 @@ pub(crate) fn own_column<'a>(def: &'a TableDef, name: &str) -> Result<&'a Column
 }
 
 /// A text that stands for a bytea: PostgreSQL's hex form, or the bytes themselves where nothing is escaped.
-fn read_bytea(expr: &mut Expr) -> Result<(), SqlError> {
+pub(crate) fn read_bytea(expr: &mut Expr) -> Result<(), SqlError> {
     let Expr::Value(ValueWithSpan { value, .. }) = expr else { return Ok(()) };
     let Literal::SingleQuotedString(text) = value else { return Ok(()) };
     let digits = match text.strip_prefix("\\x") {
@@ -163,24 +168,28 @@ pub(crate) fn rows(
         let message = format!("a transaction appends at most {ACTION_COUNT_MAX} rows");
         return Err(SqlError::new("54000", code::SQL_LIMIT, message).hint("insert in parts"));
     }
-    let columns: Vec<(&Column, ArrayRef)> = schema
-        .columns()
+    for values in values(&schema.columns().iter().collect::<Vec<_>>(), batch)? {
+        rows.push(schema.encode_row(&values).map_err(|error| row_refused(&error, stream))?);
+    }
+    Ok(())
+}
+
+/// The rows of a batch, whose first columns are these.
+pub(crate) fn values(
+    columns: &[&Column],
+    batch: &RecordBatch,
+) -> Result<Vec<Vec<Value>>, SqlError> {
+    let arrays: Vec<(&Column, ArrayRef)> = columns
         .iter()
         .zip(batch.columns())
         .map(|(column, array)| {
             let wanted = Kind::from(column.kind).data_type();
-            arrow::compute::cast(array, &wanted).map(|array| (column, array))
+            arrow::compute::cast(array, &wanted).map(|array| (*column, array))
         })
         .collect::<Result<_, _>>()
         .map_err(|error| SqlError::from_datafusion(&error.into(), ""))?;
-    for row in 0..batch.num_rows() {
-        let values = columns
-            .iter()
-            .map(|(column, array)| value(column, array, row))
-            .collect::<Result<Vec<_>, _>>()?;
-        rows.push(schema.encode_row(&values).map_err(|error| row_refused(&error, stream))?);
-    }
-    Ok(())
+    let row = |row| arrays.iter().map(|(column, array)| value(column, array, row)).collect();
+    (0..batch.num_rows()).map(row).collect()
 }
 
 fn value(column: &Column, array: &ArrayRef, row: usize) -> Result<Value, SqlError> {
@@ -205,6 +214,9 @@ fn value(column: &Column, array: &ArrayRef, row: usize) -> Result<Value, SqlErro
         ColumnType::Date => Value::Date(array.as_primitive::<Date32Type>().value(row)),
         ColumnType::Timestamptz => {
             Value::Timestamptz(array.as_primitive::<TimestampMicrosecondType>().value(row))
+        }
+        ColumnType::Timestamp => {
+            Value::Timestamp(array.as_primitive::<TimestampMicrosecondType>().value(row))
         }
         ColumnType::Uuid => Value::Uuid(uuid(text()).ok_or_else(|| malformed("uuid"))?),
         ColumnType::Jsonb => Value::Jsonb(canonical_json(text()).ok_or_else(|| malformed("json"))?),

@@ -19,31 +19,45 @@
 mod arithmetic;
 pub mod catalog;
 pub mod column;
+mod compile;
 mod copy;
 mod create;
+mod ddl;
 mod deep;
+mod dml;
 pub mod engine;
 pub mod error;
+mod fault;
 pub mod file;
 mod insert;
 mod names;
 mod numeric;
 pub mod parameters;
+mod past;
+mod point;
+mod public;
 mod scalar;
 mod scan;
 mod settings;
 mod statement;
 pub mod store;
 pub mod table;
+mod tables;
+mod transaction;
 mod utility;
 pub mod wire;
 
 pub use catalog::{AccountRow, MetricRow, SystemSource, ValidatorRow};
 pub use copy::{CopyIn, CopyOut};
-pub use engine::{DATABASE, Engine, Forget, Limits, Outcome, Prepared, Rows, Session, Statement};
+pub use engine::{
+    DATABASE, Engine, Forget, Limits, Outcome, Prepared, Rows, Session, Statement, Write, Written,
+};
 pub use error::{More, Notice, SqlError};
+pub use fault::refused;
 pub use file::Finding;
 pub use insert::Append;
 pub use parameters::Parameter;
 pub use store::{ColumnStore, IngestBlock, IngestTx, ReadView, StoreError};
+pub use tables::{Signer, TableSource};
+pub use transaction::Act;
 pub use wire::Column;

@@ -8,10 +8,15 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    DataType, Expr, Ident, Query, Select, SelectItem, SetExpr, Statement, TrimWhereField, VisitMut,
+    DataType, Expr, FunctionArg, FunctionArgExpr, Ident, Query, Select, SelectItem, SetExpr,
+    Statement, TableAlias, TableAliasColumnDef, TableFactor, TrimWhereField, Value, VisitMut,
     VisitorMut,
 };
 
+use crate::{insert, past};
+
+/// Table functions of one column.
+const SERIES: [&str; 2] = ["generate_series", "range"];
 /// What PostgreSQL calls a column without a name.
 const NO_NAME: &str = "?column?";
 /// Casts, parentheses and cases within each other, beyond which an expression has no name.
@@ -29,6 +34,31 @@ impl VisitorMut for Aliases {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         alias_body(&mut query.body);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Table { name, args: Some(arguments), .. } = factor
+            && name.to_string().eq_ignore_ascii_case(past::NAME)
+            && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(table))) =
+                arguments.args.first_mut()
+            && let Expr::Identifier(ident) = &*table
+        {
+            // The table may be named as tables are.
+            let name = insert::folded(ident);
+            *table = Expr::Value(Value::SingleQuotedString(name).into());
+        }
+        // The one column of a function is called as the function is.
+        if let TableFactor::Table { name, args: Some(_), alias, .. } = factor
+            && alias.as_ref().is_none_or(|alias| alias.columns.is_empty())
+            && let Some(own) = name.0.last().and_then(|part| part.as_ident())
+            && SERIES.iter().any(|known| own.value.eq_ignore_ascii_case(known))
+        {
+            let called = alias.as_ref().map_or(own, |alias| &alias.name).clone();
+            let column = TableAliasColumnDef { name: called.clone(), data_type: None };
+            *alias =
+                Some(TableAlias { explicit: true, name: called, columns: vec![column], at: None });
+        }
         ControlFlow::Continue(())
     }
 }
@@ -51,12 +81,15 @@ fn alias_select(select: &mut Select) {
             _ => None,
         })
         .collect();
-    for item in &mut select.projection {
+    for (place, item) in select.projection.iter_mut().enumerate() {
         let SelectItem::UnnamedExpr(expr) = item else { continue };
         let (name, _) = name_of(expr);
-        if is_column(expr) || name == NO_NAME || !taken.insert(name.clone()) {
+        let is_first = taken.insert(name.clone());
+        if is_column(expr) || name == NO_NAME && is_first {
             continue;
         }
+        // A plan has no two columns of one name; the client sees what `output` says.
+        let name = if is_first { name } else { format!("{name} {place}") };
         let alias = Ident::with_quote('"', name);
         *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
     }
@@ -233,6 +266,9 @@ mod tests {
         let sql = "select count(*), count(a), a from t";
         let mut statement = Parser::parse_sql(&PostgreSqlDialect {}, sql).unwrap().remove(0);
         alias(&mut statement);
-        assert_eq!(statement.to_string(), "SELECT count(*) AS \"count\", count(a), a FROM t");
+        assert_eq!(
+            statement.to_string(),
+            "SELECT count(*) AS \"count\", count(a) AS \"count 1\", a FROM t"
+        );
     }
 }

@@ -90,7 +90,7 @@ impl Placeholders<'_> {
 }
 
 /// `CAST(expr AS name)`; `expr` itself where the dialect has no such type.
-fn cast_to(expr: &AstExpr, name: &str) -> AstExpr {
+pub(crate) fn cast_to(expr: &AstExpr, name: &str) -> AstExpr {
     let parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(name);
     match parser.and_then(|mut parser| parser.parse_data_type()) {
         Ok(data_type) => AstExpr::Cast {

@@ -19,7 +19,7 @@ const PARAMETERS: &[Parameter] = &[
     Parameter("DateStyle", "ISO, MDY", true),
     Parameter("default_tablespace", "", false),
     Parameter("default_transaction_isolation", "read committed", false),
-    Parameter("default_transaction_read_only", "on", true),
+    Parameter("default_transaction_read_only", "off", true),
     Parameter("extra_float_digits", "1", false),
     Parameter("idle_session_timeout", "0", false),
     Parameter("idle_in_transaction_session_timeout", "0", false),
@@ -44,20 +44,22 @@ const PARAMETERS: &[Parameter] = &[
     Parameter("synchronize_seqscans", "on", false),
     Parameter("TimeZone", "UTC", true),
     Parameter("transaction_isolation", "read committed", false),
-    Parameter("transaction_read_only", "on", false),
+    Parameter("transaction_read_only", "off", false),
 ];
+
+/// Every level is had: all statements of a transaction see one height, and what they read is checked at its end.
+const ISOLATIONS: [&str; 4] =
+    ["read committed", "read uncommitted", "repeatable read", "serializable"];
 
 /// Parameters whose value says what this server does: only these values are taken.
 const FIXED: &[(&str, &[&str])] = &[
     ("bytea_output", &["hex"]),
     ("client_encoding", &["utf8", "utf-8", "unicode"]),
-    ("default_transaction_read_only", &["on", "true", "1", "yes"]),
     ("intervalstyle", &["postgres"]),
     ("standard_conforming_strings", &["on", "true", "1", "yes"]),
-    ("transaction_read_only", &["on", "true", "1", "yes"]),
     ("timezone", &["utc", "etc/utc", "gmt", "0", "+00:00", "+00", "zulu"]),
-    ("default_transaction_isolation", &["read committed", "read uncommitted"]),
-    ("transaction_isolation", &["read committed", "read uncommitted"]),
+    ("default_transaction_isolation", &ISOLATIONS),
+    ("transaction_isolation", &ISOLATIONS),
 ];
 
 /// Parameters that no client can set.
@@ -182,6 +184,14 @@ impl Settings {
         let level = |name: &str| LEVELS.iter().position(|level| level.eq_ignore_ascii_case(name));
         let least = self.changed.get("client_min_messages").map_or("notice", String::as_str);
         level(severity) >= level(least)
+    }
+
+    /// Whether a transaction that does not say so writes nothing.
+    pub(crate) fn is_read_only(&self) -> bool {
+        let value = self.changed.get("default_transaction_read_only");
+        value.is_some_and(|value| {
+            matches!(value.to_ascii_lowercase().as_str(), "on" | "true" | "yes" | "1")
+        })
     }
 
     /// The time a statement may take, if the client says so.

@@ -10,15 +10,21 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
+use datafusion_pg_catalog::sql::rules::{
+    AliasDuplicatedProjectionRewrite, CurrentUserVariableToSessionUserFunctionCall,
+    FixArrayLiteral, ResolveUnqualifiedIdentifier, RewriteArrayAnyAllOperation,
+    SqlStatementRewriteRule, StripCallableQualifier, StripCollate,
+};
 use quipu_types::code;
 use quipu_types::transaction::StreamSpec;
 use std::ops::ControlFlow;
 
 use crate::copy::Copy;
 use crate::create;
+use crate::ddl;
 use crate::error::SqlError;
 use crate::insert;
 use crate::names;
@@ -31,6 +37,17 @@ const NODE_COUNT_MAX: usize = 1000;
 /// Most tables, joins and set operations of a query text: plans nest as deep as these are many.
 const RELATION_COUNT_MAX: usize = 128;
 
+/// What is rewritten of statements that do not name the catalog.
+const OWN_RULES: [&dyn SqlStatementRewriteRule; 7] = [
+    &AliasDuplicatedProjectionRewrite,
+    &ResolveUnqualifiedIdentifier,
+    &RewriteArrayAnyAllOperation,
+    &StripCallableQualifier,
+    &FixArrayLiteral,
+    &CurrentUserVariableToSessionUserFunctionCall,
+    &StripCollate,
+];
+
 /// What a statement wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -38,8 +55,12 @@ pub(crate) enum Kind {
     Query,
     /// `EXPLAIN`.
     Explain,
-    /// `INSERT`.
-    Insert,
+    /// `INSERT`, `UPDATE` or `DELETE`.
+    Write,
+    /// `TRUNCATE`.
+    Truncate,
+    /// Changes what tables there are.
+    Define,
     /// `CREATE STREAM`.
     CreateStream(Box<StreamSpec>),
     /// `COPY`.
@@ -49,13 +70,19 @@ pub(crate) enum Kind {
     /// `SHOW`: the parameter's name, lower case.
     Show(String),
     /// `BEGIN`.
-    Begin,
+    Begin(Modes),
+    /// `SET TRANSACTION`.
+    SetTransaction(Modes),
+    /// `SAVEPOINT`.
+    Savepoint(String),
+    /// `RELEASE SAVEPOINT`.
+    Release(String),
     /// `COMMIT`, `END`.
     Commit,
     /// `ROLLBACK`, `ABORT`.
     Rollback,
     /// `ROLLBACK TO SAVEPOINT`.
-    RollbackTo,
+    RollbackTo(String),
     /// `SET`; without a value, back to the default.
     Set(String, Option<String>),
     /// `RESET ALL`.
@@ -66,6 +93,13 @@ pub(crate) enum Kind {
     Deallocate(Option<String>),
     /// Nothing to do but to answer with this tag.
     Nothing(&'static str),
+}
+
+/// What a transaction is asked to be. Every isolation level is had: all statements see one height, and what they read
+/// is checked when the transaction commits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Modes {
+    pub(crate) is_read_only: Option<bool>,
 }
 
 /// A statement that may run.
@@ -95,7 +129,7 @@ pub(crate) fn parse(
 /// Reads a text whose statements the parser knows.
 fn parse_plain(text: &str, parser: &PostgresCompatibilityParser) -> Result<Vec<Parsed>, SqlError> {
     let written = Parser::parse_sql(&PostgreSqlDialect {}, text);
-    let planned = match (parser.parse(text), &written) {
+    let planned = match (planned(text, parser, &written), &written) {
         (Ok(planned), _) => planned,
         (Err(_), Err(error)) => return Err(SqlError::syntax(error, text)),
         (Err(error), Ok(_)) => return Err(SqlError::syntax(&error, text)),
@@ -109,10 +143,41 @@ fn parse_plain(text: &str, parser: &PostgresCompatibilityParser) -> Result<Vec<P
         .zip(written)
         .map(|(mut plan, written)| {
             let kind = kind_of(written.as_ref().unwrap_or(&plan))?;
+            unlock(&mut plan);
             names::alias(&mut plan);
             Ok(Parsed { kind, plan: Some(plan), written })
         })
         .collect()
+}
+
+/// The statements as they are planned. Queries of the catalog are rewritten as far as its parser can; of all others
+/// no subquery is taken out.
+fn planned(
+    text: &str,
+    parser: &PostgresCompatibilityParser,
+    written: &Result<Vec<Statement>, ParserError>,
+) -> Result<Vec<Statement>, ParserError> {
+    let lower = text.to_ascii_lowercase();
+    let is_of_catalog = ["pg_", "information_schema", "regclass", "version("]
+        .iter()
+        .any(|word| lower.contains(word));
+    match written {
+        Ok(written) if !is_of_catalog => {
+            let rewritten = |statement: &Statement| {
+                let rules = OWN_RULES.iter();
+                rules.fold(statement.clone(), |statement, rule| rule.rewrite(statement))
+            };
+            Ok(written.iter().map(rewritten).collect())
+        }
+        _ => parser.parse(text),
+    }
+}
+
+/// Rows that are read are checked at the commit: nothing is locked, and nothing need be.
+fn unlock(statement: &mut Statement) {
+    if let Statement::Query(query) = statement {
+        query.locks.clear();
+    }
 }
 
 fn bound(text: &str) -> Result<(), SqlError> {
@@ -121,7 +186,7 @@ fn bound(text: &str) -> Result<(), SqlError> {
         return complex("statement is longer than 1 MiB");
     }
     let tokens = Tokenizer::new(&PostgreSqlDialect {}, text).tokenize().map_err(|error| {
-        let parser_error = datafusion::sql::sqlparser::parser::ParserError::from(error);
+        let parser_error = ParserError::from(error);
         SqlError::syntax(&parser_error, text)
     })?;
     let mut nodes: usize = 0;
@@ -175,12 +240,14 @@ fn kind_of(statement: &Statement) -> Result<Kind, SqlError> {
             Kind::Query
         }
         Statement::Insert(insert) => {
-            insert::check(insert)?;
             if let Some(query) = &insert.source {
                 check_query(query)?;
             }
-            Kind::Insert
+            Kind::Write
         }
+        Statement::Update(_) | Statement::Delete(_) => Kind::Write,
+        Statement::Truncate(_) => Kind::Truncate,
+        other if ddl::is_ddl(other) => Kind::Define,
         Statement::Explain { statement, .. } => match kind_of(statement)? {
             Kind::Query => Kind::Explain,
             _ => return Err(SqlError::unsupported("EXPLAIN of this statement")),
@@ -196,15 +263,12 @@ fn kind_of(statement: &Statement) -> Result<Kind, SqlError> {
                 _ => words.join("."),
             })
         }
-        Statement::StartTransaction { modes, .. } => {
-            check_modes(modes)?;
-            Kind::Begin
-        }
+        Statement::StartTransaction { modes, .. } => Kind::Begin(modes_of(modes)),
         Statement::Commit { .. } => Kind::Commit,
         Statement::Rollback { savepoint: None, .. } => Kind::Rollback,
-        Statement::Rollback { savepoint: Some(_), .. } => Kind::RollbackTo,
-        Statement::Savepoint { .. } => Kind::Nothing("SAVEPOINT"),
-        Statement::ReleaseSavepoint { .. } => Kind::Nothing("RELEASE"),
+        Statement::Rollback { savepoint: Some(name), .. } => Kind::RollbackTo(insert::folded(name)),
+        Statement::Savepoint { name } => Kind::Savepoint(insert::folded(name)),
+        Statement::ReleaseSavepoint { name } => Kind::Release(insert::folded(name)),
         Statement::Set(set) => kind_of_set(set)?,
         Statement::Reset(reset) => match &reset.reset {
             Reset::ALL => Kind::ResetAll,
@@ -241,19 +305,13 @@ fn refusal(statement: &Statement) -> SqlError {
     }
 }
 
-fn check_modes(modes: &[TransactionMode]) -> Result<(), SqlError> {
-    // Every transaction here reads committed data and writes nothing: any isolation asked for is refused only
-    // where it would promise one snapshot over several statements.
-    use datafusion::sql::sqlparser::ast::TransactionIsolationLevel as Level;
-    for mode in modes {
-        if let TransactionMode::IsolationLevel(level) = mode
-            && matches!(level, Level::RepeatableRead | Level::Serializable | Level::Snapshot)
-        {
-            return Err(SqlError::unsupported(&format!("isolation level {level}"))
-                .hint("each statement reads one height; use READ COMMITTED"));
-        }
-    }
-    Ok(())
+fn modes_of(modes: &[TransactionMode]) -> Modes {
+    use datafusion::sql::sqlparser::ast::TransactionAccessMode as Access;
+    let access = modes.iter().rev().find_map(|mode| match mode {
+        TransactionMode::AccessMode(mode) => Some(*mode == Access::ReadOnly),
+        TransactionMode::IsolationLevel(_) => None,
+    });
+    Modes { is_read_only: access }
 }
 
 fn kind_of_set(set: &Set) -> Result<Kind, SqlError> {
@@ -269,10 +327,7 @@ fn kind_of_set(set: &Set) -> Result<Kind, SqlError> {
             Kind::Set("client_encoding".into(), Some(charset_name.value.clone()))
         }
         Set::SetNamesDefault {} => Kind::Set("client_encoding".into(), None),
-        Set::SetTransaction { modes, .. } => {
-            check_modes(modes)?;
-            Kind::Nothing("SET")
-        }
+        Set::SetTransaction { modes, .. } => Kind::SetTransaction(modes_of(modes)),
         Set::SetRole { role_name: None, .. } => Kind::Nothing("SET"),
         other => return Err(SqlError::unsupported(&other.to_string())),
     })
@@ -303,9 +358,6 @@ impl Visitor for Hidden {
     type Break = Box<SqlError>;
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Self::Break> {
-        if !query.locks.is_empty() {
-            return ControlFlow::Break(Box::new(SqlError::read_only("SELECT … FOR UPDATE")));
-        }
         check_body(&query.body)
     }
 

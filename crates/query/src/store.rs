@@ -795,7 +795,7 @@ impl Table {
 fn stream_of(action: &Action) -> Option<&str> {
     match action {
         Action::Append { stream, .. } => Some(stream),
-        Action::Transfer { .. } | Action::CreateStream(_) => None,
+        _ => None,
     }
 }
 

@@ -345,19 +345,19 @@ impl Block {
         })
     }
 
-    /// Executes it: the roots to sign and the receipts, in the ledger's order.
+    /// Executes it: the roots to sign, and what came of it.
     ///
     /// # Errors
     /// When the store fails, or the block does not follow what the machine has executed.
     pub fn apply<S: Store>(
         &self,
         machine: &mut Machine<S>,
-    ) -> Result<(SignedState, Vec<Receipt>), StateError> {
+    ) -> Result<(SignedState, Applied), StateError> {
         let height = self.header.height;
         let transactions = self.transactions();
         let applied = machine.apply(&self.ordered_block(&transactions))?;
-        let Applied { state_root, receipts_root, receipts } = applied;
-        Ok((SignedState { height, state_root, receipts_root }, receipts))
+        let Applied { state_root, receipts_root, .. } = applied;
+        Ok((SignedState { height, state_root, receipts_root }, applied))
     }
 
     /// Executes it where nobody sees it, so that [`apply`](Self::apply) has it done if it is committed.

@@ -78,6 +78,7 @@ pub(crate) fn apply<S: Store>(
     let height = block.header.height;
     block
         .apply(machine)
+        .map(|(state, applied)| (state, applied.receipts))
         .map_err(|error| Broken { rule: "V2", what: format!("height {height}: {error}") })
 }
 

@@ -14,6 +14,7 @@ use quipu_types::{Hash, Height};
 
 use crate::record::Stream;
 use crate::store::{Store, StoreError};
+use crate::table::Definitions;
 use crate::view::View;
 
 /// Most streams, and most anchors, kept.
@@ -24,6 +25,7 @@ const CACHE_COUNT_MAX: usize = 1_024;
 pub(crate) struct Cache {
     streams: BTreeMap<String, Arc<Stream>>,
     anchors: BTreeMap<Hash, Height>,
+    pub(crate) definitions: Definitions,
     counts: CacheCounts,
 }
 

@@ -17,20 +17,26 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use quipu_crypto::suite;
+use quipu_types::program::Alter;
+use quipu_types::table::{COUNTERS, ledger_key, name_key};
 use quipu_types::{
-    AccountId, Action, Code, Hash, Height, Lane, Outcome, Position, PublicKey, Receipt, RouteRule,
-    StreamSpec, Transaction, ValueRef, Writers, code, row,
+    AccountId, Action, Code, Define, Hash, Height, Lane, Outcome, Position, PublicKey, Reads,
+    Receipt, RouteRule, StreamSpec, Time, Transaction, ValueRef, Writers, code, row,
 };
 
 use crate::cache::Cache;
 use crate::machine::Ordered;
 use crate::price::Prices;
 use crate::record::{Sequence, Stream};
+use crate::rows::{At, Changes, Layer, RowRead as _};
 use crate::store::{Store, StoreError};
+use crate::table::{Fault, Meter, NAMES_RESERVED, RETURNED_SIZE_MAX, Scene, TableError, Tables};
 use crate::view::View;
 
-/// Beginnings of names that no one may take.
-const NAMES_RESERVED: [&str; 2] = ["pg_", "quipu_"];
+/// Transactions that may do all that one may, in a height.
+const HEIGHT_SHARE: u64 = 4;
+/// Most bytes of rows that a height keeps for answers.
+const HEIGHT_RETURNED_SIZE_MAX: usize = 4 * RETURNED_SIZE_MAX;
 
 /// What the genesis fixes.
 #[derive(Clone, Copy, Debug)]
@@ -38,9 +44,16 @@ pub(crate) struct Rules {
     pub(crate) anchor_window: u64,
     pub(crate) open_streams: bool,
     pub(crate) prices: Prices,
+    /// Most steps of a transaction's programs.
+    pub(crate) steps_max: u64,
 }
 
 impl Rules {
+    /// Most steps of a height's programs.
+    pub(crate) const fn height_steps_max(&self) -> u64 {
+        self.steps_max.saturating_mul(HEIGHT_SHARE)
+    }
+
     /// Heights after which an anchor is forgotten.
     pub(crate) const fn anchor_memory(&self) -> u64 {
         self.anchor_window.saturating_mul(2)
@@ -54,6 +67,12 @@ pub(crate) struct Delta {
     pub(crate) streams: BTreeMap<String, Arc<Stream>>,
     pub(crate) event_counts: BTreeMap<String, u64>,
     pub(crate) sequences: BTreeMap<(Lane, PublicKey), Sequence>,
+    /// Rows of tables, definitions among them.
+    pub(crate) rows: Changes,
+    /// Rows that programs keep for an answer, by the transaction's name.
+    pub(crate) returned: BTreeMap<Hash, Vec<Vec<u8>>>,
+    /// Bytes of those rows.
+    returned_size: usize,
     /// Names of the transactions that used up a sequence, with their ordinals.
     pub(crate) sequenced: Vec<(Hash, Position, u32)>,
 }
@@ -65,6 +84,9 @@ pub(crate) struct Executor<'m, S> {
     pub(crate) cache: &'m mut Cache,
     pub(crate) rules: Rules,
     pub(crate) height: Height,
+    pub(crate) time: Time,
+    /// Steps that programs of the height may still do.
+    pub(crate) steps: u64,
     pub(crate) delta: Delta,
 }
 
@@ -75,6 +97,10 @@ struct Trial<'a> {
     created: BTreeMap<&'a str, Arc<Stream>>,
     appended: BTreeMap<&'a str, Appended>,
     scratch: Vec<u8>,
+    rows: Changes,
+    meter: Option<Meter>,
+    row_count: u64,
+    returned: Vec<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -85,7 +111,7 @@ struct Appended {
 
 /// A transaction that can not run, or a store that can not be read.
 enum Stop {
-    Refused { code: Code, action: Option<u32> },
+    Refused { code: Code, action: Option<u32>, detail: u16 },
     Store(StoreError),
 }
 
@@ -97,7 +123,7 @@ impl From<StoreError> for Stop {
 
 impl From<Code> for Stop {
     fn from(code: Code) -> Self {
-        Self::Refused { code, action: None }
+        Self::Refused { code, action: None, detail: 0 }
     }
 }
 
@@ -108,9 +134,11 @@ impl<S: Store> Executor<'_, S> {
         ordinal: u32,
     ) -> Result<Receipt, StoreError> {
         let mut fee = 0;
-        let outcome = match self.run(ordered, ordinal, &mut fee) {
-            Ok(()) => Outcome::Applied,
-            Err(Stop::Refused { code, action }) => Outcome::Refused { code, action },
+        let (outcome, row_count, detail) = match self.run(ordered, ordinal, &mut fee) {
+            Ok(row_count) => (Outcome::Applied, row_count, 0),
+            Err(Stop::Refused { code, action, detail }) => {
+                (Outcome::Refused { code, action }, 0, detail)
+            }
             Err(Stop::Store(error)) => return Err(error),
         };
         Ok(Receipt {
@@ -120,11 +148,13 @@ impl<S: Store> Executor<'_, S> {
             action_count: u32::try_from(ordered.transaction.actions.len())
                 .expect("admission bounds the actions by ACTION_COUNT_MAX"),
             fee,
+            row_count,
+            detail,
             outcome,
         })
     }
 
-    fn run(&mut self, ordered: &Ordered<'_>, ordinal: u32, fee: &mut u64) -> Result<(), Stop> {
+    fn run(&mut self, ordered: &Ordered<'_>, ordinal: u32, fee: &mut u64) -> Result<u64, Stop> {
         let transaction = ordered.transaction;
         let position = Position { lane: ordered.lane, seqno: ordered.seqno };
         self.use_sequence(ordered)?;
@@ -133,13 +163,25 @@ impl<S: Store> Executor<'_, S> {
         self.check_anchor(&transaction.anchor)?;
         let mut trial = Trial::default();
         for (index, action) in (0_u32..).zip(&transaction.actions) {
-            self.act(&mut trial, transaction, position, action).map_err(|stop| match stop {
-                Stop::Refused { code, .. } => Stop::Refused { code, action: Some(index) },
+            self.act(&mut trial, ordered, position, action).map_err(|stop| match stop {
+                Stop::Refused { code, detail, .. } => {
+                    Stop::Refused { code, action: Some(index), detail }
+                }
                 store @ Stop::Store(_) => store,
             })?;
         }
+        let row_count = trial.row_count;
+        let size = trial.returned.iter().map(Vec::len).fold(0, usize::saturating_add);
+        let size = self.delta.returned_size.saturating_add(size);
+        if size > HEIGHT_RETURNED_SIZE_MAX {
+            return Err(code::METER.into());
+        }
+        self.delta.returned_size = size;
+        if !trial.returned.is_empty() {
+            self.delta.returned.insert(ordered.tx, std::mem::take(&mut trial.returned));
+        }
         self.accept(trial)?;
-        Ok(())
+        Ok(row_count)
     }
 
     fn use_sequence(&mut self, ordered: &Ordered<'_>) -> Result<(), Stop> {
@@ -179,10 +221,11 @@ impl<S: Store> Executor<'_, S> {
     fn act<'a>(
         &mut self,
         trial: &mut Trial<'a>,
-        transaction: &Transaction,
+        ordered: &Ordered<'_>,
         position: Position,
         action: &'a Action,
     ) -> Result<(), Stop> {
+        let transaction = ordered.transaction;
         match action {
             Action::Append { stream, key: _, payload } => {
                 self.append(trial, transaction, stream, payload)
@@ -193,7 +236,72 @@ impl<S: Store> Executor<'_, S> {
             Action::CreateStream(spec) => {
                 self.create_stream(trial, &transaction.signer, position, spec)
             }
+            Action::Run(program) => {
+                let done = self.with_tables(trial, ordered, |tables| tables.run(program))?;
+                trial.row_count = trial.row_count.saturating_add(done.row_count);
+                if program.returns {
+                    trial.returned.extend(done.rows);
+                }
+                Ok(())
+            }
+            Action::Define(define) => {
+                if let Some(name) = name_made(define)
+                    && (trial.created.contains_key(name) || self.stream(name)?.is_some())
+                {
+                    return Err(code::STREAM_EXISTS.into());
+                }
+                self.with_tables(trial, ordered, |tables| tables.define(define))
+            }
+            Action::Reads(reads) => self.check_reads(reads),
         }
+    }
+
+    /// Shows `act` the tables as the transaction sees them.
+    fn with_tables<T>(
+        &mut self,
+        trial: &mut Trial<'_>,
+        ordered: &Ordered<'_>,
+        act: impl FnOnce(&mut Tables<'_>) -> Result<T, TableError>,
+    ) -> Result<T, Stop> {
+        let scene = Scene {
+            height: self.height,
+            time: self.time,
+            tx: ordered.tx,
+            signer: suite::account(&ordered.transaction.signer),
+            is_open: self.rules.open_streams,
+        };
+        let applied = At { view: self.view, height: None };
+        let under = Layer { under: &applied, changes: &self.delta.rows };
+        let definitions = &mut self.cache.definitions;
+        let meter = trial.meter.unwrap_or_else(|| Meter::new(self.rules.steps_max.min(self.steps)));
+        let mut tables = Tables::new(&under, &mut trial.rows, definitions, scene);
+        tables.resume(meter);
+        let done = act(&mut tables);
+        let after = tables.meter();
+        self.steps = self.steps.saturating_sub(meter.steps.saturating_sub(after.steps));
+        trial.meter = Some(after);
+        done.map_err(|error| match error {
+            TableError::Fault(Fault { code, detail }) => {
+                Stop::Refused { code, action: None, detail }
+            }
+            TableError::Store(error) => Stop::Store(error),
+        })
+    }
+
+    /// Whether everything that was read still stands as it did. A transaction's own changes do not count.
+    fn check_reads(&self, reads: &Reads) -> Result<(), Stop> {
+        // Nobody has read what is not applied.
+        if reads.height >= self.height {
+            return Err(code::READ_CHANGED.into());
+        }
+        let applied = At { view: self.view, height: None };
+        let tables = reads.tables.iter().map(|table| ledger_key(COUNTERS, *table));
+        for key in tables.chain(reads.keys.iter().cloned()) {
+            if self.delta.rows.contains_key(&key) || applied.is_changed_since(&key, reads.height)? {
+                return Err(code::READ_CHANGED.into());
+            }
+        }
+        Ok(())
     }
 
     fn append<'a>(
@@ -259,13 +367,23 @@ impl<S: Store> Executor<'_, S> {
         if NAMES_RESERVED.iter().any(|prefix| name.starts_with(prefix)) {
             return Err(code::NAME_RESERVED.into());
         }
-        if trial.created.contains_key(name) || self.stream(name)?.is_some() {
+        if self.is_table(trial, name)?
+            || trial.created.contains_key(name)
+            || self.stream(name)?.is_some()
+        {
             return Err(code::STREAM_EXISTS.into());
         }
         let creator = suite::account(signer);
         let stream = Stream::new(creator, self.height, position, spec.clone());
         trial.created.insert(name, Arc::new(stream.ok_or(code::WRONG_ROUTE)?));
         Ok(())
+    }
+
+    /// Whether a table or a view has this name.
+    fn is_table(&self, trial: &Trial<'_>, name: &str) -> Result<bool, StoreError> {
+        let applied = At { view: self.view, height: None };
+        let under = Layer { under: &applied, changes: &self.delta.rows };
+        Ok(Layer { under: &under, changes: &trial.rows }.get(&name_key(name))?.is_some())
     }
 
     /// Makes a transaction's changes the height's.
@@ -280,6 +398,7 @@ impl<S: Store> Executor<'_, S> {
         }
         self.delta.event_counts.extend(counts);
         self.delta.balances.extend(trial.balances);
+        self.delta.rows.extend(trial.rows);
         let created = trial.created.into_iter();
         self.delta.streams.extend(created.map(|(name, stream)| (name.to_owned(), stream)));
         Ok(())
@@ -298,6 +417,15 @@ impl<S: Store> Executor<'_, S> {
             Some(stream) => Ok(Some(Arc::clone(stream))),
             None => self.cache.stream(self.view, name),
         }
+    }
+}
+
+/// The name that a definition gives.
+fn name_made(define: &Define) -> Option<&str> {
+    match define {
+        Define::CreateTable(spec) => Some(&spec.name),
+        Define::CreateView { name, .. } | Define::Alter(_, Alter::Rename(name)) => Some(name),
+        Define::Drop(_) | Define::Alter(..) => None,
     }
 }
 

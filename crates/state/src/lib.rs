@@ -1,4 +1,4 @@
-//! Accounts and streams: apply an ordered batch, get receipts and a root.
+//! Accounts, streams and tables: apply an ordered batch, get receipts and a root.
 //!
 //! ```text
 //!  OrderedBlock ─> execute (rules, one transaction after another) ─> Receipts ─> receipts root (RFC 9162)
@@ -19,22 +19,27 @@
 //!   and nothing has anything of one that was dropped.
 //!
 //! # What the state root covers
-//! Balances, streams (with their schemas), events counted per stream, and producers' sequences. Receipts have
-//! a root of their own; anchors, positions and receipts by height follow from headers and are not in it.
+//! Balances, streams (with their schemas), events counted per stream, producers' sequences, and what stands now in
+//! the row space: rows, definitions, names and counters. Receipts have a root of their own; anchors, positions and
+//! receipts by height follow from headers, index entries from rows, and are not in it.
 //!
 //! # Limits
-//! Native actions only. Balances are read through the overlay and the store; the root keeps no old versions.
+//! No contracts yet. Balances are read through the overlay and the store; the root keeps no old versions.
 //! One block is speculated at a time, and only on the applied state; while another takes its place, the changes
 //! of both are in memory.
 
 mod cache;
 pub mod conformance;
 mod execute;
+mod expr;
 mod machine;
 mod price;
 mod record;
+pub mod rows;
 pub mod store;
+pub mod table;
 pub mod trie;
+mod value;
 mod view;
 
 pub use conformance::conformance;
@@ -43,5 +48,7 @@ pub use machine::{
 };
 pub use price::{PRICES, Prices};
 pub use record::{Sequence, StateRecord, Stream, TxPlace};
+pub use rows::{Changes, Layer, RowRead};
 pub use store::{MemoryStore, Store, StoreError, Table, WriteBatch};
+pub use table::{Definitions, Done, Fault, METER_MAX, Scene, TableError, Tables, rows_hash};
 pub use trie::{TrieProof, verify_trie};

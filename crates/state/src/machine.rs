@@ -1,5 +1,6 @@
 //! The state machine: ordered blocks in, receipts and roots out.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use quipu_crypto::CacheCounts;
@@ -18,7 +19,9 @@ use crate::price::{PRICES, Prices};
 use crate::record::{
     Sequence, StateRecord, Stream, TxPlace, height_key, sequence_key, sequence_of_key,
 };
-use crate::store::{Store, StoreError, Table, WriteBatch};
+use crate::rows::{At, RowRead, put_versions};
+use crate::store::{Rows, Store, StoreError, Table, WriteBatch};
+use crate::table::STEPS_MAX;
 use crate::trie::{self, TrieProof};
 use crate::view::{View, damaged, number_of, put_receipts};
 
@@ -70,6 +73,8 @@ pub struct Applied {
     pub receipts_root: Hash,
     /// Root of the state after the block.
     pub state_root: Hash,
+    /// Rows that programs keep for an answer, by the transaction's name. Nobody agrees on them, nothing stores them.
+    pub returned: BTreeMap<Hash, Vec<Vec<u8>>>,
 }
 
 /// Why the machine could not open, apply or speculate. It is as it was before.
@@ -142,6 +147,7 @@ impl<S: Store> Machine<S> {
             anchor_window: genesis.anchor_window_heights,
             open_streams: genesis.open_streams,
             prices,
+            steps_max: STEPS_MAX,
         };
         let mut view = View { store, overlay: WriteBatch::new() };
         match view.read::<Hash>(Table::Meta, META_CHAIN)? {
@@ -206,13 +212,16 @@ impl<S: Store> Machine<S> {
             cache: &mut self.cache,
             rules: self.rules,
             height,
+            time: time_us,
+            steps: self.rules.height_steps_max(),
             delta: Delta::default(),
         };
         let mut receipts = Vec::with_capacity(transactions.len());
         for (ordinal, ordered) in (0_u32..).zip(transactions) {
             receipts.push(executor.execute(ordered, ordinal)?);
         }
-        let delta = executor.delta;
+        let mut delta = executor.delta;
+        let returned = std::mem::take(&mut delta.returned);
         let encodings: Vec<Vec<u8>> = receipts.iter().map(Encode::to_bytes).collect();
         let leaves = leaf_hashes(&encodings.iter().map(Vec::as_slice).collect::<Vec<_>>());
         let receipts_root = merkle::root(&leaves);
@@ -231,7 +240,7 @@ impl<S: Store> Machine<S> {
         };
         put_record(&mut batch, &record);
         self.forget_anchor(height, &mut batch)?;
-        let applied = Applied { receipts, receipts_root, state_root };
+        let applied = Applied { receipts, receipts_root, state_root, returned };
         Ok(Speculation { height, header_hash, time_us, batch, applied })
     }
 
@@ -272,6 +281,13 @@ impl<S: Store> Machine<S> {
         for ((lane, signer), sequence) in delta.sequences {
             put(Table::Sequence, sequence_key(lane, &signer), Some(sequence.to_bytes()));
         }
+        for (key, row) in &delta.rows {
+            // An index' entries follow from the rows.
+            if is_of_rows(key) {
+                changes.insert(trie_key(Table::Row, key), row.as_deref().map(sha256));
+            }
+        }
+        put_versions(&self.view, batch, delta.rows, height)?;
         for (tx, position, ordinal) in delta.sequenced {
             let place = TxPlace { position, height, ordinal };
             batch.put(Table::Tx, tx.bytes().to_vec(), place.to_bytes());
@@ -383,6 +399,26 @@ impl<S: Store> Machine<S> {
         streams.collect()
     }
 
+    /// What stood under a key of the row space at a height.
+    pub fn row_at(&self, key: &[u8], height: Height) -> Result<Option<Vec<u8>>, StoreError> {
+        self.at(height).get(key)
+    }
+
+    /// Up to `limit` rows of the row space at a height, from `from` on and below `to`, ascending.
+    pub fn rows_at(
+        &self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        limit: usize,
+        height: Height,
+    ) -> Result<Rows, StoreError> {
+        self.at(height).range(from, to, limit)
+    }
+
+    fn at(&self, height: Height) -> At<'_, S> {
+        At { view: &self.view, height: Some(height).filter(|height| *height < self.applied) }
+    }
+
     /// How many events a stream has.
     pub fn event_count(&self, stream: &str) -> Result<u64, StateError> {
         Ok(self.view.event_count(stream)?)
@@ -438,9 +474,10 @@ impl<S: Store> Machine<S> {
         table: Table,
         key: &[u8],
     ) -> Result<(Option<Vec<u8>>, TrieProof), StateError> {
-        let value = match table.is_authenticated() {
-            true => self.view.get(table, key)?.map(|value| value.into_owned()),
-            false => None,
+        let value = match table {
+            Table::Row if is_of_rows(key) => self.row_at(key, self.applied)?,
+            _ if table.is_authenticated() => self.view.get(table, key)?.map(Cow::into_owned),
+            _ => None,
         };
         Ok((value, trie::prove(&self.view, &trie_key(table, key))?))
     }
@@ -474,6 +511,11 @@ impl<S: Store> Machine<S> {
             }
         }
     }
+}
+
+/// Whether a key of the row space is of a row, a definition or counters: what the state root covers.
+fn is_of_rows(key: &[u8]) -> bool {
+    key.get(4) == Some(&0)
 }
 
 /// Where a table's key stands in the trie.

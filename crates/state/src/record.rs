@@ -9,6 +9,7 @@
 //!  receipt     height u64 BE · part u32 BE       → list of receipts, RECEIPTS_PER_PART a part
 //!  tx          name 32                           → lane u16 · seqno u64 · height u64 · ordinal u32
 //!  state       height u64 BE                     → header hash · time · state root · receipts root · count u32
+//!  row, old    `rows`
 //!  meta        "chain" | "format" | "applied"    → 32 | u32 | u64
 //! ```
 //! Numbers in keys are big endian, so that they sort; in values little endian.

@@ -42,11 +42,15 @@ pub enum Table {
     State,
     /// Place in the trie → sixteen children.
     Trie,
+    /// Key of the row space → what stands there and since when. What stands there is authenticated, but for indexes.
+    Row,
+    /// Key of the row space and height → what stood there until then.
+    Old,
 }
 
 impl Table {
     /// Every table, ascending.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Meta,
         Self::Account,
         Self::Stream,
@@ -57,6 +61,8 @@ impl Table {
         Self::Tx,
         Self::State,
         Self::Trie,
+        Self::Row,
+        Self::Old,
     ];
 
     /// The byte that stands for the table.
@@ -73,6 +79,8 @@ impl Table {
             Self::Tx => 7,
             Self::State => 8,
             Self::Trie => 9,
+            Self::Row => 10,
+            Self::Old => 11,
         }
     }
 
@@ -96,6 +104,8 @@ impl fmt::Display for Table {
             Self::Tx => "tx",
             Self::State => "state",
             Self::Trie => "trie",
+            Self::Row => "row",
+            Self::Old => "old",
         })
     }
 }

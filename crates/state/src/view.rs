@@ -145,7 +145,7 @@ impl<S: Store> Pages for View<S> {
 }
 
 /// Adds up to `limit` rows of the two sorted lists to `rows`; a change beats the stored row of its key.
-fn merge<'a>(
+pub(crate) fn merge<'a>(
     stored: Rows,
     changes: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
     limit: usize,

@@ -6,6 +6,7 @@
 //!  transaction  actions, envelope, 176-byte form   row_json     rows to JSON and back
 //!  chunk    what a sequencer signs                 agreement    cuts, headers, votes, sets
 //!  receipt  the outcome of a transaction           genesis      the file operators trust
+//!  table    definitions, keys of rows              program      what a statement does to rows
 //! ```
 //! # Invariants
 //! * T1 One value has one encoding: decoding accepts only the bytes that encoding gives.
@@ -21,10 +22,12 @@ pub mod code;
 pub mod codec;
 pub mod genesis;
 pub mod number;
+pub mod program;
 pub mod receipt;
 pub mod round;
 pub mod row;
 pub mod row_json;
+pub mod table;
 pub mod transaction;
 
 pub use agreement::{
@@ -39,7 +42,9 @@ pub use number::{
     AccountId, Hash, Height, Lane, Position, PublicKey, Seqno, Signature, Suite, Term, Time,
     ValidatorIndex,
 };
+pub use program::{Define, Expr, Program, Reads, TableRef};
 pub use receipt::{Outcome, Receipt};
 pub use round::{High, RoundChange, RoundChangeCertificate};
 pub use row::{Column, ColumnType, Schema, Value, ValueRef};
+pub use table::{TableDef, TableSpec};
 pub use transaction::{Action, Envelope, RouteRule, StreamSpec, Transaction, Unsigned, Writers};

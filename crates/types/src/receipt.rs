@@ -32,6 +32,10 @@ pub struct Receipt {
     pub action_count: u32,
     /// Units paid.
     pub fee: u64,
+    /// Rows of tables that it changed.
+    pub row_count: u64,
+    /// Which constraint or column of the table the code is about: 0 the primary key or none, `i` as the code says.
+    pub detail: u16,
     /// What became of it.
     pub outcome: Outcome,
 }
@@ -43,6 +47,8 @@ impl Encode for Receipt {
         self.tx.encode(out);
         out.extend_from_slice(&self.action_count.to_le_bytes());
         out.extend_from_slice(&self.fee.to_le_bytes());
+        out.extend_from_slice(&self.row_count.to_le_bytes());
+        out.extend_from_slice(&self.detail.to_le_bytes());
         match self.outcome {
             Outcome::Applied => out.push(0),
             Outcome::Refused { code, action } => {
@@ -57,7 +63,7 @@ impl Encode for Receipt {
 }
 
 impl Decode for Receipt {
-    const SIZE_MIN: usize = 2 + 8 + 32 + 4 + 8 + 1;
+    const SIZE_MIN: usize = 2 + 8 + 32 + 4 + 8 + 8 + 2 + 1;
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let lane = Lane::decode(reader)?;
@@ -65,13 +71,15 @@ impl Decode for Receipt {
         let tx = Hash::decode(reader)?;
         let action_count = reader.u32()?;
         let fee = reader.u64()?;
+        let row_count = reader.u64()?;
+        let detail = reader.u16()?;
         let outcome = match reader.u8()? {
             0 => Outcome::Applied,
             1 => Outcome::Refused { code: decode_code(reader)?, action: None },
             2 => Outcome::Refused { code: decode_code(reader)?, action: Some(reader.u32()?) },
             tag => return Err(DecodeError::Tag { what: "outcome", tag: u64::from(tag) }),
         };
-        Ok(Self { lane, seqno, tx, action_count, fee, outcome })
+        Ok(Self { lane, seqno, tx, action_count, fee, row_count, detail, outcome })
     }
 }
 

@@ -4,7 +4,7 @@
 //!  row = null bitmap, ceil(columns / 8) bytes, bit i of byte i/8 set: column i is null, spare bits 0
 //!        then each value that is not null, in column order:
 //!        bool 1 · int2 2 · int4 4 · int8 8 · date 4 (days since 1970-01-01)
-//!        timestamptz 8 (µs since 1970-01-01T00:00:00Z) · uuid 16 · float8 8 (its bits, unread)
+//!        timestamptz, timestamp 8 (µs since 1970-01-01T00:00:00Z) · uuid 16 · float8 8 (its bits, unread)
 //!        numeric(p,s): value × 10^s, 8 bytes for p ≤ 18, else 16
 //!        text, bytea, jsonb: u32 length, bytes (jsonb: keys sorted, no spaces)
 //! ```
@@ -56,8 +56,10 @@ pub enum ColumnType {
     Uuid,
     /// JSON in canonical form.
     Jsonb,
-    /// IEEE 754 double, kept as opaque bits; streams only.
+    /// IEEE 754 double, kept as opaque bits: no row program computes with it.
     Float8,
+    /// Microseconds, of no zone.
+    Timestamp,
 }
 
 /// One column of a schema.
@@ -78,7 +80,7 @@ pub struct Schema {
 }
 
 /// An owned value.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     /// No value.
     Null,
@@ -106,10 +108,12 @@ pub enum Value {
     Jsonb(String),
     /// `float8`: the bits.
     Float8(u64),
+    /// `timestamp`: microseconds since 1970-01-01T00:00:00.
+    Timestamp(i64),
 }
 
 /// A value borrowed from a row's bytes.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each variant is the borrowed twin of `Value`'s")]
 pub enum ValueRef<'a> {
     Null,
@@ -125,6 +129,7 @@ pub enum ValueRef<'a> {
     Uuid([u8; 16]),
     Jsonb(&'a str),
     Float8(u64),
+    Timestamp(i64),
 }
 
 /// Why a schema or a row is not valid.
@@ -331,6 +336,7 @@ impl ValueRef<'_> {
             Self::Uuid(value) => Value::Uuid(value),
             Self::Jsonb(value) => Value::Jsonb(value.into()),
             Self::Float8(value) => Value::Float8(value),
+            Self::Timestamp(value) => Value::Timestamp(value),
         }
     }
 }
@@ -389,9 +395,10 @@ impl std::str::FromStr for ColumnType {
             "uuid" => Self::Uuid,
             "jsonb" => Self::Jsonb,
             "float8" | "double precision" => Self::Float8,
+            "timestamp" | "timestamp without time zone" => Self::Timestamp,
             other => parse_numeric(other).ok_or_else(|| RowError::Schema {
                 reason: format!(
-                    "no type {other:?}; there are bool, int2, int4, int8, numeric(p,s), text, bytea, date, timestamptz, uuid, jsonb, float8"
+                    "no type {other:?}; there are bool, int2, int4, int8, numeric(p,s), text, bytea, date, timestamptz, uuid, jsonb, float8, timestamp"
                 ),
             })?,
         })
@@ -422,6 +429,7 @@ impl fmt::Display for ColumnType {
             Self::Uuid => f.write_str("uuid"),
             Self::Jsonb => f.write_str("jsonb"),
             Self::Float8 => f.write_str("float8"),
+            Self::Timestamp => f.write_str("timestamp"),
         }
     }
 }
@@ -438,7 +446,7 @@ impl fmt::Display for Schema {
 }
 
 /// 10^38 does not fit the check `|value| < 10^p` in 128 bits only above 38 digits.
-fn fits_precision(value: i128, precision: u8) -> bool {
+pub(crate) fn fits_precision(value: i128, precision: u8) -> bool {
     10_u128.checked_pow(u32::from(precision)).is_some_and(|bound| value.unsigned_abs() < bound)
 }
 
@@ -456,7 +464,8 @@ fn encode_value(column: &Column, value: &Value, out: &mut Vec<u8>) -> Result<(),
         (ColumnType::Int4, Value::Int4(value)) => out.extend_from_slice(&value.to_le_bytes()),
         (ColumnType::Int8, Value::Int8(value)) => out.extend_from_slice(&value.to_le_bytes()),
         (ColumnType::Date, Value::Date(value)) => out.extend_from_slice(&value.to_le_bytes()),
-        (ColumnType::Timestamptz, Value::Timestamptz(value)) => {
+        (ColumnType::Timestamptz, Value::Timestamptz(value))
+        | (ColumnType::Timestamp, Value::Timestamp(value)) => {
             out.extend_from_slice(&value.to_le_bytes());
         }
         (ColumnType::Uuid, Value::Uuid(value)) => out.extend_from_slice(value),
@@ -504,6 +513,7 @@ fn decode_value<'a>(column: &Column, reader: &mut Reader<'a>) -> Result<ValueRef
         ColumnType::Int8 => ValueRef::Int8(i64::from_le_bytes(reader.array()?)),
         ColumnType::Date => ValueRef::Date(i32::from_le_bytes(reader.array()?)),
         ColumnType::Timestamptz => ValueRef::Timestamptz(i64::from_le_bytes(reader.array()?)),
+        ColumnType::Timestamp => ValueRef::Timestamp(i64::from_le_bytes(reader.array()?)),
         ColumnType::Uuid => ValueRef::Uuid(reader.array()?),
         ColumnType::Float8 => ValueRef::Float8(reader.u64()?),
         ColumnType::Numeric { precision, .. } => {
@@ -534,8 +544,8 @@ impl Encode for Schema {
         put_count(out, self.columns.len());
         for column in &self.columns {
             put_bytes(out, column.name.as_bytes());
-            let (tag, precision, scale) = type_tag(column.kind);
-            out.extend_from_slice(&[tag, precision, scale, u8::from(column.nullable)]);
+            put_type(out, column.kind);
+            out.push(u8::from(column.nullable));
         }
     }
 }
@@ -548,12 +558,23 @@ impl Decode for Schema {
         let mut columns = Vec::with_capacity(count);
         for _ in 0..count {
             let name = reader.text("column name", NAME_SIZE_MAX)?.to_owned();
-            let [tag, precision, scale] = reader.array()?;
-            let nullable = reader.bool("nullable")?;
-            columns.push(Column { name, kind: type_of_tag(tag, precision, scale)?, nullable });
+            let kind = read_type(reader)?;
+            columns.push(Column { name, kind, nullable: reader.bool("nullable")? });
         }
         Self::new(columns).map_err(|_| DecodeError::NotCanonical { what: "schema" })
     }
+}
+
+/// Appends a type: its tag, and a numeric's precision and scale.
+pub(crate) fn put_type(out: &mut Vec<u8>, kind: ColumnType) {
+    let (tag, precision, scale) = type_tag(kind);
+    out.extend_from_slice(&[tag, precision, scale]);
+}
+
+/// Reads what [`put_type`] appends.
+pub(crate) fn read_type(reader: &mut Reader<'_>) -> Result<ColumnType, DecodeError> {
+    let [tag, precision, scale] = reader.array()?;
+    type_of_tag(tag, precision, scale)
 }
 
 fn type_tag(kind: ColumnType) -> (u8, u8, u8) {
@@ -570,6 +591,7 @@ fn type_tag(kind: ColumnType) -> (u8, u8, u8) {
         ColumnType::Uuid => (10, 0, 0),
         ColumnType::Jsonb => (11, 0, 0),
         ColumnType::Float8 => (12, 0, 0),
+        ColumnType::Timestamp => (13, 0, 0),
     }
 }
 
@@ -579,7 +601,10 @@ fn type_of_tag(tag: u8, precision: u8, scale: u8) -> Result<ColumnType, DecodeEr
         2 => ColumnType::Int2,
         3 => ColumnType::Int4,
         4 => ColumnType::Int8,
-        5 => return Ok(ColumnType::Numeric { precision, scale }),
+        5 if (1..=NUMERIC_PRECISION_MAX).contains(&precision) && scale <= precision => {
+            return Ok(ColumnType::Numeric { precision, scale });
+        }
+        5 => return Err(DecodeError::NotCanonical { what: "numeric" }),
         6 => ColumnType::Text,
         7 => ColumnType::Bytea,
         8 => ColumnType::Date,
@@ -587,6 +612,7 @@ fn type_of_tag(tag: u8, precision: u8, scale: u8) -> Result<ColumnType, DecodeEr
         10 => ColumnType::Uuid,
         11 => ColumnType::Jsonb,
         12 => ColumnType::Float8,
+        13 => ColumnType::Timestamp,
         _ => return Err(DecodeError::Tag { what: "column type", tag: u64::from(tag) }),
     };
     if (precision, scale) == (0, 0) {

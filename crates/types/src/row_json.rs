@@ -86,6 +86,7 @@ fn value_to_json(column: &Column, value: ValueRef<'_>) -> Result<Json, RowError>
         ValueRef::Bytea(value) => format!("\\x{}", hex::encode(value)).into(),
         ValueRef::Date(days) => date_to_text(days).into(),
         ValueRef::Timestamptz(micros) => timestamp_to_text(micros).into(),
+        ValueRef::Timestamp(micros) => timestamp_to_text(micros).trim_end_matches('Z').into(),
         ValueRef::Uuid(bytes) => uuid_to_text(&bytes).into(),
         ValueRef::Jsonb(text) => serde_json::from_str(text).map_err(|_| wrong("not JSON"))?,
         ValueRef::Float8(bits) => float_to_json(bits),
@@ -134,7 +135,9 @@ pub fn date_to_text(days: i32) -> String {
         .map_or_else(|| format!("@{days}"), |date| date.to_string())
 }
 
-fn date_from_text(text: &str) -> Option<i32> {
+/// Reads what [`date_to_text`] writes.
+#[must_use]
+pub fn date_from_text(text: &str) -> Option<i32> {
     if let Some(days) = text.strip_prefix('@') {
         return days.parse().ok();
     }
@@ -152,9 +155,11 @@ pub fn timestamp_to_text(micros: i64) -> String {
         )
 }
 
-fn timestamp_from_text(text: &str) -> Option<i64> {
+/// Reads RFC 3339 with at most microseconds, and what [`timestamp_to_text`] writes.
+#[must_use]
+pub fn timestamp_from_text(text: &str) -> Option<i64> {
     if let Some(micros) = text.strip_prefix('@') {
-        return micros.parse().ok();
+        return micros.trim_end_matches('Z').parse().ok();
     }
     let time = DateTime::parse_from_rfc3339(text).ok()?;
     (time.timestamp_subsec_nanos() % 1_000 == 0).then(|| time.timestamp_micros())
@@ -170,7 +175,9 @@ pub fn uuid_to_text(bytes: &[u8; 16]) -> String {
     text
 }
 
-fn uuid_from_text(text: &str) -> Option<[u8; 16]> {
+/// Reads 32 hexadecimal digits, hyphens anywhere.
+#[must_use]
+pub fn uuid_from_text(text: &str) -> Option<[u8; 16]> {
     let plain: String = text.chars().filter(|character| *character != '-').collect();
     let mut bytes = [0; 16];
     hex::decode_to_slice(plain, &mut bytes).ok()?;
@@ -226,6 +233,9 @@ fn value_from_json(column: &Column, json: &Json) -> Result<Value, RowError> {
             .map(Value::Bytea),
         ColumnType::Date => text.and_then(date_from_text).map(Value::Date),
         ColumnType::Timestamptz => text.and_then(timestamp_from_text).map(Value::Timestamptz),
+        ColumnType::Timestamp => {
+            text.and_then(|text| timestamp_from_text(&format!("{text}Z"))).map(Value::Timestamp)
+        }
         ColumnType::Uuid => text.and_then(uuid_from_text).map(Value::Uuid),
         ColumnType::Jsonb => serde_json::to_string(json).ok().map(Value::Jsonb),
         ColumnType::Float8 => float_from_json(json).map(Value::Float8),

@@ -23,6 +23,7 @@ use std::ops::Range;
 
 use crate::codec::{Decode, DecodeError, Encode, Reader, put_bytes, put_count, put_sized};
 use crate::number::{AccountId, Hash, PublicKey, Signature, Suite};
+use crate::program::{Define, Program, Reads};
 use crate::row::{NAME_SIZE_MAX, Schema, check_name};
 
 /// Most bytes of an encoded transaction.
@@ -61,6 +62,12 @@ pub enum Action {
     },
     /// Create a stream.
     CreateStream(StreamSpec),
+    /// Change a table's rows.
+    Run(Box<Program>),
+    /// Change what tables there are.
+    Define(Box<Define>),
+    /// Go on only if nothing has changed that was read.
+    Reads(Reads),
 }
 
 /// What `CreateStream` says.
@@ -387,6 +394,18 @@ impl Encode for Action {
                 out.push(3);
                 spec.encode(out);
             }
+            Self::Run(program) => {
+                out.push(4);
+                program.encode(out);
+            }
+            Self::Define(define) => {
+                out.push(5);
+                define.encode(out);
+            }
+            Self::Reads(reads) => {
+                out.push(6);
+                reads.encode(out);
+            }
         }
     }
 }
@@ -403,6 +422,9 @@ impl Decode for Action {
             },
             2 => Self::Transfer { to: AccountId::decode(reader)?, amount: reader.u64()? },
             3 => Self::CreateStream(StreamSpec::decode(reader)?),
+            4 => Self::Run(Box::new(Program::decode(reader)?)),
+            5 => Self::Define(Box::new(Define::decode(reader)?)),
+            6 => Self::Reads(Reads::decode(reader)?),
             tag => return Err(DecodeError::Tag { what: "action", tag: u64::from(tag) }),
         })
     }
@@ -425,14 +447,33 @@ impl Encode for StreamSpec {
                 put_bytes(out, name.as_bytes());
             }
         }
-        match &self.writers {
-            Writers::Creator => out.push(0),
-            Writers::Anyone => out.push(1),
-            Writers::Accounts(accounts) => {
+        self.writers.encode(out);
+    }
+}
+
+impl Encode for Writers {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Creator => out.push(0),
+            Self::Anyone => out.push(1),
+            Self::Accounts(accounts) => {
                 out.push(2);
                 crate::codec::put_list(out, accounts);
             }
         }
+    }
+}
+
+impl Decode for Writers {
+    const SIZE_MIN: usize = 1;
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match reader.u8()? {
+            0 => Self::Creator,
+            1 => Self::Anyone,
+            2 => Self::Accounts(decode_writers(reader)?),
+            tag => return Err(DecodeError::Tag { what: "writers", tag: u64::from(tag) }),
+        })
     }
 }
 
@@ -447,12 +488,7 @@ impl Decode for StreamSpec {
             1 => RouteRule::Column(reader.text("route column", NAME_SIZE_MAX)?.to_owned()),
             tag => return Err(DecodeError::Tag { what: "route rule", tag: u64::from(tag) }),
         };
-        let writers = match reader.u8()? {
-            0 => Writers::Creator,
-            1 => Writers::Anyone,
-            2 => Writers::Accounts(decode_writers(reader)?),
-            tag => return Err(DecodeError::Tag { what: "writers", tag: u64::from(tag) }),
-        };
+        let writers = Writers::decode(reader)?;
         if let RouteRule::Column(column) = &route
             && schema.index_of(column).is_none()
         {

@@ -16,6 +16,7 @@ use std::fmt::Write as _;
 
 use proptest::prelude::*;
 use quipu_types::agreement::{Propose, StateVote};
+use quipu_types::program::Op;
 use quipu_types::transaction::{Action, Envelope, Transaction};
 use quipu_types::*;
 use sample::Sample;
@@ -57,6 +58,10 @@ macro_rules! every_type {
             $call!(StateVote),
             $call!(StateCertificate),
             $call!(Receipt),
+            $call!(Program),
+            $call!(Define),
+            $call!(TableDef),
+            $call!(Reads),
             $call!(ValidatorSet),
             $call!(Schema),
             $call!(PublicKey),
@@ -94,7 +99,27 @@ proptest! {
         noise in prop::collection::vec(any::<u8>(), 0..300)
     ) {
         macro_rules! total { ($type:ident) => { reencodes::<$type>(&noise)? } }
-        let _: [(); 19] = every_type!(total);
+        let _: [(); 23] = every_type!(total);
+    }
+
+    #[test]
+    fn no_changed_bytes_of_a_program_make_a_decoder_panic(
+        seed in 0..2_000_u64,
+        changes in prop::collection::vec((any::<usize>(), any::<u8>()), 1..6),
+    ) {
+        macro_rules! change { ($type:ident) => {{
+            let mut bytes = $type::sample(&mut fastrand::Rng::with_seed(seed)).to_bytes();
+            for (place, byte) in &changes {
+                let place = place % bytes.len();
+                bytes[place] = *byte;
+            }
+            reencodes::<$type>(&bytes)?;
+        }} }
+        change!(Program);
+        change!(Define);
+        change!(TableDef);
+        change!(Reads);
+        change!(Expr);
     }
 
     #[test]
@@ -109,7 +134,7 @@ proptest! {
                 prop_assert_eq!(other.to_bytes(), bytes);
             }
         }} }
-        let _: [(); 19] = every_type!(flip);
+        let _: [(); 23] = every_type!(flip);
     }
 }
 
@@ -170,6 +195,85 @@ fn a_list_is_never_reserved_beyond_the_bytes_that_are_there() {
         "input ends early: 16512 bytes wanted, 0 left; precommits is 4294967295, the most is 128"
     ]
     .assert_eq(&out);
+}
+
+/// How many expressions, rows and lists there are in an expression.
+fn weight(expr: &Expr) -> usize {
+    let all = |list: &[Expr]| list.iter().map(weight).sum::<usize>();
+    1 + match expr {
+        Expr::Const(..) | Expr::Column(_) | Expr::Excluded(_) | Expr::Now | Expr::Random(_) => 0,
+        Expr::Unary(_, operand) | Expr::Cast(operand, _) => weight(operand),
+        Expr::Binary(_, left, right) => weight(left) + weight(right),
+        Expr::In(operand, list) => weight(operand) + all(list),
+        Expr::Call(_, list) => all(list),
+        Expr::Case(branches, otherwise) => {
+            let branches = branches.iter().map(|(a, b)| weight(a) + weight(b));
+            branches.sum::<usize>() + otherwise.as_deref().map_or(0, weight)
+        }
+    }
+}
+
+/// A program that inserts `row_count` rows of `now()` in each of `columns`, as bytes; the count may lie.
+fn insert_bytes(columns: u32, row_count: u32, expr_count: u32) -> Vec<u8> {
+    let mut program = Program::sample(&mut fastrand::Rng::with_seed(0));
+    program.op = Op::Truncate;
+    let mut bytes = program.to_bytes();
+    bytes.pop();
+    bytes.push(0);
+    bytes.extend_from_slice(&columns.to_le_bytes());
+    (0..columns).for_each(|column| bytes.extend_from_slice(&column.to_le_bytes()[..2]));
+    bytes.extend_from_slice(&row_count.to_le_bytes());
+    (0..expr_count).for_each(|_| bytes.push(18));
+    bytes.push(0);
+    bytes
+}
+
+#[test]
+fn a_program_is_no_larger_than_its_bytes() {
+    let read = |bytes: &[u8]| Program::from_bytes(bytes).map_err(|error| error.to_string());
+    assert!(read(&insert_bytes(0, 1, 0)).is_ok(), "DEFAULT VALUES");
+    assert!(read(&insert_bytes(2, 3, 6)).is_ok());
+    let many = read(&insert_bytes(0, 100_000, 0)).unwrap_err();
+    assert_eq!(many, "rows is 100000, the most is 1");
+    assert!(read(&insert_bytes(2, 100_000, 6)).unwrap_err().starts_with("input ends early"));
+    let program = read(&insert_bytes(1, 100_000, 100_000)).unwrap();
+    let Op::Insert { rows, .. } = &program.op else { panic!("an insert") };
+    assert_eq!(rows.iter().flatten().map(weight).sum::<usize>(), 100_000);
+}
+
+#[test]
+fn an_expression_is_read_to_its_greatest_depth_and_no_deeper() {
+    let nested = |depth: usize| [[20, 0].repeat(depth - 1), vec![18]].concat();
+    let deepest = usize::try_from(quipu_types::program::EXPR_DEPTH_MAX).unwrap();
+    assert_eq!(Expr::from_bytes(&nested(deepest)).map(|expr| weight(&expr)), Ok(deepest));
+    for depth in [deepest + 1, 400_000] {
+        let error = Expr::from_bytes(&nested(depth)).unwrap_err().to_string();
+        assert_eq!(error, "depth of an expression is 48, the most is 48");
+    }
+}
+
+#[test]
+fn a_constant_is_a_value_of_its_type() {
+    let read = |precision: u8, scale: u8, value: i128| {
+        let mut bytes = vec![1, 5, precision, scale];
+        bytes.extend_from_slice(&value.to_le_bytes());
+        Expr::from_bytes(&bytes).map_err(|error| error.to_string())
+    };
+    assert!(read(3, 2, -999).is_ok());
+    assert!(read(38, 38, 1 - 10_i128.pow(38)).is_ok());
+    for (precision, scale, value) in
+        [(3, 2, 1_000), (38, 0, i128::MIN), (0, 0, 0), (39, 0, 0), (3, 4, 0)]
+    {
+        assert_eq!(read(precision, scale, value).unwrap_err(), "numeric is not in canonical form");
+    }
+}
+
+#[test]
+fn a_key_that_was_read_is_no_longer_than_keys_are() {
+    let reads = |size: usize| Reads { keys: vec![vec![1; size]], ..Reads::default() }.to_bytes();
+    let longest = quipu_types::program::READ_KEY_SIZE_MAX;
+    assert!(Reads::from_bytes(&reads(longest)).is_ok());
+    assert!(Reads::from_bytes(&reads(longest + 1)).is_err());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use quipu_proof::{Bound, Verified};
-use quipu_types::{Action, Outcome};
+use quipu_types::{Action, Define, Outcome};
 use serde_json::{Value as Json, json};
 
 use crate::args::Verify;
@@ -107,6 +107,20 @@ fn action_lines(action: &Action) -> Vec<(&'static str, String)> {
         Action::CreateStream(spec) => {
             vec![("creates", spec.name.clone()), ("schema", spec.schema.to_string())]
         }
+        Action::Run(program) => {
+            vec![("statement", shown(&program.text)), ("table", program.table.id.to_string())]
+        }
+        Action::Define(define) => vec![("defines", defined(define))],
+        Action::Reads(reads) => vec![("had read at height", reads.height.to_string())],
+    }
+}
+
+fn defined(define: &Define) -> String {
+    match define {
+        Define::CreateTable(spec) => format!("table {} ({})", spec.name, spec.schema),
+        Define::CreateView { name, text, .. } => format!("view {name}: {}", shown(text)),
+        Define::Drop(table) => format!("drops number {}", table.id),
+        Define::Alter(table, _) => format!("alters table number {}", table.id),
     }
 }
 
@@ -136,6 +150,11 @@ fn as_json(verified: &Verified) -> Json {
         Action::CreateStream(spec) => {
             json!({ "index": index, "create": spec.name, "schema": spec.schema.to_string() })
         }
+        Action::Run(program) => {
+            json!({ "index": index, "statement": program.text, "table": program.table.id })
+        }
+        Action::Define(define) => json!({ "index": index, "define": defined(define) }),
+        Action::Reads(reads) => json!({ "index": index, "read_at": reads.height }),
     });
     let outcome = verified.receipt.map(|receipt| match receipt.outcome {
         Outcome::Applied => json!("applied"),

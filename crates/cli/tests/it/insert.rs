@@ -119,7 +119,7 @@ fn what_can_not_be_inserted_is_refused_by_name_and_changes_nothing() {
         ERROR:  428C9: cannot insert into column "_lane"
         HINT:  the ledger fills it in
         ERROR:  42703: column "nope" of relation "public.readings" does not exist
-        ERROR:  42000: Inconsistent data length across values list: got 1 values in row 0 but expected 2
+        ERROR:  42601: VALUES lists must all be the same length
         ERROR:  42P01: relation "nosuch" does not exist
         ERROR:  42809: cannot insert into "quipu.headers"
         HINT:  it is the ledger's own
@@ -129,19 +129,18 @@ fn what_can_not_be_inserted_is_refused_by_name_and_changes_nothing() {
         HINT:  a transaction stands in one lane: insert rows of one value of the routing column at a time
         BEGIN
         INSERT 0 1
-        ERROR:  0A000: a query after an INSERT in one transaction is not supported
+        ERROR:  0A000: a query of a stream after an INSERT into it in one transaction is not supported
         HINT:  COMMIT first
         BEGIN
         INSERT 0 1
-        ERROR:  0A000: ROLLBACK TO SAVEPOINT after an INSERT is not supported
-        HINT:  ROLLBACK the whole transaction
-        ERROR:  0A000: UPDATE is refused: of all writes only CREATE STREAM and INSERT are offered
-        HINT:  streams only grow: INSERT INTO one, or quipu append
+        ERROR:  3B001: savepoint "s" does not exist
+        ERROR:  0A000: "readings" only grows: what it has can not be changed
+        HINT:  INSERT what corrects it, or keep in a table what changes
         ERROR:  42P07: stream exists already
         HINT:  Another transaction created a stream of this name first.
         ERROR:  42939: name is reserved
         HINT:  Stream names beginning with pg_ or quipu_ are reserved.
-        ERROR:  42601: schema: no type "money"; there are bool, int2, int4, int8, numeric(p,s), text, bytea, date, timestamptz, uuid, jsonb, float8
+        ERROR:  42601: schema: no type "money"; there are bool, int2, int4, int8, numeric(p,s), text, bytea, date, timestamptz, uuid, jsonb, float8, timestamp
         ERROR:  42601: syntax error: Expected: an object type after CREATE, found: stream
         LINE 1: begin; create stream s (n int4)
                               ^

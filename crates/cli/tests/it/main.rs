@@ -20,4 +20,6 @@ mod partition;
 mod proof;
 mod proxy;
 mod sample;
+mod sql;
+mod tables;
 mod tour;

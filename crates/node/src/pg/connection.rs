@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use metrics::Counter;
 use quipu_query::wire::Encoder;
-use quipu_query::{Append, Engine, Forget, Outcome, Prepared, Rows, Session, SqlError, parameters};
+use quipu_query::{Engine, Forget, Outcome, Prepared, Rows, Session, SqlError, Write, parameters};
 use quipu_types::code;
-use quipu_types::transaction::StreamSpec;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -21,6 +20,7 @@ use super::message::{self, Answers, Formats, Request, Target};
 use super::portal::{Holdings, Portal, Progress};
 use super::start::{self, Socket, find, read_body, send};
 use super::{Access, STALL_SECONDS_MAX, STARTUP_SECONDS_MAX};
+use crate::gateway::Unwritten;
 use crate::shared::Shared;
 
 /// Answers are sent when they are more bytes than this.
@@ -69,11 +69,14 @@ pub(crate) async fn run(stream: TcpStream, context: Context) {
         Ok(Err(broken)) => return finish(&mut socket, broken, &context.garbage).await,
     };
     let user = find(&parameters, "user").unwrap_or_default().to_owned();
-    let mut session = context.engine.session(&user);
+    let mut session = session(&context, &user);
     for (name, value) in &parameters {
         if !matches!(name.as_str(), "user" | "database" | "options" | "replication") {
             session.offer(name, value);
         }
+    }
+    for (name, value) in start::options(find(&parameters, "options").unwrap_or_default()) {
+        session.offer(&name, &value);
     }
     let ticket = context.registry.enter();
     let number = ticket.number;
@@ -95,6 +98,14 @@ pub(crate) async fn run(stream: TcpStream, context: Context) {
     if let Err(broken) = ended {
         finish(&mut connection.socket, broken, &context.garbage).await;
     }
+}
+
+/// A session of a user, who writes with the key that is held for that role.
+fn session(context: &Context, user: &str) -> Session {
+    let Some(ledger) = &context.ledger else { return context.engine.session(user, None) };
+    let mut session = context.engine.session(user, ledger.gateway.signer(ledger, user));
+    session.set_roles(Arc::new(ledger.gateway.accounts()));
+    session
 }
 
 /// Tells the client why it is closed, if it can be told; counts it before it sees the end.
@@ -373,9 +384,8 @@ impl Connection {
             };
             if index.saturating_add(1) == count {
                 // Only now is the last statement done: all of them are.
-                let appends = self.session.end_implicit();
-                if !appends.is_empty() {
-                    self.append(appends).await?;
+                if let Some(write) = self.session.end_implicit() {
+                    self.write(write).await?;
                 }
             }
             self.done(done);
@@ -401,31 +411,27 @@ impl Connection {
         Ok(Settled::Done(match outcome {
             Outcome::Rows(rows) => return Ok(Settled::Rows(rows)),
             Outcome::Done { tag, report, forget } => Done { tag, report, forget },
-            Outcome::Append { tag, appends } => {
-                self.append(appends).await?;
-                Done::new(tag)
-            }
-            Outcome::Create(spec) => {
-                self.create(*spec).await?;
-                Done::new("CREATE STREAM")
-            }
+            Outcome::Write(write) => match self.write(*write).await? {
+                Outcome::Rows(rows) => return Ok(Settled::Rows(rows)),
+                Outcome::Done { tag, report, forget } => Done { tag, report, forget },
+                _ => return Err(violation("a write inside a write").into()),
+            },
             Outcome::CopyOut(copy) => Done::new(self.copy_out(*copy).await?),
             Outcome::CopyIn(_) => return Err(violation("a COPY inside a COPY").into()),
         }))
     }
 
-    /// Hands rows to the ledger, and waits until they are applied or refused. What is on its way can not be cancelled.
-    pub(crate) async fn append(&mut self, appends: Vec<Append>) -> Result<(), SqlError> {
-        match &self.ledger {
-            Some(ledger) => ledger.gateway.append(ledger, &self.user, appends).await,
-            None => Err(SqlError::new("0A000", code::SQL_READ_ONLY, "nothing can be written here")),
-        }
-    }
-
-    async fn create(&mut self, spec: StreamSpec) -> Result<(), SqlError> {
-        match &self.ledger {
-            Some(ledger) => ledger.gateway.create(ledger, &self.user, spec).await,
-            None => Err(SqlError::new("0A000", code::SQL_READ_ONLY, "nothing can be written here")),
+    /// Hands a write to the ledger, and waits until it is applied or refused. What is on its way can not be cancelled.
+    pub(crate) async fn write(&mut self, write: Write) -> Result<Outcome, SqlError> {
+        let Some(ledger) = &self.ledger else {
+            return Err(SqlError::new("0A000", code::SQL_READ_ONLY, "nothing can be written here"));
+        };
+        match ledger.gateway.write(ledger, &self.user, &write).await {
+            Ok(written) => self.session.written(write, written).await,
+            Err(Unwritten::Refused { code, action, detail }) => {
+                Err(self.session.refused(&write, code, action, detail))
+            }
+            Err(Unwritten::Failed(error)) => Err(error),
         }
     }
 
@@ -518,8 +524,8 @@ impl Connection {
             }
         }
         let tag = match rows.tag() {
-            "SELECT" => format!("SELECT {sent}"),
-            tag => tag.to_owned(),
+            tag @ ("SHOW" | "EXPLAIN") => tag.to_owned(),
+            tag => format!("{tag} {sent}"),
         };
         *progress = Progress::Done;
         Ok(Some(tag))

@@ -21,11 +21,14 @@ impl Connection {
     pub(crate) async fn copy_in(&mut self, mut copy: CopyIn) -> Served<Outcome> {
         self.answers.copy(b'G', copy.is_binary(), copy.column_count());
         send(&mut self.socket, &mut self.answers).await?;
+        if let Some(before) = copy.before.take() {
+            self.write(*before).await?;
+        }
         let mut appended = 0;
         match self.read_copy(&mut copy, &mut appended).await {
             Err(Failed::Sql(mut error)) if appended > 0 => {
                 error.more().detail =
-                    Some(format!("The first {appended} rows were appended, and stay."));
+                    Some(format!("The first {appended} rows were written, and stay."));
                 Err(Failed::Sql(error))
             }
             Err(failed) => Err(failed),
@@ -33,7 +36,7 @@ impl Connection {
         }
     }
 
-    async fn read_copy(&mut self, copy: &mut CopyIn, appended: &mut usize) -> Served {
+    async fn read_copy(&mut self, copy: &mut CopyIn, appended: &mut u64) -> Served {
         let now = Instant::now();
         let deadline = copy.time_max.and_then(|time| now.checked_add(time));
         loop {
@@ -54,10 +57,9 @@ impl Connection {
                     return Err(SqlError::new("08P01", code::BAD_REQUEST, message).into());
                 }
             };
-            while let Some(append) = copy.advance(at_end)? {
-                let count = append.rows.len();
-                self.append(vec![append]).await?;
-                *appended = appended.saturating_add(count);
+            while let Some(part) = copy.advance(at_end)? {
+                self.write(part).await?;
+                *appended = copy.row_count();
             }
             if at_end {
                 return Ok(());

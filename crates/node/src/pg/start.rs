@@ -49,6 +49,27 @@ pub(crate) fn find<'a>(parameters: &'a [(String, String)], name: &str) -> Option
     parameters.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
 }
 
+/// The parameters that the start-up message's `options` set, as a server's command line would: `-c name=value` and
+/// `--name=value`, `\` before a blank that is part of a word.
+pub(crate) fn options(text: &str) -> Vec<(String, String)> {
+    let mut words = vec![String::new()];
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match (character, words.last_mut()) {
+            ('\\', Some(word)) => word.extend(characters.next()),
+            (blank, _) if blank.is_ascii_whitespace() => words.push(String::new()),
+            (other, Some(word)) => word.push(other),
+            (_, None) => {}
+        }
+    }
+    let words = words.iter().filter(|word| !word.is_empty() && *word != "-c");
+    let assignments = words.filter_map(|word| {
+        let word = word.strip_prefix("--").or_else(|| word.strip_prefix("-c")).unwrap_or(word);
+        word.split_once('=')
+    });
+    assignments.map(|(name, value)| (name.replace('-', "_"), value.to_owned())).collect()
+}
+
 /// Sends what is gathered, all of it.
 pub(crate) async fn send(socket: &mut Socket, answers: &mut Answers) -> Result<(), Broken> {
     if answers.bytes.is_empty() {

@@ -13,7 +13,7 @@ use expect_test::expect;
 use metrics::{Counter, CounterFn, Gauge};
 use quipu_query::{
     AccountRow, ColumnStore, Engine, IngestBlock, IngestTx, Limits, MetricRow, SystemSource,
-    ValidatorRow,
+    TableSource, ValidatorRow,
 };
 use quipu_types::transaction::{RouteRule, StreamSpec, Writers};
 use quipu_types::{
@@ -39,6 +39,22 @@ fn open_access() -> Access {
 
 #[derive(Debug)]
 struct Nothing;
+
+impl TableSource for Nothing {
+    fn get(&self, _: &[u8], _: Height) -> Result<Option<Vec<u8>>, quipu_state::StoreError> {
+        Ok(None)
+    }
+
+    fn range(
+        &self,
+        _: &[u8],
+        _: Option<&[u8]>,
+        _: usize,
+        _: Height,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, quipu_state::StoreError> {
+        Ok(Vec::new())
+    }
+}
 
 impl SystemSource for Nothing {
     fn accounts(&self) -> Vec<AccountRow> {
@@ -85,7 +101,8 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let store = ColumnStore::open(folder.path()).unwrap();
         fill(&store);
-        let engine = Engine::new(store, Arc::new(Nothing), Limits::default()).unwrap();
+        let engine = Engine::new(store, Arc::new(Nothing), Arc::new(Nothing), Limits::default());
+        let engine = engine.unwrap();
         let garbage = Arc::new(Count::default());
         let guards = Guards {
             connection_count_max,
@@ -214,6 +231,8 @@ fn ingest(store: &ColumnStore, height: u64, actions: Vec<Action>) {
         action_count: u32::try_from(actions.len()).unwrap(),
         fee: 0,
         outcome: Outcome::Applied,
+        row_count: 0,
+        detail: 0,
     };
     let transaction = Transaction {
         signer: PublicKey::new(Suite::Ed25519Sha256, &[1; 32]).unwrap(),
@@ -408,7 +427,7 @@ fn psql_looks_around_and_asks() {
         !                ^
         ! DETAIL:  QP0501 (quipu explain QP0501)
         ! HINT:  Perhaps you meant to reference the column "carrier".
-        ! 8: ERROR:  Inconsistent data length across values list: got 1 values in row 0 but expected 12
+        ! 8: ERROR:  VALUES lists must all be the same length
         ! DETAIL:  QP0501 (quipu explain QP0501)
         ! 10: ERROR:  Divide by zero error
         ! DETAIL:  QP0501 (quipu explain QP0501)
@@ -440,7 +459,7 @@ fn psycopg_binds_prepares_and_reads_every_type() {
         [(2,)]
         [1, 2, 3, 4]
         42703 column "nope" does not exist 8
-        0A000 streams only grow: INSERT INTO one, or quipu append
+        0A000 INSERT what corrects it, or keep in a table what changes
         INTRANS (10000000070,)
         IDLE 150000 UTC
         (1,)
@@ -495,14 +514,14 @@ import threading
 t = threading.Timer(0.5, c.cancel)
 t.start()
 try:
-    c.execute('select count(*) from generate_series(1, 1000000000000) a where a.value % 7 = 8')
+    c.execute('select count(*) from generate_series(1, 1000000000000) a where a % 7 = 8')
 except psycopg.errors.QueryCanceled as e:
     print(e.sqlstate, e)
 t.join()
 print(c.execute('select 1').fetchone())
 c.execute("set statement_timeout = '200ms'")
 try:
-    c.execute('select count(*) from generate_series(1, 1000000000000) a where a.value % 7 = 8')
+    c.execute('select count(*) from generate_series(1, 1000000000000) a where a % 7 = 8')
 except psycopg.errors.QueryCanceled as e:
     print(e.sqlstate, e)
 "#,

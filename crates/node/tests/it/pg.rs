@@ -193,7 +193,7 @@ fn rows_are_appended_in_parts_if_the_client_wants_it_and_then_stay() {
         9
         psql:<stdin>:8: NOTICE:  rows were appended in 2 parts before the last, as quipu.copy_batch_rows says
         psql:<stdin>:16: ERROR:  missing data for column "b"
-        DETAIL:  The first 4 rows were appended, and stay.
+        DETAIL:  The first 4 rows were written, and stay.
         QP0704 (quipu explain QP0704)
         CONTEXT:  COPY t, line 5: "5"
         psql:<stdin>:18: ERROR:  invalid value for parameter "quipu.copy_batch_rows": "-1"

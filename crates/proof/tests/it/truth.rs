@@ -81,7 +81,7 @@ fn a_bundle_keeps_its_form() {
           },
           "previous": "465 bytes",
           "receipt": {
-            "bytes": "55 bytes",
+            "bytes": "65 bytes",
             "certificate": "274 bytes",
             "count": 9,
             "index": 3,
@@ -100,7 +100,7 @@ fn a_bundle_keeps_its_form() {
           "tx": "32 bytes",
           "version": 1
         }
-        16 bundles: 622d3eccec8c8ef2d7958e2b1ace208eb25f7c4374af66bb6414a3913c9ebfd6
+        16 bundles: 885f6c97bbd272d285e38d1a67f549922ed81e441060318c5be05b16a2abcfa4
     "#]]
     .assert_eq(&format!("{value:#}\n{} bundles: {all}\n", lines.len()));
 }

@@ -172,6 +172,8 @@ impl World {
             action_count: u32::try_from(transaction.actions.len()).unwrap(),
             fee: 3,
             outcome: Outcome::Applied,
+            row_count: 0,
+            detail: 0,
         }
     }
 

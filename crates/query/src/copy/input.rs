@@ -2,20 +2,28 @@
 
 use std::time::Duration;
 
+use quipu_types::program::{Conflict, Expr, Op, Program, ROW_COUNT_MAX, TableRef};
 use quipu_types::row::Value;
+use quipu_types::table::TableDef;
 use quipu_types::transaction::{ACTION_COUNT_MAX, TRANSACTION_SIZE_MAX};
-use quipu_types::{Column, Schema, code};
+use quipu_types::{Column, ColumnType, Schema, code};
 
 use super::binary::Tuples;
 use super::lines::{self, Lines};
 use super::{Format, Header, Options, Record, malformed, value};
+use crate::dml;
+use crate::engine::Write;
 use crate::error::SqlError;
 use crate::insert::{self, Append};
+use crate::table::TableDef as StreamDef;
+use crate::transaction::Act;
 
 /// Bytes of a ledger transaction that are not rows' (signer, anchor, route, signature), and some to spare.
 const TRANSACTION_HEAD_SIZE: usize = 4_096;
 /// Bytes of an action beside its stream's name and its row: sizes, tag, an empty key.
 const ACTION_HEAD_SIZE: usize = 17;
+/// Bytes of a constant beside its value's in a row: tags, type.
+const VALUE_HEAD_SIZE: usize = 8;
 const BATCH_HINT: &str = "COPY less, or SET quipu.copy_batch_rows = 10000: then rows are appended in parts as they \
                           come, and stay if a later one fails";
 
@@ -25,11 +33,95 @@ enum Reader {
     Tuples(Tuples),
 }
 
-/// What a client copies into a stream.
+/// What is copied into, and what its rows look like.
+#[derive(Debug)]
+pub(crate) struct Sink {
+    name: String,
+    schema: Schema,
+    /// A table, and the numbers of its columns that the schema has; none for a stream.
+    table: Option<(TableRef, Vec<u16>)>,
+}
+
+impl Sink {
+    pub(crate) fn stream(def: &StreamDef) -> Result<Self, SqlError> {
+        let name = def.key.strip_prefix("public.").unwrap_or(&def.key);
+        Ok(Self::of_stream(name, insert::schema_of(def)?.clone()))
+    }
+
+    pub(crate) fn of_stream(name: &str, schema: Schema) -> Self {
+        Self { name: name.to_owned(), schema, table: None }
+    }
+
+    /// The named columns of a table; all of them when none is named. What they must be is checked with the rows.
+    pub(crate) fn table(def: &TableDef, columns: &[String]) -> Result<Self, SqlError> {
+        let spec = dml::table_of(def)?;
+        let count = u16::try_from(spec.schema.columns().len()).unwrap_or(u16::MAX);
+        let mut numbers: Vec<u16> = if columns.is_empty() {
+            (0..count).collect()
+        } else {
+            let numbers = columns.iter().map(|name| dml::column_number(def, spec, name));
+            numbers.collect::<Result<_, _>>()?
+        };
+        numbers.sort_unstable();
+        numbers.dedup();
+        let own = numbers.iter().filter_map(|number| spec.column(*number)).cloned();
+        let schema = Schema::new(own.map(|column| Column { nullable: true, ..column }).collect());
+        let schema = schema
+            .map_err(|error| SqlError::new("42P16", code::SQL_UNSUPPORTED, error.to_string()))?;
+        let table = Some((dml::table_ref(def), numbers));
+        Ok(Self { name: def.body.name().to_owned(), schema, table })
+    }
+
+    /// What writes these rows.
+    fn act(&self, rows: Vec<Vec<u8>>) -> Act {
+        let Some((table, columns)) = &self.table else {
+            return Act::Append(Append { stream: self.name.clone(), rows });
+        };
+        let kinds: Vec<ColumnType> =
+            self.schema.columns().iter().map(|column| column.kind).collect();
+        let constants = |row: &Vec<u8>| -> Vec<Expr> {
+            let values = self.schema.decode_row(row).expect("a row of this schema was encoded");
+            kinds
+                .iter()
+                .zip(values)
+                .map(|(kind, value)| Expr::Const(*kind, value.to_owned()))
+                .collect()
+        };
+        Act::Run(Box::new(Program {
+            text: format!("COPY {}", self.name),
+            table: *table,
+            row_count: None,
+            rows_hash: None,
+            returns: false,
+            op: Op::Insert {
+                columns: columns.clone(),
+                rows: rows.iter().map(constants).collect(),
+                conflict: Conflict::Fail,
+            },
+        }))
+    }
+
+    /// Rows that one ledger transaction takes.
+    const fn row_count_max(&self) -> usize {
+        if self.table.is_some() { ROW_COUNT_MAX } else { ACTION_COUNT_MAX }
+    }
+
+    /// Bytes of a row in a ledger transaction.
+    fn size_of(&self, row: &[u8]) -> usize {
+        let more = match self.table {
+            Some(_) => self.schema.columns().len().saturating_mul(VALUE_HEAD_SIZE),
+            None => self.name.len().saturating_add(ACTION_HEAD_SIZE),
+        };
+        row.len().saturating_add(more)
+    }
+}
+
+/// What a client copies into a stream or a table.
 #[derive(Debug)]
 pub struct CopyIn {
-    stream: String,
-    schema: Schema,
+    sink: Sink,
+    /// What is to be written before the first row.
+    pub before: Option<Box<Write>>,
     /// Where each field goes, as an index into the schema's columns.
     places: Vec<usize>,
     format: Format,
@@ -51,14 +143,13 @@ pub struct CopyIn {
 
 impl CopyIn {
     pub(crate) fn new(
-        stream: String,
-        schema: Schema,
+        sink: Sink,
         columns: &[String],
         options: &Options,
         batch_row_count: Option<usize>,
     ) -> Result<Self, SqlError> {
-        let places = places(&schema, &stream, columns)?;
-        let all = schema.columns();
+        let places = places(&sink.schema, &sink.name, columns)?;
+        let all = sink.schema.columns();
         let names: Vec<&str> =
             places.iter().filter_map(|place| Some(all.get(*place)?.name.as_str())).collect();
         let texts = Options::places("FORCE_NOT_NULL", &options.force_not_null, &names)?;
@@ -69,8 +160,7 @@ impl CopyIn {
             Format::Text | Format::Csv => Reader::Lines(Lines::new(options)),
         };
         Ok(Self {
-            stream,
-            schema,
+            before: None,
             places,
             format: options.format,
             header: options.header,
@@ -81,7 +171,8 @@ impl CopyIn {
             rows: Vec::new(),
             size: TRANSACTION_HEAD_SIZE,
             row_count: 0,
-            batch_row_count: batch_row_count.map(|count| count.clamp(1, ACTION_COUNT_MAX)),
+            batch_row_count: batch_row_count.map(|count| count.clamp(1, sink.row_count_max())),
+            sink,
             batch_count: 0,
             time_max: None,
         })
@@ -121,7 +212,7 @@ impl CopyIn {
 
     /// Reads the records that are there; rows that must be appended before it is called again. `at_end`: no more
     /// bytes will come.
-    pub fn advance(&mut self, at_end: bool) -> Result<Option<Append>, SqlError> {
+    pub fn advance(&mut self, at_end: bool) -> Result<Option<Write>, SqlError> {
         let mut record = std::mem::take(&mut self.record);
         let advanced = self.advance_with(at_end, &mut record);
         self.record = record;
@@ -132,11 +223,11 @@ impl CopyIn {
         &mut self,
         at_end: bool,
         record: &mut Record,
-    ) -> Result<Option<Append>, SqlError> {
+    ) -> Result<Option<Write>, SqlError> {
         loop {
             if self.is_full() {
                 self.batch_count = self.batch_count.saturating_add(1);
-                return Ok(Some(self.take()));
+                return Ok(Some(Write::of_statement(vec![self.take()], "COPY")));
             }
             let read = match &mut self.reader {
                 Reader::Lines(lines) => lines.next(at_end, record),
@@ -158,9 +249,14 @@ impl CopyIn {
     }
 
     /// What is left when all was read.
-    pub(crate) fn take(&mut self) -> Append {
+    pub(crate) fn take(&mut self) -> Act {
         self.size = TRANSACTION_HEAD_SIZE;
-        Append { stream: self.stream.clone(), rows: std::mem::take(&mut self.rows) }
+        self.sink.act(std::mem::take(&mut self.rows))
+    }
+
+    /// Whether rows are written in parts as they come.
+    pub(crate) const fn is_batched(&self) -> bool {
+        self.batch_row_count.is_some()
     }
 
     /// Whether rows must be appended before more are read.
@@ -172,22 +268,22 @@ impl CopyIn {
     }
 
     fn keep(&mut self, row: Vec<u8>) -> Result<(), SqlError> {
-        let size = row.len().saturating_add(self.stream.len()).saturating_add(ACTION_HEAD_SIZE);
-        self.size = self.size.saturating_add(size);
+        self.size = self.size.saturating_add(self.sink.size_of(&row));
         self.rows.push(row);
         self.row_count = self.row_count.saturating_add(1);
-        if self.rows.len() <= ACTION_COUNT_MAX && self.size <= TRANSACTION_SIZE_MAX {
+        if self.rows.len() <= self.sink.row_count_max() && self.size <= TRANSACTION_SIZE_MAX {
             return Ok(());
         }
         let message = format!(
-            "COPY has more than one ledger transaction takes: {ACTION_COUNT_MAX} rows, {TRANSACTION_SIZE_MAX} bytes"
+            "COPY has more than one ledger transaction takes: {} rows, {TRANSACTION_SIZE_MAX} bytes",
+            self.sink.row_count_max()
         );
         Err(SqlError::new("54000", code::SQL_LIMIT, message).hint(BATCH_HINT))
     }
 
     /// The canonical bytes of a record's row.
     fn row(&self, record: &Record) -> Result<Vec<u8>, SqlError> {
-        let columns = self.schema.columns();
+        let columns = self.sink.schema.columns();
         let mut values = vec![Value::Null; columns.len()];
         for (index, place) in self.places.iter().enumerate() {
             let (Some(column), Some(value)) = (columns.get(*place), values.get_mut(*place)) else {
@@ -207,9 +303,10 @@ impl CopyIn {
         if record.len() > self.places.len() {
             return Err(self.located(malformed("extra data after last expected column")));
         }
-        self.schema
+        self.sink
+            .schema
             .encode_row(&values)
-            .map_err(|error| self.located(insert::row_refused(&error, &self.stream)))
+            .map_err(|error| self.located(insert::row_refused(&error, &self.sink.name)))
     }
 
     /// A field as the client wants its nulls to be read. A field of CSV that looks like null and is none was quoted.
@@ -229,7 +326,7 @@ impl CopyIn {
                 "wrong number of fields in header line: got {found}, expected {wanted}"
             )));
         }
-        let columns = self.schema.columns();
+        let columns = self.sink.schema.columns();
         for (index, place) in self.places.iter().enumerate() {
             let name = columns.get(*place).map_or("", |column| &column.name);
             let number = index.saturating_add(1);
@@ -256,14 +353,14 @@ impl CopyIn {
         };
         let shown = shown.map_or(String::new(), |shown| format!(": \"{shown}\""));
         if line > 0 {
-            error.more().context = Some(format!("COPY {}, line {line}{shown}", self.stream));
+            error.more().context = Some(format!("COPY {}, line {line}{shown}", self.sink.name));
         }
         error
     }
 
     /// An error with the field that it is about.
     fn located_at(&self, mut error: SqlError, column: &Column, bytes: &[u8]) -> SqlError {
-        let (stream, name) = (&self.stream, &column.name);
+        let (stream, name) = (&self.sink.name, &column.name);
         error.more().context = Some(match &self.reader {
             Reader::Lines(lines) => {
                 let shown = lines::shown(bytes);

@@ -9,10 +9,11 @@ use expect_test::expect;
 use proptest::prelude::*;
 use quipu_types::{Schema, Value};
 
-use super::{Copy, CopyIn, CopyOut, Options};
+use super::{Copy, CopyIn, CopyOut, Options, Sink};
 use crate::engine::Rows;
 use crate::error::SqlError;
 use crate::statement;
+use crate::transaction::Act;
 use crate::wire::{self, Encoder};
 
 fn parsed(text: &str) -> Result<Copy, SqlError> {
@@ -31,13 +32,17 @@ fn options(text: &str) -> Options {
 /// A row as text: its values, or why there is none and where.
 fn read(schema: &str, with: &str, pieces: &[&[u8]]) -> Result<Vec<Vec<u8>>, SqlError> {
     let schema = Schema::parse(schema).unwrap();
-    let mut copy = CopyIn::new("t".into(), schema, &[], &options(with), None)?;
+    let sink = Sink::of_stream("t", schema);
+    let mut copy = CopyIn::new(sink, &[], &options(with), None)?;
     for piece in pieces {
         copy.push(piece);
         assert!(copy.advance(false)?.is_none());
     }
     assert!(copy.advance(true)?.is_none());
-    Ok(copy.take().rows)
+    match copy.take() {
+        Act::Append(append) => Ok(append.rows),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn told(schema: &str, with: &str, data: &[u8]) -> String {

@@ -30,18 +30,29 @@ pub(crate) fn date(text: &str) -> Result<i32, Wrong> {
 
 /// Microseconds since 1970-01-01T00:00:00Z.
 pub(crate) fn timestamptz(text: &str) -> Result<i64, Wrong> {
+    let (local, zone) = zoned(text)?;
+    local.checked_sub(zone).ok_or(Wrong::Range)
+}
+
+/// Microseconds since 1970-01-01T00:00:00 of the same clock; a zone is read and left out, as PostgreSQL does.
+pub(crate) fn timestamp(text: &str) -> Result<i64, Wrong> {
+    zoned(text).map(|(local, _)| local)
+}
+
+/// Microseconds since 1970-01-01T00:00:00 of the zone's clock, and how many it is ahead of UTC.
+fn zoned(text: &str) -> Result<(i64, i64), Wrong> {
     let (text, is_before) = era(text.trim());
     let (days, rest) = calendar(text, is_before)?;
-    let micros = match rest {
-        "" => 0,
+    let (micros, ahead) = match rest {
+        "" => (0, 0),
         rest => {
             let rest = rest.strip_prefix([' ', 'T', 't']).ok_or(Wrong::Form)?;
             let (time, rest) = clock(rest)?;
-            time.checked_sub(zone(rest.trim_start())?).ok_or(Wrong::Range)?
+            (time, zone(rest.trim_start())?)
         }
     };
     let whole = days.checked_mul(DAY_MICROS).and_then(|whole| whole.checked_add(micros));
-    whole.ok_or(Wrong::Range)
+    Ok((whole.ok_or(Wrong::Range)?, ahead))
 }
 
 fn era(text: &str) -> (&str, bool) {

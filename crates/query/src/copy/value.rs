@@ -42,6 +42,12 @@ pub(crate) fn from_text(column: &Column, bytes: &[u8]) -> Result<Value, SqlError
                 read.map_err(|wrong| untimely(wrong, "timestamp with time zone", text))?,
             )
         }
+        ColumnType::Timestamp => {
+            let read = time::timestamp(bare);
+            Value::Timestamp(
+                read.map_err(|wrong| untimely(wrong, "timestamp without time zone", text))?,
+            )
+        }
         ColumnType::Uuid => Value::Uuid(uuid(bare).ok_or_else(|| malformed("uuid"))?),
         ColumnType::Jsonb => Value::Jsonb(canonical_json(text).ok_or_else(|| malformed("json"))?),
         ColumnType::Float8 => Value::Float8(float(bare, text)?.to_bits()),
@@ -74,6 +80,10 @@ pub(crate) fn from_binary(column: &Column, bytes: &[u8]) -> Result<Value, SqlErr
         ColumnType::Timestamptz => {
             let micros = bytes.try_into().ok().map(i64::from_be_bytes);
             micros.and_then(|micros| micros.checked_add(EPOCH_MICROS)).map(Value::Timestamptz)
+        }
+        ColumnType::Timestamp => {
+            let micros = bytes.try_into().ok().map(i64::from_be_bytes);
+            micros.and_then(|micros| micros.checked_add(EPOCH_MICROS)).map(Value::Timestamp)
         }
         ColumnType::Uuid => bytes.try_into().ok().map(Value::Uuid),
         ColumnType::Jsonb => match bytes {

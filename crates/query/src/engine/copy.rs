@@ -1,10 +1,15 @@
 //! A session's `COPY`: whose rows are copied, and where they go.
 
-use super::{Kind, Outcome, Prepared, Session, Statement, deep};
-use crate::copy::{Copy, CopyIn, CopyOut, What};
+use std::sync::Arc;
+
+use super::write::{Target, Write};
+use super::{Forget, Outcome, Prepared, Session, Statement, deep};
+use crate::copy::{Copy, CopyIn, CopyOut, Sink, What};
+use crate::dml::{self, Dml, OnRival, Verb};
 use crate::error::{Notice, SqlError};
 use crate::insert;
-use crate::statement;
+use crate::statement::{self, Kind};
+use crate::transaction::{Act, Work};
 use crate::utility::Upkeep;
 use quipu_types::code;
 
@@ -19,14 +24,16 @@ impl Session {
             kind: statement.parsed.kind.clone(),
             plan: None,
             text: statement.text.clone(),
+            point: None,
             target: None,
             source: None,
+            origin: (statement.clone(), Vec::new()),
             columns: None,
             parameters: Vec::new(),
         };
         let query = match &copy.what {
             What::Table { name, .. } if copy.is_input => {
-                let target = Some(self.table(name)?);
+                let target = Some(self.stream_or_table(statement, name)?);
                 return Ok(Prepared { target, ..bare });
             }
             What::Table { name, columns } => self.select(name, columns)?,
@@ -75,18 +82,28 @@ impl Session {
                 _ => Err(SqlError::unsupported("COPY of anything but one query")),
             };
         }
-        let def = prepared.target.as_ref().expect("a COPY FROM is prepared with its table");
+        self.check_writable("COPY FROM")?;
         let columns = match &copy.what {
             What::Table { columns, .. } => columns.as_slice(),
             What::Query(_) => &[],
         };
-        for name in columns {
-            insert::own_column(def, name)?;
+        let sink = match prepared.target.as_ref().expect("a COPY FROM is prepared with its target")
+        {
+            Target::Stream(def) => {
+                for name in columns {
+                    insert::own_column(def, name)?;
+                }
+                Sink::stream(def)?
+            }
+            Target::Table(dml) => Sink::table(&dml.target, columns)?,
+        };
+        let batch = self.settings.copy_batch_row_count();
+        let mut input = CopyIn::new(sink, columns, &copy.options, batch)?;
+        if batch.is_some() && self.defers() {
+            // Parts are committed as they come, and what was done before them first.
+            let acts = self.work.take().map(Work::commit).unwrap_or_default();
+            input.before = (!acts.is_empty()).then(|| Box::new(Write::of_transaction(acts)));
         }
-        let schema = insert::schema_of(def)?.clone();
-        let stream = def.key.strip_prefix("public.").unwrap_or(&def.key).to_owned();
-        let batch = self.settings.copy_batch_row_count().filter(|_| !self.defers());
-        let mut input = CopyIn::new(stream, schema, columns, &copy.options, batch)?;
         input.time_max = self.settings.statement_timeout();
         Ok(Outcome::CopyIn(Box::new(input)))
     }
@@ -104,8 +121,19 @@ impl Session {
                 ),
             });
         }
-        let append = input.take();
-        self.hand_over(append, tag)
+        let act = input.take();
+        if input.is_batched() {
+            self.work = None;
+            let acts = vec![act];
+            return Ok(match acts.first().map_or(0, Act::action_count) {
+                0 => Outcome::Done { tag, report: None, forget: Forget::Nothing },
+                _ => Outcome::Write(Box::new(Write::of_statement(acts, &tag))),
+            });
+        }
+        match act {
+            Act::Run(program) => self.copy_into(input, program, tag),
+            act => self.hand_over(act, tag),
+        }
     }
 
     /// Upkeep has nothing to do; the tables that it names must be there.
@@ -116,9 +144,25 @@ impl Session {
             return Err(SqlError::new("25001", code::SQL_UNSUPPORTED, message));
         }
         for name in relations {
-            self.table(name)?;
+            let key = key(name);
+            if self.engine.store.table(&key).is_none() {
+                self.table_named(&self.look()?, &key)?;
+            }
         }
         Ok(tag)
+    }
+
+    /// What a COPY writes.
+    fn stream_or_table(&self, statement: &Statement, name: &[String]) -> Result<Target, SqlError> {
+        let key = key(name);
+        if let Some(stream) = self.engine.store.table(&key) {
+            return Ok(Target::Stream(stream));
+        }
+        let target = self.table_named(&self.look()?, &key)?;
+        dml::table_of(&target)?;
+        let (owner, text) = (target.body.name().to_owned(), statement.text.to_string());
+        let verb = Verb::Insert { columns: Vec::new(), conflict: OnRival::Fail };
+        Ok(Target::Table(Arc::new(Dml { target, owner, text, verb })))
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use expect_test::expect;
 use quipu_types::{Schema, Value};
 
-use crate::ledger::{Feeder, append, create, engine, open, runtime, told};
+use crate::ledger::{Feeder, SIGNER, append, create, engine, open, runtime, told};
 
 const ALL_TYPES: &str = "a bool, b int2, c int4, d int8, e numeric(10,3), f text, g bytea, h date, \
                          i timestamptz, j uuid, k jsonb, l float8";
@@ -42,7 +42,7 @@ fn every_type_reads_back_with_its_system_columns() {
         ],
     );
     feeder.feed(&store, &[]);
-    let mut session = engine(&store).session("ann");
+    let mut session = engine(&store).session("ann", SIGNER);
     runtime().block_on(async {
         expect![[r#"
             a|b|c|d|e|f|g|h|i|j|k|l|_lane|_seqno|_action|_height|_time_min|_time_max|_signer|_tx|_key
@@ -99,7 +99,7 @@ fn averages_and_sums_are_exact_and_named_as_postgresql_names_them() {
             row("CC", None, 3, 7),
         ]],
     );
-    let mut session = engine(&store).session("ann");
+    let mut session = engine(&store).session("ann", SIGNER);
     runtime().block_on(async {
         expect![[r#"
             carrier|count|round|avg|sum|sum|avg|avg|sum
@@ -174,7 +174,7 @@ fn an_aggregate_over_many_rows_equals_the_one_by_hand_on_disk_and_in_memory() {
             rounded.abs() % 100
         ));
     }
-    let mut session = engine(&store).session("ann");
+    let mut session = engine(&store).session("ann", SIGNER);
     let sql = "select carrier, count(*), round(avg(delay), 2) from flights group by 1 order by 1";
     runtime().block_on(async {
         assert_eq!(told(&mut session, sql).await, lines.join("\n"));

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use quipu_query::{
-    AccountRow, ColumnStore, Engine, IngestBlock, IngestTx, Limits, MetricRow, Outcome, Session,
-    SqlError, SystemSource, ValidatorRow,
+    AccountRow, Act, ColumnStore, Engine, IngestBlock, IngestTx, Limits, MetricRow, Outcome,
+    Session, Signer, SqlError, SystemSource, TableSource, ValidatorRow,
 };
 use quipu_types::transaction::{RouteRule, StreamSpec, Writers};
 use quipu_types::{
@@ -30,6 +30,30 @@ impl SystemSource for Source {
 
     fn metrics(&self) -> Vec<MetricRow> {
         vec![MetricRow { name: "events_total".into(), labels: String::new(), value: 3.0 }]
+    }
+}
+
+/// A ledger without tables.
+#[derive(Debug)]
+pub(crate) struct NoTables;
+
+/// Who writes.
+pub(crate) const SIGNER: Option<Signer> =
+    Some(Signer { account: AccountId([7; 32]), is_open: true });
+
+impl TableSource for NoTables {
+    fn get(&self, _: &[u8], _: Height) -> Result<Option<Vec<u8>>, quipu_state::StoreError> {
+        Ok(None)
+    }
+
+    fn range(
+        &self,
+        _: &[u8],
+        _: Option<&[u8]>,
+        _: usize,
+        _: Height,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, quipu_state::StoreError> {
+        Ok(Vec::new())
     }
 }
 
@@ -82,6 +106,8 @@ impl Feeder {
                     action_count: u32::try_from(actions.len()).unwrap(),
                     fee: 5,
                     outcome,
+                    row_count: 0,
+                    detail: 0,
                 };
                 (seqno, transaction, receipt)
             })
@@ -159,7 +185,7 @@ pub(crate) fn append(stream: &str, schema: &Schema, values: &[Value]) -> Action 
 }
 
 pub(crate) fn engine(store: &ColumnStore) -> Arc<Engine> {
-    Engine::new(store.clone(), Arc::new(Source), Limits::default()).unwrap()
+    Engine::new(store.clone(), Arc::new(Source), Arc::new(NoTables), Limits::default()).unwrap()
 }
 
 pub(crate) fn open(folder: &Path) -> ColumnStore {
@@ -175,12 +201,9 @@ pub(crate) async fn answer(session: &mut Session, sql: &str) -> Result<String, S
     let mut rows = match session.query(sql).await {
         Ok(Outcome::Rows(rows)) => rows,
         Ok(Outcome::Done { tag, .. }) => return Ok(tag),
-        Ok(Outcome::Create(spec)) => return Ok(format!("creates {} ({})", spec.name, spec.schema)),
-        Ok(Outcome::Append { tag, appends }) => {
-            let rows =
-                |append: &quipu_query::Append| format!("{} x {}", append.stream, append.rows.len());
-            let all: Vec<String> = appends.iter().map(rows).collect();
-            return Ok(format!("{tag}, appends {}", all.join(", ")));
+        Ok(Outcome::Write(write)) => {
+            let all: Vec<String> = write.acts().iter().map(shown).collect();
+            return Ok(all.join(", "));
         }
         Ok(Outcome::CopyIn(copy)) => {
             return Ok(format!("copies in {} columns", copy.column_count()));
@@ -196,6 +219,14 @@ pub(crate) async fn answer(session: &mut Session, sql: &str) -> Result<String, S
         lines.push(values.join("|"));
     }
     Ok(lines.join("\n"))
+}
+
+fn shown(act: &Act) -> String {
+    match act {
+        Act::Append(append) => format!("appends {} x {}", append.stream, append.rows.len()),
+        Act::CreateStream(spec) => format!("creates {} ({})", spec.name, spec.schema),
+        other => format!("{other:?}"),
+    }
 }
 
 /// The answer, or the error as `SQLSTATE message @position`.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use quipu_query::ColumnStore;
 use quipu_types::{Schema, Value};
 
-use crate::ledger::{Feeder, append, create, engine, open, runtime, told};
+use crate::ledger::{Feeder, SIGNER, append, create, engine, open, runtime, told};
 
 const COLUMNS: &str = "n int8 not null, s text";
 
@@ -31,7 +31,7 @@ fn feed(feeder: &mut Feeder, store: &ColumnStore, height: u64) {
 }
 
 fn everything(store: &ColumnStore) -> String {
-    let mut session = engine(store).session("ann");
+    let mut session = engine(store).session("ann", SIGNER);
     runtime().block_on(async {
         let mut all = String::new();
         for sql in [

@@ -7,7 +7,9 @@ use expect_test::expect;
 use quipu_query::{Engine, Limits, Outcome, Session, SqlError, parameters};
 use quipu_types::{Schema, Value};
 
-use crate::ledger::{Feeder, Source, append, create, engine, open, runtime, told};
+use crate::ledger::{
+    Feeder, NoTables, SIGNER, Source, append, create, engine, open, runtime, told,
+};
 
 fn flights(folder: &std::path::Path, rows: i64) -> quipu_query::ColumnStore {
     let store = open(folder);
@@ -43,43 +45,47 @@ async fn transcript(session: &mut Session, statements: &[&str]) -> String {
 #[test]
 fn writes_and_what_is_not_here_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
-    let mut session = engine(&flights(folder.path(), 4)).session("ann");
+    let mut session = engine(&flights(folder.path(), 4)).session("ann", SIGNER);
     runtime().block_on(async {
         expect![[r#"
             insert into flights values ('AA')
-              I -> 42000 Inconsistent data length across values list: got 1 values in row 0 but expected 4
+              I -> 42601 VALUES lists must all be the same length
             update flights set n = 1
-              I -> 0A000 UPDATE is refused: of all writes only CREATE STREAM and INSERT are offered (streams only grow: INSERT INTO one, or quipu append)
+              I -> 0A000 "flights" only grows: what it has can not be changed (INSERT what corrects it, or keep in a table what changes)
             delete from flights
-              I -> 0A000 DELETE is refused: of all writes only CREATE STREAM and INSERT are offered (streams only grow: INSERT INTO one, or quipu append)
+              I -> 0A000 "flights" only grows: what it has can not be changed (INSERT what corrects it, or keep in a table what changes)
             truncate flights
-              I -> 0A000 TRUNCATE is refused: of all writes only CREATE STREAM and INSERT are offered (streams only grow: INSERT INTO one, or quipu append)
+              I -> 0A000 "flights" only grows: what it has can not be changed (INSERT what corrects it, or keep in a table what changes)
             create table x (a int)
-              I -> 0A000 CREATE TABLE is refused: of all writes only CREATE STREAM and INSERT are offered (streams only grow: INSERT INTO one, or quipu append)
+              I -> Define(CreateTable(TableSpec { name: "x", schema: Schema { columns: [Column { name: "a", kind: Int4, nullable: true }] }, options: [ColumnOptions { default: None, identity: Never, length: 0, is_padded: false }], primary_key: [], primary_key_name: "", indexes: [], checks: [], foreign_keys: [], writers: Creator }))
             create view v as select 1
-              I -> 0A000 CREATE VIEW is refused: of all writes only CREATE STREAM and INSERT are offered (streams only grow: INSERT INTO one, or quipu append)
+              I -> Define(CreateView { name: "v", text: "SELECT * FROM (SELECT 1) AS \"v\" (\"?column?\")", replaces: false })
             drop table flights
-              I -> 0A000 DROP TABLE is refused: of all writes only CREATE STREAM and INSERT are offered (streams only grow: INSERT INTO one, or quipu append)
+              I -> 42809 "flights" is not a table (it is a stream: streams are neither changed nor dropped)
             alter table flights add column x int
-              I -> 0A000 ALTER TABLE is refused: of all writes only CREATE STREAM and INSERT are offered (streams only grow: INSERT INTO one, or quipu append)
+              I -> 0A000 ALTER of a stream is not supported
             grant select on flights to bob
-              I -> 0A000 GRANT is refused: of all writes only CREATE STREAM and INSERT are offered (streams only grow: INSERT INTO one, or quipu append)
+              I -> 42704 role "bob" does not exist
             copy flights to '/tmp/x'
               I -> 42501 must be superuser or have privileges of the pg_write_server_files role to COPY to a file: this server does neither for anybody (Anyone can COPY to stdout or from stdin. psql's \copy command also works for anyone.)
             select * into x from flights
-              I -> 0A000 SELECT INTO is refused: of all writes only CREATE STREAM and INSERT are offered (streams only grow: INSERT INTO one, or quipu append)
+              I -> 0A000 SELECT INTO is not supported (INSERT, UPDATE, DELETE and COPY write)
             with x as (delete from flights returning n) select * from x
-              I -> 0A000 DELETE is refused: of all writes only CREATE STREAM and INSERT are offered (streams only grow: INSERT INTO one, or quipu append)
+              I -> 0A000 DELETE is not supported (INSERT, UPDATE, DELETE and COPY write)
             select * from flights for update
-              I -> 0A000 SELECT … FOR UPDATE is refused: of all writes only CREATE STREAM and INSERT are offered (streams only grow: INSERT INTO one, or quipu append)
+              I -> carrier|delay|n|day|_lane|_seqno|_action|_height|_time_min|_time_max|_signer|_tx|_key
+                   AA|0|0|2013-01-01|2|2|0|2|2023-11-14 22:13:20.5+00|~|010101010101010101010101010101010101010101010101010101010101010101|0000000000000002000000000000000000000000000000000000000000000000:0|\x6b
+                   BB|1|1|2013-01-01|2|2|1|2|2023-11-14 22:13:20.5+00|~|010101010101010101010101010101010101010101010101010101010101010101|0000000000000002000000000000000000000000000000000000000000000000:1|\x6b
+                   AA|2|2|2013-01-01|2|2|2|2|2023-11-14 22:13:20.5+00|~|010101010101010101010101010101010101010101010101010101010101010101|0000000000000002000000000000000000000000000000000000000000000000:2|\x6b
+                   BB|3|3|2013-01-01|2|2|3|2|2023-11-14 22:13:20.5+00|~|010101010101010101010101010101010101010101010101010101010101010101|0000000000000002000000000000000000000000000000000000000000000000:3|\x6b
             create external table t stored as csv location '/etc/passwd'
               I -> 42601 syntax error: Expected: fileformat, found: csv @35
             begin isolation level serializable
-              I -> 0A000 isolation level SERIALIZABLE is not supported (each statement reads one height; use READ COMMITTED)
+              T -> BEGIN
             declare c cursor for select 1
-              I -> 0A000 DECLARE is not supported
+              E -> 0A000 DECLARE is not supported
             vacuum nothing
-              I -> 42P01 relation "nothing" does not exist
+              E -> 25P02 current transaction is aborted, commands ignored until end of transaction block
         "#]].assert_eq(
             &transcript(
                 &mut session,
@@ -111,7 +117,7 @@ fn writes_and_what_is_not_here_are_refused_by_name() {
 #[test]
 fn errors_carry_a_state_and_a_place() {
     let folder = tempfile::tempdir().unwrap();
-    let mut session = engine(&flights(folder.path(), 4)).session("ann");
+    let mut session = engine(&flights(folder.path(), 4)).session("ann", SIGNER);
     runtime().block_on(async {
         expect![[r#"
             selec 1
@@ -175,7 +181,7 @@ fn errors_carry_a_state_and_a_place() {
 #[expect(clippy::too_many_lines, reason = "its transcript is long")]
 fn a_transaction_fails_as_a_whole_and_parameters_are_told() {
     let folder = tempfile::tempdir().unwrap();
-    let mut session = engine(&flights(folder.path(), 4)).session("ann");
+    let mut session = engine(&flights(folder.path(), 4)).session("ann", SIGNER);
     runtime().block_on(async {
         expect![[r#"
             BEGIN
@@ -278,7 +284,7 @@ type Case<'a> = (&'a str, &'a [u32], Vec<(bool, &'a [u8])>);
 #[test]
 fn parameters_have_the_types_that_the_client_or_the_plan_says() {
     let folder = tempfile::tempdir().unwrap();
-    let mut session = engine(&flights(folder.path(), 10)).session("ann");
+    let mut session = engine(&flights(folder.path(), 10)).session("ann", SIGNER);
     const INT2: u32 = 21;
     const TEXT: u32 = 25;
     runtime().block_on(async {
@@ -365,8 +371,8 @@ fn a_query_that_runs_too_long_or_holds_too_much_is_stopped() {
         statement_time_max: Duration::from_millis(300),
         partition_count: 2,
     };
-    let engine = Engine::new(store, Arc::new(Source), limits).unwrap();
-    let mut session = engine.session("ann");
+    let engine = Engine::new(store, Arc::new(Source), Arc::new(NoTables), limits).unwrap();
+    let mut session = engine.session("ann", SIGNER);
     runtime().block_on(async {
         let sql = "select count(*) from flights a, flights b, flights c where a.n + b.n + c.n = -1";
         assert!(told(&mut session, sql).await.starts_with("57014"));
@@ -382,7 +388,7 @@ fn deep_and_long_texts_are_refused_and_never_overflow_a_stack() {
     let engine = engine(&flights(folder.path(), 4));
     let worker = std::thread::Builder::new().stack_size(2 << 20).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let mut session = engine.session("ann");
+        let mut session = engine.session("ann", SIGNER);
         runtime.block_on(async {
             let many = 900;
             for sql in [
@@ -429,7 +435,7 @@ fn deep_and_long_texts_are_refused_and_never_overflow_a_stack() {
 #[test]
 fn psql_finds_the_tables_and_their_columns() {
     let folder = tempfile::tempdir().unwrap();
-    let mut session = engine(&flights(folder.path(), 4)).session("ann");
+    let mut session = engine(&flights(folder.path(), 4)).session("ann", SIGNER);
     runtime().block_on(async {
         expect![[r#"
             SELECT n.nspname as "Schema", c.relname as "Name", CASE c.relkind WHEN 'r' THEN 'table' WHEN 'v' THEN 'view' END as "Type", pg_catalog.pg_get_userbyid(c.relowner) as "Owner" FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam WHERE c.relkind IN ('r','p','v','m','S','f','') AND n.nspname <> 'pg_catalog' AND n.nspname !~ '^pg_toast' AND n.nspname <> 'information_schema' AND pg_catalog.pg_table_is_visible(c.oid) ORDER BY 1,2;

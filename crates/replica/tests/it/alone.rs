@@ -154,6 +154,8 @@ impl World {
             action_count: 1,
             fee: 0,
             outcome: Outcome::Applied,
+            row_count: 0,
+            detail: 0,
         });
         let receipts = Arc::new(receipts.collect::<Vec<_>>());
         let state = state(block.header.height);

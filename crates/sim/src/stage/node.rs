@@ -313,6 +313,8 @@ fn executed(block: &Block) -> Input {
         action_count: 1,
         fee: 0,
         outcome: Outcome::Applied,
+        row_count: 0,
+        detail: 0,
     });
     let state = SignedState { height, state_root: block.hash, receipts_root: block.hash };
     Input::Executed { state, receipts: Arc::new(receipts.collect()) }

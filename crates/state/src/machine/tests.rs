@@ -707,3 +707,4 @@ proptest! {
 }
 
 mod speculation;
+mod tables;

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const ALL: &str = "a bool, b int2, c int4, d int8, e numeric(12,2), f numeric(30,5), g text, h bytea, i date, j timestamptz, k uuid, l jsonb, m float8";
+const ALL: &str = "a bool, b int2, c int4, d int8, e numeric(12,2), f numeric(30,5), g text, h bytea, i date, j timestamptz, k uuid, l jsonb, m float8, n timestamp";
 
 fn any_row() -> impl Strategy<Value = Vec<Value>> {
     let fixed = (
@@ -27,10 +27,11 @@ fn any_row() -> impl Strategy<Value = Vec<Value>> {
             Value::Jsonb(serde_json::to_string(&map).expect("a map of numbers is JSON"))
         }),
         any::<u64>().prop_map(Value::Float8),
+        any::<i64>().prop_map(Value::Timestamp),
         any::<u16>(),
     );
-    (fixed, rest).prop_map(|((a, b, c, d, e, f, g), (h, i, j, k, l, m, nulls))| {
-        let mut row = vec![a, b, c, d, e, f, g, h, i, j, k, l, m];
+    (fixed, rest).prop_map(|((a, b, c, d, e, f, g), (h, i, j, k, l, m, n, nulls))| {
+        let mut row = vec![a, b, c, d, e, f, g, h, i, j, k, l, m, n];
         for (index, value) in row.iter_mut().enumerate() {
             if nulls >> index & 1 == 1 {
                 *value = Value::Null;
@@ -99,7 +100,7 @@ fn a_schema_that_breaks_a_rule_is_refused_by_name() {
     expect![[r#"
         ok: a int4 not null, b numeric(5,2)
         schema: "a" is not `name type [not null]`
-        schema: no type "frob"; there are bool, int2, int4, int8, numeric(p,s), text, bytea, date, timestamptz, uuid, jsonb, float8
+        schema: no type "frob"; there are bool, int2, int4, int8, numeric(p,s), text, bytea, date, timestamptz, uuid, jsonb, float8, timestamp
         schema: column "a" appears twice
         schema: column "_a": a leading _ is for system columns
         schema: name "a-b": 1 to 63 of a-z, 0-9 and _, no digit first

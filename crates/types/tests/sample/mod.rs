@@ -1,5 +1,7 @@
 //! Seeded samples of every type.
 
+mod table;
+
 use fastrand::Rng;
 use quipu_types::agreement::{Propose, StateVote};
 use quipu_types::genesis::{GENESIS_VERSION, GenesisAccount, GenesisValidator};
@@ -78,19 +80,18 @@ impl Sample for Schema {
 
 impl Sample for Action {
     fn sample(rng: &mut Rng) -> Self {
-        match rng.u8(0..3) {
+        match rng.u8(0..6) {
             0 => Self::Append { stream: name(rng), key: bytes(rng), payload: bytes(rng) },
             1 => Self::Transfer { to: AccountId(array(rng)), amount: rng.u64(..) },
-            _ => Self::CreateStream(StreamSpec {
+            2 => Self::CreateStream(StreamSpec {
                 name: name(rng),
                 schema: Schema::sample(rng),
                 route: if rng.bool() { RouteRule::Signer } else { RouteRule::Column("c0".into()) },
-                writers: match rng.u8(0..3) {
-                    0 => Writers::Creator,
-                    1 => Writers::Anyone,
-                    _ => Writers::Accounts(vec![AccountId([1; 32]), AccountId([2; 32])]),
-                },
+                writers: Writers::sample(rng),
             }),
+            3 => Self::Run(Box::new(Program::sample(rng))),
+            4 => Self::Define(Box::new(Define::sample(rng))),
+            _ => Self::Reads(Reads::sample(rng)),
         }
     }
 }
@@ -302,6 +303,8 @@ impl Sample for Receipt {
             tx: hash(rng),
             action_count: rng.u32(..),
             fee: rng.u64(..),
+            row_count: rng.u64(..),
+            detail: rng.u16(..),
             outcome: match rng.u8(0..3) {
                 0 => Outcome::Applied,
                 1 => Outcome::Refused { code: code::EXPIRED, action: None },

@@ -1,0 +1,705 @@
+//! A session's writes: planned here, run on the transaction's look or handed over as they are, answered when the ledger
+//! has applied them.
+//!
+//! ```text
+//!  alone           INSERT … ─> act ───────────────────────────> Write ─ ledger ─> written: count, rows
+//!  in a transaction INSERT … ─> run on the look ─> count, rows, act kept ─ COMMIT ─> Write ─ ledger ─> written
+//! ```
+
+use std::sync::Arc;
+
+use arrow::datatypes::Schema;
+use datafusion::common::ScalarValue;
+use datafusion::datasource::MemTable;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::sqlparser::ast::Statement as Ast;
+use quipu_state::{Fault, rows_hash};
+use quipu_types::program::{Expr, Op, Program, Reads};
+use quipu_types::table::DEFINITIONS;
+use quipu_types::{Code, Column, ColumnType, Time, code};
+
+use super::{
+    Forget, Kind, Outcome, Prepared, Rows, Session, SessionState, Statement, Transaction, deep,
+};
+use crate::copy::CopyIn;
+use crate::ddl;
+use crate::dml::{self, Change, Dml, OnRival, Rival, Verb};
+use crate::error::SqlError;
+use crate::fault;
+use crate::insert::{self, Append};
+use crate::parameters::Parameter;
+use crate::public::Special;
+use crate::statement::Parsed;
+use crate::table::TableDef as StreamDef;
+use crate::tables::{self, ROW_NUMBER, Signer, Want};
+use crate::transaction::{self, Act};
+
+/// What a prepared statement writes.
+#[derive(Clone, Debug)]
+pub(crate) enum Target {
+    Stream(Arc<StreamDef>),
+    Table(Arc<Dml>),
+}
+
+/// What the ledger is to apply, and how the client is told then.
+#[derive(Debug)]
+pub struct Write {
+    acts: Vec<Act>,
+    answer: Answer,
+}
+
+#[derive(Debug)]
+enum Answer {
+    /// As it stands.
+    Tag(String),
+    /// With the number of rows that the ledger says.
+    Counted(&'static str),
+    /// The rows that the ledger says.
+    Rows(&'static str, Box<Prepared>, Arc<Dml>),
+}
+
+/// What the ledger did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Rows of tables that were written or removed.
+    pub row_count: u64,
+    /// Those rows, where the write returns them.
+    pub rows: Vec<Vec<u8>>,
+}
+
+impl Write {
+    pub(super) fn of_transaction(acts: Vec<Act>) -> Self {
+        Self::of_statement(acts, "COMMIT")
+    }
+
+    pub(crate) fn of_statement(acts: Vec<Act>, tag: &str) -> Self {
+        Self { acts, answer: Answer::Tag(tag.into()) }
+    }
+
+    /// What is to be applied, all or none.
+    #[must_use]
+    pub fn acts(&self) -> &[Act] {
+        &self.acts
+    }
+
+    /// Whether the rows that it writes are wanted.
+    #[must_use]
+    pub fn returns(&self) -> bool {
+        matches!(self.answer, Answer::Rows(..))
+    }
+}
+
+impl Session {
+    /// Says with whose key the session writes, and which accounts roles can be granted to.
+    pub fn set_roles(
+        &mut self,
+        roles: Arc<std::collections::BTreeMap<String, quipu_types::AccountId>>,
+    ) {
+        self.roles = roles;
+    }
+
+    fn signer(&self) -> Result<Signer, SqlError> {
+        self.signer.ok_or_else(|| {
+            let (_, user) = self.settings.get("session_authorization").unwrap_or_default();
+            let message = format!("this gateway holds no key for role \"{user}\"");
+            SqlError::new("42501", code::SQL_UNSUPPORTED, message).hint(
+                "name its key file in [roles] of config.toml, or connect as a role that is there",
+            )
+        })
+    }
+
+    pub(super) fn check_writable(&self, verb: &str) -> Result<(), SqlError> {
+        let is_read_only = match self.transaction {
+            Transaction::None => self.settings.is_read_only(),
+            Transaction::Open | Transaction::Failed => self.is_read_only,
+        };
+        if is_read_only {
+            let message = format!("cannot execute {verb} in a read-only transaction");
+            return Err(SqlError::new("25006", code::SQL_READ_ONLY, message));
+        }
+        self.signer().map(|_| ())
+    }
+
+    /// Rows of a stream that wait for the commit are not read by anybody, this session included.
+    pub(super) fn check_unwritten(&self, plan: &LogicalPlan) -> Result<(), SqlError> {
+        let Some(work) = &self.work else { return Ok(()) };
+        let appended: Vec<&str> = work
+            .acts()
+            .iter()
+            .filter_map(|act| match act {
+                Act::Append(append) => Some(append.stream.as_str()),
+                _ => None,
+            })
+            .collect();
+        let names_it = !appended.is_empty() && {
+            let shown = plan.display_indent().to_string();
+            appended.iter().any(|stream| shown.contains(stream)) || shown.contains("quipu.events")
+        };
+        if names_it {
+            let what = "a query of a stream after an INSERT into it in one transaction";
+            return Err(SqlError::unsupported(what).hint("COMMIT first"));
+        }
+        Ok(())
+    }
+
+    /// A statement that was prepared on a table that has another definition by now is prepared again.
+    pub(super) async fn renewed(&self, prepared: &Prepared) -> Result<Option<Prepared>, SqlError> {
+        let mut known: Vec<Arc<quipu_types::table::TableDef>> = Vec::new();
+        for plan in
+            prepared.plan.iter().chain(prepared.source.iter().filter_map(|s| s.plan.as_ref()))
+        {
+            tables::defs_of(plan, &mut known)
+                .map_err(|error| SqlError::from_datafusion(&error, ""))?;
+        }
+        if let Some(Target::Table(dml)) = &prepared.target {
+            known.push(Arc::clone(&dml.target));
+        }
+        if known.is_empty() {
+            return Ok(None);
+        }
+        let look = self.look()?;
+        for def in known {
+            let now = look.snapshot.definition(def.id).map_err(|error| fault::failed(&error))?;
+            if now.is_some_and(|now| now.version == def.version) {
+                continue;
+            }
+            let (statement, types) = &prepared.origin;
+            let again = Box::pin(self.prepare(statement, types)).await?;
+            if again.columns != prepared.columns || again.parameters != prepared.parameters {
+                let message = "cached plan must not change result type";
+                return Err(
+                    SqlError::new("0A000", code::SQL_UNSUPPORTED, message).hint("prepare it again")
+                );
+            }
+            return Ok(Some(again));
+        }
+        Ok(None)
+    }
+
+    /// Plans an INSERT, UPDATE or DELETE.
+    pub(super) async fn prepare_write(
+        &self,
+        statement: &Statement,
+        types: &[u32],
+    ) -> Result<Prepared, SqlError> {
+        let ast = statement.parsed.plan.as_ref().expect("a write was parsed");
+        let name = insert::key_of(dml::target(ast)?)?;
+        let look = self.look()?;
+        if let Some(stream) = self.engine.store.table(&name) {
+            return self.prepare_append(statement, types, stream).await;
+        }
+        let def = self.table_named(&look, &name)?;
+        let dml::Parts { statement: source, columns, rival, joined, owner, returning } =
+            dml::parts(ast, &def)?;
+        let want = if matches!(ast, Ast::Insert(_)) { Want::Insert } else { Want::Change };
+        let special = Special { target: Some((def.id, want)), instead: None };
+        let state = || self.engine.state(&self.settings, &look, special.clone());
+        let with = |ast: Ast, kind: Kind| Statement {
+            parsed: Arc::new(Parsed { kind, plan: Some(ast.clone()), written: Some(ast) }),
+            text: Arc::clone(&statement.text),
+        };
+        let plain = || self.engine.state(&self.settings, &look, Special::default());
+        let mut prepared = match source {
+            Some(source) => self.plan(state()?, with(source, Kind::Write), types).await?,
+            None => self.nothing(statement, types),
+        };
+        let conflict = match rival {
+            Rival::Fail => OnRival::Fail,
+            Rival::Nothing(target) => OnRival::Nothing(target),
+            Rival::Update(target, places, values) => {
+                let planned = self.plan(state()?, with(*values, Kind::Write), types).await?;
+                merge(&mut prepared.parameters, planned.parameters);
+                let plan = planned.plan.expect("a SELECT is planned");
+                OnRival::Update(target, places, Box::new(plan))
+            }
+        };
+        let verb = match (ast, joined) {
+            (Ast::Insert(_), _) => Verb::Insert { columns, conflict },
+            (_, Some(sets)) => Verb::Joined { sets },
+            (Ast::Update(_), None) => Verb::Update,
+            _ => Verb::Delete,
+        };
+        if let Some(mut returning) = returning {
+            crate::names::alias(&mut returning);
+            let source = self.plan(plain()?, with(returning, Kind::Query), &[]).await?;
+            if !source.parameters.is_empty() {
+                return Err(SqlError::unsupported("a parameter in RETURNING"));
+            }
+            prepared.columns = source.columns.clone();
+            prepared.source = Some(Box::new(source));
+        }
+        let text = ast.to_string();
+        prepared.target = Some(Target::Table(Arc::new(Dml { target: def, owner, text, verb })));
+        prepared.origin = (statement.clone(), types.to_vec());
+        Ok(prepared)
+    }
+
+    fn nothing(&self, statement: &Statement, types: &[u32]) -> Prepared {
+        Prepared {
+            kind: Kind::Write,
+            plan: None,
+            text: Arc::clone(&statement.text),
+            point: None,
+            target: None,
+            source: None,
+            origin: (statement.clone(), types.to_vec()),
+            columns: None,
+            parameters: Vec::new(),
+        }
+    }
+
+    async fn prepare_append(
+        &self,
+        statement: &Statement,
+        types: &[u32],
+        stream: Arc<StreamDef>,
+    ) -> Result<Prepared, SqlError> {
+        let Statement { parsed, text } = statement;
+        let mut parsed = Parsed::clone(parsed);
+        match &mut parsed.plan {
+            Some(plan @ Ast::Insert(_)) => insert::fill(plan, &stream)?,
+            _ => return Err(SqlError::append_only(&stream.key)),
+        }
+        let source = Statement { parsed: Arc::new(parsed), text: Arc::clone(text) };
+        let state = self.engine.state(&self.settings, &self.look()?, Special::default())?;
+        let prepared = self.plan(state, source, types).await?;
+        let origin = (statement.clone(), types.to_vec());
+        Ok(Prepared { target: Some(Target::Stream(stream)), origin, ..prepared })
+    }
+
+    /// The table or view of a key of the catalog, `schema.name`.
+    pub(super) fn table_named(
+        &self,
+        look: &crate::public::Look,
+        key: &str,
+    ) -> Result<Arc<quipu_types::table::TableDef>, SqlError> {
+        let name = key.strip_prefix("public.").unwrap_or(key);
+        let found = look.snapshot.named(name).map_err(|error| fault::failed(&error))?;
+        found.filter(|_| key.starts_with("public.")).ok_or_else(|| {
+            let message = format!("relation \"{name}\" does not exist");
+            SqlError::new("42P01", code::SQL_SYNTAX, message)
+        })
+    }
+
+    /// Executes an INSERT, UPDATE or DELETE.
+    pub(super) async fn write(
+        &mut self,
+        prepared: &Prepared,
+        values: Vec<ScalarValue>,
+    ) -> Result<Outcome, SqlError> {
+        match prepared.target.clone().expect("a write is prepared with its target") {
+            Target::Stream(stream) => {
+                self.check_writable("INSERT")?;
+                self.append(prepared, &stream, values).await
+            }
+            Target::Table(dml) => {
+                let verb = match &dml.verb {
+                    Verb::Insert { .. } => "INSERT",
+                    Verb::Update => "UPDATE",
+                    Verb::Joined { sets } if !sets.is_empty() => "UPDATE",
+                    Verb::Delete | Verb::Joined { .. } => "DELETE",
+                };
+                self.check_writable(verb)?;
+                let (ops, reads) = self.ops(prepared, &dml, values).await?;
+                let programs = ops.into_iter().map(|op| dml::program(&dml, op)).collect();
+                self.apply(prepared, dml, verb, programs, reads).await
+            }
+        }
+    }
+
+    async fn append(
+        &mut self,
+        prepared: &Prepared,
+        def: &StreamDef,
+        values: Vec<ScalarValue>,
+    ) -> Result<Outcome, SqlError> {
+        let plan = prepared.plan.as_ref().expect("an INSERT into a stream has a source");
+        let state = self.engine.state(&self.settings, &self.look()?, Special::default())?;
+        let mut source = self.run(prepared, state, plan, values).await?;
+        let mut rows = Vec::new();
+        let stream = def.key.strip_prefix("public.").unwrap_or(&def.key).to_owned();
+        let schema = insert::schema_of(def)?;
+        while let Some(batch) = source.next().await {
+            insert::rows(&stream, schema, &batch?, &mut rows)?;
+        }
+        let tag = format!("INSERT 0 {}", rows.len());
+        self.hand_over(Act::Append(Append { stream, rows }), tag)
+    }
+
+    /// What a statement does: at once, or with the transaction that is open.
+    pub(super) fn hand_over(&mut self, act: Act, tag: String) -> Result<Outcome, SqlError> {
+        if act.action_count() == 0 {
+            return Ok(Outcome::Done { tag, report: None, forget: Forget::Nothing });
+        }
+        match self.work()? {
+            Some(work) => {
+                work.keep(act)?;
+                Ok(Outcome::Done { tag, report: None, forget: Forget::Nothing })
+            }
+            None => {
+                let acts = vec![act];
+                transaction::check_size(&acts)?;
+                Ok(Outcome::Write(Box::new(Write::of_statement(acts, &tag))))
+            }
+        }
+    }
+
+    /// The operations that a statement stands for.
+    async fn ops(
+        &self,
+        prepared: &Prepared,
+        dml: &Dml,
+        values: Vec<ScalarValue>,
+    ) -> Result<(Vec<Op>, Option<Reads>), SqlError> {
+        let spec = dml::table_of(&dml.target)?.clone();
+        // Its columns are those of what it answers; what is run here has others.
+        let prepared = &Prepared { columns: None, ..prepared.clone() };
+        let look = self.look()?;
+        let Verb::Insert { columns, conflict } = &dml.verb else {
+            let special = Special { target: Some((dml.target.id, Want::Change)), instead: None };
+            let state = self.engine.state(&self.settings, &look, special)?;
+            let plan = prepared.plan.clone().expect("an UPDATE or DELETE is planned");
+            let (ops, was_run) = self.change(prepared, dml, &spec, state, plan, values).await?;
+            return Ok((ops, was_run.then(|| look.snapshot.reads())));
+        };
+        let state = self.engine.state(&self.settings, &look, Special::default())?;
+        let conflict = dml::conflict(&state, conflict, &values)?;
+        let mut rows: Vec<Vec<Expr>> = Vec::new();
+        match &prepared.plan {
+            None => rows.push(Vec::new()),
+            Some(plan) => {
+                let mut source = self.run(prepared, state, plan, values).await?;
+                let places: Vec<usize> =
+                    columns.iter().map(|column| usize::from(*column)).collect();
+                while let Some(batch) = source.next().await {
+                    let given = batch?.project(&places);
+                    let given =
+                        given.map_err(|error| SqlError::from_datafusion(&error.into(), ""))?;
+                    dml::constants(&spec, columns, &given, &mut rows)?;
+                }
+            }
+        }
+        if rows.is_empty() {
+            return Ok((Vec::new(), None));
+        }
+        Ok((vec![Op::Insert { columns: columns.clone(), rows, conflict }], None))
+    }
+
+    /// The operations of an UPDATE or DELETE, and whether it was run here because it does not compile.
+    async fn change(
+        &self,
+        prepared: &Prepared,
+        dml: &Dml,
+        spec: &quipu_types::table::TableSpec,
+        state: SessionState,
+        plan: LogicalPlan,
+        values: Vec<ScalarValue>,
+    ) -> Result<(Vec<Op>, bool), SqlError> {
+        let (owner, own, text) = (dml.owner.clone(), spec.clone(), Arc::clone(&prepared.text));
+        let verb = dml.verb.clone();
+        let is_update = match &verb {
+            Verb::Joined { sets } => !sets.is_empty(),
+            verb => matches!(verb, Verb::Update),
+        };
+        let planner = state.clone();
+        let change = deep::run(move || {
+            let plan = dml::coerced(&planner, plan, values)
+                .map_err(|error| SqlError::from_datafusion(&error, &text))?;
+            match verb {
+                Verb::Joined { sets } => Ok(Change::Run { plan, sets }),
+                Verb::Update => dml::update(&planner, &plan, &own, &owner),
+                Verb::Delete | Verb::Insert { .. } => dml::delete(&planner, &plan, &own),
+            }
+        });
+        let (plan, sets) = match change.await? {
+            Change::Op(op) => return Ok((vec![op], false)),
+            Change::Run { plan, sets } => (plan, sets),
+        };
+        let number = Column { name: ROW_NUMBER.into(), kind: ColumnType::Int8, nullable: false };
+        let keys: Vec<&Column> = match spec.primary_key.as_slice() {
+            [] => vec![&number],
+            columns => columns.iter().filter_map(|column| spec.column(*column)).collect(),
+        };
+        let key_count = keys.len();
+        let all: Vec<&Column> =
+            keys.into_iter().chain(sets.iter().filter_map(|column| spec.column(*column))).collect();
+        let mut source = self.run(prepared, state, &plan, Vec::new()).await?;
+        let mut rows: Vec<Vec<Expr>> = Vec::new();
+        while let Some(batch) = source.next().await {
+            for values in insert::values(&all, &batch?)? {
+                let kinds = all.iter().map(|column| column.kind);
+                rows.push(
+                    kinds.zip(values).map(|(kind, value)| Expr::Const(kind, value)).collect(),
+                );
+            }
+            if rows.len() > quipu_types::program::ROW_COUNT_MAX {
+                let message = "a statement changes too many rows";
+                return Err(
+                    SqlError::new("54000", code::SQL_LIMIT, message).hint("change them in parts")
+                );
+            }
+        }
+        if rows.is_empty() {
+            return Ok((Vec::new(), true));
+        }
+        let sets = is_update.then_some(sets.as_slice());
+        Ok((dml::ops(spec, key_count, sets, rows), true))
+    }
+
+    /// Hands programs over, or runs them on the transaction's look.
+    async fn apply(
+        &mut self,
+        prepared: &Prepared,
+        dml: Arc<Dml>,
+        verb: &'static str,
+        mut programs: Vec<Program>,
+        reads: Option<Reads>,
+    ) -> Result<Outcome, SqlError> {
+        let tag_of = |count: u64| match verb {
+            "INSERT" => format!("INSERT 0 {count}"),
+            verb => format!("{verb} {count}"),
+        };
+        let returning = prepared.source.as_deref();
+        let signer = self.signer()?;
+        let defers = self.defers();
+        if programs.is_empty() && returning.is_none() {
+            return Ok(Outcome::Done { tag: tag_of(0), report: None, forget: Forget::Nothing });
+        }
+        if !defers && !programs.is_empty() {
+            for program in &mut programs {
+                program.returns = returning.is_some();
+            }
+            let programs = programs.into_iter().map(|program| Act::Run(Box::new(program)));
+            let acts: Vec<Act> = reads.map(Act::Reads).into_iter().chain(programs).collect();
+            transaction::check_size(&acts)?;
+            let answer = match returning {
+                None => Answer::Counted(verb),
+                Some(source) => Answer::Rows(verb, Box::new(source.clone()), dml),
+            };
+            return Ok(Outcome::Write(Box::new(Write { acts, answer })));
+        }
+        let (mut count, mut rows) = (0_u64, Vec::new());
+        for mut program in programs {
+            program.returns = returning.is_some();
+            let done = self.run_here(signer, &dml.target, |tables| tables.run(&program))?;
+            count = count.saturating_add(done.row_count);
+            program.row_count = Some(done.row_count);
+            program.rows_hash = program.returns.then(|| rows_hash(&done.rows));
+            program.returns = false;
+            rows.extend(done.rows);
+            if let Some(work) = self.work()? {
+                work.keep(Act::Run(Box::new(program)))?;
+            }
+        }
+        match returning {
+            None => Ok(Outcome::Done { tag: tag_of(count), report: None, forget: Forget::Nothing }),
+            Some(source) => self.returned(verb, source, &dml, rows).await.map(Outcome::Rows),
+        }
+    }
+
+    /// Ends a COPY into a table.
+    pub(super) fn copy_into(
+        &mut self,
+        input: &CopyIn,
+        mut program: Box<Program>,
+        tag: String,
+    ) -> Result<Outcome, SqlError> {
+        let done = |tag| Outcome::Done { tag, report: None, forget: Forget::Nothing };
+        if input.row_count() == 0 {
+            return Ok(done(tag));
+        }
+        if !self.defers() {
+            let acts = vec![Act::Run(program)];
+            transaction::check_size(&acts)?;
+            return Ok(Outcome::Write(Box::new(Write::of_statement(acts, &tag))));
+        }
+        let signer = self.signer()?;
+        let def = self.look()?.snapshot.definition(program.table.id);
+        let def = def.map_err(|error| fault::failed(&error))?;
+        let def = def.ok_or_else(|| fault::refused(code::NO_TABLE))?;
+        let count = self.run_here(signer, &def, |tables| tables.run(&program))?.row_count;
+        program.row_count = Some(count);
+        if let Some(work) = self.work()? {
+            work.keep(Act::Run(program))?;
+        }
+        Ok(done(tag))
+    }
+
+    /// Runs something on the transaction's look, which has its changes then.
+    fn run_here<T>(
+        &mut self,
+        signer: Signer,
+        def: &quipu_types::table::TableDef,
+        act: impl FnOnce(&mut quipu_state::Tables<'_>) -> Result<T, quipu_state::TableError>,
+    ) -> Result<T, SqlError> {
+        let time = now();
+        let Some(work) = self.work()? else { return Err(SqlError::unsupported("this")) };
+        let (done, changes) = work
+            .look
+            .snapshot
+            .with_tables(signer, time, act)
+            .map_err(|error| fault::of_error(error, Some(def)))?;
+        Arc::make_mut(&mut work.look.snapshot).change(changes);
+        Ok(done)
+    }
+
+    /// The rows that a RETURNING answers with.
+    async fn returned(
+        &self,
+        verb: &'static str,
+        source: &Prepared,
+        dml: &Dml,
+        rows: Vec<Vec<u8>>,
+    ) -> Result<Rows, SqlError> {
+        let failed = |error| SqlError::from_datafusion(&error, "");
+        let spec = dml::table_of(&dml.target)?;
+        let schema = tables::schema_of(spec, Want::Insert);
+        let columns: Vec<usize> = (0..schema.fields().len()).collect();
+        let rows = rows.into_iter().map(|row| (Vec::new(), row)).collect();
+        let batch = tables::batch_of(spec, &columns, &schema, &rows).map_err(failed)?;
+        // Rows before a change may have nulls where columns have none now.
+        let table = MemTable::try_new(Arc::new(Schema::clone(&schema)), vec![vec![batch]])
+            .map_err(failed)?;
+        let instead = Some((dml.target.body.name().to_owned(), Arc::new(table) as _));
+        let look = self.look()?;
+        let state = self.engine.state(&self.settings, &look, Special { target: None, instead })?;
+        let (statement, types) = &source.origin;
+        let planned = self.plan(state.clone(), statement.clone(), types).await?;
+        let plan = planned.plan.as_ref().expect("a query is planned");
+        let mut rows = self.run(&planned, state, plan, Vec::new()).await?;
+        rows.tag = if verb == "INSERT" { "INSERT 0" } else { verb };
+        Ok(rows)
+    }
+
+    /// Ends a write that the ledger has applied.
+    pub async fn written(&mut self, write: Write, written: Written) -> Result<Outcome, SqlError> {
+        let done = |tag: String| Outcome::Done { tag, report: None, forget: Forget::Nothing };
+        Ok(match write.answer {
+            Answer::Tag(tag) => done(tag),
+            Answer::Counted("INSERT") => done(format!("INSERT 0 {}", written.row_count)),
+            Answer::Counted(verb) => done(format!("{verb} {}", written.row_count)),
+            Answer::Rows(verb, source, dml) => {
+                Outcome::Rows(self.returned(verb, &source, &dml, written.rows).await?)
+            }
+        })
+    }
+
+    /// Why the ledger did not apply a write, as PostgreSQL would say it. `action`: which of the transaction's actions.
+    #[must_use]
+    pub fn refused(&self, write: &Write, code: Code, action: Option<u32>, detail: u16) -> SqlError {
+        let act = action.and_then(|action| fault::act_of(&write.acts, action));
+        let look = self.engine.look().ok();
+        let table = act.and_then(fault::table_of);
+        let def = look
+            .zip(table)
+            .and_then(|(look, table)| look.snapshot.definition(table).ok().flatten());
+        fault::of_act(act, def.as_deref(), Fault { code, detail })
+    }
+
+    /// Executes a statement that changes what tables there are, or empties some.
+    pub(super) async fn define(&mut self, prepared: &Prepared) -> Result<Outcome, SqlError> {
+        let (statement, _) = &prepared.origin;
+        let ast = statement.parsed.written.as_ref().or(statement.parsed.plan.as_ref());
+        let ast = ast.expect("a definition was parsed").clone();
+        if prepared.kind == Kind::Truncate {
+            return self.truncate(&ast);
+        }
+        let look = self.look()?;
+        let state = self.engine.state(&self.settings, &look, Special::default())?;
+        let (streams, roles) = (self.engine.store.clone(), Arc::clone(&self.roles));
+        let snapshot = Arc::clone(&look.snapshot);
+        let defined = deep::run(move || {
+            let scope =
+                ddl::Scope { state: &state, snapshot: &snapshot, streams: &streams, roles: &roles };
+            ddl::defines(&ast, &scope)
+        });
+        let ddl::Defined { defines, notices, tag } = defined.await?;
+        self.notices.extend(notices);
+        if defines.is_empty() {
+            return Ok(Outcome::Done { tag: tag.into(), report: None, forget: Forget::Nothing });
+        }
+        self.check_writable(tag)?;
+        let acts: Vec<Act> =
+            defines.into_iter().map(|define| Act::Define(Box::new(define))).collect();
+        self.apply_all(acts, tag)
+    }
+
+    /// Acts that are not counted: at once, or kept for the end of the transaction.
+    fn apply_all(&mut self, acts: Vec<Act>, tag: &str) -> Result<Outcome, SqlError> {
+        if !self.defers() {
+            transaction::check_size(&acts)?;
+            return Ok(Outcome::Write(Box::new(Write::of_statement(acts, tag))));
+        }
+        let signer = self.signer()?;
+        for act in acts {
+            let table = fault::table_of(&act);
+            let time = now();
+            let Some(work) = self.work()? else { break };
+            let snapshot = Arc::clone(&work.look.snapshot);
+            let def = table.and_then(|table| snapshot.definition(table).ok().flatten());
+            if matches!(&act, Act::Define(_)) {
+                // The numbers of new tables are those that come next, if nobody else takes them.
+                snapshot.note(|log| log.table(DEFINITIONS));
+            }
+            let done = snapshot.with_tables(signer, time, |tables| match &act {
+                Act::Define(define) => tables.define(define),
+                Act::Run(program) => tables.run(program).map(|_| ()),
+                _ => Ok(()),
+            });
+            let ((), changes) = done.map_err(|error| fault::of_error(error, def.as_deref()))?;
+            drop(snapshot);
+            Arc::make_mut(&mut work.look.snapshot).change(changes);
+            work.keep(act)?;
+        }
+        Ok(Outcome::Done { tag: tag.into(), report: None, forget: Forget::Nothing })
+    }
+
+    fn truncate(&mut self, ast: &Ast) -> Result<Outcome, SqlError> {
+        let Ast::Truncate(truncate) = ast else { return Err(SqlError::unsupported("TRUNCATE")) };
+        self.check_writable("TRUNCATE TABLE")?;
+        use datafusion::sql::sqlparser::ast::{CascadeOption, TruncateIdentityOption};
+        if truncate.cascade == Some(CascadeOption::Cascade) {
+            return Err(
+                SqlError::unsupported("TRUNCATE … CASCADE").hint("truncate the tables one by one")
+            );
+        }
+        if truncate.identity == Some(TruncateIdentityOption::Restart) {
+            return Err(SqlError::unsupported("TRUNCATE … RESTART IDENTITY"));
+        }
+        let look = self.look()?;
+        let mut acts = Vec::with_capacity(truncate.table_names.len());
+        for target in &truncate.table_names {
+            let key = insert::key_of(&target.name)?;
+            if self.engine.store.table(&key).is_some() {
+                return Err(SqlError::append_only(&key));
+            }
+            let def = self.table_named(&look, &key)?;
+            dml::table_of(&def)?;
+            acts.push(Act::Run(Box::new(Program {
+                text: ast.to_string(),
+                table: dml::table_ref(&def),
+                row_count: None,
+                rows_hash: None,
+                returns: false,
+                op: Op::Truncate,
+            })));
+        }
+        self.apply_all(acts, "TRUNCATE TABLE")
+    }
+}
+
+fn now() -> Time {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Time::new(now.map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)))
+}
+
+/// Types that one part of a statement leaves open are those of another.
+fn merge(all: &mut Vec<Parameter>, more: Vec<Parameter>) {
+    for (index, other) in more.into_iter().enumerate() {
+        match all.get_mut(index) {
+            Some(own) if own.data_type.is_none() => *own = other,
+            Some(_) => {}
+            None => all.push(other),
+        }
+    }
+}
