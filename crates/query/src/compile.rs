@@ -18,6 +18,7 @@ pub(crate) fn expr(plan: &Plan, schema: &DFSchema) -> Option<Expr> {
 }
 
 /// `made`: how many random values there are so far, which their numbers tell apart.
+#[expect(clippy::too_many_lines, reason = "one arm for each kind of expression")]
 fn compiled(plan: &Plan, schema: &DFSchema, made: &Cell<u32>) -> Option<Expr> {
     let one = |plan: &Plan| compiled(plan, schema, made);
     let boxed = |plan: &Plan| compiled(plan, schema, made).map(Box::new);

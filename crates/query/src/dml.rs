@@ -328,7 +328,7 @@ fn select_subqueries(insert: &mut Insert) {
             alias: Ident::with_quote('"', format!("column{number}")),
         });
         let mut statement = selection(items.collect(), &quoted("x"), None);
-        let Some(select) = select_of(&mut statement) else { return None };
+        let select = select_of(&mut statement)?;
         select.from.clear();
         Some(SetExpr::Select(Box::new(select.clone())))
     });

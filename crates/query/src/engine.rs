@@ -704,6 +704,7 @@ impl Session {
         })
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each command")]
     fn command(&mut self, kind: &Kind) -> Result<Outcome, SqlError> {
         let mut report = None;
         let mut forget = Forget::Nothing;

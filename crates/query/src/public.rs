@@ -101,7 +101,11 @@ impl CatalogProvider for Database {
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        if name == "public" { Some(Arc::clone(&self.public) as _) } else { self.base.schema(name) }
+        if name != "public" {
+            return self.base.schema(name);
+        }
+        let public: Arc<dyn SchemaProvider> = Arc::<Public>::clone(&self.public);
+        Some(public)
     }
 }
 

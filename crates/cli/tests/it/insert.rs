@@ -79,7 +79,6 @@ fn rows_of_every_type_are_inserted_in_every_form() {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "what is refused is long")]
 fn what_can_not_be_inserted_is_refused_by_name_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let server = started(dir.path(), "1");

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::Schema;
+use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::LogicalPlan;
@@ -560,7 +561,8 @@ impl Session {
         // Rows before a change may have nulls where columns have none now.
         let table = MemTable::try_new(Arc::new(Schema::clone(&schema)), vec![vec![batch]])
             .map_err(failed)?;
-        let instead = Some((dml.target.body.name().to_owned(), Arc::new(table) as _));
+        let table: Arc<dyn TableProvider> = Arc::new(table);
+        let instead = Some((dml.target.body.name().to_owned(), table));
         let look = self.look()?;
         let state = self.engine.state(&self.settings, &look, Special { target: None, instead })?;
         let (statement, types) = &source.origin;

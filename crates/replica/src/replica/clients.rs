@@ -67,6 +67,7 @@ impl Replica {
         self.gate.answer(Effect::Answer { ticket: ticket.0, answer });
     }
 
+    #[expect(clippy::result_large_err, reason = "what is answered instead, once a transaction")]
     fn take(&mut self, ticket: (Ticket, bool), admitted: &Arc<Admitted>) -> Result<(), Answer> {
         if let Some(waiting) = self.pending.get_mut(&admitted.tx) {
             let count = waiting.tickets.len();
