@@ -29,13 +29,13 @@ use quipu_types::program::{
     Access, Conflict, Expr as Compiled, Op, Program, ROW_COUNT_MAX, Selection, TableRef,
 };
 use quipu_types::table::{TableDef, TableSpec};
-use quipu_types::{ColumnType, code};
+use quipu_types::{ColumnType, Value, code};
 
 use crate::compile;
 use crate::error::SqlError;
 use crate::insert;
 use crate::parameters;
-use crate::tables::{self, ROW_NUMBER};
+use crate::tables::{self, ROW_NUMBER, Way};
 
 /// What a statement does to a table, as far as it is known before it is executed.
 #[derive(Clone, Debug)]
@@ -480,9 +480,7 @@ fn selection(items: Vec<SelectItem>, name: &ObjectName, alias: Option<Ident>) ->
         .ok()
         .and_then(|mut all| all.pop())
         .expect("a name and an alias that were parsed are parsed again");
-    if let Statement::Query(query) = &mut statement
-        && let SetExpr::Select(select) = query.body.as_mut()
-    {
+    if let Some(select) = select_of(&mut statement) {
         select.projection = items;
     }
     statement
@@ -815,24 +813,20 @@ fn access_of(filter: &Plan, spec: &TableSpec) -> Access {
     if let Some(keys) = listed_keys(filter, spec) {
         return Access::Keys(keys);
     }
-    let fixed = tables::fixed(std::slice::from_ref(filter), spec);
-    let of = |columns: &[u16]| -> Vec<Compiled> {
-        let known = columns.iter().map_while(|column| {
-            Some(Compiled::Const(spec.column(*column)?.kind, fixed.get(column)?.clone()))
-        });
-        known.collect()
+    let constants = |columns: &[u16], values: Vec<Value>| -> Vec<Compiled> {
+        let kinds =
+            columns.iter().filter_map(|column| spec.column(*column)).map(|column| column.kind);
+        kinds.zip(values).map(|(kind, value)| Compiled::Const(kind, value)).collect()
     };
-    let of_key = of(&spec.primary_key);
-    if !of_key.is_empty() && of_key.len() == spec.primary_key.len() {
-        return Access::Keys(vec![of_key]);
+    match tables::way(std::slice::from_ref(filter), spec) {
+        Way::All => Access::All,
+        Way::Key(values) => Access::Keys(vec![constants(&spec.primary_key, values)]),
+        Way::Index(index, values) => {
+            let own = usize::from(index).checked_sub(1).and_then(|place| spec.indexes.get(place));
+            let columns = own.map_or(&spec.primary_key, |index| &index.columns);
+            Access::Index { index, values: constants(columns, values) }
+        }
     }
-    if !of_key.is_empty() {
-        return Access::Index { index: 0, values: of_key };
-    }
-    let indexes = (1_u8..).zip(&spec.indexes).map(|(index, own)| (index, of(&own.columns)));
-    let best =
-        indexes.max_by_key(|(_, values)| values.len()).filter(|(_, values)| !values.is_empty());
-    best.map_or(Access::All, |(index, values)| Access::Index { index, values })
 }
 
 /// The keys of `key IN (…)`, where the key is one column.

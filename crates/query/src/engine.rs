@@ -576,7 +576,8 @@ impl Session {
                 let look = self.look()?;
                 let point = prepared.point.as_ref();
                 if let Some(batch) = point.and_then(|point| point.read(&look.snapshot, &values)) {
-                    return Ok(Outcome::Rows(self.rows_at_hand(prepared, batch?)));
+                    let columns = prepared.columns.clone().unwrap_or_default();
+                    return Ok(Outcome::Rows(self.rows_at_hand("SELECT", columns, batch?)));
                 }
                 self.check_unwritten(plan)?;
                 let state = self.engine.state(&self.settings, &look, Special::default())?;
@@ -647,14 +648,19 @@ impl Session {
     }
 
     /// Rows that are there already.
-    fn rows_at_hand(&self, prepared: &Prepared, batch: RecordBatch) -> Rows {
+    fn rows_at_hand(
+        &self,
+        tag: &'static str,
+        columns: Arc<Vec<Column>>,
+        batch: RecordBatch,
+    ) -> Rows {
         let schema = batch.schema();
         let stream = futures::stream::iter([Ok(batch)]);
         let stream = RecordBatchStreamAdapter::new(Arc::clone(&schema), stream);
         Rows {
-            columns: prepared.columns.clone().unwrap_or_default(),
-            tag: "SELECT",
-            text: Arc::clone(&prepared.text),
+            columns,
+            tag,
+            text: "".into(),
             schema,
             stream: Box::pin(stream),
             time_max: self.time_max(),
@@ -683,25 +689,9 @@ impl Session {
             .into_iter()
             .map(|values| -> arrow::array::ArrayRef { Arc::new(StringArray::from(values)) })
             .collect();
-        let failed =
-            |error: datafusion::common::DataFusionError| SqlError::from_datafusion(&error, "");
-        let batch = RecordBatch::try_new(Arc::clone(&schema), arrays)
-            .map_err(|error| failed(error.into()))?;
-        let stream = datafusion::physical_plan::memory::MemoryStream::try_new(
-            vec![batch],
-            Arc::clone(&schema),
-            None,
-        )
-        .map_err(failed)?;
-        Ok(Rows {
-            columns: Arc::new(columns),
-            tag: "SHOW",
-            text: "".into(),
-            schema,
-            stream: Box::pin(stream),
-            time_max: self.time_max(),
-            deadline: after(self.time_max()),
-        })
+        let batch = RecordBatch::try_new(schema, arrays)
+            .map_err(|error| SqlError::from_datafusion(&error.into(), ""))?;
+        Ok(self.rows_at_hand("SHOW", Arc::new(columns), batch))
     }
 
     #[expect(clippy::too_many_lines, reason = "one arm for each command")]

@@ -17,7 +17,7 @@ use datafusion::sql::sqlparser::ast::{
     ValueWithSpan, Values,
 };
 use quipu_types::row::{RowError, Value};
-use quipu_types::row_json::canonical_json;
+use quipu_types::row_json::{canonical_json, uuid_from_text};
 use quipu_types::transaction::ACTION_COUNT_MAX;
 use quipu_types::{Column, ColumnType, Schema, code};
 
@@ -218,23 +218,12 @@ fn value(column: &Column, array: &ArrayRef, row: usize) -> Result<Value, SqlErro
         ColumnType::Timestamp => {
             Value::Timestamp(array.as_primitive::<TimestampMicrosecondType>().value(row))
         }
-        ColumnType::Uuid => Value::Uuid(uuid(text()).ok_or_else(|| malformed("uuid"))?),
+        ColumnType::Uuid => Value::Uuid(uuid_from_text(text()).ok_or_else(|| malformed("uuid"))?),
         ColumnType::Jsonb => Value::Jsonb(canonical_json(text()).ok_or_else(|| malformed("json"))?),
         ColumnType::Float8 => {
             Value::Float8(array.as_primitive::<Float64Type>().value(row).to_bits())
         }
     })
-}
-
-pub(crate) fn uuid(text: &str) -> Option<[u8; 16]> {
-    let digits: String = text.chars().filter(|character| *character != '-').collect();
-    let mut bytes = [0; 16];
-    let pairs = digits.as_bytes().as_chunks::<2>();
-    let is_whole = pairs.0.len() == bytes.len() && pairs.1.is_empty();
-    for (byte, pair) in bytes.iter_mut().zip(pairs.0).filter(|_| is_whole) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    is_whole.then_some(bytes)
 }
 
 /// Why a row is refused; `relation` is whose it would be.

@@ -31,6 +31,7 @@ use quipu_state::store::Rows as StoredRows;
 use quipu_state::{Definitions, Scene, StoreError, TableError, Tables};
 use quipu_types::program::{READ_COUNT_MAX, Reads};
 use quipu_types::row::{Value, ValueRef};
+use quipu_types::row_json::uuid_from_text;
 use quipu_types::table::{
     DEFINITIONS, TableDef, TableSpec, end_of, ledger_key, put_key, space_key,
 };
@@ -300,33 +301,50 @@ impl RowTable {
 
     /// Where the rows that fulfil the filters stand, and notes the read (N2).
     fn place(&self, filters: &[Expr], snapshot: &Snapshot) -> Place {
-        let spec = self.spec();
-        let fixed = fixed(filters, spec);
-        let values = |columns: &[u16]| -> Vec<Value> {
-            columns.iter().map_while(|column| fixed.get(column).cloned()).collect()
-        };
-        let of_key = values(&spec.primary_key);
-        if !spec.primary_key.is_empty() && of_key.len() == spec.primary_key.len() {
-            let key = with_keys(space_key(self.def.id, 0), &of_key);
+        let under = |index, values: &[Value]| with_keys(space_key(self.def.id, index), values);
+        let way = way(filters, self.spec());
+        if let Way::Key(values) = &way {
+            let key = under(0, values);
             snapshot.note(|log| log.key(self.def.id, key.clone()));
             return Place::Key(key);
         }
         snapshot.note(|log| log.table(self.def.id));
-        if !of_key.is_empty() {
-            return Place::Rows(with_keys(space_key(self.def.id, 0), &of_key));
-        }
-        let indexes = (1_u8..).zip(&spec.indexes);
-        let best = indexes
-            .map(|(number, index)| (values(&index.columns), number))
-            .filter(|(values, _)| !values.is_empty())
-            .max_by_key(|(values, _)| values.len());
-        match best {
-            Some((values, number)) => {
-                Place::Index(with_keys(space_key(self.def.id, number), &values))
-            }
-            None => Place::Rows(space_key(self.def.id, 0)),
+        match way {
+            Way::Index(0, values) | Way::Key(values) => Place::Rows(under(0, &values)),
+            Way::Index(number, values) => Place::Index(under(number, &values)),
+            Way::All => Place::Rows(under(0, &[])),
         }
     }
+}
+
+/// How the rows that fulfil filters are found.
+#[derive(Clone, Debug)]
+pub(crate) enum Way {
+    /// One row at most: the values of its whole primary key.
+    Key(Vec<Value>),
+    /// Under the first columns' values of an index: 0 is the primary key, `i` index `i - 1`.
+    Index(u8, Vec<Value>),
+    /// Everywhere.
+    All,
+}
+
+/// The shortest way to the rows that fulfil the filters.
+pub(crate) fn way(filters: &[Expr], spec: &TableSpec) -> Way {
+    let fixed = fixed(filters, spec);
+    let values = |columns: &[u16]| -> Vec<Value> {
+        columns.iter().map_while(|column| fixed.get(column).cloned()).collect()
+    };
+    let of_key = values(&spec.primary_key);
+    if !of_key.is_empty() {
+        let is_whole = of_key.len() == spec.primary_key.len();
+        return if is_whole { Way::Key(of_key) } else { Way::Index(0, of_key) };
+    }
+    (1_u8..)
+        .zip(&spec.indexes)
+        .map(|(number, index)| (number, values(&index.columns)))
+        .filter(|(_, values)| !values.is_empty())
+        .max_by_key(|(_, values)| values.len())
+        .map_or(Way::All, |(number, values)| Way::Index(number, values))
 }
 
 /// The definition of a scan's table, as it is now.
@@ -360,7 +378,7 @@ pub(crate) fn defs_of(plan: &LogicalPlan, defs: &mut Vec<Arc<TableDef>>) -> Resu
 }
 
 /// The values that columns must have for a row to fulfil the filters, where these say so.
-pub(crate) fn fixed(filters: &[Expr], spec: &TableSpec) -> BTreeMap<u16, Value> {
+fn fixed(filters: &[Expr], spec: &TableSpec) -> BTreeMap<u16, Value> {
     let mut all = BTreeMap::new();
     for filter in filters {
         fix(filter, spec, &mut all);
@@ -419,7 +437,7 @@ fn key_value(value: &ScalarValue, kind: ColumnType) -> Option<Value> {
         | (ColumnType::Bool, None, value @ Value::Bool(_))
         | (ColumnType::Bytea, None, value @ Value::Bytea(_))
         | (ColumnType::Date, None, value @ Value::Date(_)) => value,
-        (ColumnType::Uuid, None, Value::Text(text)) => Value::Uuid(crate::insert::uuid(&text)?),
+        (ColumnType::Uuid, None, Value::Text(text)) => Value::Uuid(uuid_from_text(&text)?),
         _ => return None,
     })
 }

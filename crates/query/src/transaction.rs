@@ -19,9 +19,9 @@ use crate::insert::Append;
 use crate::public::Look;
 
 /// Bytes of a ledger transaction beside its actions, and some to spare.
-const HEAD_SIZE: usize = 4_096;
+pub(crate) const HEAD_SIZE: usize = 4_096;
 /// Bytes of an event's action beside its stream's name and its row.
-const EVENT_HEAD_SIZE: usize = 17;
+pub(crate) const EVENT_HEAD_SIZE: usize = 17;
 /// Most savepoints that are open at once.
 const SAVEPOINT_COUNT_MAX: usize = 1_024;
 

@@ -16,12 +16,8 @@ use crate::engine::Write;
 use crate::error::SqlError;
 use crate::insert::{self, Append};
 use crate::table::TableDef as StreamDef;
-use crate::transaction::Act;
+use crate::transaction::{Act, EVENT_HEAD_SIZE, HEAD_SIZE};
 
-/// Bytes of a ledger transaction that are not rows' (signer, anchor, route, signature), and some to spare.
-const TRANSACTION_HEAD_SIZE: usize = 4_096;
-/// Bytes of an action beside its stream's name and its row: sizes, tag, an empty key.
-const ACTION_HEAD_SIZE: usize = 17;
 /// Bytes of a constant beside its value's in a row: tags, type.
 const VALUE_HEAD_SIZE: usize = 8;
 const BATCH_HINT: &str = "COPY less, or SET quipu.copy_batch_rows = 10000: then rows are appended in parts as they \
@@ -110,7 +106,7 @@ impl Sink {
     fn size_of(&self, row: &[u8]) -> usize {
         let more = match self.table {
             Some(_) => self.schema.columns().len().saturating_mul(VALUE_HEAD_SIZE),
-            None => self.name.len().saturating_add(ACTION_HEAD_SIZE),
+            None => self.name.len().saturating_add(EVENT_HEAD_SIZE),
         };
         row.len().saturating_add(more)
     }
@@ -169,7 +165,7 @@ impl CopyIn {
             reader,
             record: Record::default(),
             rows: Vec::new(),
-            size: TRANSACTION_HEAD_SIZE,
+            size: HEAD_SIZE,
             row_count: 0,
             batch_row_count: batch_row_count.map(|count| count.clamp(1, sink.row_count_max())),
             sink,
@@ -250,7 +246,7 @@ impl CopyIn {
 
     /// What is left when all was read.
     pub(crate) fn take(&mut self) -> Act {
-        self.size = TRANSACTION_HEAD_SIZE;
+        self.size = HEAD_SIZE;
         self.sink.act(std::mem::take(&mut self.rows))
     }
 

@@ -1,12 +1,11 @@
 //! Fields to values: what PostgreSQL's input functions make of a text, and its receive functions of bytes.
 
 use quipu_types::row::Value;
-use quipu_types::row_json::canonical_json;
+use quipu_types::row_json::{canonical_json, uuid_from_text};
 use quipu_types::{Column, ColumnType, code};
 
 use super::time::{self, Wrong};
 use crate::error::SqlError;
-use crate::insert;
 use crate::parameters;
 
 const EPOCH_DAYS: i32 = 10_957;
@@ -267,7 +266,7 @@ fn uuid(text: &str) -> Option<[u8; 16]> {
     let bare = text.strip_prefix('{').map_or(Some(text), |text| text.strip_suffix('}'))?;
     let groups = bare.split('-');
     let is_grouped = groups.clone().all(|group| !group.is_empty() && group.len().is_multiple_of(4));
-    insert::uuid(bare).filter(|_| is_grouped && bare.is_ascii())
+    uuid_from_text(bare).filter(|_| is_grouped && bare.is_ascii())
 }
 
 fn float(bare: &str, text: &str) -> Result<f64, SqlError> {

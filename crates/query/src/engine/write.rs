@@ -482,15 +482,13 @@ impl Session {
         let (mut count, mut rows) = (0_u64, Vec::new());
         for mut program in programs {
             program.returns = returning.is_some();
-            let done = self.run_here(signer, &dml.target, |tables| tables.run(&program))?;
+            let done = self.run_here(signer, Some(&dml.target), |tables| tables.run(&program))?;
             count = count.saturating_add(done.row_count);
             program.row_count = Some(done.row_count);
             program.rows_hash = program.returns.then(|| rows_hash(&done.rows));
             program.returns = false;
             rows.extend(done.rows);
-            if let Some(work) = self.work()? {
-                work.keep(Act::Run(Box::new(program)))?;
-            }
+            self.keep(Act::Run(Box::new(program)))?;
         }
         match returning {
             None => Ok(Outcome::Done { tag: tag_of(count), report: None, forget: Forget::Nothing }),
@@ -518,11 +516,9 @@ impl Session {
         let def = self.look()?.snapshot.definition(program.table.id);
         let def = def.map_err(|error| fault::failed(&error))?;
         let def = def.ok_or_else(|| fault::refused(code::NO_TABLE))?;
-        let count = self.run_here(signer, &def, |tables| tables.run(&program))?.row_count;
+        let count = self.run_here(signer, Some(&def), |tables| tables.run(&program))?.row_count;
         program.row_count = Some(count);
-        if let Some(work) = self.work()? {
-            work.keep(Act::Run(program))?;
-        }
+        self.keep(Act::Run(program))?;
         Ok(done(tag))
     }
 
@@ -530,7 +526,7 @@ impl Session {
     fn run_here<T>(
         &mut self,
         signer: Signer,
-        def: &quipu_types::table::TableDef,
+        def: Option<&quipu_types::table::TableDef>,
         act: impl FnOnce(&mut quipu_state::Tables<'_>) -> Result<T, quipu_state::TableError>,
     ) -> Result<T, SqlError> {
         let time = now();
@@ -539,9 +535,14 @@ impl Session {
             .look
             .snapshot
             .with_tables(signer, time, act)
-            .map_err(|error| fault::of_error(error, Some(def)))?;
+            .map_err(|error| fault::of_error(error, def))?;
         Arc::make_mut(&mut work.look.snapshot).change(changes);
         Ok(done)
+    }
+
+    /// Keeps an act for the end of the open transaction.
+    fn keep(&mut self, act: Act) -> Result<(), SqlError> {
+        self.work()?.map_or(Ok(()), |work| work.keep(act))
     }
 
     /// The rows that a RETURNING answers with.
@@ -634,24 +635,20 @@ impl Session {
         }
         let signer = self.signer()?;
         for act in acts {
+            let look = self.look()?;
             let table = fault::table_of(&act);
-            let time = now();
-            let Some(work) = self.work()? else { break };
-            let snapshot = Arc::clone(&work.look.snapshot);
-            let def = table.and_then(|table| snapshot.definition(table).ok().flatten());
+            let def = table.and_then(|table| look.snapshot.definition(table).ok().flatten());
             if matches!(&act, Act::Define(_)) {
                 // The numbers of new tables are those that come next, if nobody else takes them.
-                snapshot.note(|log| log.table(DEFINITIONS));
+                look.snapshot.note(|log| log.table(DEFINITIONS));
             }
-            let done = snapshot.with_tables(signer, time, |tables| match &act {
+            drop(look);
+            self.run_here(signer, def.as_deref(), |tables| match &act {
                 Act::Define(define) => tables.define(define),
                 Act::Run(program) => tables.run(program).map(|_| ()),
                 _ => Ok(()),
-            });
-            let ((), changes) = done.map_err(|error| fault::of_error(error, def.as_deref()))?;
-            drop(snapshot);
-            Arc::make_mut(&mut work.look.snapshot).change(changes);
-            work.keep(act)?;
+            })?;
+            self.keep(act)?;
         }
         Ok(Outcome::Done { tag: tag.into(), report: None, forget: Forget::Nothing })
     }
