@@ -107,8 +107,8 @@ impl Executor {
 
     fn apply(&self, block: &Block) -> Result<(SignedState, Vec<Receipt>), NodeError> {
         let (state, applied) = self.shared.with_machine(|machine| block.apply(machine))?;
-        if !applied.returned.is_empty() {
-            self.shared.returned.give(applied.returned);
+        if !applied.done.is_empty() {
+            self.shared.awaited.give(applied.done);
         }
         Ok((state, applied.receipts))
     }

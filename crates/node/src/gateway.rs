@@ -1,9 +1,10 @@
 //! The gateway: signs what a role writes through SQL, with the key that this process holds for it.
 //!
 //! ```text
-//!  what a transaction writes ─> actions, one route ─> next sequence of the role in its lane ─> signed ─> ledger's thread
-//!                                                  ^ one at a time a lane                    │
-//!                             another gateway used it: ask the state, sign again <───────────┘─> applied, or why not
+//!  what a statement or transaction writes ─> actions, one route ─> waits with others of the role and route (`group`)
+//!     ─> one transaction ─> next sequence of the role in its lane ─> signed ─> ledger's thread ─> applied, or why not
+//!                      ^ one at a time a lane                         │
+//!                      └─ another gateway used it: ask the state, sign again
 //! ```
 //! # Invariants
 //! * G1 `Ok` is said when the transaction is final, on the disks of a quorum, and applied: all of it, or nothing.
@@ -11,14 +12,17 @@
 //! # Limits
 //! One transaction has one route. A role may be served by several gateways: they then take turns, slowly.
 
+mod group;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as Lock, PoisonError};
 use std::time::Duration;
 
 use quipu_crypto::SecretKey;
 use quipu_proof::names::{header_hash, lane_of, signed_bytes};
 use quipu_query::{Act, Append, Signer, SqlError, Write, Written};
 use quipu_replica::{Answer, Refusal};
+use quipu_state::Done;
 use quipu_types::{
     AccountId, Action, Code, Hash, Height, Lane, Outcome, Receipt, RouteRule, Schema, Unsigned,
     code,
@@ -26,6 +30,7 @@ use quipu_types::{
 use tokio::sync::{Mutex, oneshot};
 
 use crate::driver::{Message, Reply, Submission, When};
+use crate::gateway::group::{Member, Queues};
 use crate::shared::{Closed, Shared};
 
 /// How often a transaction is signed anew when another gateway was faster.
@@ -38,14 +43,19 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 /// The roles that may write here, and their keys.
 #[derive(Debug, Default)]
 pub(crate) struct Gateway {
-    roles: BTreeMap<String, Role>,
+    roles: BTreeMap<String, Arc<Role>>,
 }
 
 #[derive(Debug)]
 struct Role {
+    name: String,
     key: SecretKey,
     /// By lane: the numbers of its next transaction, if they are known.
     places: Mutex<BTreeMap<Lane, Place>>,
+    /// The header that was the newest when it was looked for last.
+    anchor: Lock<(Height, Hash)>,
+    /// What waits to be signed.
+    queues: Queues,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +65,7 @@ struct Place {
 }
 
 /// Why a write is not applied.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Unwritten {
     /// The ledger executed it and refused it: why, which of its actions, and what that says of the reason.
     Refused { code: Code, action: Option<u32>, detail: u16 },
@@ -71,29 +81,31 @@ impl From<SqlError> for Unwritten {
 
 /// What came of one try.
 enum Tried {
-    Applied(Written),
+    /// What each program did, if that is known here, and how many rows all did.
+    Applied { done: Option<Vec<Done>>, row_count: u64 },
     /// Somebody else used the sequence.
     Behind,
 }
 
 impl Gateway {
     pub(crate) fn new(keys: BTreeMap<String, SecretKey>) -> Self {
-        let role = |key| Role { key, places: Mutex::default() };
-        Self { roles: keys.into_iter().map(|(name, key)| (name, role(key))).collect() }
+        let role =
+            |(name, key): (String, SecretKey)| (name.clone(), Arc::new(Role::new(name, key)));
+        Self { roles: keys.into_iter().map(role).collect() }
     }
 
     /// With which account `user` writes here; none where no key is held for that role.
     pub(crate) fn signer(&self, shared: &Shared, user: &str) -> Option<Signer> {
         let role = self.roles.get(user)?;
-        Some(Signer { account: account(&role.key), is_open: shared.genesis.open_streams })
+        Some(Signer { account: role.account(), is_open: shared.genesis.open_streams })
     }
 
     /// The accounts of the roles.
     pub(crate) fn accounts(&self) -> BTreeMap<String, AccountId> {
-        self.roles.iter().map(|(name, role)| (name.clone(), account(&role.key))).collect()
+        self.roles.iter().map(|(name, role)| (name.clone(), role.account())).collect()
     }
 
-    /// Writes as `user`, in one transaction (G1).
+    /// Writes as `user` (G1).
     pub(crate) async fn write(
         &self,
         shared: &Arc<Shared>,
@@ -102,10 +114,13 @@ impl Gateway {
     ) -> Result<Written, Unwritten> {
         let role = self.role(user)?;
         let (route, actions) = actions(shared, write.acts())?;
-        role.write(shared, user, route.as_deref(), &actions, write.returns()).await
+        let (member, answer) = Member::new(actions, write);
+        Arc::clone(role).enqueue(shared, route, member);
+        // Whoever carries it answers, unless the process ends.
+        answer.await.unwrap_or_else(|_| Err(unknown().into()))
     }
 
-    fn role(&self, user: &str) -> Result<&Role, SqlError> {
+    fn role(&self, user: &str) -> Result<&Arc<Role>, SqlError> {
         self.roles.get(user).ok_or_else(|| {
             let message = format!("this gateway holds no key for role \"{user}\"");
             SqlError::new("42501", code::SQL_UNSUPPORTED, message).hint(
@@ -113,31 +128,6 @@ impl Gateway {
             )
         })
     }
-}
-
-impl Role {
-    /// One transaction, signed anew as long as others are faster (G1).
-    async fn write(
-        &self,
-        shared: &Arc<Shared>,
-        user: &str,
-        route: Option<&[u8]>,
-        actions: &[Action],
-        returns: bool,
-    ) -> Result<Written, Unwritten> {
-        for _ in 0..SIGN_COUNT_MAX {
-            match self.try_write(shared, route, actions, returns).await? {
-                Tried::Applied(written) => return Ok(written),
-                Tried::Behind => tokio::time::sleep(RETRY_TIME).await,
-            }
-        }
-        let message = format!("other gateways of role \"{user}\" were always faster");
-        Err(SqlError::new("40001", code::SEQUENCE_USED, message).hint("try again").into())
-    }
-}
-
-fn account(key: &SecretKey) -> AccountId {
-    quipu_crypto::suite::account(&key.public())
 }
 
 /// The actions of a transaction, and the one route that all of its events have.
@@ -191,12 +181,38 @@ fn route_of(
 }
 
 impl Role {
+    fn new(name: String, key: SecretKey) -> Self {
+        let (places, anchor, queues) = (Mutex::default(), Lock::default(), Queues::default());
+        Self { name, key, places, anchor, queues }
+    }
+
+    fn account(&self) -> AccountId {
+        quipu_crypto::suite::account(&self.key.public())
+    }
+
+    /// One transaction, signed anew as long as others are faster (G1): what its programs did, if that is known here,
+    /// and how many rows it wrote.
+    async fn write(
+        &self,
+        shared: &Arc<Shared>,
+        route: Option<&[u8]>,
+        actions: &[Action],
+    ) -> Result<(Option<Vec<Done>>, u64), Unwritten> {
+        for _ in 0..SIGN_COUNT_MAX {
+            match self.try_write(shared, route, actions).await? {
+                Tried::Applied { done, row_count } => return Ok((done, row_count)),
+                Tried::Behind => tokio::time::sleep(RETRY_TIME).await,
+            }
+        }
+        let message = format!("other gateways of role \"{}\" were always faster", self.name);
+        Err(SqlError::new("40001", code::SEQUENCE_USED, message).hint("try again").into())
+    }
+
     async fn try_write(
         &self,
         shared: &Arc<Shared>,
         route: Option<&[u8]>,
         actions: &[Action],
-        returns: bool,
     ) -> Result<Tried, Unwritten> {
         let (reply, answer) = oneshot::channel();
         let signer = self.key.public();
@@ -211,15 +227,13 @@ impl Role {
             signer,
             incarnation: place.incarnation,
             sequence: place.next,
-            anchor: anchor(shared)?,
+            anchor: self.anchor(shared)?,
             route,
             actions,
         };
         let bytes = signed_bytes(&self.key, &shared.chain, &unsigned);
-        let admitted = shared.admissions.admit_many(vec![bytes.into()]).pop();
-        let admitted = admitted.expect("one was given").map_err(quipu_query::refused)?;
-        let tx = admitted.tx;
-        let wanted = returns.then(|| shared.returned.want(tx));
+        let admitted = shared.admissions.vouch(bytes.into()).map_err(quipu_query::refused)?;
+        let awaited = shared.awaited.wait(admitted.tx);
         let submission = Submission { admitted, reply, when: When::Executed };
         shared.send(Message::Submit(vec![submission])).map_err(|full| match full {
             true => SqlError::new("53000", code::OVERLOADED, "the validator's queue is full"),
@@ -235,19 +249,15 @@ impl Role {
         };
         let is_used = matches!(
             tried,
-            Ok(Tried::Applied(_)) | Err(Unwritten::Refused { action: Some(_), .. })
+            Ok(Tried::Applied { .. }) | Err(Unwritten::Refused { action: Some(_), .. })
         );
         if !is_used {
             self.places.lock().await.remove(&lane);
         }
-        match (tried?, wanted) {
-            (Tried::Applied(written), Some(wanted)) if written.row_count > 0 => match wanted.take()
-            {
-                Some(rows) => Ok(Tried::Applied(Written { rows, ..written })),
-                None => Err(unreturned().into()),
-            },
-            (tried, _) => Ok(tried),
-        }
+        Ok(match tried? {
+            Tried::Applied { row_count, .. } => Tried::Applied { done: awaited.take(), row_count },
+            Tried::Behind => Tried::Behind,
+        })
     }
 
     /// What the executed state expects of the role next.
@@ -256,6 +266,21 @@ impl Role {
         let sequence = machine.sequence(lane, &self.key.public());
         let sequence = sequence.map_err(|error| failed(&error.to_string()))?;
         Ok(Place { incarnation: sequence.incarnation, next: sequence.next })
+    }
+
+    /// The newest header that is executed here, which every validator knows.
+    fn anchor(&self, shared: &Shared) -> Result<Hash, SqlError> {
+        let height = shared.progress().executed;
+        if height == Height::default() {
+            return Ok(shared.chain);
+        }
+        let mut kept = self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.0 != height {
+            let header = shared.reader.header(height);
+            let (header, _) = header.map_err(|error| failed(&error.to_string()))?;
+            *kept = (height, header_hash(&header));
+        }
+        Ok(kept.1)
     }
 }
 
@@ -276,10 +301,7 @@ fn tried(shared: &Shared, answer: Answer) -> Result<Tried, Unwritten> {
 
 fn executed(receipt: &Receipt) -> Result<Tried, Unwritten> {
     match receipt.outcome {
-        Outcome::Applied => {
-            let row_count = receipt.row_count;
-            Ok(Tried::Applied(Written { row_count, rows: Vec::new() }))
-        }
+        Outcome::Applied => Ok(Tried::Applied { done: None, row_count: receipt.row_count }),
         Outcome::Refused { code, action } => {
             Err(Unwritten::Refused { code, action, detail: receipt.detail })
         }
@@ -290,18 +312,7 @@ fn is_behind(refusal: &Refusal) -> bool {
     [code::SEQUENCE_USED, code::SEQUENCE_GAP].contains(&refusal.code())
 }
 
-/// The newest header that is executed here, which every validator knows.
-fn anchor(shared: &Shared) -> Result<Hash, SqlError> {
-    match shared.progress().executed {
-        height if height == Height::default() => Ok(shared.chain),
-        height => match shared.reader.header(height) {
-            Ok((header, _)) => Ok(header_hash(&header)),
-            Err(error) => Err(failed(&error.to_string())),
-        },
-    }
-}
-
-/// It is applied, and its rows are not known here: this validator did not execute it.
+/// It is applied, and what it did is not known here: this validator did not execute it.
 fn unreturned() -> SqlError {
     let message = "the ledger has applied the statement, and its rows are not known here";
     SqlError::new("08007", code::SQL_LIMIT, message).hint("SELECT them")

@@ -14,6 +14,7 @@
 //! * D4 A reader gets the bytes that were written or an error, never anything else.
 
 mod admin;
+mod awaited;
 mod certificates;
 mod check;
 mod clock;
@@ -34,7 +35,7 @@ mod node;
 mod peers;
 pub mod pg;
 mod recovery;
-mod returned;
+
 mod shared;
 mod snapshot;
 mod sql;

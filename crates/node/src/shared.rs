@@ -13,6 +13,7 @@ use quipu_state::{Machine, StateError};
 use quipu_types::{Genesis, Hash, Height, Receipt, Time, ValidatorIndex};
 use tokio::sync::{Semaphore, watch};
 
+use crate::awaited::Awaited;
 use crate::certificates::CertificateFile;
 use crate::clock::Clock;
 use crate::config::Limits;
@@ -25,7 +26,6 @@ use crate::metrics::{Metrics, gauge_value};
 use crate::node::Running;
 use crate::peers::Peers;
 use crate::pg::Access;
-use crate::returned::Returned;
 use crate::sql::Sql;
 use crate::store::LmdbStore;
 
@@ -82,8 +82,8 @@ pub(crate) struct Shared {
     pub(crate) peers: Peers,
     /// Signs what is written through SQL.
     pub(crate) gateway: Gateway,
-    /// Rows that clients wait for.
-    pub(crate) returned: Returned,
+    /// What clients' programs did, for those who wait for it.
+    pub(crate) awaited: Awaited,
     /// Who may connect to the PostgreSQL listener.
     pub(crate) access: Arc<Access>,
     /// Clients' transactions that were checked already, and validators' signatures.
@@ -170,7 +170,7 @@ impl Shared {
         Arc::new(Self {
             admissions,
             gateway: Gateway::new(parts.roles),
-            returned: Returned::default(),
+            awaited: Awaited::default(),
             access: parts.access,
             verified: Arc::default(),
             durable: AtomicU64::new(parts.progress.committed.get()),

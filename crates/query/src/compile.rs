@@ -12,17 +12,55 @@ use quipu_types::program::{Binary, Expr, Function, Unary};
 use quipu_types::{ColumnType, Value};
 
 /// The expression that a row program evaluates; `schema` has the table's columns first, by their numbers, and may have
-/// those of `excluded` too.
+/// The expression of a definition, which has no parameters; `schema` has the table's columns, by their numbers.
 pub(crate) fn expr(plan: &Plan, schema: &DFSchema) -> Option<Expr> {
-    compiled(plan, schema, &Cell::new(0))
+    compiled(plan, &Scope { schema, made: Cell::new(0), takes_parameters: false })
 }
 
-/// `made`: how many random values there are so far, which their numbers tell apart.
+/// The expression that a row program evaluates, parameters included; behind the table's columns `schema` may have those
+/// of `excluded`.
+pub(crate) fn open(plan: &Plan, schema: &DFSchema) -> Option<Expr> {
+    compiled(plan, &Scope { schema, made: Cell::new(0), takes_parameters: true })
+}
+
+struct Scope<'a> {
+    schema: &'a DFSchema,
+    /// How many random values there are so far, which their numbers tell apart.
+    made: Cell<u32>,
+    takes_parameters: bool,
+}
+
+/// A parameter's 0-based number and its type, where an expression is one.
+pub(crate) fn placeholder(plan: &Plan) -> Option<(u16, &DataType)> {
+    match plan {
+        Plan::Alias(alias) => placeholder(&alias.expr),
+        Plan::Placeholder(placeholder) => {
+            let number: u16 = placeholder.id.strip_prefix('$')?.parse().ok()?;
+            Some((number.checked_sub(1)?, placeholder.field.as_ref()?.data_type()))
+        }
+        // The value comes as what the client says it is.
+        Plan::Cast(cast) => {
+            let (number, from) = placeholder(&cast.expr)?;
+            let to = cast.field.data_type();
+            let is_exact = from == to || (from.is_integer() && to.is_integer());
+            is_exact.then_some((number, to))
+        }
+        _ => None,
+    }
+}
+
 #[expect(clippy::too_many_lines, reason = "one arm for each kind of expression")]
-fn compiled(plan: &Plan, schema: &DFSchema, made: &Cell<u32>) -> Option<Expr> {
-    let one = |plan: &Plan| compiled(plan, schema, made);
-    let boxed = |plan: &Plan| compiled(plan, schema, made).map(Box::new);
+fn compiled(plan: &Plan, scope: &Scope<'_>) -> Option<Expr> {
+    let Scope { schema, made, takes_parameters } = scope;
+    let one = |plan: &Plan| compiled(plan, scope);
+    let boxed = |plan: &Plan| compiled(plan, scope).map(Box::new);
     Some(match plan {
+        Plan::Placeholder(_) if *takes_parameters => Expr::Parameter(placeholder(plan)?.0),
+        // What a text or a decimal becomes is decided here, where its value is known.
+        Plan::Cast(cast) if matches!(*cast.expr, Plan::Placeholder(_)) => {
+            let (number, to) = placeholder(plan).filter(|_| *takes_parameters)?;
+            Expr::Cast(Box::new(Expr::Parameter(number)), kind_of(to)?)
+        }
         Plan::Alias(alias) => one(&alias.expr)?,
         Plan::Column(column) => {
             let place = u16::try_from(schema.maybe_index_of_column(column)?).ok()?;
@@ -106,6 +144,16 @@ fn compiled(plan: &Plan, schema: &DFSchema, made: &Cell<u32>) -> Option<Expr> {
         }
         _ => return None,
     })
+}
+
+/// Numbers of the parameters in an expression.
+pub(crate) fn parameters_of(expr: &Expr, numbers: &mut Vec<u16>) {
+    if let Expr::Parameter(number) = expr {
+        numbers.push(*number);
+    }
+    for child in expr.children() {
+        parameters_of(child, numbers);
+    }
 }
 
 fn not(expr: Expr) -> Expr {

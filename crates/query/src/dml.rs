@@ -35,6 +35,7 @@ use crate::compile;
 use crate::error::SqlError;
 use crate::insert;
 use crate::parameters;
+use crate::ready::Ready;
 use crate::tables::{self, ROW_NUMBER, Way};
 
 /// What a statement does to a table, as far as it is known before it is executed.
@@ -46,6 +47,8 @@ pub(crate) struct Dml {
     /// As it was written.
     pub(crate) text: String,
     pub(crate) verb: Verb,
+    /// Where an execution only binds its values.
+    pub(crate) ready: Option<Ready>,
 }
 
 /// Which kind of statement it is.
@@ -655,7 +658,7 @@ pub(crate) fn coerced(
 }
 
 /// Folds what is constant in an expression.
-fn folded(
+pub(crate) fn folded(
     state: &SessionState,
     expr: &Plan,
     schema: &Arc<DFSchema>,
@@ -707,7 +710,7 @@ pub(crate) fn update(
         let mut sets = Vec::with_capacity(changed.len());
         for (place, expr) in &changed {
             let expr = folded(state, expr, scan.schema()).map_err(failed)?;
-            sets.extend(compile::expr(&expr, scan.schema()).map(|expr| (*place, expr)));
+            sets.extend(compile::open(&expr, scan.schema()).map(|expr| (*place, expr)));
         }
         if sets.len() == changed.len() {
             return Ok(Change::Op(Op::Update { rows, sets }));
@@ -804,7 +807,7 @@ fn selection_of(
     {
         return Ok(Some(Selection { access: Access::Keys(Vec::new()), filter: None }));
     }
-    let Some(compiled) = compile::expr(&filter, scan.schema()) else { return Ok(None) };
+    let Some(compiled) = compile::open(&filter, scan.schema()) else { return Ok(None) };
     Ok(Some(Selection { access: access_of(&filter, spec), filter: Some(compiled) }))
 }
 
@@ -813,20 +816,25 @@ fn access_of(filter: &Plan, spec: &TableSpec) -> Access {
     if let Some(keys) = listed_keys(filter, spec) {
         return Access::Keys(keys);
     }
-    let constants = |columns: &[u16], values: Vec<Value>| -> Vec<Compiled> {
-        let kinds =
-            columns.iter().filter_map(|column| spec.column(*column)).map(|column| column.kind);
-        kinds.zip(values).map(|(kind, value)| Compiled::Const(kind, value)).collect()
-    };
-    match tables::way(std::slice::from_ref(filter), spec) {
+    match tables::way(std::slice::from_ref(filter), spec, known) {
         Way::All => Access::All,
-        Way::Key(values) => Access::Keys(vec![constants(&spec.primary_key, values)]),
-        Way::Index(index, values) => {
-            let own = usize::from(index).checked_sub(1).and_then(|place| spec.indexes.get(place));
-            let columns = own.map_or(&spec.primary_key, |index| &index.columns);
-            Access::Index { index, values: constants(columns, values) }
-        }
+        Way::Key(values) => Access::Keys(vec![values]),
+        Way::Index(index, values) => Access::Index { index, values },
     }
+}
+
+/// What a column of a key must be, as far as it is known before a row is looked at.
+fn known(expr: &Plan, kind: ColumnType) -> Option<Compiled> {
+    if let Some((number, data_type)) = compile::placeholder(expr) {
+        let parameter = Compiled::Parameter(number);
+        return match (compile::kind_of(data_type)?, kind) {
+            (ColumnType::Text, ColumnType::Uuid) => Some(Compiled::Cast(Box::new(parameter), kind)),
+            (from, to) => {
+                (from == to || (from.is_integer() && to.is_integer())).then_some(parameter)
+            }
+        };
+    }
+    Some(Compiled::Const(kind, tables::literal(expr, kind)?))
 }
 
 /// The keys of `key IN (…)`, where the key is one column.
@@ -837,10 +845,10 @@ fn listed_keys(filter: &Plan, spec: &TableSpec) -> Option<Vec<Vec<Compiled>>> {
             listed_keys(&binary.left, spec).or_else(|| listed_keys(&binary.right, spec))
         }
         Plan::InList(list) if !list.negated && list.list.len() <= ROW_COUNT_MAX => {
-            let column = spec.column(*key)?;
             let values = list.list.iter().map(|member| {
-                let value = tables::fixed_by(&list.expr, member, spec).get(key)?.clone();
-                Some(vec![Compiled::Const(column.kind, value)])
+                let (_, value) = tables::fixed_by(&list.expr, member, spec, known)
+                    .filter(|(column, _)| column == key)?;
+                Some(vec![value])
             });
             values.collect()
         }
@@ -872,7 +880,7 @@ pub(crate) fn conflict(
     };
     let compiled = |expr: &Plan| {
         let expr = folded(state, expr, joined.schema()).map_err(failed)?;
-        compile::expr(&expr, joined.schema()).ok_or_else(uncompiled)
+        compile::open(&expr, joined.schema()).ok_or_else(uncompiled)
     };
     let sets = places.iter().zip(&projection.expr);
     let sets = sets.map(|(place, expr)| Ok((*place, compiled(expr)?)));
@@ -929,14 +937,20 @@ pub(crate) fn ops(
     by_key.into_values().collect()
 }
 
-/// A program of a table.
+/// A program of a table, whose parameters are in `op` by now.
 pub(crate) fn program(dml: &Dml, op: Op) -> Program {
+    program_with(dml, op, Vec::new())
+}
+
+/// A program of a table and its parameters.
+pub(crate) fn program_with(dml: &Dml, op: Op, parameters: Vec<(ColumnType, Value)>) -> Program {
     Program {
         text: dml.text.clone(),
         table: table_ref(&dml.target),
         row_count: None,
         rows_hash: None,
         returns: false,
+        parameters,
         op,
     }
 }

@@ -264,6 +264,14 @@ pub struct Prepared {
     pub parameters: Vec<parameters::Parameter>,
 }
 
+impl Prepared {
+    /// Whether it may change something that waits for the end of a transaction.
+    #[must_use]
+    pub const fn changes(&self) -> bool {
+        matches!(self.kind, Kind::Write | Kind::Define | Kind::Truncate)
+    }
+}
+
 /// What a statement did.
 #[derive(Debug)]
 pub enum Outcome {
@@ -439,20 +447,23 @@ impl Session {
         self.is_implicit = false;
     }
 
-    /// Begins a query text of several statements: what they write waits for [`Session::end_implicit`].
+    /// Begins a query text of several statements, or a pipeline: what they write waits for [`Session::end_implicit`].
     pub fn begin_implicit(&mut self) {
         self.is_implicit = true;
     }
 
-    /// Ends a query text of several statements: what is to be written now, unless a transaction is open.
-    pub fn end_implicit(&mut self) -> Option<Write> {
+    /// Ends a query text of several statements, or a pipeline: what is to be written now, unless a transaction is open.
+    ///
+    /// # Errors
+    /// It is more than the ledger takes at once.
+    pub fn end_implicit(&mut self) -> Result<Option<Write>, SqlError> {
         self.is_implicit = false;
         match self.transaction {
             Transaction::None => {
                 let acts = self.work.take().map(Work::commit).unwrap_or_default();
-                (!acts.is_empty()).then(|| Write::of_transaction(acts))
+                (!acts.is_empty()).then(|| Write::of_transaction(acts)).transpose()
             }
-            Transaction::Open | Transaction::Failed => None,
+            Transaction::Open | Transaction::Failed => Ok(None),
         }
     }
 
@@ -719,7 +730,7 @@ impl Session {
                 match std::mem::replace(&mut self.transaction, Transaction::None) {
                     Transaction::Failed => "ROLLBACK",
                     _ if acts.is_empty() => "COMMIT",
-                    _ => return Ok(Outcome::Write(Box::new(Write::of_transaction(acts)))),
+                    _ => return Ok(Outcome::Write(Box::new(Write::of_transaction(acts)?))),
                 }
             }
             Kind::Rollback => {
@@ -763,7 +774,7 @@ impl Session {
             Kind::Upkeep(upkeep) => self.upkeep(upkeep)?,
             Kind::CreateStream(spec) if !self.defers() => {
                 let acts = vec![Act::CreateStream(spec.clone())];
-                return Ok(Outcome::Write(Box::new(Write::of_statement(acts, "CREATE STREAM"))));
+                return Ok(Outcome::Write(Box::new(Write::of_statement(acts, "CREATE STREAM")?)));
             }
             Kind::CreateStream(_) => {
                 let message = "CREATE STREAM cannot run inside a transaction block";

@@ -192,7 +192,8 @@ pub(crate) fn values(
     (0..batch.num_rows()).map(row).collect()
 }
 
-fn value(column: &Column, array: &ArrayRef, row: usize) -> Result<Value, SqlError> {
+/// One value of an array that has the column's Arrow type.
+pub(crate) fn value(column: &Column, array: &ArrayRef, row: usize) -> Result<Value, SqlError> {
     if array.is_null(row) {
         return Ok(Value::Null);
     }

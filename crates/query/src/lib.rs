@@ -36,6 +36,7 @@ pub mod parameters;
 mod past;
 mod point;
 mod public;
+mod ready;
 mod scalar;
 mod scan;
 mod settings;

@@ -302,7 +302,7 @@ impl RowTable {
     /// Where the rows that fulfil the filters stand, and notes the read (N2).
     fn place(&self, filters: &[Expr], snapshot: &Snapshot) -> Place {
         let under = |index, values: &[Value]| with_keys(space_key(self.def.id, index), values);
-        let way = way(filters, self.spec());
+        let way = way(filters, self.spec(), literal);
         if let Way::Key(values) = &way {
             let key = under(0, values);
             snapshot.note(|log| log.key(self.def.id, key.clone()));
@@ -319,19 +319,27 @@ impl RowTable {
 
 /// How the rows that fulfil filters are found.
 #[derive(Clone, Debug)]
-pub(crate) enum Way {
+pub(crate) enum Way<T> {
     /// One row at most: the values of its whole primary key.
-    Key(Vec<Value>),
+    Key(Vec<T>),
     /// Under the first columns' values of an index: 0 is the primary key, `i` index `i - 1`.
-    Index(u8, Vec<Value>),
+    Index(u8, Vec<T>),
     /// Everywhere.
     All,
 }
 
-/// The shortest way to the rows that fulfil the filters.
-pub(crate) fn way(filters: &[Expr], spec: &TableSpec) -> Way {
-    let fixed = fixed(filters, spec);
-    let values = |columns: &[u16]| -> Vec<Value> {
+/// The shortest way to the rows that fulfil the filters. `known` reads an expression as a value of a type, where it is
+/// one.
+pub(crate) fn way<T: Clone>(
+    filters: &[Expr],
+    spec: &TableSpec,
+    known: impl Fn(&Expr, ColumnType) -> Option<T>,
+) -> Way<T> {
+    let mut fixed = BTreeMap::new();
+    for filter in filters {
+        fix(filter, spec, &known, &mut fixed);
+    }
+    let values = |columns: &[u16]| -> Vec<T> {
         columns.iter().map_while(|column| fixed.get(column).cloned()).collect()
     };
     let of_key = values(&spec.primary_key);
@@ -377,38 +385,42 @@ pub(crate) fn defs_of(plan: &LogicalPlan, defs: &mut Vec<Arc<TableDef>>) -> Resu
     Ok(())
 }
 
-/// The values that columns must have for a row to fulfil the filters, where these say so.
-fn fixed(filters: &[Expr], spec: &TableSpec) -> BTreeMap<u16, Value> {
-    let mut all = BTreeMap::new();
-    for filter in filters {
-        fix(filter, spec, &mut all);
-    }
-    all
-}
-
-fn fix(filter: &Expr, spec: &TableSpec, all: &mut BTreeMap<u16, Value>) {
+/// The values that columns must have for a row to fulfil a filter, where it says so.
+fn fix<T>(
+    filter: &Expr,
+    spec: &TableSpec,
+    known: &impl Fn(&Expr, ColumnType) -> Option<T>,
+    all: &mut BTreeMap<u16, T>,
+) {
     let Expr::BinaryExpr(binary) = filter else { return };
     match binary.op {
         Operator::And => {
-            fix(&binary.left, spec, all);
-            fix(&binary.right, spec, all);
+            fix(&binary.left, spec, known, all);
+            fix(&binary.right, spec, known, all);
         }
         Operator::Eq => {
-            all.extend(fixed_by(&binary.left, &binary.right, spec));
-            all.extend(fixed_by(&binary.right, &binary.left, spec));
+            all.extend(fixed_by(&binary.left, &binary.right, spec, known));
+            all.extend(fixed_by(&binary.right, &binary.left, spec, known));
         }
         _ => {}
     }
 }
 
-/// The column and the value of `column = constant`.
-pub(crate) fn fixed_by(column: &Expr, value: &Expr, spec: &TableSpec) -> BTreeMap<u16, Value> {
-    let found = || {
-        let Expr::Literal(value, _) = value else { return None };
-        let place = u16::try_from(spec.schema.index_of(bare_column(column)?)?).ok()?;
-        Some((place, key_value(value, spec.column(place)?.kind)?))
-    };
-    found().into_iter().collect()
+/// The column and the value of `column = value`.
+pub(crate) fn fixed_by<T>(
+    column: &Expr,
+    value: &Expr,
+    spec: &TableSpec,
+    known: impl Fn(&Expr, ColumnType) -> Option<T>,
+) -> Option<(u16, T)> {
+    let place = u16::try_from(spec.schema.index_of(bare_column(column)?)?).ok()?;
+    Some((place, known(value, spec.column(place)?.kind)?))
+}
+
+/// A literal as a value of a key column.
+pub(crate) fn literal(expr: &Expr, kind: ColumnType) -> Option<Value> {
+    let Expr::Literal(value, _) = expr else { return None };
+    key_value(value, kind)
 }
 
 /// The column of an expression that is one, widened or not.

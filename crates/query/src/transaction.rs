@@ -160,14 +160,14 @@ impl Work {
     }
 }
 
-/// Whether the ledger takes these acts in one transaction.
-pub(crate) fn check_size(acts: &[Act]) -> Result<(), SqlError> {
+/// Bytes of these acts in one transaction, if the ledger takes them.
+pub(crate) fn check_size(acts: &[Act]) -> Result<usize, SqlError> {
     let count = acts.iter().fold(0_usize, |sum, act| sum.saturating_add(act.action_count()));
     let size = acts.iter().fold(HEAD_SIZE, |sum, act| sum.saturating_add(act.size()));
     if count > ACTION_COUNT_MAX || size > TRANSACTION_SIZE_MAX {
         return Err(too_large().hint("write in parts"));
     }
-    Ok(())
+    Ok(size)
 }
 
 fn too_large() -> SqlError {

@@ -147,6 +147,19 @@ impl Admissions {
         known.into_iter().map(&mut verdict_of).collect()
     }
 
+    /// As [`admit`] of what this process has signed itself just now: nobody else's signature is in doubt. It is remembered,
+    /// since it will come back in a chunk.
+    ///
+    /// # Errors
+    /// As [`admit`].
+    pub fn vouch(&self, bytes: Arc<[u8]>) -> Result<Arc<Admitted>, Code> {
+        let admitted = Arc::new(only(readmit_many(&self.chain, self.lane_count, vec![bytes]))?);
+        if self.size_half > 0 {
+            self.keep([&admitted].into_iter());
+        }
+        Ok(admitted)
+    }
+
     /// How often it was asked for a transaction.
     #[must_use]
     pub fn counts(&self) -> CacheCounts {

@@ -30,7 +30,9 @@ use crate::price::Prices;
 use crate::record::{Sequence, Stream};
 use crate::rows::{At, Changes, Layer, RowRead as _};
 use crate::store::{Store, StoreError};
-use crate::table::{Fault, Meter, NAMES_RESERVED, RETURNED_SIZE_MAX, Scene, TableError, Tables};
+use crate::table::{
+    Done, Fault, Meter, NAMES_RESERVED, RETURNED_SIZE_MAX, Scene, TableError, Tables,
+};
 use crate::view::View;
 
 /// Transactions that may do all that one may, in a height.
@@ -69,8 +71,8 @@ pub(crate) struct Delta {
     pub(crate) sequences: BTreeMap<(Lane, PublicKey), Sequence>,
     /// Rows of tables, definitions among them.
     pub(crate) rows: Changes,
-    /// Rows that programs keep for an answer, by the transaction's name.
-    pub(crate) returned: BTreeMap<Hash, Vec<Vec<u8>>>,
+    /// What each program did, by the transaction's name, with the rows that it keeps for an answer.
+    pub(crate) done: BTreeMap<Hash, Vec<Done>>,
     /// Bytes of those rows.
     returned_size: usize,
     /// Names of the transactions that used up a sequence, with their ordinals.
@@ -100,7 +102,7 @@ struct Trial<'a> {
     rows: Changes,
     meter: Option<Meter>,
     row_count: u64,
-    returned: Vec<Vec<u8>>,
+    done: Vec<Done>,
 }
 
 #[derive(Debug)]
@@ -171,14 +173,15 @@ impl<S: Store> Executor<'_, S> {
             })?;
         }
         let row_count = trial.row_count;
-        let size = trial.returned.iter().map(Vec::len).fold(0, usize::saturating_add);
+        let rows = trial.done.iter().flat_map(|done| &done.rows);
+        let size = rows.map(Vec::len).fold(0, usize::saturating_add);
         let size = self.delta.returned_size.saturating_add(size);
         if size > HEIGHT_RETURNED_SIZE_MAX {
             return Err(code::METER.into());
         }
         self.delta.returned_size = size;
-        if !trial.returned.is_empty() {
-            self.delta.returned.insert(ordered.tx, std::mem::take(&mut trial.returned));
+        if !trial.done.is_empty() {
+            self.delta.done.insert(ordered.tx, std::mem::take(&mut trial.done));
         }
         self.accept(trial)?;
         Ok(row_count)
@@ -239,9 +242,8 @@ impl<S: Store> Executor<'_, S> {
             Action::Run(program) => {
                 let done = self.with_tables(trial, ordered, |tables| tables.run(program))?;
                 trial.row_count = trial.row_count.saturating_add(done.row_count);
-                if program.returns {
-                    trial.returned.extend(done.rows);
-                }
+                let rows = if program.returns { done.rows } else { Vec::new() };
+                trial.done.push(Done { rows, ..done });
                 Ok(())
             }
             Action::Define(define) => {
@@ -252,7 +254,7 @@ impl<S: Store> Executor<'_, S> {
                 }
                 self.with_tables(trial, ordered, |tables| tables.define(define))
             }
-            Action::Reads(reads) => self.check_reads(reads),
+            Action::Reads(reads) => self.check_reads(trial, reads),
         }
     }
 
@@ -288,8 +290,8 @@ impl<S: Store> Executor<'_, S> {
         })
     }
 
-    /// Whether everything that was read still stands as it did. A transaction's own changes do not count.
-    fn check_reads(&self, reads: &Reads) -> Result<(), Stop> {
+    /// Whether everything that was read still stands as it did, what stands before it in the transaction included.
+    fn check_reads(&self, trial: &Trial<'_>, reads: &Reads) -> Result<(), Stop> {
         // Nobody has read what is not applied.
         if reads.height >= self.height {
             return Err(code::READ_CHANGED.into());
@@ -297,7 +299,9 @@ impl<S: Store> Executor<'_, S> {
         let applied = At { view: self.view, height: None };
         let tables = reads.tables.iter().map(|table| ledger_key(COUNTERS, *table));
         for key in tables.chain(reads.keys.iter().cloned()) {
-            if self.delta.rows.contains_key(&key) || applied.is_changed_since(&key, reads.height)? {
+            let is_changed =
+                [&trial.rows, &self.delta.rows].iter().any(|rows| rows.contains_key(&key));
+            if is_changed || applied.is_changed_since(&key, reads.height)? {
                 return Err(code::READ_CHANGED.into());
             }
         }

@@ -29,6 +29,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) row: &'a [Typed],
     /// The row that was to be inserted.
     pub(crate) excluded: &'a [Typed],
+    /// What the program's signer gave beside its expressions.
+    pub(crate) parameters: &'a [Typed],
     /// Time of the height.
     pub(crate) time: Time,
     /// What random values come from.
@@ -69,8 +71,9 @@ pub(crate) fn eval(expr: &Expr, scope: &Scope<'_>) -> Result<Typed> {
 fn value_of(expr: &Expr, scope: &Scope<'_>) -> Result<Typed> {
     match expr {
         Expr::Const(kind, value) => Ok(Typed { kind: *kind, value: value.clone() }),
-        Expr::Column(column) => column_of(scope.row, *column),
-        Expr::Excluded(column) => column_of(scope.excluded, *column),
+        Expr::Column(column) => member(scope.row, *column),
+        Expr::Excluded(column) => member(scope.excluded, *column),
+        Expr::Parameter(number) => member(scope.parameters, *number),
         Expr::Now => {
             let micros = i64::try_from(scope.time.get()).map_err(|_| Fault::OUT_OF_RANGE)?;
             Ok(Typed { kind: ColumnType::Timestamptz, value: Value::Timestamptz(micros) })
@@ -133,8 +136,8 @@ pub(crate) fn truth(value: &Typed) -> Result<Option<bool>> {
     }
 }
 
-fn column_of(row: &[Typed], column: u16) -> Result<Typed> {
-    row.get(usize::from(column)).cloned().ok_or(Fault::TYPE_MISMATCH)
+fn member(all: &[Typed], place: u16) -> Result<Typed> {
+    all.get(usize::from(place)).cloned().ok_or(Fault::TYPE_MISMATCH)
 }
 
 /// A version 4 UUID (RFC 9562) of bits that the transaction's name gives.

@@ -21,7 +21,7 @@ use crate::record::{
 };
 use crate::rows::{At, RowRead, put_versions};
 use crate::store::{Rows, Store, StoreError, Table, WriteBatch};
-use crate::table::STEPS_MAX;
+use crate::table::{Done, STEPS_MAX};
 use crate::trie::{self, TrieProof};
 use crate::view::{View, damaged, number_of, put_receipts};
 
@@ -73,8 +73,9 @@ pub struct Applied {
     pub receipts_root: Hash,
     /// Root of the state after the block.
     pub state_root: Hash,
-    /// Rows that programs keep for an answer, by the transaction's name. Nobody agrees on them, nothing stores them.
-    pub returned: BTreeMap<Hash, Vec<Vec<u8>>>,
+    /// What each program of a transaction did, by the transaction's name, with the rows that it keeps for an answer.
+    /// Nobody agrees on that, nothing stores it.
+    pub done: BTreeMap<Hash, Vec<Done>>,
 }
 
 /// Why the machine could not open, apply or speculate. It is as it was before.
@@ -221,7 +222,7 @@ impl<S: Store> Machine<S> {
             receipts.push(executor.execute(ordered, ordinal)?);
         }
         let mut delta = executor.delta;
-        let returned = std::mem::take(&mut delta.returned);
+        let done = std::mem::take(&mut delta.done);
         let encodings: Vec<Vec<u8>> = receipts.iter().map(Encode::to_bytes).collect();
         let leaves = leaf_hashes(&encodings.iter().map(Vec::as_slice).collect::<Vec<_>>());
         let receipts_root = merkle::root(&leaves);
@@ -240,7 +241,7 @@ impl<S: Store> Machine<S> {
         };
         put_record(&mut batch, &record);
         self.forget_anchor(height, &mut batch)?;
-        let applied = Applied { receipts, receipts_root, state_root, returned };
+        let applied = Applied { receipts, receipts_root, state_root, done };
         Ok(Speculation { height, header_hash, time_us, batch, applied })
     }
 

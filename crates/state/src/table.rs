@@ -178,6 +178,8 @@ pub struct Tables<'a> {
     changes: &'a mut Changes,
     definitions: &'a mut Definitions,
     scene: Scene,
+    /// Of the program that runs.
+    parameters: Vec<Typed>,
     /// Steps left.
     steps: Cell<u64>,
     returned: usize,
@@ -220,7 +222,8 @@ impl<'a> Tables<'a> {
         scene: Scene,
     ) -> Self {
         let steps = Cell::new(STEPS_MAX);
-        Self { under, changes, definitions, scene, steps, returned: 0, made: 0 }
+        let parameters = Vec::new();
+        Self { under, changes, definitions, scene, parameters, steps, returned: 0, made: 0 }
     }
 
     /// Goes on where another program of the transaction ended.
@@ -250,6 +253,9 @@ impl<'a> Tables<'a> {
             is_insert: matches!(program.op, Op::Insert { .. }),
             def: Arc::clone(&def),
         };
+        let parameters = program.parameters.iter();
+        self.parameters =
+            parameters.map(|(kind, value)| Typed { kind: *kind, value: value.clone() }).collect();
         match &program.op {
             Op::Insert { columns, rows, conflict } => {
                 self.insert(&mut work, columns, rows, conflict)?;
@@ -373,19 +379,23 @@ impl<'a> Tables<'a> {
         self.spend(size / METER_SIZE)
     }
 
+    /// The scope of a program's expressions.
     fn scope<'s>(&'s self, row: &'s [Typed], excluded: &'s [Typed]) -> Scope<'s> {
-        self.scope_of(row, excluded, 0)
+        Scope { excluded, parameters: &self.parameters, ..self.own_scope(row) }
+    }
+
+    /// The scope of a definition's expressions over a row.
+    fn own_scope<'s>(&'s self, row: &'s [Typed]) -> Scope<'s> {
+        let seed = Seed { tx: self.scene.tx, row: self.made, part: 0 };
+        let (excluded, parameters): (&[Typed], &[Typed]) = (&[], &[]);
+        Scope { row, excluded, parameters, time: self.scene.time, seed, steps: &self.steps }
     }
 
     /// The scope of the default of a column.
     fn default_scope(&self, column: usize) -> Scope<'_> {
         let part = u16::try_from(column).unwrap_or(u16::MAX).saturating_add(1);
-        self.scope_of(&[], &[], part)
-    }
-
-    fn scope_of<'s>(&'s self, row: &'s [Typed], excluded: &'s [Typed], part: u16) -> Scope<'s> {
-        let seed = Seed { tx: self.scene.tx, row: self.made, part };
-        Scope { row, excluded, time: self.scene.time, seed, steps: &self.steps }
+        let scope = self.own_scope(&[]);
+        Scope { seed: Seed { part, ..scope.seed }, ..scope }
     }
 
     /// Keeps a row for an answer or for its hash.

@@ -1,15 +1,18 @@
 //! Row programs: what one SQL statement does to one table's rows, compiled by who signs it, executed by everyone.
 //!
 //! ```text
-//!  UPDATE t SET n = n + 1 WHERE id = 7      ── gateway ──>   Program { text, table, row_count?, op }
+//!  UPDATE t SET n = n + 1 WHERE id = 7      ── gateway ──>   Program { text, table, row_count?, parameters, op }
 //!                                                              op: insert | update | delete | truncate
 //!                                                              access: every row | keys | an index' values
 //! ```
+//! * What varies from one execution of a prepared statement to the next are its `parameters`, `$1` first: text and `op`
+//!   stay as they were compiled.
 //! * A program names its table by number and by the version of its definition: it runs on the columns that it was
 //!   compiled for, or not at all.
 //! * `row_count` and `rows_hash` are what its signer told somebody already: a program that changes another number of
 //!   rows, or gives others, is refused.
-//! * [`Reads`] says what its signer had read: a transaction that holds them runs only if nothing of that has changed.
+//! * [`Reads`] says what its signer had read: a transaction that holds them runs only if nothing of that has changed, by
+//!   others or by what stands before them in it.
 //! * Expressions have no floats and nothing volatile: `Now` is the height's time, `Random` comes from the
 //!   transaction's name.
 //!
@@ -34,6 +37,8 @@ use crate::transaction::{TRANSACTION_SIZE_MAX, Writers};
 pub const EXPR_DEPTH_MAX: u32 = 48;
 /// Most rows that an insert lists, and keys that a selection lists.
 pub const ROW_COUNT_MAX: usize = 1 << 17;
+/// Most parameters of a program.
+pub const PARAMETER_COUNT_MAX: usize = 4_096;
 /// Longest key that a transaction says it has read: an index' entry, its values and its row's key.
 pub const READ_KEY_SIZE_MAX: usize = 2 * ROW_KEY_SIZE_MAX;
 /// Most keys and tables that a transaction says it has read.
@@ -53,6 +58,8 @@ pub struct Program {
     pub rows_hash: Option<Hash>,
     /// Whether whoever executes it for a client keeps the rows for an answer: `RETURNING`.
     pub returns: bool,
+    /// What [`Expr::Parameter`] stands for, at most [`PARAMETER_COUNT_MAX`].
+    pub parameters: Vec<(ColumnType, Value)>,
     /// What it does.
     pub op: Op,
 }
@@ -149,6 +156,8 @@ pub enum Expr {
     Column(u16),
     /// A column of the row that was to be inserted.
     Excluded(u16),
+    /// A parameter of the program, 0-based.
+    Parameter(u16),
     /// Time of the height, `timestamptz`.
     Now,
     /// A `uuid` that the transaction's name gives; numbers tell those of one program apart.
@@ -279,6 +288,29 @@ pub enum Alter {
     Rename(String),
 }
 
+impl Expr {
+    /// The expressions that it is made of, in order.
+    pub fn children(&self) -> impl Iterator<Item = &Self> {
+        let (single, pairs, list): (Vec<&Self>, &[(Self, Self)], &[Self]) = match self {
+            Self::Unary(_, operand) | Self::Cast(operand, _) => (vec![operand], &[], &[]),
+            Self::Binary(_, left, right) => (vec![left, right], &[], &[]),
+            Self::In(operand, list) => (vec![operand], &[], list),
+            Self::Case(branches, otherwise) => {
+                (otherwise.as_deref().into_iter().collect(), branches, &[])
+            }
+            Self::Call(_, list) => (Vec::new(), &[], list),
+            Self::Const(..)
+            | Self::Column(_)
+            | Self::Excluded(_)
+            | Self::Parameter(_)
+            | Self::Now
+            | Self::Random(_) => (Vec::new(), &[], &[]),
+        };
+        let pairs = pairs.iter().flat_map(|(condition, value)| [condition, value]);
+        single.into_iter().chain(pairs).chain(list)
+    }
+}
+
 impl Encode for Program {
     fn encode(&self, out: &mut Vec<u8>) {
         put_bytes(out, self.text.as_bytes());
@@ -292,12 +324,16 @@ impl Encode for Program {
         }
         put_option(out, self.rows_hash.as_ref());
         out.push(u8::from(self.returns));
+        put_count(out, self.parameters.len());
+        for (kind, value) in &self.parameters {
+            put_const(out, *kind, value);
+        }
         self.op.encode(out);
     }
 }
 
 impl Decode for Program {
-    const SIZE_MIN: usize = 20;
+    const SIZE_MIN: usize = 24;
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
@@ -306,9 +342,15 @@ impl Decode for Program {
             row_count: if reader.bool("row count")? { Some(reader.u64()?) } else { None },
             rows_hash: reader.option("rows' hash")?,
             returns: reader.bool("returns")?,
+            parameters: decode_parameters(reader)?,
             op: Op::decode(reader)?,
         })
     }
+}
+
+fn decode_parameters(reader: &mut Reader<'_>) -> Result<Vec<(ColumnType, Value)>, DecodeError> {
+    let count = reader.count("parameters", PARAMETER_COUNT_MAX, 2)?;
+    (0..count).map(|_| decode_const(reader)).collect()
 }
 
 impl Encode for TableRef {
@@ -477,6 +519,7 @@ impl Encode for Expr {
             Self::Const(kind, value) => put_const(out, *kind, value),
             Self::Column(column) => put_tagged(out, 16, &column.to_le_bytes()),
             Self::Excluded(column) => put_tagged(out, 17, &column.to_le_bytes()),
+            Self::Parameter(number) => put_tagged(out, 26, &number.to_le_bytes()),
             Self::Now => out.push(18),
             Self::Random(number) => put_tagged(out, 19, &number.to_le_bytes()),
             Self::Unary(op, expr) => {
@@ -540,8 +583,20 @@ fn put_const(out: &mut Vec<u8>, kind: ColumnType, value: &Value) {
     }
 }
 
-fn decode_const(reader: &mut Reader<'_>) -> Result<Expr, DecodeError> {
+/// What [`put_const`] wrote.
+fn decode_const(reader: &mut Reader<'_>) -> Result<(ColumnType, Value), DecodeError> {
+    let has_value = reader.bool("constant")?;
+    decode_value(reader, has_value)
+}
+
+fn decode_value(
+    reader: &mut Reader<'_>,
+    has_value: bool,
+) -> Result<(ColumnType, Value), DecodeError> {
     let kind = read_type(reader)?;
+    if !has_value {
+        return Ok((kind, Value::Null));
+    }
     let value = match kind {
         ColumnType::Bool => Value::Bool(reader.bool("bool")?),
         ColumnType::Int2 => Value::Int2(i16::from_le_bytes(reader.array()?)),
@@ -563,7 +618,7 @@ fn decode_const(reader: &mut Reader<'_>) -> Result<Expr, DecodeError> {
         ColumnType::Uuid => Value::Uuid(reader.array()?),
         ColumnType::Float8 => Value::Float8(reader.u64()?),
     };
-    Ok(Expr::Const(kind, value))
+    Ok((kind, value))
 }
 
 impl Decode for Expr {
@@ -585,10 +640,13 @@ fn decode_expr(reader: &mut Reader<'_>, depth: u32) -> Result<Expr, DecodeError>
         (0..count).map(|_| decode_expr(reader, deeper)).collect::<Result<Vec<_>, _>>()
     };
     Ok(match reader.u8()? {
-        0 => Expr::Const(read_type(reader)?, Value::Null),
-        1 => decode_const(reader)?,
+        tag @ (0 | 1) => {
+            let (kind, value) = decode_value(reader, tag == 1)?;
+            Expr::Const(kind, value)
+        }
         16 => Expr::Column(reader.u16()?),
         17 => Expr::Excluded(reader.u16()?),
+        26 => Expr::Parameter(reader.u16()?),
         18 => Expr::Now,
         19 => Expr::Random(reader.u32()?),
         20 => {

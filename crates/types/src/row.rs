@@ -62,6 +62,14 @@ pub enum ColumnType {
     Timestamp,
 }
 
+impl ColumnType {
+    /// Whether it holds integers alone.
+    #[must_use]
+    pub const fn is_integer(self) -> bool {
+        matches!(self, Self::Int2 | Self::Int4 | Self::Int8)
+    }
+}
+
 /// One column of a schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {

@@ -201,7 +201,12 @@ fn a_list_is_never_reserved_beyond_the_bytes_that_are_there() {
 fn weight(expr: &Expr) -> usize {
     let all = |list: &[Expr]| list.iter().map(weight).sum::<usize>();
     1 + match expr {
-        Expr::Const(..) | Expr::Column(_) | Expr::Excluded(_) | Expr::Now | Expr::Random(_) => 0,
+        Expr::Const(..)
+        | Expr::Column(_)
+        | Expr::Excluded(_)
+        | Expr::Parameter(_)
+        | Expr::Now
+        | Expr::Random(_) => 0,
         Expr::Unary(_, operand) | Expr::Cast(operand, _) => weight(operand),
         Expr::Binary(_, left, right) => weight(left) + weight(right),
         Expr::In(operand, list) => weight(operand) + all(list),

@@ -1,4 +1,4 @@
-//! Transactions over tables: sessions that race.
+//! Tables as many sessions change them: those that race, those that share a transaction of the ledger, and pipelines.
 
 use crate::harness::{Server, psycopg};
 
@@ -34,5 +34,118 @@ fn of_two_sessions_that_race_one_is_told_and_no_sum_is_wrong() {
     let server = Server::dev(&dir.path().join("ledger"), &["--no-sample", "--validators", "4"]);
     let urls = [server.pg.clone(), server.pg.clone()];
     assert_eq!(psycopg(RACE, &urls.join(" ")), "True True\n");
+    server.stop();
+}
+
+/// Sessions whose statements go to the ledger together: some fail, and each is told its own.
+const COMPANY: &str = "
+import sys, threading, psycopg
+url, rounds, sessions = sys.argv[1], 40, 16
+with psycopg.connect(url, autocommit=True) as first:
+    first.execute('create table company (id int primary key, session int not null, n int not null check (n >= 0))')
+told = []
+def work(number):
+    with psycopg.connect(url, autocommit=True) as session:
+        for turn in range(rounds):
+            # Every id is wanted by two sessions.
+            id = turn * sessions + number // 2
+            wanted = (id, number, -1 if turn % 10 == 9 and number % 2 else turn)
+            try:
+                row = session.execute('insert into company values (%s, %s, %s) returning id, session, n', wanted).fetchone()
+                assert row == wanted, (row, wanted)
+                told.append(row)
+            except (psycopg.errors.UniqueViolation, psycopg.errors.CheckViolation):
+                pass
+            count = session.execute('update company set n = n + 1 where session = %s', (number,)).rowcount
+            own = sum(1 for row in list(told) if row[1] == number)
+            assert count == own, (count, own)
+threads = [threading.Thread(target=work, args=(number,)) for number in range(sessions)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+with psycopg.connect(url) as first:
+    rows = first.execute('select id, session from company order by id').fetchall()
+print(rows == sorted((id, session) for id, session, _ in told), len(rows))
+";
+
+#[test]
+fn statements_that_share_a_transaction_are_each_told_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::dev(&dir.path().join("ledger"), &["--no-sample", "--validators", "4"]);
+    assert_eq!(psycopg(COMPANY, &server.pg), "True 320\n");
+    server.stop();
+}
+
+/// What is prepared with parameters writes what the same statement does with its values written out.
+const PREPARED: &str = "
+import datetime, decimal, sys, uuid, psycopg
+from psycopg import sql
+url = sys.argv[1]
+D, U = decimal.Decimal, str(uuid.UUID(int=7))
+now = datetime.datetime(2026, 1, 2, 3, 4, 5, 678, datetime.timezone.utc)
+kinds = {
+    'smallint': [1, -32768, None, 40000], 'int': [5, 2**31 - 1, None, 2**31], 'bigint': [2**40, None, -1],
+    'numeric(6,2)': [D('1.255'), D('-7'), None, 12345, 3], 'text': ['a\\'b', '', None], 'varchar(3)': ['abc', 'abcd', None],
+    'char(3)': ['a', 'abc', None], 'boolean': [True, None], 'date': [now.date(), None], 'timestamptz': [now, None],
+    'timestamp': [now.replace(tzinfo=None), None], 'uuid': [U, U.upper(), None, 'x'],
+}
+def outcome(session, text, values):
+    try:
+        return session.execute(text, values, prepare=True).rowcount if not isinstance(session, psycopg.ClientCursor) else session.execute(text, values).rowcount
+    except psycopg.Error as error:
+        return error.sqlstate
+with psycopg.connect(url, autocommit=True) as one, psycopg.connect(url, autocommit=True, cursor_factory=psycopg.ClientCursor) as other:
+    count = 0
+    for number, (kind, values) in enumerate(kinds.items()):
+        for name in 'prepared', 'written':
+            one.execute(f'create table {name}{number} (id int primary key, v {kind})')
+        for turn, value in enumerate(values):
+            for text in ['insert into {} values (%(i)s, %(v)s)', 'update {} set v = %(v)s where id = %(i)s',
+                         'insert into {} values (%(i)s, %(v)s) on conflict (id) do update set v = excluded.v',
+                         'delete from {} where v = %(v)s and id = %(i)s', 'insert into {} (v, id) values (%(v)s, %(i)s), (%(v)s, %(j)s)']:
+                given = {'i': turn, 'v': value, 'j': turn + 100}
+                given = {key: value for key, value in given.items() if '(' + key + ')' in text}
+                said = [outcome(one, text.format(f'prepared{number}'), given) for _ in range(2)]
+                written = [outcome(other.cursor(), text.format(f'written{number}'), given) for _ in range(2)]
+                assert said == written, (kind, value, text, said, written)
+                rows = [one.execute(f'select * from {name}{number} order by id').fetchall() for name in ('prepared', 'written')]
+                assert rows[0] == rows[1], (kind, value, text, rows)
+                count += 1
+    print(count)
+";
+
+#[test]
+fn what_is_prepared_writes_what_is_written_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::dev(&dir.path().join("ledger"), &["--no-sample", "--validators", "1"]);
+    assert_eq!(psycopg(PREPARED, &server.pg), "185\n");
+    server.stop();
+}
+
+/// The statements of a pipeline are one transaction of the ledger.
+const PIPELINE: &str = "
+import sys, psycopg
+url = sys.argv[1]
+with psycopg.connect(url, autocommit=True) as session:
+    session.execute('create table piped (id int primary key, n int)')
+    with session.pipeline():
+        for id in range(500):
+            session.execute('insert into piped values (%s, 0)', (id,))
+        count = session.execute('update piped set n = 1 where id < 100')
+    heights, = session.execute('select count(distinct height) from quipu.transactions').fetchone()
+    print(count.rowcount, heights)
+    try:
+        with session.pipeline():
+            session.execute('insert into piped values (1000, 0)')
+            session.execute('insert into piped values (1, 0)')
+    except psycopg.errors.UniqueViolation as error:
+        print(error.diag.constraint_name)
+    print(session.execute('select count(*), sum(n) from piped').fetchone())
+";
+
+#[test]
+fn a_pipeline_is_one_transaction() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::dev(&dir.path().join("ledger"), &["--no-sample", "--validators", "1"]);
+    assert_eq!(psycopg(PIPELINE, &server.pg), "100 2\npiped_pkey\n(500, 100)\n");
     server.stop();
 }

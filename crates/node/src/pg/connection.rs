@@ -190,10 +190,9 @@ impl Connection {
                 Request::Terminate => return Ok(()),
                 request => request,
             };
-            if request == Request::Sync {
+            let ends = request == Request::Sync;
+            if ends {
                 passes_over = false;
-                self.ready();
-                continue;
             }
             if passes_over {
                 continue;
@@ -206,10 +205,10 @@ impl Connection {
                     self.session.fail();
                     self.notices();
                     self.answers.error("ERROR", &error);
-                    passes_over = !is_simple;
+                    passes_over = !is_simple && !ends;
                 }
             }
-            if is_simple {
+            if is_simple || ends {
                 self.ready();
             }
         }
@@ -316,7 +315,8 @@ impl Connection {
             Request::Flush => send(&mut self.socket, &mut self.answers).await?,
             // What a client sends of a COPY that has failed is passed over, as the protocol says.
             Request::CopyData(_) | Request::CopyDone | Request::CopyFail(_) => {}
-            Request::Sync | Request::Terminate => {}
+            Request::Sync => self.end_implicit().await?,
+            Request::Terminate => {}
         }
         Ok(())
     }
@@ -384,11 +384,17 @@ impl Connection {
             };
             if index.saturating_add(1) == count {
                 // Only now is the last statement done: all of them are.
-                if let Some(write) = self.session.end_implicit() {
-                    self.write(write).await?;
-                }
+                self.end_implicit().await?;
             }
             self.done(done);
+        }
+        Ok(())
+    }
+
+    /// Writes what the statements of a query text, or of a pipeline, left to its end.
+    async fn end_implicit(&mut self) -> Served {
+        if let Some(write) = self.session.end_implicit()? {
+            self.write(write).await?;
         }
         Ok(())
     }
@@ -464,6 +470,10 @@ impl Connection {
         match &mut progress {
             Progress::New => {
                 let values = decode_values(portal, &prepared)?;
+                // The statements of a pipeline are one transaction; one that `Sync` follows at once is a pipeline by itself.
+                if prepared.changes() && self.socket.buffer().first() != Some(&b'S') {
+                    self.session.begin_implicit();
+                }
                 match self.run(&prepared, values).await? {
                     Settled::Rows(rows) => progress = Progress::Running(Box::new(rows), None),
                     Settled::Done(done) => {

@@ -89,6 +89,7 @@ impl Sink {
             row_count: None,
             rows_hash: None,
             returns: false,
+            parameters: Vec::new(),
             op: Op::Insert {
                 columns: columns.clone(),
                 rows: rows.iter().map(constants).collect(),
@@ -223,7 +224,7 @@ impl CopyIn {
         loop {
             if self.is_full() {
                 self.batch_count = self.batch_count.saturating_add(1);
-                return Ok(Some(Write::of_statement(vec![self.take()], "COPY")));
+                return Ok(Some(Write::of_statement(vec![self.take()], "COPY")?));
             }
             let read = match &mut self.reader {
                 Reader::Lines(lines) => lines.next(at_end, record),

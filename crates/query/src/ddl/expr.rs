@@ -362,9 +362,12 @@ fn settle(expr: &mut Expr, kinds: &[ColumnType], random: &mut u32) {
 
 fn children(expr: &mut Expr) -> Vec<&mut Expr> {
     match expr {
-        Expr::Const(..) | Expr::Column(_) | Expr::Excluded(_) | Expr::Now | Expr::Random(_) => {
-            Vec::new()
-        }
+        Expr::Const(..)
+        | Expr::Column(_)
+        | Expr::Excluded(_)
+        | Expr::Parameter(_)
+        | Expr::Now
+        | Expr::Random(_) => Vec::new(),
         Expr::Unary(_, operand) | Expr::Cast(operand, _) => vec![operand],
         Expr::Binary(_, left, right) => vec![left, right],
         Expr::In(operand, list) => std::iter::once(&mut **operand).chain(list).collect(),

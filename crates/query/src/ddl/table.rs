@@ -388,7 +388,7 @@ impl<'a> Draft<'a> {
         kind: ColumnType,
         said: &Said<'_>,
     ) -> Result<(), SqlError> {
-        if !matches!(kind, ColumnType::Int2 | ColumnType::Int4 | ColumnType::Int8) {
+        if !kind.is_integer() {
             let message = "identity column type must be smallint, integer, or bigint";
             return Err(SqlError::new("22023", code::SQL_SYNTAX, message));
         }
@@ -711,8 +711,7 @@ fn refuse_actions(key: &ForeignKeyConstraint) -> Result<(), SqlError> {
 
 /// Whether a column can refer to a key's column.
 fn fits(ours: ColumnType, theirs: ColumnType) -> bool {
-    let is_integer = |kind| matches!(kind, ColumnType::Int2 | ColumnType::Int4 | ColumnType::Int8);
-    ours == theirs || (is_integer(ours) && is_integer(theirs))
+    ours == theirs || (ours.is_integer() && theirs.is_integer())
 }
 
 fn incompatible(name: &str, ours: &Column, theirs: &Column) -> SqlError {

@@ -102,7 +102,9 @@ impl Session {
         if batch.is_some() && self.defers() {
             // Parts are committed as they come, and what was done before them first.
             let acts = self.work.take().map(Work::commit).unwrap_or_default();
-            input.before = (!acts.is_empty()).then(|| Box::new(Write::of_transaction(acts)));
+            input.before = (!acts.is_empty())
+                .then(|| Write::of_transaction(acts).map(Box::new))
+                .transpose()?;
         }
         input.time_max = self.settings.statement_timeout();
         Ok(Outcome::CopyIn(Box::new(input)))
@@ -127,7 +129,7 @@ impl Session {
             let acts = vec![act];
             return Ok(match acts.first().map_or(0, Act::action_count) {
                 0 => Outcome::Done { tag, report: None, forget: Forget::Nothing },
-                _ => Outcome::Write(Box::new(Write::of_statement(acts, &tag))),
+                _ => Outcome::Write(Box::new(Write::of_statement(acts, &tag)?)),
             });
         }
         match act {
@@ -162,7 +164,7 @@ impl Session {
         dml::table_of(&target)?;
         let (owner, text) = (target.body.name().to_owned(), statement.text.to_string());
         let verb = Verb::Insert { columns: Vec::new(), conflict: OnRival::Fail };
-        Ok(Target::Table(Arc::new(Dml { target, owner, text, verb })))
+        Ok(Target::Table(Arc::new(Dml { target, owner, text, verb, ready: None })))
     }
 }
 

@@ -30,6 +30,7 @@ use crate::fault;
 use crate::insert::{self, Append};
 use crate::parameters::Parameter;
 use crate::public::Special;
+use crate::ready::Ready;
 use crate::statement::Parsed;
 use crate::table::TableDef as StreamDef;
 use crate::tables::{self, ROW_NUMBER, Signer, Want};
@@ -46,6 +47,8 @@ pub(crate) enum Target {
 #[derive(Debug)]
 pub struct Write {
     acts: Vec<Act>,
+    /// Bytes of the acts in a transaction.
+    size: usize,
     answer: Answer,
 }
 
@@ -69,18 +72,30 @@ pub struct Written {
 }
 
 impl Write {
-    pub(super) fn of_transaction(acts: Vec<Act>) -> Self {
+    /// Refused where the ledger does not take that much at once.
+    fn new(acts: Vec<Act>, answer: Answer) -> Result<Self, SqlError> {
+        let size = transaction::check_size(&acts)?;
+        Ok(Self { acts, size, answer })
+    }
+
+    pub(super) fn of_transaction(acts: Vec<Act>) -> Result<Self, SqlError> {
         Self::of_statement(acts, "COMMIT")
     }
 
-    pub(crate) fn of_statement(acts: Vec<Act>, tag: &str) -> Self {
-        Self { acts, answer: Answer::Tag(tag.into()) }
+    pub(crate) fn of_statement(acts: Vec<Act>, tag: &str) -> Result<Self, SqlError> {
+        Self::new(acts, Answer::Tag(tag.into()))
     }
 
     /// What is to be applied, all or none.
     #[must_use]
     pub fn acts(&self) -> &[Act] {
         &self.acts
+    }
+
+    /// Bytes of what is to be applied, in a transaction.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        self.size
     }
 
     /// Whether the rows that it writes are wanted.
@@ -220,6 +235,9 @@ impl Session {
             (Ast::Update(_), None) => Verb::Update,
             _ => Verb::Delete,
         };
+        let text = ast.to_string();
+        let mut dml = Dml { target: def, owner, text, verb, ready: None };
+        dml.ready = ready(state()?, &dml, &prepared).await;
         if let Some(mut returning) = returning {
             crate::names::alias(&mut returning);
             let source = self.plan(plain()?, with(returning, Kind::Query), &[]).await?;
@@ -229,8 +247,7 @@ impl Session {
             prepared.columns = source.columns.clone();
             prepared.source = Some(Box::new(source));
         }
-        let text = ast.to_string();
-        prepared.target = Some(Target::Table(Arc::new(Dml { target: def, owner, text, verb })));
+        prepared.target = Some(Target::Table(Arc::new(dml)));
         prepared.origin = (statement.clone(), types.to_vec());
         Ok(prepared)
     }
@@ -301,6 +318,12 @@ impl Session {
                     Verb::Delete | Verb::Joined { .. } => "DELETE",
                 };
                 self.check_writable(verb)?;
+                if let Some((op, parameters)) =
+                    dml.ready.as_ref().and_then(|ready| ready.bind(&values))
+                {
+                    let program = dml::program_with(&dml, op, parameters);
+                    return self.apply(prepared, dml, verb, vec![program], None).await;
+                }
                 let (ops, reads) = self.ops(prepared, &dml, values).await?;
                 let programs = ops.into_iter().map(|op| dml::program(&dml, op)).collect();
                 self.apply(prepared, dml, verb, programs, reads).await
@@ -337,11 +360,7 @@ impl Session {
                 work.keep(act)?;
                 Ok(Outcome::Done { tag, report: None, forget: Forget::Nothing })
             }
-            None => {
-                let acts = vec![act];
-                transaction::check_size(&acts)?;
-                Ok(Outcome::Write(Box::new(Write::of_statement(acts, &tag))))
-            }
+            None => Ok(Outcome::Write(Box::new(Write::of_statement(vec![act], &tag)?))),
         }
     }
 
@@ -396,7 +415,7 @@ impl Session {
         plan: LogicalPlan,
         values: Vec<ScalarValue>,
     ) -> Result<(Vec<Op>, bool), SqlError> {
-        let (owner, own, text) = (dml.owner.clone(), spec.clone(), Arc::clone(&prepared.text));
+        let (dml, text) = (dml.clone(), Arc::clone(&prepared.text));
         let verb = dml.verb.clone();
         let is_update = match &verb {
             Verb::Joined { sets } => !sets.is_empty(),
@@ -406,11 +425,7 @@ impl Session {
         let change = deep::run(move || {
             let plan = dml::coerced(&planner, plan, values)
                 .map_err(|error| SqlError::from_datafusion(&error, &text))?;
-            match verb {
-                Verb::Joined { sets } => Ok(Change::Run { plan, sets }),
-                Verb::Update => dml::update(&planner, &plan, &own, &owner),
-                Verb::Delete | Verb::Insert { .. } => dml::delete(&planner, &plan, &own),
-            }
+            change(&planner, &dml, plan)
         });
         let (plan, sets) = match change.await? {
             Change::Op(op) => return Ok((vec![op], false)),
@@ -472,12 +487,11 @@ impl Session {
             }
             let programs = programs.into_iter().map(|program| Act::Run(Box::new(program)));
             let acts: Vec<Act> = reads.map(Act::Reads).into_iter().chain(programs).collect();
-            transaction::check_size(&acts)?;
             let answer = match returning {
                 None => Answer::Counted(verb),
                 Some(source) => Answer::Rows(verb, Box::new(source.clone()), dml),
             };
-            return Ok(Outcome::Write(Box::new(Write { acts, answer })));
+            return Ok(Outcome::Write(Box::new(Write::new(acts, answer)?)));
         }
         let (mut count, mut rows) = (0_u64, Vec::new());
         for mut program in programs {
@@ -509,8 +523,7 @@ impl Session {
         }
         if !self.defers() {
             let acts = vec![Act::Run(program)];
-            transaction::check_size(&acts)?;
-            return Ok(Outcome::Write(Box::new(Write::of_statement(acts, &tag))));
+            return Ok(Outcome::Write(Box::new(Write::of_statement(acts, &tag)?)));
         }
         let signer = self.signer()?;
         let def = self.look()?.snapshot.definition(program.table.id);
@@ -630,8 +643,7 @@ impl Session {
     /// Acts that are not counted: at once, or kept for the end of the transaction.
     fn apply_all(&mut self, acts: Vec<Act>, tag: &str) -> Result<Outcome, SqlError> {
         if !self.defers() {
-            transaction::check_size(&acts)?;
-            return Ok(Outcome::Write(Box::new(Write::of_statement(acts, tag))));
+            return Ok(Outcome::Write(Box::new(Write::of_statement(acts, tag)?)));
         }
         let signer = self.signer()?;
         for act in acts {
@@ -680,11 +692,42 @@ impl Session {
                 row_count: None,
                 rows_hash: None,
                 returns: false,
+                parameters: Vec::new(),
                 op: Op::Truncate,
             })));
         }
         self.apply_all(acts, "TRUNCATE TABLE")
     }
+}
+
+/// What an UPDATE's or DELETE's plan becomes.
+fn change(state: &SessionState, dml: &Dml, plan: LogicalPlan) -> Result<Change, SqlError> {
+    let spec = dml::table_of(&dml.target)?;
+    match &dml.verb {
+        Verb::Joined { sets } => Ok(Change::Run { plan, sets: sets.clone() }),
+        Verb::Update => dml::update(state, &plan, spec, &dml.owner),
+        Verb::Delete | Verb::Insert { .. } => dml::delete(state, &plan, spec),
+    }
+}
+
+/// The statement compiled, its parameters open, if it can be.
+async fn ready(state: SessionState, dml: &Dml, prepared: &Prepared) -> Option<Ready> {
+    let (dml, plan) = (dml.clone(), prepared.plan.clone());
+    let parameters = prepared.parameters.clone();
+    let compiled = deep::run(move || {
+        let coerced = |plan| dml::coerced(&state, plan, Vec::new()).ok();
+        Ok(match (&dml.verb, plan) {
+            (Verb::Insert { columns, conflict }, plan) => {
+                let spec = dml::table_of(&dml.target)?;
+                Ready::of_insert(&state, plan.as_ref(), spec, columns, conflict, &parameters)
+            }
+            (Verb::Joined { .. }, _) | (_, None) => None,
+            (_, Some(plan)) => coerced(plan)
+                .and_then(|plan| change(&state, &dml, plan).ok())
+                .and_then(|change| Ready::of_change(change, &parameters)),
+        })
+    });
+    compiled.await.ok().flatten()
 }
 
 fn now() -> Time {

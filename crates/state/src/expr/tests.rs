@@ -14,7 +14,17 @@ const STEPS: u64 = 1 << 25;
 fn run_with(steps: u64, expr: &Expr, row: &[Typed]) -> Result<Typed> {
     let steps = Cell::new(steps);
     let seed = Seed { tx: Hash([7; 32]), row: 1, part: 0 };
-    eval(expr, &Scope { row, excluded: &[], time: Time::new(1_000_000), seed, steps: &steps })
+    eval(
+        expr,
+        &Scope {
+            row,
+            excluded: &[],
+            parameters: &[],
+            time: Time::new(1_000_000),
+            seed,
+            steps: &steps,
+        },
+    )
 }
 
 fn run(expr: &Expr) -> Result<Typed> {

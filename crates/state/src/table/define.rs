@@ -121,7 +121,7 @@ impl Tables<'_> {
                 spec.checks.push(check.clone());
                 let place = spec.checks.len();
                 self.each_row(&def, &spec, |tables, _, row| {
-                    let value = eval(&check.expr, &tables.scope(&row, &[]))?;
+                    let value = eval(&check.expr, &tables.own_scope(&row))?;
                     match truth(&value)? {
                         Some(false) => Err(Fault::at(code::CHECK, place).into()),
                         _ => Ok(()),

@@ -309,7 +309,7 @@ impl Tables<'_> {
         }
         for (number, check) in (1_usize..).zip(&spec.checks) {
             // Unknown is no violation.
-            if truth(&eval(&check.expr, &self.scope(row, &[]))?)? == Some(false) {
+            if truth(&eval(&check.expr, &self.own_scope(row))?)? == Some(false) {
                 return Err(Fault::at(code::CHECK, number).into());
             }
         }

@@ -23,8 +23,13 @@ impl Sample for Writers {
 }
 
 fn constant(rng: &mut Rng) -> Expr {
+    let (kind, value) = parameter(rng);
+    Expr::Const(kind, value)
+}
+
+fn parameter(rng: &mut Rng) -> (ColumnType, Value) {
     let numeric = ColumnType::Numeric { precision: 12, scale: 2 };
-    let (kind, value) = match rng.u8(0..14) {
+    match rng.u8(0..14) {
         0 => (ColumnType::Bool, Value::Bool(rng.bool())),
         1 => (ColumnType::Int2, Value::Int2(rng.i16(..))),
         2 => (ColumnType::Int4, Value::Int4(rng.i32(..))),
@@ -39,8 +44,7 @@ fn constant(rng: &mut Rng) -> Expr {
         11 => (ColumnType::Float8, Value::Float8(rng.u64(..))),
         12 => (ColumnType::Timestamp, Value::Timestamp(rng.i64(..))),
         _ => (numeric, Value::Null),
-    };
-    Expr::Const(kind, value)
+    }
 }
 
 const UNARY: [Unary; 5] =
@@ -78,7 +82,7 @@ const FUNCTIONS: [Function; 11] = [
 ];
 
 fn expr(rng: &mut Rng, depth: u32) -> Expr {
-    let kind = if depth == 0 { rng.u8(0..5) } else { rng.u8(0..11) };
+    let kind = if depth == 0 { rng.u8(0..6) } else { rng.u8(0..12) };
     let depth_tag = rng.usize(0..1_000);
     let mut deeper = || Box::new(expr(rng, depth - 1));
     match kind {
@@ -87,11 +91,12 @@ fn expr(rng: &mut Rng, depth: u32) -> Expr {
         2 => Expr::Excluded(rng.u16(..)),
         3 => Expr::Now,
         4 => Expr::Random(rng.u32(..)),
-        5 => Expr::Unary(UNARY[depth_tag % UNARY.len()], deeper()),
-        6 => Expr::Binary(BINARY[depth_tag % BINARY.len()], deeper(), deeper()),
-        7 => Expr::In(deeper(), vec![constant(rng)]),
-        8 => Expr::Case(vec![(*deeper(), *deeper())], Some(deeper())),
-        9 => Expr::Cast(deeper(), ColumnType::Int8),
+        5 => Expr::Parameter(rng.u16(..)),
+        6 => Expr::Unary(UNARY[depth_tag % UNARY.len()], deeper()),
+        7 => Expr::Binary(BINARY[depth_tag % BINARY.len()], deeper(), deeper()),
+        8 => Expr::In(deeper(), vec![constant(rng)]),
+        9 => Expr::Case(vec![(*deeper(), *deeper())], Some(deeper())),
+        10 => Expr::Cast(deeper(), ColumnType::Int8),
         _ => Expr::Call(FUNCTIONS[depth_tag % FUNCTIONS.len()], vec![*deeper(), *deeper()]),
     }
 }
@@ -146,6 +151,7 @@ impl Sample for Program {
             row_count: rng.bool().then(|| rng.u64(..)),
             rows_hash: rng.bool().then(|| Hash(array(rng))),
             returns: rng.bool(),
+            parameters: list(rng, parameter),
             op,
         }
     }

@@ -65,7 +65,15 @@ fn above(name: &str, column: u16, least: i32) -> CheckSpec {
 }
 
 const fn program(table: TableRef, op: Op) -> Program {
-    Program { text: String::new(), table, row_count: None, rows_hash: None, returns: false, op }
+    Program {
+        text: String::new(),
+        table,
+        row_count: None,
+        rows_hash: None,
+        returns: false,
+        parameters: Vec::new(),
+        op,
+    }
 }
 
 /// Everything that the row space holds at a height.

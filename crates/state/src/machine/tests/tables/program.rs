@@ -5,7 +5,7 @@ use quipu_types::table::{
     COUNTERS, DEFINITIONS, Identity, TableCounters, TableDef, end_of, ledger_key, name_key,
     put_key, space_key,
 };
-use quipu_types::{Column, Decode as _};
+use quipu_types::{Column, Decode as _, ValueRef};
 
 use super::*;
 use crate::rows_hash;
@@ -150,9 +150,14 @@ fn what_was_read_and_changed_since_is_found() {
     assert_eq!(world.run('b', vec![read(1, 0)]), changed);
     assert_eq!(world.run('b', vec![reads(1, &[], &[table.id])]), changed);
     assert_eq!(world.run('b', vec![read(1, 9)]), "0 rows", "it was not there and is not");
-    // One's own changes do not count, those of others of the same height do.
+    // Of one's own changes those count that stand before, of others in the same height all.
     let now = world.machine.applied().get();
-    assert_eq!(world.run('a', vec![set(0), read(now, 0), reads(now, &[], &[table.id])]), "1 rows");
+    assert_eq!(world.run('a', vec![read(now, 0), reads(now, &[], &[table.id]), set(0)]), "1 rows");
+    let now = world.machine.applied().get();
+    let later = "QP0218 what the transaction had read was changed (action 1)";
+    assert_eq!(world.run('a', vec![set(0), read(now, 0)]), later);
+    assert_eq!(world.run('a', vec![set(0), reads(now, &[], &[table.id])]), later);
+    assert_eq!(world.run('a', vec![set(0), read(now, 1), set(1), read(now, 9)]), "2 rows");
     let now = world.machine.applied().get();
     let block = vec![
         ('a', vec![set(0)]),
@@ -183,6 +188,47 @@ fn what_was_read_and_changed_since_is_found() {
     }
     let long = reads(2, &[vec![0xFF; 480], vec![], vec![0; 440]], &[u32::MAX]);
     assert_eq!(world.run('b', vec![long]), "0 rows", "nothing is there");
+}
+
+#[test]
+fn parameters_are_the_programs_own() {
+    let (mut world, table) = world();
+    let given = |parameters: Vec<(ColumnType, Value)>, op: Op| {
+        Action::Run(Box::new(Program { parameters, ..program(table, op) }))
+    };
+    let parameter = Expr::Parameter;
+    let sets = || vec![(1, binary(Binary::Add, Expr::Column(1), parameter(0)))];
+    let set =
+        |parameters| given(parameters, Op::Update { rows: keys(vec![parameter(1)]), sets: sets() });
+    let five = (ColumnType::Int2, Value::Int2(5));
+    let wide = |number| (ColumnType::Int8, Value::Int8(number));
+    assert_eq!(world.run('a', vec![set(vec![five.clone(), wide(1)])]), "1 rows");
+    for nowhere in [wide(1 << 40), (ColumnType::Int4, Value::Null)] {
+        assert_eq!(world.run('a', vec![set(vec![five.clone(), nowhere])]), "0 rows");
+    }
+    // A parameter that is not given, also where the program before had it.
+    let wrong = "QP0222 types do not fit (action 1)";
+    let before = set(vec![five.clone(), wide(0)]);
+    assert_eq!(world.run('a', vec![before.clone(), set(vec![five.clone()])]), wrong);
+    let rows = vec![vec![parameter(0), parameter(1), parameter(2)]];
+    let op = Op::Insert { columns: vec![0, 1, 2], rows, conflict: Conflict::Fail };
+    let text = (ColumnType::Text, Value::Text("x".into()));
+    assert_eq!(world.run('a', vec![given(vec![wide(7), five.clone(), text], op)]), "1 rows");
+    let spec = Schema::parse("a int4 not null, b int4, c text").expect("a schema");
+    let row =
+        world.machine.rows_at(&row_key(table, &[Value::Int4(7)]), None, 1, world.machine.applied());
+    let row = row.expect("healthy");
+    let row = spec.decode_row(&row[0].1).expect("a row");
+    assert_eq!(row, [ValueRef::Int4(7), ValueRef::Int4(5), ValueRef::Text("x")]);
+    // What a table's definition says has none.
+    let mut spec = table_spec("u", "a int4 not null, b int4", &[0]);
+    spec.options[1].default = Some(parameter(0));
+    let other = world.create(spec);
+    let op =
+        Op::Insert { columns: vec![0], rows: vec![vec![parameter(0)]], conflict: Conflict::Fail };
+    let insert = Program { parameters: vec![wide(1)], ..program(other, op) };
+    let wrong = "QP0222 types do not fit (action 0)";
+    assert_eq!(world.run('a', vec![Action::Run(Box::new(insert))]), wrong);
 }
 
 #[test]
@@ -416,7 +462,7 @@ fn rows_that_are_given_back_are_bounded() {
     let refused = "QP0223 statement does too much (action 0)";
     assert_eq!(world.run('a', vec![give(0, 17)]), refused, "17 MB");
     let applied = world.apply((0..6).map(|tx| ('a', vec![give(tx * 12, 12)])).collect());
-    let names: Vec<&Hash> = applied.returned.keys().collect();
+    let names: Vec<&Hash> = applied.done.keys().collect();
     assert_eq!(names.len(), 5, "64 MiB a height");
     let last = applied.receipts.last().expect("six");
     assert_eq!(outcome_text(last), "QP0223 statement does too much");
@@ -425,7 +471,7 @@ fn rows_that_are_given_back_are_bounded() {
     let twice = vec![give(100, 9), give(109, 9)];
     assert_eq!(world.run('a', twice), "QP0223 statement does too much (action 1)");
     let lost = world.apply(vec![('a', vec![give(200, 1), transfer('b', u64::MAX)])]);
-    assert!(lost.returned.is_empty(), "a refused transaction gives nothing");
+    assert!(lost.done.is_empty(), "a refused transaction gives nothing");
     // A row that only an expression makes.
     let longer = binary(Binary::Concat, Expr::Column(1), Expr::Column(1));
     let grow = update(table, keys(vec![int(0)]), vec![(1, longer)]);

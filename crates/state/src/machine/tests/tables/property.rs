@@ -297,8 +297,11 @@ proptest! {
                 let receipt = &applied.receipts[place];
                 let actions = &transactions[place].actions;
                 prop_assert_eq!(outcome(receipt), *wanted, "{:?}", actions);
-                let returned = applied.returned.get(&receipt.tx).cloned().unwrap_or_default();
+                let done = applied.done.get(&receipt.tx).map_or(&[][..], Vec::as_slice);
+                let returned: Vec<_> = done.iter().flat_map(|done| done.rows.clone()).collect();
                 prop_assert_eq!(&returned, rows, "{:?}", actions);
+                let count: u64 = done.iter().map(|done| done.row_count).sum();
+                prop_assert_eq!(count, receipt.row_count, "{:?}", actions);
             }
             prop_assert_eq!(row_space(&machine, machine.applied()), space, "{:?}", transactions);
         }
