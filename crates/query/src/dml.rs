@@ -25,14 +25,16 @@ use datafusion::sql::sqlparser::ast::{
     SetExpr, SetOperator, SetQuantifier, Statement, TableFactor, TableObject, TableWithJoins,
     UpdateTableFromKind, Visit as _, VisitMut, Visitor, VisitorMut,
 };
+use quipu_state::Fault;
 use quipu_types::program::{
     Access, Conflict, Expr as Compiled, Op, Program, ROW_COUNT_MAX, Selection, TableRef,
 };
-use quipu_types::table::{TableDef, TableSpec};
+use quipu_types::table::{Identity, TableDef, TableSpec};
 use quipu_types::{ColumnType, Value, code};
 
 use crate::compile;
 use crate::error::SqlError;
+use crate::fault;
 use crate::insert;
 use crate::parameters;
 use crate::ready::Ready;
@@ -269,8 +271,23 @@ fn insert_parts(
     })?;
     let statement = insert.source.is_some() && !insert.columns.is_empty();
     let columns = if statement { columns } else { Vec::new() };
+    check_generated(spec, &columns)?;
     let statement = statement.then_some(Statement::Insert(insert));
     Ok(Parts { statement, columns, rival, joined: None, owner, returning })
+}
+
+/// Refuses values for a column whose values are always the ledger's.
+pub(crate) fn check_generated(spec: &TableSpec, columns: &[u16]) -> Result<(), SqlError> {
+    let is_always = |column: &&u16| {
+        let options = spec.options.get(usize::from(**column));
+        options.is_some_and(|options| options.identity == Identity::Always)
+    };
+    match columns.iter().find(is_always) {
+        None => Ok(()),
+        Some(column) => {
+            Err(fault::of_table(spec, Fault { code: code::GENERATED, detail: *column }))
+        }
+    }
 }
 
 /// Values of the first row of a VALUES list.

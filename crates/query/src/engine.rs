@@ -8,6 +8,7 @@
 //! are bounded.
 
 mod copy;
+mod number;
 mod write;
 
 use std::collections::BTreeMap;

@@ -118,7 +118,7 @@ fn of_code(code: Code) -> SqlError {
 }
 
 #[expect(clippy::too_many_lines, reason = "one arm for each constraint, and its words")]
-fn of_table(spec: &TableSpec, fault: Fault) -> SqlError {
+pub(crate) fn of_table(spec: &TableSpec, fault: Fault) -> SqlError {
     let Fault { code, detail } = fault;
     let table = &spec.name;
     let column = spec.column(detail).map(|column| column.name.clone());

@@ -52,7 +52,7 @@ impl Prices {
             Action::Run(program) => {
                 let rows = match &program.op {
                     Op::Insert { rows, .. } => rows.len().max(1),
-                    Op::Update { .. } | Op::Delete { .. } | Op::Truncate => 1,
+                    Op::Update { .. } | Op::Delete { .. } | Op::Truncate | Op::Number { .. } => 1,
                 };
                 let rows = self.append.saturating_mul(number(rows));
                 rows.saturating_add(bytes(program.to_bytes().len()))

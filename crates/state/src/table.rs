@@ -29,7 +29,8 @@ use std::sync::Arc;
 
 use quipu_types::program::{Conflict, Op, Program, TableRef};
 use quipu_types::table::{
-    COUNTERS, DEFINITIONS, TableCounters, TableDef, TableSpec, ledger_key, name_key,
+    COUNTERS, DEFINITIONS, Identity, NUMBERS, TableCounters, TableDef, TableSpec, ledger_key,
+    name_key,
 };
 use quipu_types::{
     AccountId, Code, Decode, Encode, Hash, Height, Schema, Time, Value, Writers, code,
@@ -196,6 +197,8 @@ impl std::fmt::Debug for Tables<'_> {
 struct Work {
     def: Arc<TableDef>,
     counters: TableCounters,
+    /// Numbers of the identity column that were handed out.
+    numbers: u64,
     done: Done,
     keeps_rows: bool,
     /// Rows written, whose foreign keys are checked in the end.
@@ -245,6 +248,7 @@ impl<'a> Tables<'a> {
         }
         let mut work = Work {
             counters: self.counters(def.id)?,
+            numbers: self.numbers(def.id)?,
             done: Done::default(),
             keeps_rows: program.returns || program.rows_hash.is_some(),
             written: Vec::new(),
@@ -263,6 +267,7 @@ impl<'a> Tables<'a> {
             Op::Update { rows, sets } => self.update(&mut work, rows, sets)?,
             Op::Delete { rows } => self.delete(&mut work, rows)?,
             Op::Truncate => self.truncate(&mut work)?,
+            Op::Number { count } => hand_out(&mut work, *count)?,
         }
         self.check_references(&work)?;
         if program.row_count.is_some_and(|told| told != work.done.row_count) {
@@ -275,6 +280,7 @@ impl<'a> Tables<'a> {
             work.counters.write_count = work.counters.write_count.saturating_add(1);
         }
         self.put_counters(def.id, &work.counters)?;
+        self.put_numbers(def.id, work.numbers)?;
         Ok(work.done)
     }
 
@@ -337,6 +343,25 @@ impl<'a> Tables<'a> {
     fn put_counters(&mut self, id: u32, counters: &TableCounters) -> Result<()> {
         if self.counters(id)? != *counters {
             self.put(ledger_key(COUNTERS, id), counters.to_bytes());
+        }
+        Ok(())
+    }
+
+    /// Numbers of a table's identity column that were handed out.
+    fn numbers(&self, id: u32) -> Result<u64> {
+        let key = ledger_key(NUMBERS, id);
+        let Some(bytes) = self.get(&key)? else { return Ok(0) };
+        let number = <[u8; 8]>::try_from(bytes.as_slice()).map(u64::from_le_bytes);
+        Ok(number.map_err(|_| damaged(Table::Row, &key))?)
+    }
+
+    fn put_numbers(&mut self, id: u32, numbers: u64) -> Result<()> {
+        let before = self.numbers(id)?;
+        let key = ledger_key(NUMBERS, id);
+        match numbers {
+            same if same == before => {}
+            0 => self.remove(key),
+            more => self.put(key, more.to_le_bytes().to_vec()),
         }
         Ok(())
     }
@@ -427,6 +452,18 @@ impl<'a> Tables<'a> {
         }
         Ok(())
     }
+}
+
+/// Hands out numbers of the identity column; the row that is given is the first.
+fn hand_out(work: &mut Work, count: u32) -> Result<()> {
+    let has_identity = work.spec().options.iter().any(|one| one.identity != Identity::Never);
+    let first =
+        work.numbers.checked_add(1).filter(|_| has_identity).ok_or(Fault::BAD_DEFINITION)?;
+    work.numbers = work.numbers.checked_add(u64::from(count)).ok_or(Fault::OUT_OF_RANGE)?;
+    if work.keeps_rows {
+        work.done.rows.push(first.to_le_bytes().to_vec());
+    }
+    Ok(())
 }
 
 /// What [`Program::rows_hash`] is of these rows.

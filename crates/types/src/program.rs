@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  UPDATE t SET n = n + 1 WHERE id = 7      ── gateway ──>   Program { text, table, row_count?, parameters, op }
-//!                                                              op: insert | update | delete | truncate
+//!                                                              op: insert | update | delete | truncate | number
 //!                                                              access: every row | keys | an index' values
 //! ```
 //! * What varies from one execution of a prepared statement to the next are its `parameters`, `$1` first: text and `op`
@@ -99,6 +99,12 @@ pub enum Op {
     },
     /// Removes every row; numbering goes on.
     Truncate,
+    /// Hands out numbers of the identity column, for rows that a later transaction adds. Where the program returns rows,
+    /// the first number's 8 bytes are the one.
+    Number {
+        /// How many, at most [`ROW_COUNT_MAX`].
+        count: u32,
+    },
 }
 
 /// What an insert does where a row with its key is there.
@@ -387,6 +393,10 @@ impl Encode for Op {
                 rows.encode(out);
             }
             Self::Truncate => out.push(3),
+            Self::Number { count } => {
+                out.push(4);
+                out.extend_from_slice(&count.to_le_bytes());
+            }
         }
     }
 }
@@ -404,6 +414,13 @@ impl Decode for Op {
             1 => Self::Update { rows: Selection::decode(reader)?, sets: decode_sets(reader)? },
             2 => Self::Delete { rows: Selection::decode(reader)? },
             3 => Self::Truncate,
+            4 => {
+                let count = reader.u32()?;
+                if usize::try_from(count).is_ok_and(|count| count > ROW_COUNT_MAX) {
+                    return Err(DecodeError::NotCanonical { what: "numbers" });
+                }
+                Self::Number { count }
+            }
             tag => return Err(DecodeError::Tag { what: "program", tag: u64::from(tag) }),
         })
     }

@@ -39,6 +39,9 @@ pub const DEFINITIONS: u32 = 0;
 pub const COUNTERS: u32 = 1;
 /// The names' place in the row space.
 pub const NAMES: u32 = 2;
+/// The place of the identity columns' numbers in the row space: how many were handed out. Apart from the counters, so
+/// that who reads a table does not depend on who takes numbers.
+pub const NUMBERS: u32 = 3;
 
 /// What a statement that creates a table says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,8 +160,6 @@ pub struct TableCounters {
     pub row_count: u64,
     /// Number of the next row, where rows are numbered.
     pub next_row: u64,
-    /// Next value of identity columns.
-    pub next_identity: u64,
     /// Writes so far: no two states of a table have the same.
     pub write_count: u64,
 }
@@ -493,22 +494,17 @@ impl Decode for TableDef {
 
 impl Encode for TableCounters {
     fn encode(&self, out: &mut Vec<u8>) {
-        for number in [self.row_count, self.next_row, self.next_identity, self.write_count] {
+        for number in [self.row_count, self.next_row, self.write_count] {
             out.extend_from_slice(&number.to_le_bytes());
         }
     }
 }
 
 impl Decode for TableCounters {
-    const SIZE_MIN: usize = 32;
+    const SIZE_MIN: usize = 24;
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            row_count: reader.u64()?,
-            next_row: reader.u64()?,
-            next_identity: reader.u64()?,
-            write_count: reader.u64()?,
-        })
+        Ok(Self { row_count: reader.u64()?, next_row: reader.u64()?, write_count: reader.u64()? })
     }
 }
 

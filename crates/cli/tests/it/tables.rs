@@ -149,3 +149,37 @@ fn a_pipeline_is_one_transaction() {
     assert_eq!(psycopg(PIPELINE, &server.pg), "100 2\npiped_pkey\n(500, 100)\n");
     server.stop();
 }
+
+/// Sessions that add rows with identity columns in open transactions do not stand in each other's way.
+const NUMBERED: &str = "
+import sys, threading, psycopg
+url, rounds, sessions = sys.argv[1], 20, 6
+with psycopg.connect(url, autocommit=True) as first:
+    first.execute('create table numbered (id int generated always as identity primary key, session int)')
+ids = []
+def add(session):
+    with psycopg.connect(url) as client:
+        for turn in range(rounds):
+            with client.transaction():
+                id, = client.execute('insert into numbered (session) values (%s) returning id', (session,)).fetchone()
+                assert client.execute('select session from numbered where id = %s', (id,)).fetchone() == (session,)
+                # One in five is rolled back.
+                if turn % 5 == 4:
+                    raise psycopg.Rollback
+            if turn % 5 != 4:
+                ids.append(id)
+threads = [threading.Thread(target=add, args=(session,)) for session in range(sessions)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+with psycopg.connect(url) as first:
+    kept = [id for id, in first.execute('select id from numbered order by id').fetchall()]
+    print(len(kept), kept == sorted(ids), max(kept) <= rounds * sessions)
+";
+
+#[test]
+fn numbers_are_given_once_and_nobody_waits_for_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::dev(&dir.path().join("ledger"), &["--no-sample", "--validators", "4"]);
+    assert_eq!(psycopg(NUMBERED, &server.pg), "96 True True\n");
+    server.stop();
+}

@@ -435,6 +435,10 @@ impl Connection {
         match ledger.gateway.write(ledger, &self.user, &write).await {
             Ok(written) => self.session.written(write, written).await,
             Err(Unwritten::Refused { code, action, detail }) => {
+                if let Some(numbers) = self.session.numbers_lost(&write) {
+                    // Nobody depends on it: the next one that fails takes them.
+                    drop(ledger.gateway.write(ledger, &self.user, &numbers).await);
+                }
                 Err(self.session.refused(&write, code, action, detail))
             }
             Err(Unwritten::Failed(error)) => Err(error),

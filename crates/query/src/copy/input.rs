@@ -60,6 +60,7 @@ impl Sink {
         };
         numbers.sort_unstable();
         numbers.dedup();
+        dml::check_generated(spec, &numbers)?;
         let own = numbers.iter().filter_map(|number| spec.column(*number)).cloned();
         let schema = Schema::new(own.map(|column| Column { nullable: true, ..column }).collect());
         let schema = schema

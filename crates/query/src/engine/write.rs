@@ -19,12 +19,14 @@ use quipu_types::program::{Expr, Op, Program, Reads};
 use quipu_types::table::DEFINITIONS;
 use quipu_types::{Code, Column, ColumnType, Time, code};
 
+use super::number::Numbering;
 use super::{
     Forget, Kind, Outcome, Prepared, Rows, Session, SessionState, Statement, Transaction, deep,
 };
 use crate::copy::CopyIn;
 use crate::ddl;
-use crate::dml::{self, Change, Dml, OnRival, Rival, Verb};
+pub(super) use crate::dml::Dml;
+use crate::dml::{self, Change, OnRival, Rival, Verb};
 use crate::error::SqlError;
 use crate::fault;
 use crate::insert::{self, Append};
@@ -53,13 +55,15 @@ pub struct Write {
 }
 
 #[derive(Debug)]
-enum Answer {
+pub(super) enum Answer {
     /// As it stands.
     Tag(String),
     /// With the number of rows that the ledger says.
     Counted(&'static str),
     /// The rows that the ledger says.
     Rows(&'static str, Box<Prepared>, Arc<Dml>),
+    /// Not yet: these are the numbers of an INSERT that goes on.
+    Numbers(Box<Numbering>),
 }
 
 /// What the ledger did.
@@ -73,7 +77,7 @@ pub struct Written {
 
 impl Write {
     /// Refused where the ledger does not take that much at once.
-    fn new(acts: Vec<Act>, answer: Answer) -> Result<Self, SqlError> {
+    pub(super) fn new(acts: Vec<Act>, answer: Answer) -> Result<Self, SqlError> {
         let size = transaction::check_size(&acts)?;
         Ok(Self { acts, size, answer })
     }
@@ -101,7 +105,7 @@ impl Write {
     /// Whether the rows that it writes are wanted.
     #[must_use]
     pub fn returns(&self) -> bool {
-        matches!(self.answer, Answer::Rows(..))
+        matches!(self.answer, Answer::Rows(..) | Answer::Numbers(_))
     }
 }
 
@@ -471,17 +475,17 @@ impl Session {
         mut programs: Vec<Program>,
         reads: Option<Reads>,
     ) -> Result<Outcome, SqlError> {
-        let tag_of = |count: u64| match verb {
-            "INSERT" => format!("INSERT 0 {count}"),
-            verb => format!("{verb} {count}"),
-        };
         let returning = prepared.source.as_deref();
-        let signer = self.signer()?;
-        let defers = self.defers();
         if programs.is_empty() && returning.is_none() {
-            return Ok(Outcome::Done { tag: tag_of(0), report: None, forget: Forget::Nothing });
+            let tag = tag_of(verb, 0);
+            return Ok(Outcome::Done { tag, report: None, forget: Forget::Nothing });
         }
-        if !defers && !programs.is_empty() {
+        if let ([program], true) = (programs.as_slice(), self.defers())
+            && let Some(asked) = self.number_insert(prepared, &dml, program)?
+        {
+            return Ok(asked);
+        }
+        if !self.defers() && !programs.is_empty() {
             for program in &mut programs {
                 program.returns = returning.is_some();
             }
@@ -493,6 +497,19 @@ impl Session {
             };
             return Ok(Outcome::Write(Box::new(Write::new(acts, answer)?)));
         }
+        self.run_programs(prepared, dml, verb, programs).await
+    }
+
+    /// Runs programs on the transaction's look, and keeps them with what the client is told of them.
+    pub(super) async fn run_programs(
+        &mut self,
+        prepared: &Prepared,
+        dml: Arc<Dml>,
+        verb: &'static str,
+        programs: Vec<Program>,
+    ) -> Result<Outcome, SqlError> {
+        let returning = prepared.source.as_deref();
+        let signer = self.signer()?;
         let (mut count, mut rows) = (0_u64, Vec::new());
         for mut program in programs {
             program.returns = returning.is_some();
@@ -505,7 +522,10 @@ impl Session {
             self.keep(Act::Run(Box::new(program)))?;
         }
         match returning {
-            None => Ok(Outcome::Done { tag: tag_of(count), report: None, forget: Forget::Nothing }),
+            None => {
+                let tag = tag_of(verb, count);
+                Ok(Outcome::Done { tag, report: None, forget: Forget::Nothing })
+            }
             Some(source) => self.returned(verb, source, &dml, rows).await.map(Outcome::Rows),
         }
     }
@@ -514,7 +534,7 @@ impl Session {
     pub(super) fn copy_into(
         &mut self,
         input: &CopyIn,
-        mut program: Box<Program>,
+        program: Box<Program>,
         tag: String,
     ) -> Result<Outcome, SqlError> {
         let done = |tag| Outcome::Done { tag, report: None, forget: Forget::Nothing };
@@ -525,14 +545,26 @@ impl Session {
             let acts = vec![Act::Run(program)];
             return Ok(Outcome::Write(Box::new(Write::of_statement(acts, &tag)?)));
         }
-        let signer = self.signer()?;
         let def = self.look()?.snapshot.definition(program.table.id);
         let def = def.map_err(|error| fault::failed(&error))?;
         let def = def.ok_or_else(|| fault::refused(code::NO_TABLE))?;
-        let count = self.run_here(signer, Some(&def), |tables| tables.run(&program))?.row_count;
-        program.row_count = Some(count);
-        self.keep(Act::Run(program))?;
+        if let Some(asked) = self.number_copy(&def, &program, &tag)? {
+            return Ok(asked);
+        }
+        self.keep_copy(*program, &def)?;
         Ok(done(tag))
+    }
+
+    /// Runs a COPY on the transaction's look, and keeps it.
+    pub(super) fn keep_copy(
+        &mut self,
+        mut program: Program,
+        def: &quipu_types::table::TableDef,
+    ) -> Result<(), SqlError> {
+        let signer = self.signer()?;
+        let count = self.run_here(signer, Some(def), |tables| tables.run(&program))?.row_count;
+        program.row_count = Some(count);
+        self.keep(Act::Run(Box::new(program)))
     }
 
     /// Runs something on the transaction's look, which has its changes then.
@@ -592,11 +624,11 @@ impl Session {
         let done = |tag: String| Outcome::Done { tag, report: None, forget: Forget::Nothing };
         Ok(match write.answer {
             Answer::Tag(tag) => done(tag),
-            Answer::Counted("INSERT") => done(format!("INSERT 0 {}", written.row_count)),
-            Answer::Counted(verb) => done(format!("{verb} {}", written.row_count)),
+            Answer::Counted(verb) => done(tag_of(verb, written.row_count)),
             Answer::Rows(verb, source, dml) => {
                 Outcome::Rows(self.returned(verb, &source, &dml, written.rows).await?)
             }
+            Answer::Numbers(numbering) => return self.numbered(*numbering, &written).await,
         })
     }
 
@@ -697,6 +729,14 @@ impl Session {
             })));
         }
         self.apply_all(acts, "TRUNCATE TABLE")
+    }
+}
+
+/// What PostgreSQL calls a statement that wrote so many rows.
+fn tag_of(verb: &str, count: u64) -> String {
+    match verb {
+        "INSERT" => format!("INSERT 0 {count}"),
+        verb => format!("{verb} {count}"),
     }
 }
 

@@ -93,6 +93,7 @@ impl Tables<'_> {
                 self.forget(&mut child, foreign.table)?;
             }
             self.remove(ledger_key(COUNTERS, def.id));
+            self.put_numbers(def.id, 0)?;
         }
         self.remove(name_key(def.body.name()));
         self.remove(ledger_key(DEFINITIONS, def.id));
@@ -266,15 +267,15 @@ impl Tables<'_> {
         check_options(spec)?;
         let place = old.schema.columns().len();
         let mut counters = self.counters(def.id)?;
+        let mut number = self.numbers(def.id)?;
         let new = spec.clone();
         self.each_row(def, &old, |tables, key, mut row| {
             let value = match (options.identity, &options.default) {
                 (Identity::Never, Some(default)) => eval(default, &tables.default_scope(place))?,
                 (Identity::Never, None) => Typed { kind: column.kind, value: Value::Null },
                 _ => {
-                    counters.next_identity = counters.next_identity.saturating_add(1);
-                    let next = i128::from(counters.next_identity);
-                    let value = crate::value::of_integer(next, column.kind)?;
+                    number = number.saturating_add(1);
+                    let value = crate::value::of_integer(i128::from(number), column.kind)?;
                     Typed { kind: column.kind, value }
                 }
             };
@@ -287,6 +288,7 @@ impl Tables<'_> {
             tables.put(key, bytes);
             Ok(())
         })?;
+        self.put_numbers(def.id, number)?;
         counters.write_count = counters.write_count.saturating_add(1);
         self.put_counters(def.id, &counters)
     }

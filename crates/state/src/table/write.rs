@@ -35,17 +35,19 @@ impl Tables<'_> {
         let mut row = Vec::with_capacity(given.len());
         let parts = spec.schema.columns().iter().zip(&spec.options).zip(given);
         for (index, ((column, options), expr)) in parts.enumerate() {
-            if expr.is_some() && options.identity == Identity::Always {
-                return Err(Fault::at(code::GENERATED, index).into());
-            }
             let value = match (expr, options.identity, &options.default) {
-                (Some(expr), ..) => eval(expr, &self.scope(&[], &[]))?,
+                (Some(expr), identity, _) => {
+                    let value = eval(expr, &self.scope(&[], &[]))?;
+                    if identity == Identity::Always && !was_handed_out(&value, work.numbers) {
+                        return Err(Fault::at(code::GENERATED, index).into());
+                    }
+                    value
+                }
                 (None, Identity::Never, Some(expr)) => eval(expr, &self.default_scope(index))?,
                 (None, Identity::Never, None) => Typed { kind: column.kind, value: Value::Null },
                 (None, ..) => {
-                    let next = work.counters.next_identity.saturating_add(1);
-                    work.counters.next_identity = next;
-                    let value = of_integer(i128::from(next), column.kind)?;
+                    work.numbers = work.numbers.saturating_add(1);
+                    let value = of_integer(i128::from(work.numbers), column.kind)?;
                     Typed { kind: column.kind, value }
                 }
             };
@@ -428,6 +430,17 @@ fn parent_key(parent: &TableDef, foreign: &ForeignKey, row: &[Typed]) -> Result<
     }
     is_missing |= key.len() > ROW_KEY_SIZE_MAX;
     Ok(if is_missing { Parent::Missing } else { Parent::Key(key) })
+}
+
+/// Whether a value is a number that the ledger has given to somebody.
+fn was_handed_out(value: &Typed, numbers: u64) -> bool {
+    let number = match value.value {
+        Value::Int2(number) => i64::from(number),
+        Value::Int4(number) => i64::from(number),
+        Value::Int8(number) => number,
+        _ => return false,
+    };
+    u64::try_from(number).is_ok_and(|number| (1..=numbers).contains(&number))
 }
 
 /// Assignments name columns that are there, each once.

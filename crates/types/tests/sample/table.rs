@@ -136,14 +136,15 @@ impl Sample for Program {
             2 => Conflict::Nothing { target: Some(rng.u8(..)) },
             _ => Conflict::Update { target: 0, sets: sets(rng), filter: None },
         };
-        let op = match rng.u8(0..4) {
+        let op = match rng.u8(0..5) {
             0 => {
                 let rows = list(rng, |rng| vec![Expr::sample(rng), constant(rng)]);
                 Op::Insert { columns: vec![0, 2], rows, conflict }
             }
             1 => Op::Update { rows: Selection::sample(rng), sets: sets(rng) },
             2 => Op::Delete { rows: Selection::sample(rng) },
-            _ => Op::Truncate,
+            3 => Op::Truncate,
+            _ => Op::Number { count: rng.u32(..1 << 17) },
         };
         Self {
             text: "insert".into(),

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use quipu_types::program::{Access, Alter, Unary};
 use quipu_types::table::{
-    Body, COUNTERS, DEFINITIONS, Identity, TABLE_ID_FIRST, TableCounters, TableDef, ledger_key,
-    name_key, put_key, space_key,
+    Body, COUNTERS, DEFINITIONS, Identity, NUMBERS, TABLE_ID_FIRST, TableCounters, TableDef,
+    ledger_key, name_key, put_key, space_key,
 };
 
 use super::*;
@@ -24,6 +24,8 @@ fn refused<T>(code: Code, detail: usize) -> Result<T> {
 pub(super) struct ModelTable {
     pub(super) def: TableDef,
     counters: TableCounters,
+    /// Numbers of the identity column that were handed out.
+    pub(super) numbers: u64,
     /// Each with its number.
     rows: Vec<(i64, Row)>,
 }
@@ -234,13 +236,24 @@ impl ModelTable {
             let options = &spec.options[place];
             let given = columns.iter().position(|column| usize::from(*column) == place);
             let value = match (given, options.identity, &options.default) {
-                (Some(_), Identity::Always, _) => return refused(code::GENERATED, place),
-                (Some(given), ..) => eval(&exprs[given], &[], &[])?,
+                (Some(given), identity, _) => {
+                    let value = eval(&exprs[given], &[], &[])?;
+                    let number = match value {
+                        Value::Int4(number) => i64::from(number),
+                        Value::Int8(number) => number,
+                        _ => 0,
+                    };
+                    let is_own = u64::try_from(number).is_ok_and(|n| n > 0 && n <= self.numbers);
+                    if identity == Identity::Always && !is_own {
+                        return refused(code::GENERATED, place);
+                    }
+                    value
+                }
                 (None, Identity::Never, Some(default)) => eval(default, &[], &[])?,
                 (None, Identity::Never, None) => Value::Null,
                 (None, ..) => {
-                    self.counters.next_identity += 1;
-                    Value::Int8(i64::try_from(self.counters.next_identity).expect("small"))
+                    self.numbers += 1;
+                    Value::Int8(i64::try_from(self.numbers).expect("small"))
                 }
             };
             row.push(fitted(&spec, place, value)?);
@@ -408,6 +421,12 @@ impl ModelTable {
                 self.rows.clear();
                 self.counters.row_count = 0;
             }
+            Op::Number { count } => {
+                if self.spec().options.iter().all(|one| one.identity == Identity::Never) {
+                    return refused(code::BAD_DEFINITION, 0);
+                }
+                self.numbers += u64::from(*count);
+            }
         }
         Ok(())
     }
@@ -535,7 +554,7 @@ impl Model {
                 let (creator, version, body) = (signer, self.height, Body::Table(spec));
                 let def = TableDef { id, creator, version, body, referenced_by: vec![] };
                 let counters = TableCounters::default();
-                self.tables.insert(id, ModelTable { def, counters, rows: vec![] });
+                self.tables.insert(id, ModelTable { def, counters, numbers: 0, rows: vec![] });
                 foreign_keys.iter().try_for_each(|foreign| self.refer(id, foreign, signer))
             }
             Define::Drop(table) => {
@@ -656,6 +675,10 @@ impl Model {
             space.insert(name_key(&spec.name), id.to_le_bytes().to_vec());
             if table.counters != TableCounters::default() {
                 space.insert(ledger_key(COUNTERS, *id), table.counters.to_bytes());
+            }
+            if table.numbers > 0 {
+                let numbers = table.numbers.to_le_bytes().to_vec();
+                space.insert(ledger_key(NUMBERS, *id), numbers);
             }
             for (number, row) in &table.rows {
                 let own = table.key(*number, row);

@@ -94,7 +94,7 @@ impl Tape {
 
     fn op(&mut self, spec: Option<&TableSpec>) -> Op {
         let target = self.pick(&[0, 1, 2]);
-        match self.below(32) {
+        match self.below(33) {
             0..20 => {
                 let conflict = match self.below(8) {
                     0..4 => Conflict::Fail,
@@ -114,6 +114,7 @@ impl Tape {
             }
             20..26 => Op::Update { rows: self.selection(spec), sets: self.sets(false) },
             26..31 => Op::Delete { rows: self.selection(spec) },
+            31 => Op::Number { count: 3 },
             _ => Op::Truncate,
         }
     }
@@ -224,7 +225,10 @@ fn model_run(model: &mut Model, transaction: &Transaction) -> Wanted {
         let done = match action {
             Action::Run(program) => model.run(signer, program).map(|(changed, rows)| {
                 count += changed;
-                if program.returns {
+                if let (true, Op::Number { count }) = (program.returns, &program.op) {
+                    let first = model.tables[&program.table.id].numbers - u64::from(*count) + 1;
+                    returned.push(first.to_le_bytes().to_vec());
+                } else if program.returns {
                     let schema = &model.tables[&program.table.id].spec().schema;
                     returned.extend(rows.iter().map(|row| schema.encode_row(row).expect("a row")));
                 }
