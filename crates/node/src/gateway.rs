@@ -24,8 +24,8 @@ use quipu_query::{Act, Append, Signer, SqlError, Write, Written};
 use quipu_replica::{Answer, Refusal};
 use quipu_state::Done;
 use quipu_types::{
-    AccountId, Action, Code, Hash, Height, Lane, Outcome, Receipt, RouteRule, Schema, Unsigned,
-    code,
+    AccountId, Action, Code, Hash, Height, Lane, Outcome, Receipt, RouteRule, Schema, StreamSpec,
+    Unsigned, code,
 };
 use tokio::sync::{Mutex, oneshot};
 
@@ -133,10 +133,16 @@ impl Gateway {
 /// The actions of a transaction, and the one route that all of its events have.
 fn actions(shared: &Shared, acts: &[Act]) -> Result<(Option<Vec<u8>>, Vec<Action>), SqlError> {
     let mut route: Option<Option<Vec<u8>>> = None;
-    let mut actions = Vec::new();
+    let (mut streams, mut actions) = (BTreeMap::new(), Vec::new());
     for act in acts {
         match act {
-            Act::Append(append) => append_actions(shared, append, &mut route, &mut actions)?,
+            Act::Append(append) => {
+                if !streams.contains_key(append.stream.as_str()) {
+                    streams.insert(append.stream.as_str(), stream(shared, &append.stream)?);
+                }
+                let spec = streams.get(append.stream.as_str()).expect("it is there by now");
+                append_actions(spec, append, &mut route, &mut actions)?;
+            }
             Act::Run(program) => actions.push(Action::Run(program.clone())),
             Act::Define(define) => actions.push(Action::Define(define.clone())),
             Act::CreateStream(spec) => actions.push(Action::CreateStream((**spec).clone())),
@@ -146,15 +152,19 @@ fn actions(shared: &Shared, acts: &[Act]) -> Result<(Option<Vec<u8>>, Vec<Action
     Ok((route.flatten(), actions))
 }
 
+/// What a stream is.
+fn stream(shared: &Shared, name: &str) -> Result<StreamSpec, SqlError> {
+    let known = shared.machine().map_err(closed)?.stream(name);
+    let known = known.map_err(|error| failed(&error.to_string()))?;
+    Ok(known.ok_or_else(|| quipu_query::refused(code::NO_STREAM))?.spec)
+}
+
 fn append_actions(
-    shared: &Shared,
+    spec: &StreamSpec,
     Append { stream, rows }: &Append,
     route: &mut Option<Option<Vec<u8>>>,
     actions: &mut Vec<Action>,
 ) -> Result<(), SqlError> {
-    let known = shared.machine().map_err(closed)?.stream(stream);
-    let known = known.map_err(|error| failed(&error.to_string()))?;
-    let spec = known.ok_or_else(|| quipu_query::refused(code::NO_STREAM))?.spec;
     for payload in rows {
         let own = route_of(&spec.schema, &spec.route, payload)?;
         if *route.get_or_insert_with(|| own.clone()) != own {

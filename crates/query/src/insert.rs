@@ -169,9 +169,14 @@ pub(crate) fn rows(
         return Err(SqlError::new("54000", code::SQL_LIMIT, message).hint("insert in parts"));
     }
     for values in values(&schema.columns().iter().collect::<Vec<_>>(), batch)? {
-        rows.push(schema.encode_row(&values).map_err(|error| row_refused(&error, stream))?);
+        rows.push(encoded(schema, &values, stream)?);
     }
     Ok(())
+}
+
+/// A row of a stream.
+pub(crate) fn encoded(schema: &Schema, row: &[Value], stream: &str) -> Result<Vec<u8>, SqlError> {
+    schema.encode_row(row).map_err(|error| row_refused(&error, stream))
 }
 
 /// The rows of a batch, whose first columns are these.

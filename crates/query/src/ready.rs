@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  INSERT … VALUES ($1, …)      ── Projection(Values) ─┐
-//!  UPDATE, DELETE that compile  ───────────────────────┴─> Ready { op, kinds } ── values ─> Program { parameters, op }
+//!  UPDATE, DELETE that compile  ───────────────────────┼─> Ready { op, kinds } ── values ─> Program { parameters, op }
+//!  INSERT into a stream         ───────────────────────┴─> ReadyRows           ── values ─> rows
 //! ```
 //! Bound: a copy of the operation and of the values, a microsecond or two; planning the same statement takes about a
 //! thousand times that.
@@ -20,13 +21,49 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr as Plan, LogicalPlan};
 use quipu_types::program::{Conflict, Expr, Op};
 use quipu_types::table::TableSpec;
-use quipu_types::{Column, ColumnType, Value};
+use quipu_types::{Column, ColumnType, Schema, Value};
 
 use crate::column::Kind;
 use crate::compile;
 use crate::dml::{self, Change, OnRival};
 use crate::insert;
 use crate::parameters::Parameter;
+
+/// The rows of an INSERT into a stream, and what the parameters in them must be.
+#[derive(Clone, Debug)]
+pub(crate) struct ReadyRows {
+    rows: Vec<Vec<Expr>>,
+    kinds: Vec<ColumnType>,
+}
+
+impl ReadyRows {
+    /// An INSERT of constants and parameters into a stream of this schema.
+    pub(crate) fn of_insert(
+        state: &SessionState,
+        plan: &LogicalPlan,
+        schema: &Schema,
+        parameters: &[Parameter],
+    ) -> Option<Self> {
+        let mut places = Places::default();
+        let columns: Vec<(usize, &Column)> = schema.columns().iter().enumerate().collect();
+        let rows = places.rows(state, plan, &columns)?;
+        let kinds = places.kinds_of(parameters)?;
+        Some(Self { rows, kinds })
+    }
+
+    /// The rows with these values as the parameters; none where the statement is to be planned with them.
+    pub(crate) fn bind(&self, values: &[ScalarValue]) -> Option<Vec<Vec<Value>>> {
+        let parameters = bound_all(values, &self.kinds)?;
+        let value = |expr: &Expr| match expr {
+            Expr::Const(_, value) => Some(value.clone()),
+            Expr::Parameter(number) => {
+                parameters.get(usize::from(*number)).map(|(_, value)| value.clone())
+            }
+            _ => None,
+        };
+        self.rows.iter().map(|row| row.iter().map(value).collect()).collect()
+    }
+}
 
 /// A compiled write and what its parameters must be.
 #[derive(Clone, Debug)]
@@ -50,7 +87,11 @@ impl Ready {
         let mut places = Places::default();
         let rows = match plan {
             None => vec![Vec::new()],
-            Some(plan) => places.rows(state, plan, spec, columns)?,
+            Some(plan) => {
+                let place = |place: &u16| Some((usize::from(*place), spec.column(*place)?));
+                let columns: Vec<_> = columns.iter().map(place).collect::<Option<_>>()?;
+                places.rows(state, plan, &columns)?
+            }
         };
         let conflict = dml::conflict(state, rival, &[]).ok()?;
         if let Conflict::Update { sets, filter, .. } = &conflict {
@@ -58,8 +99,7 @@ impl Ready {
                 places.of_expr(expr, parameters)?;
             }
         }
-        let kinds = (0_u16..).zip(parameters).map(|(number, _)| places.kinds.get(&number).copied());
-        let kinds = kinds.collect::<Option<_>>()?;
+        let kinds = places.kinds_of(parameters)?;
         let takes_null = !matches!(conflict, Conflict::Update { .. });
         Some(Self {
             op: Op::Insert { columns: columns.to_vec(), rows, conflict },
@@ -77,16 +117,17 @@ impl Ready {
 
     /// The operation, and these values as its parameters; none where the statement is to be planned with them.
     pub(crate) fn bind(&self, values: &[ScalarValue]) -> Option<(Op, Vec<(ColumnType, Value)>)> {
-        if values.len() != self.kinds.len() || (!self.takes_null && values.iter().any(is_null)) {
+        if !self.takes_null && values.iter().any(ScalarValue::is_null) {
             return None;
         }
-        let bound = values.iter().zip(&self.kinds).map(|(value, kind)| bound(value, *kind));
-        Some((self.op.clone(), bound.collect::<Option<_>>()?))
+        Some((self.op.clone(), bound_all(values, &self.kinds)?))
     }
 }
 
-fn is_null(value: &ScalarValue) -> bool {
-    value.is_null()
+/// Values as those of these types, as many as there are types.
+fn bound_all(values: &[ScalarValue], kinds: &[ColumnType]) -> Option<Vec<(ColumnType, Value)>> {
+    let bound = values.iter().zip(kinds).map(|(value, kind)| bound(value, *kind));
+    if values.len() == kinds.len() { bound.collect() } else { None }
 }
 
 fn kind_of(parameter: &Parameter) -> Option<ColumnType> {
@@ -129,13 +170,18 @@ impl Places {
         })
     }
 
-    /// The rows of a VALUES list, each a constant or a parameter for each of the table's columns that are given.
+    /// What each parameter must be, if each was met.
+    fn kinds_of(&self, parameters: &[Parameter]) -> Option<Vec<ColumnType>> {
+        (0_u16..).zip(parameters).map(|(number, _)| self.kinds.get(&number).copied()).collect()
+    }
+
+    /// The rows of a VALUES list, each a constant or a parameter for each of these columns, which stand beside their
+    /// places in the plan's rows.
     fn rows(
         &mut self,
         state: &SessionState,
         plan: &LogicalPlan,
-        spec: &TableSpec,
-        columns: &[u16],
+        columns: &[(usize, &Column)],
     ) -> Option<Vec<Vec<Expr>>> {
         let LogicalPlan::Projection(projection) = plan else { return None };
         let LogicalPlan::Values(source) = projection.input.as_ref() else { return None };
@@ -143,9 +189,8 @@ impl Places {
         let mut rows = Vec::with_capacity(source.values.len());
         for values in &source.values {
             let mut row = Vec::with_capacity(columns.len());
-            for place in columns {
-                let column = spec.column(*place)?;
-                let expr = projection.expr.get(usize::from(*place))?;
+            for (place, column) in columns {
+                let expr = projection.expr.get(*place)?;
                 let expr = in_place(expr, &source.schema, values)?;
                 row.push(self.given(state, &expr, column, &nothing)?);
             }

@@ -89,7 +89,7 @@ impl Session {
         };
         let sink = match prepared.target.as_ref().expect("a COPY FROM is prepared with its target")
         {
-            Target::Stream(def) => {
+            Target::Stream(def, _) => {
                 for name in columns {
                     insert::own_column(def, name)?;
                 }
@@ -158,7 +158,7 @@ impl Session {
     fn stream_or_table(&self, statement: &Statement, name: &[String]) -> Result<Target, SqlError> {
         let key = key(name);
         if let Some(stream) = self.engine.store.table(&key) {
-            return Ok(Target::Stream(stream));
+            return Ok(Target::Stream(stream, None));
         }
         let target = self.table_named(&self.look()?, &key)?;
         dml::table_of(&target)?;

@@ -17,7 +17,7 @@ use datafusion::sql::sqlparser::ast::Statement as Ast;
 use quipu_state::{Fault, rows_hash};
 use quipu_types::program::{Expr, Op, Program, Reads};
 use quipu_types::table::DEFINITIONS;
-use quipu_types::{Code, Column, ColumnType, Time, code};
+use quipu_types::{Code, Column, ColumnType, Time, Value, code};
 
 use super::number::Numbering;
 use super::{
@@ -32,7 +32,7 @@ use crate::fault;
 use crate::insert::{self, Append};
 use crate::parameters::Parameter;
 use crate::public::Special;
-use crate::ready::Ready;
+use crate::ready::{Ready, ReadyRows};
 use crate::statement::Parsed;
 use crate::table::TableDef as StreamDef;
 use crate::tables::{self, ROW_NUMBER, Signer, Want};
@@ -41,7 +41,8 @@ use crate::transaction::{self, Act};
 /// What a prepared statement writes.
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
-    Stream(Arc<StreamDef>),
+    /// With its rows, where an execution only binds its values.
+    Stream(Arc<StreamDef>, Option<Arc<ReadyRows>>),
     Table(Arc<Dml>),
 }
 
@@ -284,9 +285,15 @@ impl Session {
         }
         let source = Statement { parsed: Arc::new(parsed), text: Arc::clone(text) };
         let state = self.engine.state(&self.settings, &self.look()?, Special::default())?;
-        let prepared = self.plan(state, source, types).await?;
+        let prepared = self.plan(state.clone(), source, types).await?;
         let origin = (statement.clone(), types.to_vec());
-        Ok(Prepared { target: Some(Target::Stream(stream)), origin, ..prepared })
+        let (plan, parameters) = (prepared.plan.clone(), prepared.parameters.clone());
+        let schema = insert::schema_of(&stream)?.clone();
+        let ready = deep::run(move || {
+            Ok(plan.and_then(|plan| ReadyRows::of_insert(&state, &plan, &schema, &parameters)))
+        });
+        let ready = ready.await?.map(Arc::new);
+        Ok(Prepared { target: Some(Target::Stream(stream, ready)), origin, ..prepared })
     }
 
     /// The table or view of a key of the catalog, `schema.name`.
@@ -310,9 +317,12 @@ impl Session {
         values: Vec<ScalarValue>,
     ) -> Result<Outcome, SqlError> {
         match prepared.target.clone().expect("a write is prepared with its target") {
-            Target::Stream(stream) => {
+            Target::Stream(stream, ready) => {
                 self.check_writable("INSERT")?;
-                self.append(prepared, &stream, values).await
+                match ready.and_then(|ready| ready.bind(&values)) {
+                    Some(rows) => self.append_ready(&stream, &rows),
+                    None => self.append(prepared, &stream, values).await,
+                }
             }
             Target::Table(dml) => {
                 let verb = match &dml.verb {
@@ -350,6 +360,15 @@ impl Session {
         while let Some(batch) = source.next().await {
             insert::rows(&stream, schema, &batch?, &mut rows)?;
         }
+        let tag = format!("INSERT 0 {}", rows.len());
+        self.hand_over(Act::Append(Append { stream, rows }), tag)
+    }
+
+    fn append_ready(&mut self, def: &StreamDef, rows: &[Vec<Value>]) -> Result<Outcome, SqlError> {
+        let stream = def.key.strip_prefix("public.").unwrap_or(&def.key).to_owned();
+        let schema = insert::schema_of(def)?;
+        let rows = rows.iter().map(|row| insert::encoded(schema, row, &stream));
+        let rows: Vec<Vec<u8>> = rows.collect::<Result<_, _>>()?;
         let tag = format!("INSERT 0 {}", rows.len());
         self.hand_over(Act::Append(Append { stream, rows }), tag)
     }
