@@ -16,10 +16,11 @@
 //! # Limits
 //! [`METER_MAX`] rows visited or written a transaction. Index entries and definitions count as rows; every
 //! [`METER_SIZE`] bytes, every [`METER_COLUMN_COUNT`] columns and every [`ROW_STEPS`] steps of an expression as one
-//! more. [`RETURNED_SIZE_MAX`] bytes of rows that a transaction gives back. Foreign keys name primary keys, and neither
-//! cascade nor defer.
+//! more. [`RETURNED_SIZE_MAX`] bytes of rows that a transaction gives back. Foreign keys name primary keys, and do not
+//! defer.
 
 mod define;
+mod refer;
 mod select;
 mod write;
 
@@ -37,6 +38,7 @@ use quipu_types::{
 };
 
 pub(crate) use define::NAMES_RESERVED;
+use refer::Gone;
 use write::check_sets;
 
 use crate::expr::{Scope, Seed};
@@ -201,10 +203,10 @@ struct Work {
     numbers: u64,
     done: Done,
     keeps_rows: bool,
-    /// Rows written, whose foreign keys are checked in the end.
-    written: Vec<Vec<Typed>>,
+    /// Keys of rows written, whose foreign keys are checked in the end.
+    written: Vec<Vec<u8>>,
     /// Keys of rows that are gone, to which no other row may refer in the end.
-    gone: Vec<Vec<u8>>,
+    gone: Vec<Gone>,
     /// Keys that an insert wrote: none is written twice.
     touched: BTreeSet<Vec<u8>>,
     is_insert: bool,
@@ -247,15 +249,9 @@ impl<'a> Tables<'a> {
             return Err(code::NOT_OWNER.into());
         }
         let mut work = Work {
-            counters: self.counters(def.id)?,
-            numbers: self.numbers(def.id)?,
-            done: Done::default(),
             keeps_rows: program.returns || program.rows_hash.is_some(),
-            written: Vec::new(),
-            gone: Vec::new(),
-            touched: BTreeSet::new(),
             is_insert: matches!(program.op, Op::Insert { .. }),
-            def: Arc::clone(&def),
+            ..self.work_on(&def)?
         };
         let parameters = program.parameters.iter();
         self.parameters =
@@ -269,19 +265,32 @@ impl<'a> Tables<'a> {
             Op::Truncate => self.truncate(&mut work)?,
             Op::Number { count } => hand_out(&mut work, *count)?,
         }
-        self.check_references(&work)?;
+        if work.done.row_count > 0 || matches!(program.op, Op::Truncate) {
+            work.counters.write_count = work.counters.write_count.saturating_add(1);
+        }
+        self.settle(&work, 0)?;
         if program.row_count.is_some_and(|told| told != work.done.row_count) {
             return Err(code::ROW_COUNT.into());
         }
         if program.rows_hash.is_some_and(|told| told != rows_hash(&work.done.rows)) {
             return Err(code::ROW_COUNT.into());
         }
-        if work.done.row_count > 0 || matches!(program.op, Op::Truncate) {
-            work.counters.write_count = work.counters.write_count.saturating_add(1);
-        }
-        self.put_counters(def.id, &work.counters)?;
-        self.put_numbers(def.id, work.numbers)?;
         Ok(work.done)
+    }
+
+    /// What is done to a table, before anything is.
+    fn work_on(&self, def: &Arc<TableDef>) -> Result<Work> {
+        Ok(Work {
+            def: Arc::clone(def),
+            counters: self.counters(def.id)?,
+            numbers: self.numbers(def.id)?,
+            done: Done::default(),
+            keeps_rows: false,
+            written: Vec::new(),
+            gone: Vec::new(),
+            touched: BTreeSet::new(),
+            is_insert: false,
+        })
     }
 
     /// The definition of a table or view of this name.

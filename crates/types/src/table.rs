@@ -122,6 +122,42 @@ pub struct ForeignKey {
     pub columns: Vec<u16>,
     /// The other table.
     pub table: u32,
+    /// What becomes of rows whose parent is removed.
+    pub on_delete: Reaction,
+    /// What becomes of rows whose parent gets another key.
+    pub on_update: Reaction,
+}
+
+/// What becomes of a row whose parent goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reaction {
+    /// The parent stays: `NO ACTION`, `RESTRICT`.
+    #[default]
+    Refuse,
+    /// It goes too, or gets the new key.
+    Cascade,
+    /// Its columns become null.
+    SetNull,
+    /// Its columns become their defaults.
+    SetDefault,
+}
+
+impl Reaction {
+    const ALL: [Self; 4] = [Self::Refuse, Self::Cascade, Self::SetNull, Self::SetDefault];
+
+    fn tag(self) -> u8 {
+        match self {
+            Self::Refuse => 0,
+            Self::Cascade => 1,
+            Self::SetNull => 2,
+            Self::SetDefault => 3,
+        }
+    }
+
+    fn of_tag(tag: u8) -> Result<Self, DecodeError> {
+        let wrong = DecodeError::Tag { what: "reaction", tag: u64::from(tag) };
+        Self::ALL.get(usize::from(tag)).copied().ok_or(wrong)
+    }
 }
 
 /// A table or a view, as it is defined at a height.
@@ -399,17 +435,20 @@ impl Encode for ForeignKey {
         put_bytes(out, self.name.as_bytes());
         put_columns(out, &self.columns);
         out.extend_from_slice(&self.table.to_le_bytes());
+        out.extend_from_slice(&[self.on_delete.tag(), self.on_update.tag()]);
     }
 }
 
 impl Decode for ForeignKey {
-    const SIZE_MIN: usize = 13;
+    const SIZE_MIN: usize = 15;
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             name: decode_name(reader)?,
             columns: decode_columns(reader, KEY_COLUMN_COUNT_MAX)?,
             table: reader.u32()?,
+            on_delete: Reaction::of_tag(reader.u8()?)?,
+            on_update: Reaction::of_tag(reader.u8()?)?,
         })
     }
 }

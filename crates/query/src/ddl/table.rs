@@ -13,7 +13,7 @@ use quipu_types::program::Alter;
 use quipu_types::row::COLUMN_COUNT_MAX;
 use quipu_types::table::{
     CONSTRAINT_COUNT_MAX, CheckSpec, ColumnOptions, ForeignKey, Identity, IndexSpec,
-    KEY_COLUMN_COUNT_MAX, TableDef,
+    KEY_COLUMN_COUNT_MAX, Reaction, TableDef,
 };
 use quipu_types::{Column, ColumnType, Define, Schema, TableSpec, Writers, code};
 
@@ -482,7 +482,8 @@ impl<'a> Draft<'a> {
         key: &ForeignKeyConstraint,
     ) -> Result<Alter, SqlError> {
         check_room(self.foreign_keys.len(), "foreign keys")?;
-        refuse_actions(key)?;
+        check_match(key)?;
+        let (on_delete, on_update) = (reaction(&key.on_delete), reaction(&key.on_update));
         let missing = |column: &str| {
             format!("column \"{column}\" referenced in foreign key constraint does not exist")
         };
@@ -503,7 +504,8 @@ impl<'a> Draft<'a> {
                 return Err(incompatible(&name, ours, theirs));
             }
         }
-        let foreign = ForeignKey { name, columns: places, table: parent.id };
+        let (columns, table) = (places, parent.id);
+        let foreign = ForeignKey { name, columns, table, on_delete, on_update };
         self.foreign_keys.push(foreign.clone());
         Ok(Alter::AddForeignKey(foreign))
     }
@@ -687,19 +689,17 @@ fn check_collation(ObjectName(parts): &ObjectName) -> Result<(), SqlError> {
     }
 }
 
-fn refuse_actions(key: &ForeignKeyConstraint) -> Result<(), SqlError> {
-    use datafusion::sql::sqlparser::ast::ConstraintReferenceMatchKind as Match;
-    let does = |action: &Option<ReferentialAction>| match action {
-        None | Some(ReferentialAction::NoAction | ReferentialAction::Restrict) => None,
-        Some(other) => Some(other.to_string()),
-    };
-    let refused = does(&key.on_delete)
-        .map(|action| format!("ON DELETE {action}"))
-        .or_else(|| does(&key.on_update).map(|action| format!("ON UPDATE {action}")));
-    if let Some(what) = refused {
-        let error = SqlError::unsupported(&format!("a foreign key with {what}"));
-        return Err(error.hint("NO ACTION and RESTRICT are: change the referring rows first"));
+const fn reaction(action: &Option<ReferentialAction>) -> Reaction {
+    match action {
+        None | Some(ReferentialAction::NoAction | ReferentialAction::Restrict) => Reaction::Refuse,
+        Some(ReferentialAction::Cascade) => Reaction::Cascade,
+        Some(ReferentialAction::SetNull) => Reaction::SetNull,
+        Some(ReferentialAction::SetDefault) => Reaction::SetDefault,
     }
+}
+
+fn check_match(key: &ForeignKeyConstraint) -> Result<(), SqlError> {
+    use datafusion::sql::sqlparser::ast::ConstraintReferenceMatchKind as Match;
     match key.match_kind {
         None | Some(Match::Simple) => Ok(()),
         // Of one column there is no difference.

@@ -13,7 +13,7 @@ use expect_test::expect_file;
 use proptest::prelude::*;
 use quipu_state::TableError;
 use quipu_state::store::Rows as StoredRows;
-use quipu_types::table::{ColumnOptions, Identity};
+use quipu_types::table::{ColumnOptions, Identity, Reaction};
 use quipu_types::transaction::{RouteRule, StreamSpec};
 use quipu_types::{
     Action, Column, Hash, Header, Height, Lane, Outcome, PublicKey, Receipt, Schema, Seqno,
@@ -249,7 +249,13 @@ fn shown_table(spec: &TableSpec) -> String {
         writeln!(out, "      {} {}: {:?}", check.name, check.text, check.expr).unwrap();
     }
     for key in &spec.foreign_keys {
-        writeln!(out, "      {} {:?} -> {}", key.name, key.columns, key.table).unwrap();
+        write!(out, "      {} {:?} -> {}", key.name, key.columns, key.table).unwrap();
+        for (when, reaction) in [("delete", key.on_delete), ("update", key.on_update)] {
+            if reaction != Reaction::Refuse {
+                write!(out, " on {when} {reaction:?}").unwrap();
+            }
+        }
+        writeln!(out).unwrap();
     }
     out
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use quipu_types::program::{Conflict, Expr, Selection};
 use quipu_types::table::{
-    ForeignKey, Identity, IndexSpec, ROW_KEY_SIZE_MAX, TableDef, TableSpec, end_of, put_key,
-    space_key,
+    Identity, IndexSpec, ROW_KEY_SIZE_MAX, TableDef, TableSpec, end_of, put_key, space_key,
 };
 use quipu_types::{ColumnType, Value, code};
 
+use super::refer::Gone;
 use super::{Fault, METER_COLUMN_COUNT, Result, Tables, Work, encoded, typed};
 use crate::expr::{eval, holds, truth};
 use crate::value::{Cast, Typed, cast, of_integer};
@@ -103,7 +103,7 @@ impl Tables<'_> {
         Ok(None)
     }
 
-    fn first_under(&mut self, prefix: &[u8]) -> Result<Option<Vec<u8>>> {
+    pub(super) fn first_under(&mut self, prefix: &[u8]) -> Result<Option<Vec<u8>>> {
         self.spend(1)?;
         let found = self.range(prefix, end_of(prefix).as_deref(), 1)?;
         Ok(found.into_iter().next().map(|(_, row_key)| row_key))
@@ -168,7 +168,7 @@ impl Tables<'_> {
         Ok(row)
     }
 
-    fn replace(
+    pub(super) fn replace(
         &mut self,
         work: &mut Work,
         key: Vec<u8>,
@@ -182,7 +182,7 @@ impl Tables<'_> {
         };
         if new_key != key {
             self.remove_row(&work.def, &key, before)?;
-            work.gone.push(key);
+            work.gone.push(Gone { key, now: Some(row.clone()) });
             return self.put_row(work, new_key, row, None);
         }
         self.put_row(work, key, row, Some(before))
@@ -197,7 +197,7 @@ impl Tables<'_> {
                 let bytes = encoded(&work.spec().schema, &row)?;
                 self.keep(work, &bytes)?;
             }
-            work.gone.push(key);
+            work.gone.push(Gone { key, now: None });
         }
         Ok(())
     }
@@ -270,7 +270,7 @@ impl Tables<'_> {
             work.touched.insert(key.clone());
         }
         if !spec.foreign_keys.is_empty() {
-            work.written.push(row);
+            work.written.push(key.clone());
         }
         self.put(key, bytes);
         Ok(())
@@ -317,119 +317,6 @@ impl Tables<'_> {
         }
         Ok(())
     }
-
-    /// Foreign keys of what was written, and of what refers to what is gone.
-    pub(super) fn check_references(&mut self, work: &Work) -> Result<()> {
-        for (number, foreign) in (1_usize..).zip(&work.spec().foreign_keys) {
-            let parent = self.definition(foreign.table)?.ok_or(code::NO_TABLE)?;
-            for row in &work.written {
-                if !self.has_parent(&parent, foreign, row)? {
-                    return Err(Fault::at(code::FOREIGN_KEY, number).into());
-                }
-            }
-        }
-        if work.gone.is_empty() {
-            return Ok(());
-        }
-        for child in &work.def.referenced_by {
-            let child = self.definition(*child)?.ok_or(code::NO_TABLE)?;
-            for key in &work.gone {
-                // Another row may have the key by now.
-                if self.get(key)?.is_none() && self.is_referenced(&child, &work.def, key)? {
-                    return Err(code::REFERENCED.into());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn has_parent(
-        &mut self,
-        parent: &TableDef,
-        foreign: &ForeignKey,
-        row: &[Typed],
-    ) -> Result<bool> {
-        self.spend(1)?;
-        match parent_key(parent, foreign, row)? {
-            Parent::Nobody => Ok(true),
-            Parent::Missing => Ok(false),
-            Parent::Key(key) => Ok(self.get(&key)?.is_some()),
-        }
-    }
-
-    /// Whether a row of `child` refers to the row of `parent` under `key`.
-    fn is_referenced(&mut self, child: &TableDef, parent: &TableDef, key: &[u8]) -> Result<bool> {
-        let spec = child.table().ok_or(code::NO_TABLE)?;
-        let foreign: Vec<&ForeignKey> =
-            spec.foreign_keys.iter().filter(|foreign| foreign.table == parent.id).collect();
-        let tail = key.get(space_key(parent.id, 0).len()..).unwrap_or_default();
-        let mut unindexed = Vec::new();
-        for foreign in foreign {
-            let indexed = spec.indexes.iter().position(|index| {
-                index.columns.starts_with(&foreign.columns) && same_kinds(spec, parent, foreign)
-            });
-            match indexed {
-                None => unindexed.push(foreign),
-                Some(place) => {
-                    let number = u8::try_from(place.saturating_add(1)).unwrap_or(u8::MAX);
-                    let mut prefix = space_key(child.id, number);
-                    prefix.extend_from_slice(tail);
-                    if self.first_under(&prefix)?.is_some() {
-                        return Ok(true);
-                    }
-                }
-            }
-        }
-        if unindexed.is_empty() {
-            return Ok(false);
-        }
-        let mut found = false;
-        self.each(&space_key(child.id, 0), |_, child_key, bytes| {
-            let row = typed(&spec.schema, &bytes, &child_key)?;
-            for foreign in &unindexed {
-                found |= matches!(parent_key(parent, foreign, &row)?, Parent::Key(of) if of == key);
-            }
-            Ok(())
-        })?;
-        Ok(found)
-    }
-}
-
-/// Whether a foreign key's columns have the very types of the key that they name.
-fn same_kinds(spec: &TableSpec, parent: &TableDef, foreign: &ForeignKey) -> bool {
-    let kinds = parent.table().map(TableSpec::key_kinds).unwrap_or_default();
-    let own = foreign.columns.iter().map(|column| spec.column(*column).map(|column| column.kind));
-    own.eq(kinds.into_iter().map(Some))
-}
-
-/// The row that a foreign key names.
-enum Parent {
-    /// None: a column is null.
-    Nobody,
-    /// One that no table can have: a value is too large for its key.
-    Missing,
-    /// The one under this key.
-    Key(Vec<u8>),
-}
-
-fn parent_key(parent: &TableDef, foreign: &ForeignKey, row: &[Typed]) -> Result<Parent> {
-    let kinds = parent.table().map(TableSpec::key_kinds).unwrap_or_default();
-    let mut key = space_key(parent.id, 0);
-    let mut is_missing = false;
-    for (column, kind) in foreign.columns.iter().zip(kinds) {
-        let value = row.get(usize::from(*column)).cloned().ok_or(Fault::BAD_DEFINITION)?;
-        if value.is_null() {
-            return Ok(Parent::Nobody);
-        }
-        match cast(value, kind, Cast::Assignment) {
-            Ok(value) if put_key(&value.value, &mut key) => {}
-            Ok(_) => return Err(Fault::BAD_DEFINITION.into()),
-            Err(Fault::OUT_OF_RANGE) => is_missing = true,
-            Err(fault) => return Err(fault.into()),
-        }
-    }
-    is_missing |= key.len() > ROW_KEY_SIZE_MAX;
-    Ok(if is_missing { Parent::Missing } else { Parent::Key(key) })
 }
 
 /// Whether a value is a number that the ledger has given to somebody.

@@ -6,7 +6,7 @@ use quipu_types::program::{
     Unary,
 };
 use quipu_types::table::{
-    Body, CheckSpec, ColumnOptions, ForeignKey, Identity, IndexSpec, TableDef, TableSpec,
+    Body, CheckSpec, ColumnOptions, ForeignKey, Identity, IndexSpec, Reaction, TableDef, TableSpec,
 };
 use quipu_types::*;
 
@@ -178,7 +178,10 @@ fn check(rng: &mut Rng) -> CheckSpec {
 }
 
 fn foreign_key(rng: &mut Rng) -> ForeignKey {
-    ForeignKey { name: name(rng), columns: vec![1], table: rng.u32(..) }
+    let all = [Reaction::Refuse, Reaction::Cascade, Reaction::SetNull, Reaction::SetDefault];
+    let mut reaction = || all[rng.usize(0..4)];
+    let (on_delete, on_update) = (reaction(), reaction());
+    ForeignKey { name: name(rng), columns: vec![1], table: rng.u32(..), on_delete, on_update }
 }
 
 impl Sample for Reads {

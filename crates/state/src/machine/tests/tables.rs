@@ -3,12 +3,13 @@
 
 #![expect(clippy::arithmetic_side_effects, reason = "a test may fail loudly")]
 
+mod family;
 mod model;
 mod program;
 mod property;
 
 use quipu_types::program::{Binary, Conflict, Define, Expr, Op, Program, Selection, TableRef};
-use quipu_types::table::{CheckSpec, ColumnOptions, ForeignKey, IndexSpec, TableSpec};
+use quipu_types::table::{CheckSpec, ColumnOptions, ForeignKey, IndexSpec, Reaction, TableSpec};
 use quipu_types::{Column, ColumnType};
 
 use super::*;
@@ -55,7 +56,8 @@ fn index(name: &str, columns: &[u16], is_unique: bool) -> IndexSpec {
 }
 
 fn foreign(name: &str, columns: &[u16], table: u32) -> ForeignKey {
-    ForeignKey { name: name.into(), columns: columns.to_vec(), table }
+    let (on_delete, on_update) = (Reaction::Refuse, Reaction::Refuse);
+    ForeignKey { name: name.into(), columns: columns.to_vec(), table, on_delete, on_update }
 }
 
 /// That a column is greater than a number.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use quipu_types::program::{Access, Alter, Unary};
 use quipu_types::table::{
-    Body, COUNTERS, DEFINITIONS, Identity, NUMBERS, TABLE_ID_FIRST, TableCounters, TableDef,
-    ledger_key, name_key, put_key, space_key,
+    Body, COUNTERS, DEFINITIONS, Identity, NUMBERS, Reaction, TABLE_ID_FIRST, TableCounters,
+    TableDef, ledger_key, name_key, put_key, space_key,
 };
 
 use super::*;
@@ -43,8 +43,10 @@ pub(super) struct Model {
 #[derive(Default)]
 struct Effects {
     rows: Vec<Row>,
+    /// Keys of rows that were written.
     written: Vec<Row>,
-    gone: Vec<Row>,
+    /// Keys that are gone, and the row that had each, if it only changed.
+    gone: Vec<(Row, Option<Row>)>,
     touched: Vec<Row>,
 }
 
@@ -282,7 +284,7 @@ impl ModelTable {
                 let number = i64::try_from(self.counters.next_row).expect("small");
                 effects.touched.push(self.key(number, &row));
                 effects.rows.push(row.clone());
-                effects.written.push(row.clone());
+                effects.written.push(self.key(number, &row));
                 self.rows.push((number, row));
                 self.counters.row_count += 1;
                 Ok(())
@@ -308,8 +310,7 @@ impl ModelTable {
         excluded: &[Value],
         effects: &mut Effects,
     ) -> Result<()> {
-        let place = self.find(key).expect("it is there");
-        let (number, before) = self.rows[place].clone();
+        let before = self.rows[self.find(key).expect("it is there")].1.clone();
         let mut row = before.clone();
         for (column, expr) in sets {
             let column = usize::from(*column);
@@ -318,17 +319,65 @@ impl ModelTable {
             }
             row[column] = fitted(self.spec(), column, eval(expr, &before, excluded)?)?;
         }
+        self.put(key, row, effects)
+    }
+
+    /// Puts a row in the place of the one under a key.
+    fn put(&mut self, key: &Row, row: Row, effects: &mut Effects) -> Result<()> {
+        let place = self.find(key).expect("it is there");
         self.check(&row)?;
         self.check_unique(&row, Some(key))?;
-        let new = self.key(number, &row);
+        let new = self.key(self.rows[place].0, &row);
         if new != *key {
-            effects.gone.push(key.clone());
+            effects.gone.push((key.clone(), Some(row.clone())));
         }
-        effects.touched.push(new);
+        effects.touched.push(new.clone());
         effects.rows.push(row.clone());
-        effects.written.push(row.clone());
+        effects.written.push(new);
         self.rows[place].1 = row;
         Ok(())
+    }
+
+    /// Keys of the rows that refer by a foreign key to the row that had `key`, ascending.
+    fn referring(&self, foreign: &ForeignKey, key: &Row) -> Vec<Row> {
+        let refers =
+            |row: &Row| of_columns(row, &foreign.columns).iter().map(rank).eq(key.iter().map(rank));
+        let rows = self.rows.iter().filter(|(_, row)| refers(row));
+        let mut keys: Vec<Row> = rows.map(|(number, row)| self.key(*number, row)).collect();
+        keys.sort_by(|a, b| order(a, b));
+        keys
+    }
+
+    /// What becomes of the row under `key`, whose parent had `gone`.
+    fn react(
+        &mut self,
+        foreign: &ForeignKey,
+        (parent, now): (&TableSpec, Option<&Row>),
+        key: &Row,
+        effects: &mut Effects,
+    ) -> Result<()> {
+        let Some(place) = self.find(key) else { return Ok(()) };
+        let reaction = if now.is_some() { foreign.on_update } else { foreign.on_delete };
+        if reaction == Reaction::Cascade && now.is_none() {
+            let (_, row) = self.rows.remove(place);
+            self.counters.row_count -= 1;
+            effects.rows.push(row);
+            effects.gone.push((key.clone(), None));
+            return Ok(());
+        }
+        let mut row = self.rows[place].1.clone();
+        for (place, column) in foreign.columns.iter().enumerate() {
+            let column = usize::from(*column);
+            let value = match (reaction, now, &self.spec().options[column].default) {
+                (Reaction::Cascade, Some(now), _) => {
+                    now[usize::from(parent.primary_key[place])].clone()
+                }
+                (Reaction::SetDefault, _, Some(default)) => eval(default, &[], &[])?,
+                _ => Value::Null,
+            };
+            row[column] = fitted(self.spec(), column, value)?;
+        }
+        self.put(key, row, effects)
     }
 
     /// Keys of the rows that a selection names, ascending.
@@ -411,7 +460,7 @@ impl ModelTable {
                     let (_, row) = self.rows.remove(self.find(&key).expect("it is there"));
                     self.counters.row_count -= 1;
                     effects.rows.push(row);
-                    effects.gone.push(key);
+                    effects.gone.push((key, None));
                 }
             }
             Op::Truncate => {
@@ -460,38 +509,85 @@ impl Model {
         table.act(&program.op, &mut effects)?;
         table.sort();
         self.tables.insert(program.table.id, table.clone());
-        for (place, foreign) in table.spec().foreign_keys.iter().enumerate() {
-            for row in &effects.written {
-                if !self.has_parent(foreign, row) {
-                    return refused(code::FOREIGN_KEY, place + 1);
-                }
-            }
-        }
-        for child in &table.def.referenced_by {
-            for key in effects.gone.iter().filter(|key| table.find(key).is_none()) {
-                let child = &self.tables[child];
-                let refers = |foreign: &ForeignKey, row: &Row| {
-                    foreign.table == table.def.id
-                        && of_columns(row, &foreign.columns)
-                            .iter()
-                            .map(rank)
-                            .eq(key.iter().map(rank))
-                };
-                let foreign_keys = &child.spec().foreign_keys;
-                if child.rows.iter().any(|(_, row)| foreign_keys.iter().any(|f| refers(f, row))) {
-                    return refused(code::REFERENCED, 0);
-                }
-            }
-        }
         let count = u64::try_from(effects.rows.len()).expect("small");
-        if program.row_count.is_some_and(|told| told != count) {
-            return refused(code::ROW_COUNT, 0);
-        }
         if count > 0 || program.op == Op::Truncate {
             table.counters.write_count += 1;
         }
         self.tables.insert(program.table.id, table);
+        self.settle(program.table.id, &effects)?;
+        if program.row_count.is_some_and(|told| told != count) {
+            return refused(code::ROW_COUNT, 0);
+        }
         Ok((count, effects.rows))
+    }
+
+    /// What foreign keys make of what was done to a table.
+    fn settle(&mut self, id: u32, effects: &Effects) -> Result<()> {
+        let children = self.tables[&id].def.referenced_by.clone();
+        for child in &children {
+            let mut more = Effects::default();
+            for (foreign, (key, now)) in self.lost(*child, id, effects) {
+                let parent = self.tables[&id].spec().clone();
+                if self.tables[&id].find(&key).is_none() {
+                    let child = self.tables.get_mut(child).expect("it is there");
+                    for own in child.referring(&foreign, &key) {
+                        child.react(&foreign, (&parent, now.as_ref()), &own, &mut more)?;
+                    }
+                }
+            }
+            if !more.rows.is_empty() {
+                let table = self.tables.get_mut(child).expect("it is there");
+                table.sort();
+                table.counters.write_count += 1;
+                self.settle(*child, &more)?;
+            }
+        }
+        for child in &children {
+            let own = self.tables[child].spec().foreign_keys.iter();
+            let own: Vec<&ForeignKey> = own.filter(|foreign| foreign.table == id).collect();
+            for (key, now) in &effects.gone {
+                let refuses = |foreign: &ForeignKey| {
+                    let reaction =
+                        if now.is_some() { foreign.on_update } else { foreign.on_delete };
+                    reaction == Reaction::Refuse
+                        && !self.tables[child].referring(foreign, key).is_empty()
+                };
+                if self.tables[&id].find(key).is_none()
+                    && own.iter().any(|foreign| refuses(foreign))
+                {
+                    return refused(code::REFERENCED, 0);
+                }
+            }
+        }
+        let table = &self.tables[&id];
+        for (place, foreign) in table.spec().foreign_keys.iter().enumerate() {
+            for place_of_row in effects.written.iter().filter_map(|key| table.find(key)) {
+                if !self.has_parent(foreign, &table.rows[place_of_row].1) {
+                    return refused(code::FOREIGN_KEY, place + 1);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// For each key that is gone from `parent` the foreign keys of `child` that say what is done then.
+    fn lost(
+        &self,
+        child: u32,
+        parent: u32,
+        effects: &Effects,
+    ) -> Vec<(ForeignKey, (Row, Option<Row>))> {
+        let own = self.tables[&child].spec().foreign_keys.clone();
+        let own: Vec<ForeignKey> = own.into_iter().filter(|own| own.table == parent).collect();
+        let mut all = Vec::new();
+        for gone in &effects.gone {
+            let reacts = |own: &&ForeignKey| {
+                let reaction = if gone.1.is_some() { own.on_update } else { own.on_delete };
+                reaction != Reaction::Refuse
+            };
+            all.extend(own.iter().filter(reacts).map(|own| (own.clone(), gone.clone())));
+        }
+        all
     }
 
     fn has_parent(&self, foreign: &ForeignKey, row: &[Value]) -> bool {
