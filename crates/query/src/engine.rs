@@ -7,6 +7,7 @@
 //! on the transaction's own; a prepared one on the newest height of each execution. Memory, time and the size of a text
 //! are bounded.
 
+mod catalog;
 mod copy;
 mod write;
 
@@ -521,6 +522,7 @@ impl Session {
         };
         match &kind {
             Kind::Query | Kind::Explain => {}
+            Kind::Catalog => return self.prepare_catalog(statement, types).await,
             Kind::Write => return self.prepare_write(statement, types).await,
             Kind::Copy(copy) => return self.prepare_copy(statement, copy).await,
             Kind::Show(name) => return Ok(bare(Some(self.show(name)?.1))),
@@ -583,6 +585,7 @@ impl Session {
                 let state = self.engine.state(&self.settings, &look, Special::default())?;
                 self.run(prepared, state, plan, values).await.map(Outcome::Rows)
             }
+            (Kind::Catalog, _) => self.catalog(prepared, values).await,
             (Kind::Write, _) => self.write(prepared, values).await,
             (Kind::Define | Kind::Truncate, _) => self.define(prepared).await,
             (Kind::Copy(copy), _) => self.copy(prepared, copy).await,
@@ -770,6 +773,7 @@ impl Session {
                 return Err(SqlError::new("25001", code::SQL_UNSUPPORTED, message));
             }
             Kind::Query
+            | Kind::Catalog
             | Kind::Explain
             | Kind::Show(_)
             | Kind::Write

@@ -34,6 +34,7 @@ mod names;
 mod numeric;
 pub mod parameters;
 mod past;
+mod pg_catalog;
 mod point;
 mod public;
 mod scalar;
