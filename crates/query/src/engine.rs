@@ -42,6 +42,7 @@ use quipu_types::{AccountId, code};
 use tokio::time::Instant;
 
 use crate::arithmetic;
+use crate::casts;
 use crate::catalog::{System, SystemSource};
 use crate::copy::{CopyIn, CopyOut};
 use crate::deep;
@@ -153,7 +154,9 @@ impl Engine {
         for function in numeric::functions() {
             context.register_udaf(function);
         }
-        let mut context = context;
+        let state = SessionStateBuilder::new_from_existing(context.state());
+        let state = state.with_type_planner(Arc::new(casts::Types)).build();
+        let mut context = SessionContext::new_with_state(state);
         context.register_expr_planner(Arc::new(arithmetic::Planner))?;
         for function in scalar::functions() {
             context.register_udf(function);

@@ -17,6 +17,7 @@
 //! * Q4 The columns are derived: they can be wiped and are fed again from the first height.
 
 mod arithmetic;
+mod casts;
 pub mod catalog;
 pub mod column;
 mod compile;

@@ -115,7 +115,7 @@ def inspect(engine):
     check, = seen.get_check_constraints("c_sa_person")
     same((check["name"], check["sqltext"]), ("c_sa_age", "age >= 0"), "get_check_constraints")
     same(seen.get_table_comment("c_sa_person"), {"text": None}, "get_table_comment")
-    same(seen.get_view_names(), ["c_sa_grown"], "get_view_names")
+    same("c_sa_grown" in seen.get_view_names(), True, "get_view_names")
     same("age >= 18" in seen.get_view_definition("c_sa_grown"), True, "get_view_definition")
 
 

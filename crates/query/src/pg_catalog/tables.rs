@@ -324,6 +324,8 @@ fn classes(world: &World, maker: &mut Maker<'_>) {
             ("relchecks", relation.checks.len().into()),
             ("relhasindex", (!relation.keys.is_empty()).into()),
             ("relhasrules", relation.view.is_some().into()),
+            // Foreign keys are triggers for PostgreSQL.
+            ("relhastriggers", refers(world, relation).into()),
             ("reltuples", Datum::Float(relation.row_count)),
         ];
         class(relation.oid, schema, &relation.name, owner, relation.kind, &more);
@@ -339,6 +341,12 @@ fn classes(world: &World, maker: &mut Maker<'_>) {
             class(sequence.oid, schema, &sequence.name, owner, "S", &more);
         }
     }
+}
+
+/// Whether a foreign key begins or ends here.
+fn refers(world: &World, relation: &Relation) -> bool {
+    let mut all = world.relations.iter().flat_map(|other| &other.foreign);
+    !relation.foreign.is_empty() || all.any(|key| key.table == relation.oid)
 }
 
 fn attributes(world: &World, maker: &mut Maker<'_>) {
