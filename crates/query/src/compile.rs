@@ -9,7 +9,10 @@ use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::{Expr as Plan, Operator};
 use quipu_types::program::{Binary, Expr, Function, Unary};
-use quipu_types::{ColumnType, Value};
+use quipu_types::row_json::{canonical_json, uuid_from_text};
+use quipu_types::{ColumnType, Value, code};
+
+use crate::error::SqlError;
 
 /// The expression that a row program evaluates; `schema` has the table's columns first, by their numbers, and may have
 /// those of `excluded` too.
@@ -105,6 +108,20 @@ fn compiled(plan: &Plan, schema: &DFSchema, made: &Cell<u32>) -> Option<Expr> {
             function(call.func.name(), arguments, made)?
         }
         _ => return None,
+    })
+}
+
+/// A value for a column of this type: a text that stands for a uuid or a document is read.
+pub(crate) fn assigned(expr: Expr, kind: ColumnType) -> Result<Expr, SqlError> {
+    let Expr::Const(ColumnType::Text, Value::Text(text)) = &expr else { return Ok(expr) };
+    let (value, name) = match kind {
+        ColumnType::Uuid => (uuid_from_text(text).map(Value::Uuid), "uuid"),
+        ColumnType::Jsonb => (canonical_json(text).map(Value::Jsonb), "json"),
+        _ => return Ok(expr),
+    };
+    value.map(|value| Expr::Const(kind, value)).ok_or_else(|| {
+        let message = format!("invalid input syntax for type {name}: \"{text}\"");
+        SqlError::new("22P02", code::SQL_SYNTAX, message)
     })
 }
 

@@ -49,6 +49,7 @@ use crate::deep;
 use crate::error::{Notice, SqlError};
 use crate::names;
 use crate::numeric;
+use crate::origin;
 use crate::parameters;
 use crate::past::{self, AtHeight};
 use crate::point::Point;
@@ -831,7 +832,13 @@ fn prepare(
     };
     let columns = match parsed.kind {
         Kind::Write => None,
-        _ => Some(Arc::new(wire::columns(schema, &names)?)),
+        _ => {
+            let mut columns = wire::columns(schema, &names)?;
+            for (index, column) in columns.iter_mut().enumerate() {
+                column.origin = origin::of(&plan, index).unwrap_or_default();
+            }
+            Some(Arc::new(columns))
+        }
     };
     let (kind, text) = (parsed.kind.clone(), Arc::clone(text));
     let origin = (statement.clone(), types.to_vec());

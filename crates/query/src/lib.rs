@@ -33,6 +33,7 @@ pub mod file;
 mod insert;
 mod names;
 mod numeric;
+mod origin;
 pub mod parameters;
 mod past;
 mod pg_catalog;

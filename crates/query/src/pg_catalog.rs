@@ -18,7 +18,7 @@
 //! * C4 What a query may touch is bounded (`run`): no client can ask for more.
 //!
 //! # Limits
-//! No recursive query, no window with a frame, no record but `_pg_expandarray`'s, no set function inside another.
+//! No window with a frame, no record but `_pg_expandarray`'s, no set function inside another.
 //! Sums and averages are floats. Sizes are 0. An index' number follows from its place: it changes when one before it goes.
 
 #![expect(
@@ -60,7 +60,7 @@ use self::bind::{Binder, folded, last_of, system};
 use self::run::Env;
 use self::types::Oid;
 use self::value::Datum;
-pub(crate) use self::world::{Column as RelationColumn, Relation, World};
+pub(crate) use self::world::{Column as RelationColumn, Relation, World, named_oid};
 use crate::error::SqlError;
 use crate::parameters::Parameter;
 use crate::wire::{self, Column};
@@ -166,6 +166,11 @@ impl Visitor for Mentions {
     }
 }
 
+/// The number of a table of the ledger.
+pub(crate) fn table_oid(id: u32) -> u32 {
+    world::oid_of(id, 0)
+}
+
 fn query_of(statement: &Statement) -> Result<&AstQuery, SqlError> {
     match statement {
         Statement::Query(query) => Ok(query),
@@ -184,7 +189,12 @@ pub(crate) fn describe(
     let columns = query.columns.iter().map(|(name, kind)| column(name, *kind)).collect();
     let parameters = binder.parameters.into_inner().into_iter().map(|oid| {
         let oid = if oid == 0 { types::TEXT } else { oid };
-        Parameter { oid, data_type: Some(types::arrow_type(oid)) }
+        // A list comes as a text, or with the type that its bytes say.
+        let data_type = match types::arrow_type(oid) {
+            DataType::List(_) => DataType::Utf8,
+            data_type => data_type,
+        };
+        Parameter { oid, data_type: Some(data_type) }
     });
     Ok((columns, parameters.collect()))
 }
@@ -206,7 +216,12 @@ pub(crate) fn answer(
 ) -> Result<Answer, SqlError> {
     let types: Vec<Oid> = parameters.iter().map(|parameter| parameter.oid).collect();
     let query = Binder::new(world, &types).query(query_of(statement)?, None)?;
-    let values: Vec<Datum> = values.iter().map(datum).collect();
+    let values = values.iter().zip(&types).map(|(value, oid)| match datum(value) {
+        // What has no Arrow type of its own comes as a text.
+        Datum::Text(text) if !types::is_text(*oid) => value::parse(&text, *oid, world),
+        other => Ok(other),
+    });
+    let values = values.collect::<Result<Vec<Datum>, SqlError>>()?;
     let env = Env::new(world, &values, now);
     let rows = query.run(&env, None)?;
     let columns = query.columns.iter().enumerate();

@@ -22,6 +22,7 @@ use quipu_types::code;
 use quipu_types::transaction::StreamSpec;
 use std::ops::ControlFlow;
 
+use crate::casts;
 use crate::copy::Copy;
 use crate::create;
 use crate::ddl;
@@ -150,6 +151,7 @@ fn parse_plain(text: &str, parser: &PostgresCompatibilityParser) -> Result<Vec<P
                 kind => kind,
             };
             unlock(&mut plan);
+            casts::read_literals(&mut plan)?;
             names::alias(&mut plan);
             Ok(Parsed { kind, plan: Some(plan), written })
         })

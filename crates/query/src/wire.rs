@@ -31,7 +31,7 @@ const EPOCH_MICROS: i64 = 946_684_800_000_000;
 const DAY_MICROS: i64 = 86_400_000_000;
 
 /// A column of an answer.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Column {
     /// Its name.
     pub name: String,
@@ -43,6 +43,16 @@ pub struct Column {
     pub size: i16,
     /// The type's modifier, −1 without one.
     pub modifier: i32,
+    /// The table that it comes from and its place there, from 1; 0 and 0 where it is computed.
+    pub origin: (u32, i16),
+}
+
+/// Where a column comes from does not tell it from another: a table that was made anew has the same.
+impl PartialEq for Column {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |column: &Self| (column.pg_type.clone(), column.size, column.modifier);
+        self.name == other.name && self.data_type == other.data_type && parts(self) == parts(other)
+    }
 }
 
 impl Column {
@@ -68,6 +78,7 @@ impl Column {
             pg_type: kind.clone(),
             size: size_of_type(kind),
             modifier,
+            origin: (0, 0),
         }
     }
 }

@@ -96,7 +96,7 @@ run -A -t -c '\dn' | grep -q '^public|'
 user="$(run -A -t -c 'select current_user')"
 run -A -t -c '\du' | grep -q "^$user|"
 same "$user" "$(run -A -t -c '\dt c_psql' | cut -d'|' -f4)" "the owner"
-run -A -t -c '\l' | grep -q "^$(run -A -t -c 'select current_database()')|$user|UTF8|"
+run -A -t -c '\l' | grep -q "^$(run -A -t -c 'select current_database()')|[^|]*|UTF8|"
 for command in '\df' '\dx' '\dp c_psql' '\db' '\dT' '\d' '\dt+ c_psql' '\di+ c_psql*' '\dconfig search_path' '\sv c_psql_old' \
   '\drds' '\det' '\dy' '\dew' '\dg' '\dO' '\dL' '\dD' '\des' '\dRp' '\dRs' '\dd' '\dAc' '\dF' '\conninfo' '\encoding'; do
   run -c "$command" >/dev/null || { echo "$command failed" >&2; exit 1; }

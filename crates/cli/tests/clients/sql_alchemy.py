@@ -25,7 +25,7 @@ class City(Base):
 class Person(Base):
     __tablename__ = "c_sa_person"
     id: orm.Mapped[int] = orm.mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
-    name: orm.Mapped[str]
+    name: orm.Mapped[str] = orm.mapped_column(sa.String(80))
     age: orm.Mapped[int] = orm.mapped_column(sa.SmallInteger)
     pay: orm.Mapped[decimal.Decimal] = orm.mapped_column(sa.Numeric(12, 2), server_default="0")
     ok: orm.Mapped[bool] = orm.mapped_column(server_default=sa.true())
@@ -94,7 +94,7 @@ def inspect(engine):
     same(seen.default_schema_name, "public", "default_schema_name")
     columns = seen.get_columns("c_sa_person")
     same(kinds(columns), {
-        "id": ("BIGINT", False), "name": ("VARCHAR", False), "age": ("SMALLINT", False),
+        "id": ("BIGINT", False), "name": ("VARCHAR(80)", False), "age": ("SMALLINT", False),
         "pay": ("NUMERIC(12, 2)", False), "ok": ("BOOLEAN", False), "born": ("DATE", True),
         "seen": ("TIMESTAMP", True), "ref": ("UUID", True), "doc": ("JSONB", True), "raw": ("BYTEA", True),
         "ratio": ("DOUBLE PRECISION", True), "city_id": ("INTEGER", True)}, "get_columns")

@@ -121,7 +121,10 @@ fn judge(urls: &[String]) {
     let failed: Vec<String> = failed.into_iter().filter_map(Result::err).collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
     let count = passed.len();
-    assert!(count >= CLIENT_COUNT_MIN, "{count} clients ran; scripts/setup installs them: {missing:?}");
+    assert!(
+        count >= CLIENT_COUNT_MIN,
+        "{count} clients ran; scripts/setup installs them: {missing:?}"
+    );
 }
 
 #[test]

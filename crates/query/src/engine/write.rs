@@ -371,7 +371,7 @@ impl Session {
             return Ok((ops, was_run.then(|| look.snapshot.reads())));
         };
         let state = self.engine.state(&self.settings, &look, Special::default())?;
-        let conflict = dml::conflict(&state, conflict, &values)?;
+        let conflict = dml::conflict(&state, &spec, conflict, &values)?;
         let mut rows: Vec<Vec<Expr>> = Vec::new();
         match &prepared.plan {
             None => rows.push(Vec::new()),

@@ -1,6 +1,6 @@
 //! Finds what a query's names mean: relations, columns, aliases, and how its sources are joined.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast::{
@@ -36,13 +36,38 @@ pub(super) struct Scope<'a> {
     pub(super) outer: Option<&'a Scope<'a>>,
 }
 
+impl Scope<'_> {
+    /// How many scopes there are from this one outwards.
+    fn depth(mut scope: Option<&Self>) -> usize {
+        let mut depth = 0;
+        while let Some(within) = scope {
+            (scope, depth) = (within.outer, depth + 1);
+        }
+        depth
+    }
+}
+
 /// Binds one statement.
 pub(super) struct Binder<'a> {
     pub(super) world: &'a World,
     /// Types of the parameters; unknown ones are 0.
     pub(super) parameters: RefCell<Vec<Oid>>,
     /// Queries with names, the newest last.
-    ctes: RefCell<Vec<(String, Arc<Query>)>>,
+    ctes: RefCell<Vec<NamedQuery>>,
+    /// How many recursive ones there are.
+    recursive_count: Cell<usize>,
+}
+
+/// A query of `WITH`.
+#[derive(Clone, Debug)]
+struct NamedQuery {
+    name: String,
+    /// None while a recursive one is being bound.
+    query: Option<Arc<Query>>,
+    number: usize,
+    columns: Vec<(String, Type)>,
+    /// How many queries are around it.
+    depth: usize,
 }
 
 pub(super) fn folded(ident: &Ident) -> String {
@@ -75,10 +100,15 @@ fn missing(name: &str) -> SqlError {
     SqlError::new("42P01", code::SQL_SYNTAX, message)
 }
 
-fn columns_named(query: &Query, table: &str, alias: Option<&TableAlias>) -> Vec<Named> {
+fn columns_named(
+    columns: &[(String, Type)],
+    table: &str,
+    alias: Option<&TableAlias>,
+) -> Vec<Named> {
     let names = alias.map(|alias| alias.columns.as_slice()).unwrap_or_default();
-    let columns = query.columns.iter().enumerate();
     columns
+        .iter()
+        .enumerate()
         .map(|(place, (name, kind))| Named {
             table: table.to_owned(),
             name: names.get(place).map_or_else(|| name.clone(), |column| folded(&column.name)),
@@ -91,7 +121,8 @@ fn columns_named(query: &Query, table: &str, alias: Option<&TableAlias>) -> Vec<
 impl<'a> Binder<'a> {
     pub(super) fn new(world: &'a World, parameters: &[Oid]) -> Self {
         let parameters = RefCell::new(parameters.to_vec());
-        Self { world, parameters, ctes: RefCell::default() }
+        let (ctes, recursive_count) = (RefCell::default(), Cell::new(0));
+        Self { world, parameters, ctes, recursive_count }
     }
 
     /// A query, its types settled.
@@ -101,15 +132,20 @@ impl<'a> Binder<'a> {
         outer: Option<&Scope<'_>>,
     ) -> Result<Query, SqlError> {
         let mut bound = self.loose(query, outer)?;
-        for column in 0..bound.columns.len() {
-            self.settle(&mut bound.body, column, types::TEXT);
+        self.settled(&mut bound);
+        Ok(bound)
+    }
+
+    /// What has no type yet is text.
+    fn settled(&self, query: &mut Query) {
+        for column in 0..query.columns.len() {
+            self.settle(&mut query.body, column, types::TEXT);
         }
-        for (_, kind) in &mut bound.columns {
+        for (_, kind) in &mut query.columns {
             if kind.is_unknown() {
                 *kind = Type::new(types::TEXT);
             }
         }
-        Ok(bound)
     }
 
     /// Parameters in a column without a type get this one.
@@ -122,7 +158,7 @@ impl<'a> Binder<'a> {
         match body {
             Body::Select(select) => set(select.output.get_mut(column)),
             Body::Values(rows) => rows.iter_mut().for_each(|row| set(row.get_mut(column))),
-            Body::Set { .. } => {}
+            Body::Set { .. } | Body::Recursive { .. } => {}
         }
     }
 
@@ -139,14 +175,11 @@ impl<'a> Binder<'a> {
 
     /// A query whose literals may have no type yet.
     fn loose(&self, query: &ast::Query, outer: Option<&Scope<'_>>) -> Result<Query, SqlError> {
-        let depth = self.ctes.borrow().len();
-        for Cte { alias, query, .. } in query.with.iter().flat_map(|with| &with.cte_tables) {
-            let name = folded(&alias.name);
-            let mut bound = self.query(query, None)?;
-            for (column, alias) in bound.columns.iter_mut().zip(&alias.columns) {
-                column.0 = folded(&alias.name);
+        let known = self.ctes.borrow().len();
+        if let Some(with) = &query.with {
+            for cte in &with.cte_tables {
+                self.with(cte, with.recursive, outer)?;
             }
-            self.ctes.borrow_mut().push((name, Arc::new(bound)));
         }
         let order = match query.order_by.as_ref().map(|order| &order.kind) {
             None => &[],
@@ -167,8 +200,54 @@ impl<'a> Binder<'a> {
         if let Some(fetch) = &query.fetch {
             bound.limit = fetch.quantity.as_ref().map(number).transpose()?;
         }
-        self.ctes.borrow_mut().truncate(depth);
+        self.ctes.borrow_mut().truncate(known);
         Ok(bound)
+    }
+
+    /// Binds a query of `WITH`, which may name itself.
+    fn with(&self, cte: &Cte, recursive: bool, outer: Option<&Scope<'_>>) -> Result<(), SqlError> {
+        let depth = Scope::depth(outer);
+        let number = self.recursive_count.get();
+        let mut named = NamedQuery {
+            name: folded(&cte.alias.name),
+            query: None,
+            number,
+            columns: vec![],
+            depth,
+        };
+        let rename = |columns: &mut Vec<(String, Type)>| {
+            for (column, alias) in columns.iter_mut().zip(&cte.alias.columns) {
+                column.0 = folded(&alias.name);
+            }
+        };
+        let mut query = match cte.query.body.as_ref() {
+            SetExpr::SetOperation { op: SetOperator::Union, set_quantifier, left, right }
+                if recursive =>
+            {
+                self.recursive_count.set(number + 1);
+                let mut first = self.body(left, &[], outer)?;
+                self.settled(&mut first);
+                named.columns = first.columns.clone();
+                rename(&mut named.columns);
+                let mut columns = named.columns.clone();
+                self.ctes.borrow_mut().push(named.clone());
+                let mut next = self.body(right, &[], outer)?;
+                self.ctes.borrow_mut().pop();
+                self.settled(&mut next);
+                let pairs = first.columns.iter().zip(&next.columns);
+                let casts = pairs.map(|((_, to), (_, from))| [to.oid, from.oid, to.oid]).collect();
+                let is_all = *set_quantifier == SetQuantifier::All;
+                let (first, next) = (Box::new(first), Box::new(next));
+                rename(&mut columns);
+                plain(Body::Recursive { number, is_all, first, next, casts }, columns)
+            }
+            _ => self.query(&cte.query, outer)?,
+        };
+        rename(&mut query.columns);
+        named.columns = query.columns.clone();
+        named.query = Some(Arc::new(query));
+        self.ctes.borrow_mut().push(named);
+        Ok(())
     }
 
     fn body(
@@ -456,13 +535,14 @@ impl<'a> Binder<'a> {
                 let name = ObjectName::from(vec![Ident::new("unnest")]);
                 self.function(&name, &arguments, alias.as_ref(), *with_ordinality, scope)
             }
-            TableFactor::Table { name, alias, .. } => self.named(name, alias.as_ref()),
+            TableFactor::Table { name, alias, .. } => self.named(name, alias.as_ref(), scope),
             TableFactor::Derived { lateral, subquery, alias, .. } => {
                 let outer = if *lateral { Some(scope) } else { scope.outer };
                 let query = Arc::new(self.query(subquery, outer)?);
                 let table = alias.as_ref().map(|alias| folded(&alias.name)).unwrap_or_default();
-                let columns = columns_named(&query, &table, alias.as_ref());
-                let source = if *lateral { Source::Lateral(query) } else { Source::Query(query) };
+                let columns = columns_named(&query.columns, &table, alias.as_ref());
+                let source =
+                    if *lateral { Source::Lateral(query) } else { Source::Query(query, 0) };
                 Ok((source, columns))
             }
             TableFactor::NestedJoin { table_with_joins, .. } => {
@@ -480,14 +560,22 @@ impl<'a> Binder<'a> {
         &self,
         name: &ObjectName,
         alias: Option<&TableAlias>,
+        scope: &Scope<'_>,
     ) -> Result<(Source, Vec<Named>), SqlError> {
         let (schema, own) = last_of(name);
         let table = alias.map_or_else(|| own.clone(), |alias| folded(&alias.name));
         if schema.is_none() {
             let ctes = self.ctes.borrow();
-            if let Some((_, query)) = ctes.iter().rev().find(|(known, _)| *known == own) {
-                let columns = columns_named(query, &table, alias);
-                return Ok((Source::Query(Arc::clone(query)), columns));
+            if let Some(named) = ctes.iter().rev().find(|named| named.name == own) {
+                let columns = columns_named(&named.columns, &table, alias);
+                let source = match &named.query {
+                    Some(query) => {
+                        let up = Scope::depth(scope.outer).saturating_sub(named.depth);
+                        Source::Query(Arc::clone(query), up)
+                    }
+                    None => Source::Working(named.number),
+                };
+                return Ok((source, columns));
             }
         }
         let relation = system(name).ok_or_else(|| missing(&own))?;

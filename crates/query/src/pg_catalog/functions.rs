@@ -219,6 +219,10 @@ fn encoding_name(_: &Env<'_>, arguments: &[Datum]) -> Value {
     .into())
 }
 
+fn encoding(_: &Env<'_>, _: &[Datum]) -> Value {
+    Ok("UTF8".into())
+}
+
 fn encoding_number(_: &Env<'_>, arguments: &[Datum]) -> Value {
     let name = first(arguments).str().to_lowercase();
     Ok(if matches!(name.as_str(), "utf8" | "utf-8") { 6 } else { -1 }.into())
@@ -235,6 +239,10 @@ fn schemas(env: &Env<'_>, arguments: &[Datum]) -> Value {
 
 fn setting(env: &Env<'_>, arguments: &[Datum]) -> Value {
     let name = first(arguments).str();
+    let set = env.set.borrow();
+    if let Some((_, value)) = set.iter().rev().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+        return Ok(value.as_str().into());
+    }
     let mut settings = env.world.settings.iter();
     match settings.find(|(known, _)| known.eq_ignore_ascii_case(name)) {
         Some((_, value)) => Ok(value.as_str().into()),
@@ -608,6 +616,8 @@ pub(super) static FUNCTIONS: &[Function] = &[
     own("pg_has_role", ANY3, BOOL, yes).needs(2),
     own("row_security_active", &[ANY], BOOL, no),
     own("pg_encoding_to_char", &[INT4], NAME, encoding_name),
+    own("getdatabaseencoding", &[], NAME, encoding),
+    own("pg_client_encoding", &[], NAME, encoding),
     own("pg_char_to_encoding", &[NAME], INT4, encoding_number),
     own("pg_is_in_recovery", &[], BOOL, no),
     own("pg_is_other_temp_schema", &[OID], BOOL, no),

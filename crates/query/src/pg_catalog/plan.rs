@@ -252,7 +252,10 @@ pub(super) struct SetCall {
 #[derive(Clone, Debug)]
 pub(super) enum Source {
     Relation(&'static SystemRelation),
-    Query(Arc<Query>),
+    /// Seen from so many queries further in than it was written.
+    Query(Arc<Query>, usize),
+    /// What the recursive query of this number has found last.
+    Working(usize),
     /// Evaluated for each row before it.
     Lateral(Arc<Query>),
     Function {
@@ -312,7 +315,21 @@ pub(super) struct Select {
 pub(super) enum Body {
     Select(Box<Select>),
     Values(Vec<Vec<Expr>>),
-    Set { op: SetOp, is_all: bool, left: Box<Query>, right: Box<Query>, casts: Vec<[Oid; 3]> },
+    Set {
+        op: SetOp,
+        is_all: bool,
+        left: Box<Query>,
+        right: Box<Query>,
+        casts: Vec<[Oid; 3]>,
+    },
+    /// `first`, then `next` over what came last, until nothing comes.
+    Recursive {
+        number: usize,
+        is_all: bool,
+        first: Box<Query>,
+        next: Box<Query>,
+        casts: Vec<[Oid; 3]>,
+    },
 }
 
 /// How two queries' rows are put together.

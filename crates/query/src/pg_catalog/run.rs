@@ -31,6 +31,8 @@ pub(super) struct Env<'a> {
     pub(super) set: RefCell<Vec<(String, String)>>,
     pub(super) matches: RefCell<BTreeMap<(Arc<str>, Arc<str>), bool>>,
     tables: RefCell<BTreeMap<u32, Rc<Vec<Row>>>>,
+    /// What recursive queries have found last, by their numbers.
+    working: RefCell<BTreeMap<usize, Rc<Vec<Row>>>>,
     steps: Cell<u64>,
 }
 
@@ -43,6 +45,7 @@ impl<'a> Env<'a> {
             set: RefCell::default(),
             matches: RefCell::default(),
             tables: RefCell::default(),
+            working: RefCell::default(),
             steps: Cell::new(STEP_COUNT_MAX),
         }
     }
@@ -98,6 +101,9 @@ impl Query {
                 let (left, right) = (left.run(env, outer)?, right.run(env, outer)?);
                 combined(env, *op, *is_all, left, right, casts)?
             }
+            Body::Recursive { number, is_all, first, next, casts } => {
+                recursive(env, (*number, *is_all), [first, next], casts, outer)?
+            }
         };
         env.step(rows.len())?;
         sort(env, &mut rows, &self.order, outer)?;
@@ -124,6 +130,47 @@ fn key_of(row: &[Datum]) -> Vec<u8> {
     key
 }
 
+/// The rows of a recursive query.
+fn recursive(
+    env: &Env<'_>,
+    (number, is_all): (usize, bool),
+    [first, next]: [&Query; 2],
+    casts: &[[types::Oid; 3]],
+    outer: Outer<'_>,
+) -> Result<Vec<Row>, SqlError> {
+    let mut seen = BTreeSet::new();
+    let mut newest = first.run(env, outer)?;
+    let mut rows = Vec::new();
+    loop {
+        if !is_all {
+            newest.retain(|row| seen.insert(key_of(row)));
+        }
+        if newest.is_empty() {
+            return Ok(rows);
+        }
+        env.step(newest.len())?;
+        rows.extend(newest.iter().cloned());
+        env.working.borrow_mut().insert(number, Rc::new(newest));
+        newest = next.run(env, outer)?;
+        cast_rows(env, &mut newest, 1, casts)?;
+    }
+}
+
+/// Casts the rows of one side of a set operation.
+fn cast_rows(
+    env: &Env<'_>,
+    rows: &mut [Row],
+    side: usize,
+    casts: &[[types::Oid; 3]],
+) -> Result<(), SqlError> {
+    for (value, kinds) in rows.iter_mut().flat_map(|row| row.iter_mut().zip(casts)) {
+        let [.., to] = *kinds;
+        let from = kinds.get(side).copied().unwrap_or_default();
+        *value = value::cast(value, from, to, env.world)?;
+    }
+    Ok(())
+}
+
 fn combined(
     env: &Env<'_>,
     op: SetOp,
@@ -132,15 +179,8 @@ fn combined(
     mut right: Vec<Row>,
     casts: &[[types::Oid; 3]],
 ) -> Result<Vec<Row>, SqlError> {
-    let cast = |rows: &mut Vec<Row>, side: usize| -> Result<(), SqlError> {
-        for (value, kinds) in rows.iter_mut().flat_map(|row| row.iter_mut().zip(casts)) {
-            let from = kinds.get(side).copied().unwrap_or_default();
-            *value = value::cast(value, from, kinds[2], env.world)?;
-        }
-        Ok(())
-    };
-    cast(&mut left, 0)?;
-    cast(&mut right, 1)?;
+    cast_rows(env, &mut left, 0, casts)?;
+    cast_rows(env, &mut right, 1, casts)?;
     let known: BTreeSet<Vec<u8>> = right.iter().map(|row| key_of(row)).collect();
     let mut rows = match op {
         SetOp::Union => {
@@ -474,7 +514,14 @@ impl Item {
                 }
                 return Ok(Rc::new(kept));
             }
-            Source::Query(query) => query.run(env, outer)?,
+            Source::Query(query, up) => {
+                let around = (0..*up).fold(outer, |frame, _| frame.and_then(|frame| frame.outer));
+                query.run(env, around)?
+            }
+            Source::Working(number) => {
+                let found = env.working.borrow().get(number).cloned();
+                found.map(|rows| rows.as_ref().clone()).unwrap_or_default()
+            }
             Source::Lateral(query) => query.run(env, Some(&frame))?,
             Source::Nested(items) => joined(env, items, outer)?,
             Source::Value(expr) => vec![vec![expr.value(env, &frame)?]],

@@ -299,6 +299,9 @@ fn of_constraints(world: &World, relation: &Relation, name: &str, maker: &mut Ma
         }
         "constraint_column_usage" => {
             keys.for_each(|key| used(&key.name, relation, &key.columns, None));
+            for check in &relation.checks {
+                used(&check.name, relation, &check.columns, None);
+            }
             for key in &relation.foreign {
                 if let Some(other) = world.relation(key.table) {
                     used(&key.name, other, &key.references, None);

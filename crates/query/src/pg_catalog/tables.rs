@@ -486,7 +486,9 @@ fn constraints(world: &World, maker: &mut Maker<'_>) {
             constraint(oid, &key.name, kind, &more);
         }
         for check in &relation.checks {
-            constraint(check.oid, &check.name, "c", &[("conbin", check.text.as_str().into())]);
+            let columns = vector(check.columns.iter().copied());
+            let more = [("conbin", check.text.as_str().into()), ("conkey", columns)];
+            constraint(check.oid, &check.name, "c", &more);
         }
         for key in &relation.foreign {
             let more = [

@@ -215,6 +215,13 @@ pub(super) fn read(written: &Ast) -> Result<(Oid, i64), SqlError> {
             return read(element).map(|(oid, _)| (array_of(oid), -1));
         }
         Ast::Regclass => return plain(REGCLASS),
+        Ast::Custom(name, modifiers) if modifiers.is_empty() => {
+            let (_, own) = super::bind::last_of(name);
+            let is_quoted = name.0.last().and_then(|part| part.as_ident());
+            let is_quoted = is_quoted.is_some_and(|ident| ident.quote_style.is_some());
+            let found = by_name(if is_quoted { own.as_str() } else { sql_name(&own) });
+            return found.map(|oid| (oid, -1)).ok_or_else(|| none(&own));
+        }
         Ast::DoublePrecision => return plain(FLOAT8),
         Ast::Timestamp(_, zone) => {
             let with = matches!(zone, TimezoneInfo::Tz | TimezoneInfo::WithTimeZone);
@@ -231,12 +238,7 @@ pub(super) fn read(written: &Ast) -> Result<(Oid, i64), SqlError> {
     if let Some(element) = base.strip_suffix("[]") {
         return by_name(sql_name(element)).map(|oid| (array_of(oid), -1)).ok_or_else(|| none(base));
     }
-    let quoted = base.strip_prefix('"').and_then(|base| base.strip_suffix('"'));
-    let oid = match quoted {
-        Some(name) => by_name(name),
-        None => by_name(sql_name(base.strip_prefix("information_schema.").unwrap_or(base))),
-    };
-    let oid = oid.ok_or_else(|| none(base))?;
+    let oid = by_name(sql_name(base)).ok_or_else(|| none(base))?;
     let mut numbers = rest.split(',').filter_map(|number| number.trim().parse::<i64>().ok());
     let modifier = match (oid, numbers.next(), numbers.next()) {
         (VARCHAR | BPCHAR, Some(length), None) => length + 4,

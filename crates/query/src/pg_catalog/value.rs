@@ -254,6 +254,8 @@ fn elements(text: &str) -> Option<Vec<Option<String>>> {
         match character {
             '"' => (is_quoted, was_quoted) = (!is_quoted, true),
             '\\' => item.push(characters.next()?),
+            // Around what is quoted, and before what is not, blanks mean nothing.
+            ' ' if !is_quoted && (item.is_empty() || was_quoted) => {}
             ',' if !is_quoted => {
                 all.push(finish(&mut item, was_quoted));
                 was_quoted = false;

@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
+use quipu_types::program::Expr;
 use quipu_types::table::{Body, ForeignKey, IndexSpec, TABLE_ID_FIRST, TableDef, TableSpec};
 use quipu_types::{AccountId, ColumnType};
 
@@ -106,6 +107,8 @@ pub(super) struct Check {
     pub(super) oid: Oid,
     pub(super) name: String,
     pub(super) text: String,
+    /// 1-based.
+    pub(super) columns: Vec<usize>,
 }
 
 /// A foreign key.
@@ -236,6 +239,7 @@ impl World {
             Body::View { name, text } => {
                 (relation.kind, relation.view) = ("v", Some(text.clone()));
                 relation.columns = view(name);
+                relation.columns.iter_mut().for_each(|column| column.not_null = false);
             }
             Body::Table(spec) => {
                 relation.row_count = row_count.to_string().parse().unwrap_or(-1.0);
@@ -247,6 +251,7 @@ impl World {
                         oid: oid_of(def.id, part),
                         name: check.name.clone(),
                         text: check.text.clone(),
+                        columns: used_by(&check.expr),
                     })
                     .collect();
                 let foreign = spec.foreign_keys.iter().zip(FOREIGN..);
@@ -346,6 +351,7 @@ pub(super) fn parts_of(name: &str) -> Vec<String> {
         match character {
             '"' => is_quoted = !is_quoted,
             '.' if !is_quoted => parts.push(std::mem::take(&mut part)),
+            ' ' if !is_quoted => {}
             other if is_quoted => part.push(other),
             other => part.extend(other.to_lowercase()),
         }
@@ -384,7 +390,7 @@ pub(super) fn oid_of(id: u32, part: Oid) -> Oid {
 }
 
 /// FNV-1a, 28 bits of it.
-pub(super) fn named_oid(name: &str) -> Oid {
+pub(crate) fn named_oid(name: &str) -> Oid {
     let hash = name
         .bytes()
         .fold(0x811C_9DC5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
@@ -465,6 +471,32 @@ fn keys_of(id: u32, spec: &TableSpec) -> Vec<Key> {
     };
     keys.extend((0..).zip(&spec.indexes).map(index));
     keys
+}
+
+/// The columns that an expression uses.
+fn used_by(expr: &Expr) -> Vec<usize> {
+    let mut used = BTreeSet::new();
+    let mut rest = vec![expr];
+    while let Some(expr) = rest.pop() {
+        match expr {
+            Expr::Column(place) => {
+                used.insert(usize::from(*place) + 1);
+            }
+            Expr::Const(..) | Expr::Excluded(_) | Expr::Now | Expr::Random(_) => {}
+            Expr::Unary(_, inner) | Expr::Cast(inner, _) => rest.push(inner),
+            Expr::Binary(_, a, b) => rest.extend([a.as_ref(), b.as_ref()]),
+            Expr::In(value, others) => {
+                rest.push(value);
+                rest.extend(others);
+            }
+            Expr::Case(arms, otherwise) => {
+                rest.extend(arms.iter().flat_map(|(when, then)| [when, then]));
+                rest.extend(otherwise.as_deref());
+            }
+            Expr::Call(_, arguments) => rest.extend(arguments),
+        }
+    }
+    used.into_iter().collect()
 }
 
 fn foreign_of(id: u32, key: &ForeignKey, part: Oid, all: &BTreeMap<u32, &TableDef>) -> Foreign {
