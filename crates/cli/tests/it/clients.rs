@@ -1,8 +1,9 @@
 //! Real clients do what their users do: connect, create, insert, select, fail, roll back, copy, and look at the catalog.
 //!
 //! ```text
-//!  tests/clients/*  ── each at one of four validators, all at once ─> a line with its version and time
+//!  tests/clients/*  ── one after the other, each at the next of four validators ─> a line with its version and time
 //! ```
+//! Not at once: of two transactions that create tables, one is told to begin again.
 //! Every script passes on a PostgreSQL 15, too (`QUIPU_CLIENTS_URL` runs them at any server): what they ask for is right.
 
 use std::path::PathBuf;
@@ -105,26 +106,23 @@ fn run(script: &str, runtime: Runtime, url: &str) -> Result<String, String> {
 }
 
 fn judge(urls: &[String]) {
-    let mut missing = Vec::new();
-    let mut running = Vec::new();
+    let mut count = 0;
+    let mut failed = Vec::new();
     for ((script, runtime), url) in CLIENTS.iter().zip(urls.iter().cycle()) {
         if let Some(what) = runtime.missing() {
-            missing.push(format!("{script}: not run, {what} is missing"));
+            println!("{script}: not run, {what} is missing");
             continue;
         }
-        let url = url.clone();
-        running.push(std::thread::spawn(move || run(script, *runtime, &url)));
+        match run(script, *runtime, url) {
+            Ok(line) => {
+                println!("{line}");
+                count += 1;
+            }
+            Err(error) => failed.push(error),
+        }
     }
-    let results: Vec<_> = running.into_iter().map(|thread| thread.join().unwrap()).collect();
-    let (passed, failed): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
-    passed.iter().flatten().chain(&missing).for_each(|line| println!("{line}"));
-    let failed: Vec<String> = failed.into_iter().filter_map(Result::err).collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
-    let count = passed.len();
-    assert!(
-        count >= CLIENT_COUNT_MIN,
-        "{count} clients ran; scripts/setup installs them: {missing:?}"
-    );
+    assert!(count >= CLIENT_COUNT_MIN, "{count} clients ran; scripts/setup installs them");
 }
 
 #[test]
