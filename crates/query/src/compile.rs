@@ -9,9 +9,11 @@ use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::{Expr as Plan, Operator};
 use quipu_types::program::{Binary, Expr, Function, Unary};
-use quipu_types::{ColumnType, Value};
+use quipu_types::row_json::{canonical_json, uuid_from_text};
+use quipu_types::{ColumnType, Value, code};
 
-/// The expression that a row program evaluates; `schema` has the table's columns first, by their numbers, and may have
+use crate::error::SqlError;
+
 /// The expression of a definition, which has no parameters; `schema` has the table's columns, by their numbers.
 pub(crate) fn expr(plan: &Plan, schema: &DFSchema) -> Option<Expr> {
     compiled(plan, &Scope { schema, made: Cell::new(0), takes_parameters: false })
@@ -154,6 +156,23 @@ pub(crate) fn parameters_of(expr: &Expr, numbers: &mut Vec<u16>) {
     for child in expr.children() {
         parameters_of(child, numbers);
     }
+}
+
+/// A value for a column of this type: a text that stands for a uuid or a document is read.
+pub(crate) fn assigned(expr: Expr, kind: ColumnType) -> Result<Expr, SqlError> {
+    if matches!((&expr, kind), (Expr::Parameter(_), ColumnType::Uuid | ColumnType::Jsonb)) {
+        return Ok(Expr::Cast(Box::new(expr), kind));
+    }
+    let Expr::Const(ColumnType::Text, Value::Text(text)) = &expr else { return Ok(expr) };
+    let (value, name) = match kind {
+        ColumnType::Uuid => (uuid_from_text(text).map(Value::Uuid), "uuid"),
+        ColumnType::Jsonb => (canonical_json(text).map(Value::Jsonb), "json"),
+        _ => return Ok(expr),
+    };
+    value.map(|value| Expr::Const(kind, value)).ok_or_else(|| {
+        let message = format!("invalid input syntax for type {name}: \"{text}\"");
+        SqlError::new("22P02", code::SQL_SYNTAX, message)
+    })
 }
 
 fn not(expr: Expr) -> Expr {

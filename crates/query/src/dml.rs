@@ -727,7 +727,8 @@ pub(crate) fn update(
         let mut sets = Vec::with_capacity(changed.len());
         for (place, expr) in &changed {
             let expr = folded(state, expr, scan.schema()).map_err(failed)?;
-            sets.extend(compile::open(&expr, scan.schema()).map(|expr| (*place, expr)));
+            let Some(expr) = compile::open(&expr, scan.schema()) else { continue };
+            sets.push((*place, fitted(expr, spec, *place)?));
         }
         if sets.len() == changed.len() {
             return Ok(Change::Op(Op::Update { rows, sets }));
@@ -876,6 +877,7 @@ fn listed_keys(filter: &Plan, spec: &TableSpec) -> Option<Vec<Vec<Compiled>>> {
 /// What an INSERT does where a row is there.
 pub(crate) fn conflict(
     state: &SessionState,
+    spec: &TableSpec,
     rival: &OnRival,
     values: &[ScalarValue],
 ) -> Result<Conflict, SqlError> {
@@ -900,10 +902,18 @@ pub(crate) fn conflict(
         compile::open(&expr, joined.schema()).ok_or_else(uncompiled)
     };
     let sets = places.iter().zip(&projection.expr);
-    let sets = sets.map(|(place, expr)| Ok((*place, compiled(expr)?)));
+    let sets = sets.map(|(place, expr)| Ok((*place, fitted(compiled(expr)?, spec, *place)?)));
     let sets = sets.collect::<Result<_, SqlError>>()?;
     let filter = filter.map(compiled).transpose()?;
     Ok(Conflict::Update { target, sets, filter })
+}
+
+/// What a column of this place is set to.
+fn fitted(expr: Compiled, spec: &TableSpec, place: u16) -> Result<Compiled, SqlError> {
+    match spec.column(place) {
+        Some(column) => compile::assigned(expr, column.kind),
+        None => Ok(expr),
+    }
 }
 
 /// The rows of a source as constants; `columns` says which columns of the table they are for.

@@ -7,6 +7,7 @@
 //! on the transaction's own; a prepared one on the newest height of each execution. Memory, time and the size of a text
 //! are bounded.
 
+mod catalog;
 mod copy;
 mod number;
 mod write;
@@ -42,12 +43,14 @@ use quipu_types::{AccountId, code};
 use tokio::time::Instant;
 
 use crate::arithmetic;
+use crate::casts;
 use crate::catalog::{System, SystemSource};
 use crate::copy::{CopyIn, CopyOut};
 use crate::deep;
 use crate::error::{Notice, SqlError};
 use crate::names;
 use crate::numeric;
+use crate::origin;
 use crate::parameters;
 use crate::past::{self, AtHeight};
 use crate::point::Point;
@@ -153,7 +156,9 @@ impl Engine {
         for function in numeric::functions() {
             context.register_udaf(function);
         }
-        let mut context = context;
+        let state = SessionStateBuilder::new_from_existing(context.state());
+        let state = state.with_type_planner(Arc::new(casts::Types)).build();
+        let mut context = SessionContext::new_with_state(state);
         context.register_expr_planner(Arc::new(arithmetic::Planner))?;
         for function in scalar::functions() {
             context.register_udf(function);
@@ -533,6 +538,7 @@ impl Session {
         };
         match &kind {
             Kind::Query | Kind::Explain => {}
+            Kind::Catalog => return self.prepare_catalog(statement, types).await,
             Kind::Write => return self.prepare_write(statement, types).await,
             Kind::Copy(copy) => return self.prepare_copy(statement, copy).await,
             Kind::Show(name) => return Ok(bare(Some(self.show(name)?.1))),
@@ -595,6 +601,7 @@ impl Session {
                 let state = self.engine.state(&self.settings, &look, Special::default())?;
                 self.run(prepared, state, plan, values).await.map(Outcome::Rows)
             }
+            (Kind::Catalog, _) => self.catalog(prepared, values).await,
             (Kind::Write, _) => self.write(prepared, values).await,
             (Kind::Define | Kind::Truncate, _) => self.define(prepared).await,
             (Kind::Copy(copy), _) => self.copy(prepared, copy).await,
@@ -782,6 +789,7 @@ impl Session {
                 return Err(SqlError::new("25001", code::SQL_UNSUPPORTED, message));
             }
             Kind::Query
+            | Kind::Catalog
             | Kind::Explain
             | Kind::Show(_)
             | Kind::Write
@@ -836,7 +844,13 @@ fn prepare(
     };
     let columns = match parsed.kind {
         Kind::Write => None,
-        _ => Some(Arc::new(wire::columns(schema, &names)?)),
+        _ => {
+            let mut columns = wire::columns(schema, &names)?;
+            for (index, column) in columns.iter_mut().enumerate() {
+                column.origin = origin::of(&plan, index).unwrap_or_default();
+            }
+            Some(Arc::new(columns))
+        }
     };
     let (kind, text) = (parsed.kind.clone(), Arc::clone(text));
     let origin = (statement.clone(), types.to_vec());

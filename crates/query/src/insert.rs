@@ -7,15 +7,19 @@
 //! * A stream only grows: `ON CONFLICT`, `RETURNING`, `OVERWRITE` are refused by name.
 //! * System columns are the ledger's: naming one is refused.
 
+use std::ops::ControlFlow;
+
 use arrow::array::{Array, ArrayRef, AsArray as _, RecordBatch};
 use arrow::datatypes::{
     Date32Type, Decimal128Type, Float64Type, Int16Type, Int32Type, Int64Type,
     TimestampMicrosecondType,
 };
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, Insert, ObjectName, ObjectNamePart, SetExpr, Statement, Value as Literal,
-    ValueWithSpan, Values,
+    Expr, Ident, Insert, ObjectName, ObjectNamePart, Query, SetExpr, Statement, Value as Literal,
+    ValueWithSpan, Values, Visit as _, Visitor,
 };
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
 use quipu_types::row::{RowError, Value};
 use quipu_types::row_json::{canonical_json, uuid_from_text};
 use quipu_types::transaction::ACTION_COUNT_MAX;
@@ -94,6 +98,32 @@ pub(crate) fn fill(statement: &mut Statement, def: &TableDef) -> Result<(), SqlE
         kinds.push(own_column(def, &name)?.kind);
     }
     read_byteas(insert, |index| kinds.get(index).copied())
+}
+
+/// What stands for the rows of a query that [`take_inner_values`] took.
+pub(crate) const SOURCE: &str = "inserted rows";
+
+/// Takes the query of an `INSERT … SELECT` with a `VALUES` inside, and leaves one of [`SOURCE`] in its place: the
+/// planner takes every `VALUES` of an INSERT for a list of the table's rows.
+pub(crate) fn take_inner_values(statement: &mut Statement) -> Option<Box<Query>> {
+    struct Inner;
+    impl Visitor for Inner {
+        type Break = ();
+        fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+            match query.body.as_ref() {
+                SetExpr::Values(_) => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    let Statement::Insert(insert) = statement else { return None };
+    let query = insert.source.as_mut()?;
+    if matches!(query.body.as_ref(), SetExpr::Values(_)) || query.visit(&mut Inner).is_continue() {
+        return None;
+    }
+    let text = format!("SELECT * FROM \"{SOURCE}\"");
+    let mut parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(&text).ok()?;
+    Some(std::mem::replace(query, parser.parse_query().ok()?))
 }
 
 /// Reads what is written for each bytea of a VALUES list; `kind_of` gives the type of a place in the list.

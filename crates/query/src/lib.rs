@@ -17,6 +17,7 @@
 //! * Q4 The columns are derived: they can be wiped and are fed again from the first height.
 
 mod arithmetic;
+mod casts;
 pub mod catalog;
 pub mod column;
 mod compile;
@@ -32,8 +33,10 @@ pub mod file;
 mod insert;
 mod names;
 mod numeric;
+mod origin;
 pub mod parameters;
 mod past;
+mod pg_catalog;
 mod point;
 mod public;
 mod ready;

@@ -147,6 +147,11 @@ fn fold(ident: &Ident) -> String {
     }
 }
 
+/// What PostgreSQL calls a column that has no alias.
+pub(crate) fn of(expr: &Expr) -> String {
+    name_of(expr).0
+}
+
 /// A column's name, and whether the expression itself says it (a cast's type only helps out).
 fn name_of(expr: &Expr) -> (String, bool) {
     name_within(expr, DEPTH_MAX)

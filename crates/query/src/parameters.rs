@@ -128,11 +128,18 @@ fn cast_name(oid: u32) -> Option<&'static str> {
 
 /// The parameters of a plan, `$1` first.
 pub(crate) fn of_plan(plan: &LogicalPlan, types: &[u32]) -> Result<Vec<Parameter>> {
-    let mut inferred: BTreeMap<usize, Option<DataType>> = plan
-        .get_parameter_types()?
-        .into_iter()
-        .filter_map(|(name, data_type)| Some((number_of(&name)?, data_type)))
-        .collect();
+    // Types that have no Arrow type of their own.
+    let mut marked: BTreeMap<usize, Type> = BTreeMap::new();
+    let mut inferred: BTreeMap<usize, Option<DataType>> = BTreeMap::new();
+    for (name, field) in plan.get_parameter_fields()? {
+        let Some(number) = number_of(&name) else { continue };
+        let said = field.as_ref().and_then(|field| wire::marked(field));
+        // PostgreSQL compares a varchar as a text.
+        if let Some((kind @ (Type::UUID | Type::JSONB), _)) = said {
+            marked.insert(number, kind);
+        }
+        inferred.insert(number, field.map(|field| field.data_type().clone()));
+    }
     plan.apply_with_subqueries(|node| {
         for expr in node.expressions() {
             expr.apply(|expr| {
@@ -153,8 +160,9 @@ pub(crate) fn of_plan(plan: &LogicalPlan, types: &[u32]) -> Result<Vec<Parameter
         .map(|number| {
             let said = number.checked_sub(1).and_then(|index| types.get(index)).copied();
             let data_type = inferred.remove(&number).flatten();
-            let oid = match said {
-                Some(oid) if oid != 0 && oid != Type::UNKNOWN.oid() => oid,
+            let oid = match (said, marked.get(&number)) {
+                (Some(oid), _) if oid != 0 && oid != Type::UNKNOWN.oid() => oid,
+                (_, Some(kind)) => kind.oid(),
                 _ => data_type.as_ref().map_or(Type::TEXT.oid(), |data_type| {
                     wire::type_of(data_type).map_or(Type::TEXT.oid(), |found| found.oid())
                 }),

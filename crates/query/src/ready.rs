@@ -93,7 +93,7 @@ impl Ready {
                 places.rows(state, plan, &columns)?
             }
         };
-        let conflict = dml::conflict(state, rival, &[]).ok()?;
+        let conflict = dml::conflict(state, spec, rival, &[]).ok()?;
         if let Conflict::Update { sets, filter, .. } = &conflict {
             for expr in sets.iter().map(|(_, expr)| expr).chain(filter) {
                 places.of_expr(expr, parameters)?;

@@ -12,14 +12,18 @@ struct Parameter(&'static str, &'static str, bool);
 
 const PARAMETERS: &[Parameter] = &[
     Parameter("application_name", "", true),
+    Parameter("array_nulls", "on", false),
+    Parameter("block_size", "8192", false),
     Parameter("bytea_output", "hex", false),
     Parameter("check_function_bodies", "on", false),
     Parameter("client_encoding", "UTF8", true),
     Parameter("client_min_messages", "notice", false),
     Parameter("DateStyle", "ISO, MDY", true),
+    Parameter("default_table_access_method", "heap", false),
     Parameter("default_tablespace", "", false),
     Parameter("default_transaction_isolation", "read committed", false),
     Parameter("default_transaction_read_only", "off", true),
+    Parameter("escape_string_warning", "on", false),
     Parameter("extra_float_digits", "1", false),
     Parameter("idle_session_timeout", "0", false),
     Parameter("idle_in_transaction_session_timeout", "0", false),
@@ -32,6 +36,8 @@ const PARAMETERS: &[Parameter] = &[
     Parameter("lc_ctype", "C.UTF-8", false),
     Parameter("lock_timeout", "0", false),
     Parameter("max_identifier_length", "63", false),
+    Parameter("max_index_keys", "32", false),
+    Parameter("password_encryption", "scram-sha-256", false),
     Parameter("quipu.copy_batch_rows", "0", false),
     Parameter("row_security", "on", false),
     Parameter("search_path", "\"$user\", public", false),
@@ -64,12 +70,14 @@ const FIXED: &[(&str, &[&str])] = &[
 
 /// Parameters that no client can set.
 const READ_ONLY: &[&str] = &[
+    "block_size",
     "in_hot_standby",
     "integer_datetimes",
     "is_superuser",
     "lc_collate",
     "lc_ctype",
     "max_identifier_length",
+    "max_index_keys",
     "server_encoding",
     "server_version",
     "server_version_num",

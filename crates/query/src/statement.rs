@@ -22,12 +22,14 @@ use quipu_types::code;
 use quipu_types::transaction::StreamSpec;
 use std::ops::ControlFlow;
 
+use crate::casts;
 use crate::copy::Copy;
 use crate::create;
 use crate::ddl;
 use crate::error::SqlError;
 use crate::insert;
 use crate::names;
+use crate::pg_catalog;
 use crate::utility::{self, Upkeep};
 
 /// Most bytes of a query text.
@@ -53,6 +55,8 @@ const OWN_RULES: [&dyn SqlStatementRewriteRule; 7] = [
 pub(crate) enum Kind {
     /// Rows.
     Query,
+    /// Rows of PostgreSQL's catalog alone.
+    Catalog,
     /// `EXPLAIN`.
     Explain,
     /// `INSERT`, `UPDATE` or `DELETE`.
@@ -142,8 +146,12 @@ fn parse_plain(text: &str, parser: &PostgresCompatibilityParser) -> Result<Vec<P
         .into_iter()
         .zip(written)
         .map(|(mut plan, written)| {
-            let kind = kind_of(written.as_ref().unwrap_or(&plan))?;
+            let kind = match kind_of(written.as_ref().unwrap_or(&plan))? {
+                Kind::Query if written.as_ref().is_some_and(pg_catalog::wants) => Kind::Catalog,
+                kind => kind,
+            };
             unlock(&mut plan);
+            casts::read_literals(&mut plan)?;
             names::alias(&mut plan);
             Ok(Parsed { kind, plan: Some(plan), written })
         })
@@ -162,7 +170,7 @@ fn planned(
         .iter()
         .any(|word| lower.contains(word));
     match written {
-        Ok(written) if !is_of_catalog => {
+        Ok(written) if !is_of_catalog || written.iter().all(pg_catalog::wants) => {
             let rewritten = |statement: &Statement| {
                 let rules = OWN_RULES.iter();
                 rules.fold(statement.clone(), |statement, rule| rule.rewrite(statement))

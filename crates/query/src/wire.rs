@@ -31,7 +31,7 @@ const EPOCH_MICROS: i64 = 946_684_800_000_000;
 const DAY_MICROS: i64 = 86_400_000_000;
 
 /// A column of an answer.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Column {
     /// Its name.
     pub name: String,
@@ -43,11 +43,26 @@ pub struct Column {
     pub size: i16,
     /// The type's modifier, −1 without one.
     pub modifier: i32,
+    /// The table that it comes from and its place there, from 1; 0 and 0 where it is computed.
+    pub origin: (u32, i16),
+}
+
+/// Where a column comes from does not tell it from another: a table that was made anew has the same.
+impl PartialEq for Column {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |column: &Self| (column.pg_type.clone(), column.size, column.modifier);
+        self.name == other.name && self.data_type == other.data_type && parts(self) == parts(other)
+    }
 }
 
 impl Column {
     pub(crate) fn text(name: &str) -> Self {
         Self::new(name, DataType::Utf8, &Type::TEXT)
+    }
+
+    /// A column of this type, with its modifier.
+    pub(crate) fn of(name: &str, data_type: DataType, kind: &Type, modifier: i32) -> Self {
+        Self { modifier, ..Self::new(name, data_type, kind) }
     }
 
     fn new(name: &str, data_type: DataType, kind: &Type) -> Self {
@@ -63,6 +78,7 @@ impl Column {
             pg_type: kind.clone(),
             size: size_of_type(kind),
             modifier,
+            origin: (0, 0),
         }
     }
 }
@@ -84,6 +100,21 @@ pub(crate) fn type_of(data_type: &DataType) -> Option<Type> {
     into_pg_type(data_type).ok()
 }
 
+/// The type that a field says beside its Arrow type, and its modifier.
+pub(crate) fn marked(field: &Field) -> Option<(Type, i32)> {
+    let said = field.metadata().get(PG_TYPE_KEY)?;
+    let (name, length) = said.trim_end_matches(')').split_once('(').unwrap_or((said, ""));
+    let modifier = length.parse().map_or(-1, |length: i32| length.saturating_add(4));
+    let kind = match name {
+        "uuid" => Type::UUID,
+        "jsonb" => Type::JSONB,
+        "varchar" => Type::VARCHAR,
+        "bpchar" => Type::BPCHAR,
+        _ => return None,
+    };
+    Some((kind, modifier))
+}
+
 /// The columns of a schema; `names` where the statement's text says one.
 pub(crate) fn columns(schema: &Schema, names: &[Option<String>]) -> Result<Vec<Column>, SqlError> {
     schema
@@ -92,20 +123,20 @@ pub(crate) fn columns(schema: &Schema, names: &[Option<String>]) -> Result<Vec<C
         .enumerate()
         .map(|(index, field)| {
             let name = names.get(index).and_then(Option::as_deref).unwrap_or(field.name());
-            let marked = match field.metadata().get(PG_TYPE_KEY).map(String::as_str) {
-                Some("uuid") => Some(Type::UUID),
-                Some("jsonb") => Some(Type::JSONB),
-                _ => None,
-            };
-            let kind = match (marked, field.data_type()) {
-                (Some(kind), _) => kind,
+            let marked = marked(field);
+            let kind = match (&marked, field.data_type()) {
+                (Some((kind, _)), _) => kind.clone(),
                 // PostgreSQL calls a literal without a type text.
                 (None, DataType::Null) => Type::TEXT,
                 _ => field_into_pg_type(field).map_err(|_| {
                     SqlError::unsupported(&format!("a result of type {}", field.data_type()))
                 })?,
             };
-            Ok(Column::new(name, field.data_type().clone(), &kind))
+            let mut column = Column::new(name, field.data_type().clone(), &kind);
+            if let Some((_, modifier @ 0..)) = marked {
+                column.modifier = modifier;
+            }
+            Ok(column)
         })
         .collect()
 }
@@ -318,6 +349,27 @@ fn list_text(array: &ArrayRef, row: usize, kind: &Type, out: &mut String) -> Res
     }
     out.push('}');
     Ok(())
+}
+
+/// A date's text.
+pub(crate) fn date(days: i32) -> String {
+    let mut out = String::new();
+    date_text(days.into(), &mut out);
+    out
+}
+
+/// An instant's text.
+pub(crate) fn timestamp(micros: i64, has_zone: bool) -> String {
+    let mut out = String::new();
+    timestamp_text(micros, has_zone, &mut out);
+    out
+}
+
+/// A numeric's text.
+pub(crate) fn decimal(value: i128, scale: u8) -> String {
+    let mut out = String::new();
+    decimal_text(value, i8::try_from(scale).unwrap_or_default(), &mut out);
+    out
 }
 
 /// `scientific` is the shortest text that reads back, as Rust writes it: `1.5e-7`.

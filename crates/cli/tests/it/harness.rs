@@ -152,13 +152,18 @@ pub(crate) fn psql(url: &str, query: &str) -> String {
     ran.stdout
 }
 
-/// Runs a Python script with psycopg; the ledger's URL is its argument. Gives what it prints.
-pub(crate) fn psycopg(script: &str, url: &str) -> String {
+/// Where `scripts/setup` puts what it does not install.
+pub(crate) fn cache(name: &str) -> PathBuf {
     let cache = std::env::var("XDG_CACHE_HOME").map_or_else(
         |_| PathBuf::from(std::env::var("HOME").unwrap()).join(".cache"),
         PathBuf::from,
     );
-    let python = cache.join("quipu/python/bin/python");
+    cache.join("quipu").join(name)
+}
+
+/// Runs a Python script with psycopg; the ledger's URL is its argument. Gives what it prints.
+pub(crate) fn psycopg(script: &str, url: &str) -> String {
+    let python = cache("python/bin/python");
     assert!(python.exists(), "run scripts/setup first: it makes {}", python.display());
     let ran = program(python.to_str().unwrap(), &["-c", script, url]);
     assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);

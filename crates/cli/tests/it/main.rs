@@ -8,6 +8,7 @@
 
 mod bench;
 mod ceremony;
+mod clients;
 mod crash;
 mod damage;
 mod fleet;

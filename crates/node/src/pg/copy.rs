@@ -90,13 +90,17 @@ impl Connection {
         self.answers.copy(b'H', copy.is_binary(), copy.rows.columns().len());
         let mut edge = Vec::new();
         copy.begin(&mut edge);
-        if !edge.is_empty() {
+        // PostgreSQL sends what comes before binary rows with the first of them, and there are clients that count on it.
+        if !edge.is_empty() && !copy.is_binary() {
             self.answers.message(b'd', |out| out.append(&mut edge));
         }
         let mut count: u64 = 0;
         while let Some(mut encoder) = self.batch(&mut copy.rows).await? {
             for row in 0..encoder.row_count() {
-                self.answers.try_message(b'd', |out| copy.row(&mut encoder, row, out))?;
+                self.answers.try_message(b'd', |out| {
+                    out.append(&mut edge);
+                    copy.row(&mut encoder, row, out)
+                })?;
                 self.send_if_many().await?;
                 count = count.saturating_add(1);
             }

@@ -341,8 +341,9 @@ impl Answers {
             put_count(out, columns.len());
             for (index, column) in columns.iter().enumerate() {
                 put_text(out, &column.name);
-                // Neither a table's number nor a column's.
-                out.extend_from_slice(&[0; 6]);
+                let (table, place) = column.origin;
+                out.extend_from_slice(&table.to_be_bytes());
+                out.extend_from_slice(&place.to_be_bytes());
                 out.extend_from_slice(&column.pg_type.oid().to_be_bytes());
                 out.extend_from_slice(&column.size.to_be_bytes());
                 out.extend_from_slice(&column.modifier.to_be_bytes());

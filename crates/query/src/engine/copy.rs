@@ -43,7 +43,8 @@ impl Session {
         let text: std::sync::Arc<str> = query.into();
         let own = text.clone();
         let mut parsed = deep::run(move || statement::parse(&own, &engine.parser)).await?;
-        let is_query = parsed.first().is_some_and(|parsed| parsed.kind == Kind::Query);
+        let is_query =
+            parsed.first().is_some_and(|parsed| matches!(parsed.kind, Kind::Query | Kind::Catalog));
         let (Some(parsed), true, true) = (parsed.pop(), parsed.is_empty(), is_query) else {
             return Err(SqlError::unsupported("COPY of anything but one query"));
         };

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arrow::datatypes::Schema;
 use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
-use datafusion::datasource::MemTable;
+use datafusion::datasource::{MemTable, ViewTable};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::Statement as Ast;
 use quipu_state::{Fault, rows_hash};
@@ -213,13 +213,20 @@ impl Session {
         let dml::Parts { statement: source, columns, rival, joined, owner, returning } =
             dml::parts(ast, &def)?;
         let want = if matches!(ast, Ast::Insert(_)) { Want::Insert } else { Want::Change };
-        let special = Special { target: Some((def.id, want)), instead: None };
-        let state = || self.engine.state(&self.settings, &look, special.clone());
+        let mut special = Special { target: Some((def.id, want)), instead: None };
         let with = |ast: Ast, kind: Kind| Statement {
             parsed: Arc::new(Parsed { kind, plan: Some(ast.clone()), written: Some(ast) }),
             text: Arc::clone(&statement.text),
         };
         let plain = || self.engine.state(&self.settings, &look, Special::default());
+        let mut source = source;
+        if let Some(query) = source.as_mut().and_then(insert::take_inner_values) {
+            let query = self.plan(plain()?, with(Ast::Query(query), Kind::Write), types).await?;
+            let plan = query.plan.expect("a SELECT is planned");
+            let rows: Arc<dyn TableProvider> = Arc::new(ViewTable::new(plan, None));
+            special.instead = Some((insert::SOURCE.to_owned(), rows));
+        }
+        let state = || self.engine.state(&self.settings, &look, special.clone());
         let mut prepared = match source {
             Some(source) => self.plan(state()?, with(source, Kind::Write), types).await?,
             None => self.nothing(statement, types),
@@ -406,7 +413,7 @@ impl Session {
             return Ok((ops, was_run.then(|| look.snapshot.reads())));
         };
         let state = self.engine.state(&self.settings, &look, Special::default())?;
-        let conflict = dml::conflict(&state, conflict, &values)?;
+        let conflict = dml::conflict(&state, &spec, conflict, &values)?;
         let mut rows: Vec<Vec<Expr>> = Vec::new();
         match &prepared.plan {
             None => rows.push(Vec::new()),

@@ -1,0 +1,141 @@
+//! Real clients do what their users do: connect, create, insert, select, fail, roll back, copy, and look at the catalog.
+//!
+//! ```text
+//!  tests/clients/*  ── one after the other, each at the next of four validators ─> a line with its version and time
+//! ```
+//! Not at once: of two transactions that create tables, one is told to begin again.
+//! Every script passes on a PostgreSQL 15, too (`QUIPU_CLIENTS_URL` runs them at any server): what they ask for is right.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use crate::harness::{Server, cache, read_json};
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
+/// Fewer than that say little.
+const CLIENT_COUNT_MIN: usize = 8;
+/// Seconds after which a client has hung.
+const SECONDS_MAX: &str = "300";
+
+/// A script, and what runs it.
+const CLIENTS: &[(&str, Runtime)] = &[
+    ("psql.sh", Runtime::Shell("psql")),
+    ("pgbench.sh", Runtime::Shell("pgbench")),
+    ("psycopg_3.py", Runtime::Python),
+    ("psycopg_2.py", Runtime::Python),
+    ("async_pg.py", Runtime::Python),
+    ("pg_8000.py", Runtime::Python),
+    ("sql_alchemy.py", Runtime::Python),
+    ("adbc_arrow.py", Runtime::Python),
+    ("node_pg.js", Runtime::Node),
+    ("node_postgres.js", Runtime::Node),
+    ("Jdbc.java", Runtime::Java),
+];
+
+#[derive(Clone, Copy)]
+enum Runtime {
+    /// A program that the script needs.
+    Shell(&'static str),
+    Python,
+    Node,
+    Java,
+}
+
+/// Whether a program is there and runs.
+fn runs(program: &str) -> bool {
+    let said = Command::new(program)
+        .arg("--version")
+        .env("PATH", path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    said.is_ok_and(|status| status.success())
+}
+
+/// What `scripts/setup` unpacked stands before what is installed.
+fn path() -> String {
+    let own = cache("bin").display().to_string();
+    std::env::var("PATH").map_or(own.clone(), |path| format!("{own}:{path}"))
+}
+
+impl Runtime {
+    /// What must be there and is not.
+    fn missing(self) -> Option<String> {
+        let file = |path: PathBuf| (!path.exists()).then(|| path.display().to_string());
+        match self {
+            Self::Shell(program) => (!runs(program)).then(|| program.to_owned()),
+            Self::Python => file(cache("python/bin/python")),
+            Self::Node if !runs("node") => Some("node".to_owned()),
+            Self::Node => file(cache("node/node_modules")),
+            Self::Java if !runs("javac") => Some("javac".to_owned()),
+            Self::Java => file(jar()),
+        }
+    }
+
+    fn command(self, script: &str, url: &str) -> Command {
+        let mut command = Command::new("timeout");
+        command.arg(SECONDS_MAX).env("PATH", path()).env("PYTHONDONTWRITEBYTECODE", "1");
+        match self {
+            Self::Shell(_) => command.arg("bash"),
+            Self::Python => command.arg(cache("python/bin/python")),
+            Self::Node => command.arg("node").env("NODE_PATH", cache("node/node_modules")),
+            Self::Java => command.args(["java", "-Xmx256m", "-cp"]).arg(jar()),
+        };
+        command.arg(format!("{FOLDER}/{script}")).arg(url);
+        command
+    }
+}
+
+/// pgjdbc, as its package has it.
+fn jar() -> PathBuf {
+    PathBuf::from("/usr/share/java/postgresql.jar")
+}
+
+/// Runs a client: what it is and how long it took, or what went wrong.
+fn run(script: &str, runtime: Runtime, url: &str) -> Result<String, String> {
+    let begin = Instant::now();
+    let output = runtime.command(script, url).output().map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{script} at {url}: {}\n{said}{complaint}", output.status));
+    }
+    let version = said.lines().last().unwrap_or_default();
+    Ok(format!("{script}: {version}, {:.1} s", begin.elapsed().as_secs_f64()))
+}
+
+fn judge(urls: &[String]) {
+    let mut count = 0;
+    let mut failed = Vec::new();
+    for ((script, runtime), url) in CLIENTS.iter().zip(urls.iter().cycle()) {
+        if let Some(what) = runtime.missing() {
+            println!("{script}: not run, {what} is missing");
+            continue;
+        }
+        match run(script, *runtime, url) {
+            Ok(line) => {
+                println!("{line}");
+                count += 1;
+            }
+            Err(error) => failed.push(error),
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    assert!(count >= CLIENT_COUNT_MIN, "{count} clients ran; scripts/setup installs them");
+}
+
+#[test]
+fn real_clients_find_what_postgresql_gives_them() {
+    if let Ok(url) = std::env::var("QUIPU_CLIENTS_URL") {
+        return judge(&[url]);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = dir.path().join("ledger");
+    let server = Server::dev(&ledger, &["--no-sample", "--validators", "4"]);
+    let nodes = read_json(&ledger.with_extension("urls.json"))["nodes"].take();
+    let text = |node: &serde_json::Value| node["pg"].as_str().unwrap().to_owned();
+    let urls: Vec<String> = nodes.as_array().unwrap().iter().map(text).collect();
+    judge(&urls);
+    server.stop();
+}
