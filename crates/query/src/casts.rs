@@ -61,6 +61,7 @@ impl VisitorMut for Literals {
         if let Expr::Value(value) = &*expr
             && let Value::Number(digits, _) = &value.value
             && is_wide(digits)
+            && digits.parse().is_ok_and(f64::is_finite)
         {
             let text = Expr::Value(Value::SingleQuotedString(digits.clone()).into());
             *expr = cast_to(&text, "double precision");

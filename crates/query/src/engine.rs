@@ -153,12 +153,13 @@ impl Engine {
         catalog.register_schema("quipu", Arc::new(System { store: store.clone(), source }))?;
         context.register_catalog(DATABASE, catalog);
         setup_pg_catalog(&context, DATABASE, EmptyContextProvider).map_err(|error| *error)?;
-        for function in numeric::functions() {
-            context.register_udaf(function);
-        }
+        // A state that is built anew registers functions in any order: ours come after.
         let state = SessionStateBuilder::new_from_existing(context.state());
         let state = state.with_type_planner(Arc::new(casts::Types)).build();
         let mut context = SessionContext::new_with_state(state);
+        for function in numeric::functions() {
+            context.register_udaf(function);
+        }
         context.register_expr_planner(Arc::new(arithmetic::Planner))?;
         for function in scalar::functions() {
             context.register_udf(function);

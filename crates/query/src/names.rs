@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    DataType, Expr, FunctionArg, FunctionArgExpr, Ident, Query, Select, SelectItem, SetExpr,
-    Statement, TableAlias, TableAliasColumnDef, TableFactor, TrimWhereField, Value, VisitMut,
-    VisitorMut,
+    AccessExpr, DataType, Expr, FunctionArg, FunctionArgExpr, Ident, Query, Select, SelectItem,
+    SetExpr, Statement, TableAlias, TableAliasColumnDef, TableFactor, TrimWhereField, Value,
+    VisitMut, VisitorMut,
 };
 
 use crate::{insert, past};
@@ -185,6 +185,11 @@ fn name_within(expr: &Expr, depth: u32) -> (String, bool) {
             .and_then(|select| select.projection.first())
             .and_then(item_name)
             .map_or((NO_NAME.to_owned(), false), |name| (name, true)),
+        // A field's name, or that of what is subscripted.
+        Expr::CompoundFieldAccess { root, access_chain } => match access_chain.last() {
+            Some(AccessExpr::Dot(Expr::Identifier(field))) => (fold(field), true),
+            _ => name_of(root),
+        },
         Expr::Exists { .. } => said("exists"),
         Expr::Array(_) => said("array"),
         Expr::Extract { .. } => said("extract"),

@@ -131,8 +131,10 @@ pub(crate) fn of_plan(plan: &LogicalPlan, types: &[u32]) -> Result<Vec<Parameter
     // Types that have no Arrow type of their own.
     let mut marked: BTreeMap<usize, Type> = BTreeMap::new();
     let mut inferred: BTreeMap<usize, Option<DataType>> = BTreeMap::new();
-    for (name, field) in plan.get_parameter_fields()? {
-        let Some(number) = number_of(&name) else { continue };
+    let fields = plan.get_parameter_fields()?.into_iter();
+    let numbered: BTreeMap<usize, _> =
+        fields.filter_map(|(name, field)| Some((number_of(&name)?, field))).collect();
+    for (number, field) in numbered {
         let said = field.as_ref().and_then(|field| wire::marked(field));
         // PostgreSQL compares a varchar as a text.
         if let Some((kind @ (Type::UUID | Type::JSONB), _)) = said {
@@ -254,6 +256,9 @@ fn decode_text(
             // An oid alias and the like: what the plan wants is read from the text.
             Some(wanted) if !matches!(wanted, DataType::Utf8 | DataType::Null) => {
                 cast(text, wanted).ok_or_else(wrong)?
+            }
+            _ if kind.name().starts_with('_') && array_elements(text).is_none() => {
+                return Err(wrong());
             }
             _ => ScalarValue::Utf8(Some(text.to_owned())),
         },

@@ -35,6 +35,8 @@ mod resolve;
 mod run;
 mod standard;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod types;
 mod value;
 mod world;

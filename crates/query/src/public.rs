@@ -4,7 +4,7 @@
 //!  Look { streams' view, tables' snapshot } ─> Catalogs over the engine's own ─> schema public ─ name ─> provider
 //!                                                                 a view: its text, planned in the same look
 //! ```
-//! The engine's own catalog, which `pg_catalog` lists, has the same schema at the newest height.
+//! The engine's own catalog, which the catalog crate lists, has the same schema at the newest height.
 
 use std::sync::{Arc, OnceLock, Weak};
 

@@ -97,7 +97,7 @@ fn what_clients_send_is_answered_as_postgresql_15_answers_it() {
     let ours = replay(
         served.at.pg,
         &[
-            "create stream t(id int4 not null, name text, at timestamptz)",
+            "create table t(id int primary key, name text, at timestamptz)",
             "insert into t values (1, 'one', now()), (2, 'two', null)",
         ],
     );

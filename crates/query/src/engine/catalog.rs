@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use datafusion::catalog::SchemaProvider;
 use datafusion::scalar::ScalarValue;
 use futures::executor::block_on;
+use quipu_state::StoreError;
 use quipu_state::rows::RowRead as _;
 use quipu_types::table::{COUNTERS, TableCounters, TableDef, ledger_key};
 use quipu_types::{AccountId, Decode as _};
@@ -107,14 +108,13 @@ impl Sight {
         let database = self.state.catalog_list().catalog(DATABASE);
         let schema = |name: &str| database.as_ref().and_then(|database| database.schema(name));
         let (public, quipu) = (schema("public"), schema("quipu"));
-        let failed = |error| fault::failed(&error);
+        let failed = |error: StoreError| fault::failed(&error);
         let snapshot = &self.look.snapshot;
-        let defs = snapshot.all().map_err(|error| failed(error))?;
+        let defs = snapshot.all().map_err(failed)?;
         let all: BTreeMap<u32, &TableDef> = defs.iter().map(|def| (def.id, def.as_ref())).collect();
         let needs_columns = pg_catalog::needs_columns(asked);
         for def in &defs {
-            let counters =
-                snapshot.get(&ledger_key(COUNTERS, def.id)).map_err(|error| failed(error))?;
+            let counters = snapshot.get(&ledger_key(COUNTERS, def.id)).map_err(failed)?;
             let counters = counters.and_then(|bytes| TableCounters::from_bytes(&bytes).ok());
             let count = counters.unwrap_or_default().row_count;
             world.define(def, count, &all, |name| {

@@ -124,7 +124,7 @@ fn now(env: &Env<'_>, _: &[Datum]) -> Value {
     Ok(env.now.into())
 }
 
-fn first<'a>(arguments: &'a [Datum]) -> &'a Datum {
+fn first(arguments: &[Datum]) -> &Datum {
     arguments.first().unwrap_or(&Datum::Null)
 }
 

@@ -18,8 +18,13 @@ use super::value::{self, Datum};
 use super::world::World;
 use crate::error::SqlError;
 
-/// Rows and values that a query may touch.
+/// Rows that a query may look at.
 const STEP_COUNT_MAX: u64 = 50_000_000;
+/// Values of the rows that it may make: what it may hold.
+const VALUE_COUNT_MAX: u64 = 16_000_000;
+
+/// Which texts match which patterns, as far as that was asked.
+type Matches = BTreeMap<(Arc<str>, Arc<str>), bool>;
 
 /// What a running query sees beside its rows.
 pub(super) struct Env<'a> {
@@ -29,11 +34,12 @@ pub(super) struct Env<'a> {
     pub(super) now: i64,
     /// Parameters that `set_config` has set.
     pub(super) set: RefCell<Vec<(String, String)>>,
-    pub(super) matches: RefCell<BTreeMap<(Arc<str>, Arc<str>), bool>>,
+    pub(super) matches: RefCell<Matches>,
     tables: RefCell<BTreeMap<u32, Rc<Vec<Row>>>>,
     /// What recursive queries have found last, by their numbers.
     working: RefCell<BTreeMap<usize, Rc<Vec<Row>>>>,
     steps: Cell<u64>,
+    values: Cell<u64>,
 }
 
 impl<'a> Env<'a> {
@@ -47,17 +53,19 @@ impl<'a> Env<'a> {
             tables: RefCell::default(),
             working: RefCell::default(),
             steps: Cell::new(STEP_COUNT_MAX),
+            values: Cell::new(VALUE_COUNT_MAX),
         }
     }
 
+    /// Notes that rows are looked at.
     pub(super) fn step(&self, count: usize) -> Result<(), SqlError> {
-        let count = u64::try_from(count).unwrap_or(u64::MAX);
-        let left = self.steps.get().checked_sub(count).ok_or_else(|| {
-            let message = "the query of the catalog needs too many steps";
-            SqlError::new("54000", code::SQL_LIMIT, message).hint("narrow it")
-        })?;
-        self.steps.set(left);
-        Ok(())
+        spend(&self.steps, count)
+    }
+
+    /// Notes that a row is made.
+    fn make(&self, row: &[Datum]) -> Result<(), SqlError> {
+        self.step(1)?;
+        spend(&self.values, row.len())
     }
 
     fn table(&self, relation: &super::world::SystemRelation) -> Rc<Vec<Row>> {
@@ -65,6 +73,16 @@ impl<'a> Env<'a> {
         let rows = || Rc::new(rows_of(self.world, relation));
         Rc::clone(tables.entry(relation.oid).or_insert_with(rows))
     }
+}
+
+fn spend(budget: &Cell<u64>, count: usize) -> Result<(), SqlError> {
+    let count = u64::try_from(count).unwrap_or(u64::MAX);
+    let left = budget.get().checked_sub(count).ok_or_else(|| {
+        let message = "the query of the catalog needs too many rows";
+        SqlError::new("54000", code::SQL_LIMIT, message).hint("narrow it")
+    })?;
+    budget.set(left);
+    Ok(())
 }
 
 /// The row at hand, and those of the queries around.
@@ -294,7 +312,7 @@ impl Select {
                         continue;
                     }
                 }
-                env.step(1)?;
+                env.make(&values)?;
                 output.push(values);
             }
         }
@@ -582,6 +600,7 @@ impl Item {
                     if let Some(matched) = matched.get_mut(candidate) {
                         *matched = true;
                     }
+                    env.make(&pair)?;
                     output.push(pair);
                 }
             }

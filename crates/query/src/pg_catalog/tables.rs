@@ -119,6 +119,16 @@ fn fixed(world: &World, name: &str, maker: &mut Maker<'_>) {
                 ]);
             }
         }
+        "pg_database" | "pg_stat_database" | "pg_stat_activity" => database(world, name, maker),
+        "pg_settings" => settings(world, maker),
+        "pg_roles" | "pg_authid" | "pg_user" | "pg_shadow" => roles(world, name, maker),
+        _ => views(world, name, maker),
+    }
+}
+
+/// The one database and the one session.
+fn database(world: &World, name: &str, maker: &mut Maker<'_>) {
+    match name {
         "pg_database" => maker.row(&[
             ("oid", DATABASE_OID.into()),
             ("datname", world.database.as_str().into()),
@@ -136,7 +146,7 @@ fn fixed(world: &World, name: &str, maker: &mut Maker<'_>) {
             ("datname", world.database.as_str().into()),
             ("numbackends", 1.into()),
         ]),
-        "pg_stat_activity" => maker.row(&[
+        _ => maker.row(&[
             ("datid", DATABASE_OID.into()),
             ("datname", world.database.as_str().into()),
             ("pid", 0.into()),
@@ -146,9 +156,6 @@ fn fixed(world: &World, name: &str, maker: &mut Maker<'_>) {
             ("state", "active".into()),
             ("backend_type", "client backend".into()),
         ]),
-        "pg_settings" => settings(world, maker),
-        "pg_roles" | "pg_authid" | "pg_user" | "pg_shadow" => roles(world, name, maker),
-        _ => views(world, name, maker),
     }
 }
 
@@ -257,23 +264,27 @@ fn views(world: &World, name: &str, maker: &mut Maker<'_>) {
                     ]));
                 }
             }
-            "pg_sequences" => {
-                for sequence in &relation.sequences {
-                    maker.row(&with(&[
-                        ("sequencename", sequence.name.as_str().into()),
-                        ("sequenceowner", owner(relation)),
-                        ("data_type", sequence.kind.into()),
-                        ("start_value", 1.into()),
-                        ("min_value", 1.into()),
-                        ("max_value", largest(sequence.kind)),
-                        ("increment_by", 1.into()),
-                        ("cycle", false.into()),
-                        ("cache_size", 1.into()),
-                    ]));
-                }
-            }
+            "pg_sequences" => numbered(relation, &owner(relation), maker),
             _ => {}
         }
+    }
+}
+
+/// Rows of `pg_sequences`.
+fn numbered(relation: &Relation, owner: &Datum, maker: &mut Maker<'_>) {
+    for sequence in &relation.sequences {
+        maker.row(&[
+            ("schemaname", relation.schema.into()),
+            ("sequencename", sequence.name.as_str().into()),
+            ("sequenceowner", owner.clone()),
+            ("data_type", sequence.kind.into()),
+            ("start_value", 1.into()),
+            ("min_value", 1.into()),
+            ("max_value", largest(sequence.kind)),
+            ("increment_by", 1.into()),
+            ("cycle", false.into()),
+            ("cache_size", 1.into()),
+        ]);
     }
 }
 
