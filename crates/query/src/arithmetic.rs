@@ -52,6 +52,20 @@ fn depth_of(expr: &Expr) -> u32 {
     }
 }
 
+/// Whether a function is one of these operations.
+pub(crate) fn is_checked(function: &ScalarUDF) -> bool {
+    let inner: &dyn std::any::Any = function.inner().as_ref();
+    inner.is::<Checked>()
+}
+
+/// An integer of a type with the other sign.
+pub(crate) fn negative(expr: Expr, of: &DataType) -> Result<Expr> {
+    let depth = depth_of(&expr).saturating_add(1);
+    let function = ScalarUDF::new_from_impl(Checked::new(Operation::Subtract, depth));
+    let zero = Expr::Literal(ScalarValue::new_zero(of)?, None);
+    Ok(function.call(vec![zero, expr]))
+}
+
 fn is_decimal(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Decimal128(_, scale) if *scale >= 0)
 }

@@ -14,7 +14,12 @@ use quipu_types::{ColumnType, Value};
 /// The expression that a row program evaluates; `schema` has the table's columns first, by their numbers, and may have
 /// those of `excluded` too.
 pub(crate) fn expr(plan: &Plan, schema: &DFSchema) -> Option<Expr> {
-    compiled(plan, schema, &Cell::new(0))
+    one_of(plan, schema, &Cell::new(0))
+}
+
+/// One of the expressions of a program; `made` counts the random values of all.
+pub(crate) fn one_of(plan: &Plan, schema: &DFSchema, made: &Cell<u32>) -> Option<Expr> {
+    compiled(plan, schema, made)
 }
 
 /// `made`: how many random values there are so far, which their numbers tell apart.
@@ -144,6 +149,14 @@ fn function(name: &str, arguments: Vec<Expr>, made: &Cell<u32>) -> Option<Expr> 
             };
             let mut operands = arguments.into_iter().map(Box::new);
             return Some(Expr::Binary(op, operands.next()?, operands.next()?));
+        }
+        ("to_int2" | "to_int4" | "to_int8", [_]) => {
+            let kind = match name {
+                "to_int2" => ColumnType::Int2,
+                "to_int4" => ColumnType::Int4,
+                _ => ColumnType::Int8,
+            };
+            return Some(Expr::Cast(Box::new(arguments.into_iter().next()?), kind));
         }
         ("now", []) => return Some(Expr::Now),
         ("uuid", []) => {

@@ -9,6 +9,7 @@
 //! ```
 //! What is run here is noted as read, so that the ledger refuses it where it no longer holds.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -28,9 +29,10 @@ use datafusion::sql::sqlparser::ast::{
 use quipu_types::program::{
     Access, Conflict, Expr as Compiled, Op, Program, ROW_COUNT_MAX, Selection, TableRef,
 };
-use quipu_types::table::{TableDef, TableSpec};
+use quipu_types::table::{Identity, TableDef, TableSpec};
 use quipu_types::{ColumnType, Value, code};
 
+use crate::assign;
 use crate::compile;
 use crate::error::SqlError;
 use crate::insert;
@@ -46,6 +48,8 @@ pub(crate) struct Dml {
     /// As it was written.
     pub(crate) text: String,
     pub(crate) verb: Verb,
+    /// Columns that an UPDATE sets to their defaults.
+    pub(crate) defaults: Vec<(u16, Compiled)>,
 }
 
 /// Which kind of statement it is.
@@ -80,6 +84,10 @@ pub(crate) struct Parts {
     pub(crate) rival: Rival,
     /// Columns that a statement over several tables changes.
     pub(crate) joined: Option<Vec<u16>>,
+    /// Columns that an UPDATE changes to what is given, with whether a cast to the column's type is written.
+    pub(crate) sets: Vec<(u16, bool)>,
+    /// Columns that are set to their defaults.
+    pub(crate) defaults: Vec<(u16, Compiled)>,
     pub(crate) owner: String,
     /// What is answered, as a query over the table.
     pub(crate) returning: Option<Statement>,
@@ -129,13 +137,17 @@ pub(crate) fn parts(statement: &Statement, def: &TableDef) -> Result<Parts, SqlE
         Statement::Insert(insert) => insert_parts(insert.clone(), &name, def, spec),
         Statement::Update(update) => {
             let mut update = update.clone();
-            refuse(&[
-                (!update.order_by.is_empty() || update.limit.is_some(), "UPDATE … ORDER BY, LIMIT"),
-                (update.output.is_some() || update.or.is_some(), "UPDATE OR, OUTPUT"),
-            ])?;
+            if !update.order_by.is_empty() || update.limit.is_some() {
+                let message = "syntax error: UPDATE has no ORDER BY and no LIMIT";
+                return Err(SqlError::new("42601", code::SQL_SYNTAX, message));
+            }
+            refuse(&[(update.output.is_some() || update.or.is_some(), "UPDATE OR, OUTPUT")])?;
             update.assignments = split(update.assignments)?;
             read_compared(update.selection.as_mut(), spec)?;
             let places = assigned(&mut update.assignments, def, spec)?;
+            let (places, defaults) = take_defaults(&mut update.assignments, places, spec)?;
+            let is_cast = update.assignments.iter().map(|assigned| is_cast(&assigned.value));
+            let sets: Vec<(u16, bool)> = places.iter().copied().zip(is_cast).collect();
             let alias = alias_of(&update.table.relation);
             let owner = owner(alias.as_ref(), def);
             let returning = update.returning.take();
@@ -148,6 +160,9 @@ pub(crate) fn parts(statement: &Statement, def: &TableDef) -> Result<Parts, SqlE
             };
             let (statement, joined) = match from {
                 None => (Statement::Update(update), None),
+                Some(_) if places.is_empty() => {
+                    return Err(SqlError::unsupported("SET … = DEFAULT only, with FROM"));
+                }
                 Some(from) => {
                     let values = update.assignments.into_iter().map(|assigned| assigned.value);
                     let sets: Vec<(u16, Expr)> = places.iter().copied().zip(values).collect();
@@ -158,8 +173,8 @@ pub(crate) fn parts(statement: &Statement, def: &TableDef) -> Result<Parts, SqlE
                     (select, Some(places))
                 }
             };
-            let (statement, columns) = (Some(statement), Vec::new());
-            Ok(Parts { statement, columns, rival: Rival::Fail, joined, owner, returning })
+            let (statement, columns, rival) = (Some(statement), Vec::new(), Rival::Fail);
+            Ok(Parts { statement, columns, rival, joined, sets, defaults, owner, returning })
         }
         Statement::Delete(delete) => {
             let mut delete = delete.clone();
@@ -186,8 +201,9 @@ pub(crate) fn parts(statement: &Statement, def: &TableDef) -> Result<Parts, SqlE
                     (select, Some(Vec::new()))
                 }
             };
-            let (statement, columns) = (Some(statement), Vec::new());
-            Ok(Parts { statement, columns, rival: Rival::Fail, joined, owner, returning })
+            let (statement, columns, rival) = (Some(statement), Vec::new(), Rival::Fail);
+            let (sets, defaults) = (Vec::new(), Vec::new());
+            Ok(Parts { statement, columns, rival, joined, sets, defaults, owner, returning })
         }
         _ => Err(SqlError::unsupported("this statement on a table")),
     }
@@ -237,15 +253,20 @@ fn insert_parts(
     let alias = insert.table_alias.take().map(|alias| alias.alias);
     let owner = owner(alias.as_ref(), def);
     let returning = insert.returning.take().map(|items| selection(items, name, alias.clone()));
+    if !insert.into {
+        let message = "syntax error: INSERT without INTO";
+        return Err(SqlError::new("42601", code::SQL_SYNTAX, message));
+    }
+    let mut defaults = Vec::new();
     let rival = match insert.on.take() {
         None => Rival::Fail,
-        Some(OnInsert::OnConflict(on)) => rival_of(on, name, alias, def, spec)?,
+        Some(OnInsert::OnConflict(on)) => rival_of(on, name, alias, def, spec, &mut defaults)?,
         Some(_) => {
             return Err(SqlError::unsupported("ON DUPLICATE KEY UPDATE").hint("write ON CONFLICT"));
         }
     };
     if insert.columns.is_empty() {
-        let width = values_width(insert.source.as_deref());
+        let width = insert.source.as_ref().and_then(|source| width_of(&source.body));
         let own = spec.schema.columns().iter().take(width.unwrap_or(usize::MAX));
         insert.columns = own.map(|column| quoted(&column.name)).collect();
     }
@@ -264,26 +285,79 @@ fn insert_parts(
     insert::read_byteas(&mut insert, |index| {
         columns.get(index).and_then(|column| spec.column(*column)).map(|column| column.kind)
     })?;
+    if let Some(SetExpr::Values(values)) = insert.source.as_ref().map(|query| query.body.as_ref()) {
+        for (place, value) in values.rows.iter().flat_map(|row| columns.iter().zip(&row.content)) {
+            spec.column(*place).map_or(Ok(()), |column| assign::check_written(column, value))?;
+        }
+    }
     let statement = insert.source.is_some() && !insert.columns.is_empty();
     let columns = if statement { columns } else { Vec::new() };
     let statement = statement.then_some(Statement::Insert(insert));
-    Ok(Parts { statement, columns, rival, joined: None, owner, returning })
+    let (joined, sets) = (None, Vec::new());
+    Ok(Parts { statement, columns, rival, joined, sets, defaults, owner, returning })
 }
 
-/// Values of the first row of a VALUES list.
-fn values_width(source: Option<&Query>) -> Option<usize> {
-    match source?.body.as_ref() {
+/// The columns of a source, as far as it says them.
+fn width_of(body: &SetExpr) -> Option<usize> {
+    match body {
         SetExpr::Values(values) => values.rows.first().map(|row| row.content.len()),
+        SetExpr::Select(select) => {
+            let is_one = |item: &SelectItem| {
+                matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. })
+            };
+            select.projection.iter().all(is_one).then_some(select.projection.len())
+        }
+        SetExpr::Query(query) => width_of(&query.body),
+        SetExpr::SetOperation { left, .. } => width_of(left),
         _ => None,
     }
 }
 
+fn is_default(expr: &Expr) -> bool {
+    matches!(expr, Expr::Identifier(ident)
+        if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("default"))
+}
+
+fn is_cast(expr: &Expr) -> bool {
+    match expr {
+        Expr::Nested(inner) => is_cast(inner),
+        other => matches!(other, Expr::Cast { .. }),
+    }
+}
+
+/// Takes the assignments of DEFAULT out: the columns that are left, and what the others are set to.
+fn take_defaults(
+    assignments: &mut Vec<Assignment>,
+    places: Vec<u16>,
+    spec: &TableSpec,
+) -> Result<(Vec<u16>, Vec<(u16, Compiled)>), SqlError> {
+    let (mut left, mut kept, mut defaults) = (Vec::new(), Vec::new(), Vec::new());
+    for (assignment, place) in std::mem::take(assignments).into_iter().zip(places) {
+        if !is_default(&assignment.value) {
+            left.push(place);
+            kept.push(assignment);
+            continue;
+        }
+        let (options, column) = (spec.options.get(usize::from(place)), spec.column(place));
+        let (Some(options), Some(column)) = (options, column) else { continue };
+        if options.identity != Identity::Never {
+            let what = "SET … = DEFAULT of a column that is numbered";
+            return Err(SqlError::unsupported(what).hint("write the value"));
+        }
+        let null = || Compiled::Const(column.kind, Value::Null);
+        let value = match &options.default {
+            // Each is another one, and other than those that are written (`compile`).
+            Some(Compiled::Random(_)) => Compiled::Random(u32::MAX - u32::from(place)),
+            given => given.clone().unwrap_or_else(null),
+        };
+        defaults.push((place, value));
+    }
+    *assignments = kept;
+    Ok((left, defaults))
+}
+
 /// Columns whose every value is DEFAULT are as good as not named.
 fn drop_defaults(insert: &mut Insert) -> Result<(), SqlError> {
-    let is_default = |expr: &Expr| {
-        matches!(expr, Expr::Identifier(ident)
-            if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("default"))
-    };
     let Some(SetExpr::Values(values)) = insert.source.as_mut().map(|query| query.body.as_mut())
     else {
         return Ok(());
@@ -433,13 +507,35 @@ fn split(assignments: Vec<Assignment>) -> Result<Vec<Assignment>, SqlError> {
                     value,
                 }));
             }
-            _ => return Err(SqlError::unsupported("assigning a query's row to several columns")),
+            (AssignmentTarget::Tuple(names), Expr::Subquery(query)) => {
+                let width = names.len();
+                let pairs = names.into_iter().zip(0..).map(|(name, place)| {
+                    let value = Expr::Subquery(Box::new(one_item(&query, place, width)?));
+                    Ok(Assignment { target: AssignmentTarget::ColumnName(name), value })
+                });
+                all.extend(pairs.collect::<Result<Vec<_>, SqlError>>()?);
+            }
+            _ => return Err(SqlError::unsupported("assigning this to several columns")),
         }
     }
     Ok(all)
 }
 
-/// The assigned columns, which are there and assigned once; DEFAULT is not known here.
+/// A query of several values as one of the value at `place`.
+fn one_item(query: &Query, place: usize, width: usize) -> Result<Query, SqlError> {
+    let mut query = query.clone();
+    let SetExpr::Select(select) = query.body.as_mut() else {
+        return Err(SqlError::unsupported("assigning a set operation's row to several columns"));
+    };
+    if width_of(&SetExpr::Select(select.clone())) != Some(width) || select.distinct.is_some() {
+        return Err(SqlError::unsupported("assigning this query's row to several columns"));
+    }
+    let mut number = 0..;
+    select.projection.retain(|_| number.next() == Some(place));
+    Ok(query)
+}
+
+/// The assigned columns, which are there and assigned once.
 fn assigned(
     assignments: &mut [Assignment],
     def: &TableDef,
@@ -448,8 +544,11 @@ fn assigned(
     let mut seen = Vec::with_capacity(assignments.len());
     for assignment in assignments {
         let AssignmentTarget::ColumnName(ObjectName(parts)) = &assignment.target else { continue };
-        let name = parts.last().and_then(insert::word).unwrap_or_default();
+        let name = parts.first().and_then(insert::word).unwrap_or_default();
         let place = column_number(def, spec, &name)?;
+        if parts.len() > 1 {
+            return Err(SqlError::unsupported("assigning to a part of a column"));
+        }
         if seen.contains(&place) {
             let message = format!("multiple assignments to same column \"{name}\"");
             return Err(SqlError::new("42601", code::SQL_SYNTAX, message));
@@ -457,12 +556,6 @@ fn assigned(
         seen.push(place);
         if spec.column(place).is_some_and(|column| column.kind == ColumnType::Bytea) {
             insert::read_bytea(&mut assignment.value)?;
-        }
-        if let Expr::Identifier(ident) = &assignment.value
-            && ident.quote_style.is_none()
-            && ident.value.eq_ignore_ascii_case("default")
-        {
-            return Err(SqlError::unsupported("SET … = DEFAULT").hint("write the value"));
         }
     }
     Ok(seen)
@@ -492,6 +585,7 @@ fn rival_of(
     alias: Option<Ident>,
     def: &TableDef,
     spec: &TableSpec,
+    defaults: &mut Vec<(u16, Compiled)>,
 ) -> Result<Rival, SqlError> {
     let target = match on.conflict_target {
         None => None,
@@ -518,6 +612,8 @@ fn rival_of(
     })?;
     let mut assignments = split(assignments)?;
     let places = assigned(&mut assignments, def, spec)?;
+    let (places, own_defaults) = take_defaults(&mut assignments, places, spec)?;
+    *defaults = own_defaults;
     let own = alias.clone().or_else(|| name.0.last().and_then(ObjectNamePart::as_ident).cloned());
     let own = own.ok_or_else(|| SqlError::unsupported("this table name"))?;
     let mut qualify = Qualify { own: &own };
@@ -591,7 +687,11 @@ fn values_over(
         let expr = if is_parameter { parameters::cast_to(&expr, &kind) } else { expr };
         SelectItem::ExprWithAlias { expr, alias: quoted(&format!("set{place}")) }
     });
-    let items: Vec<SelectItem> = keys.chain(values).collect();
+    let mut items: Vec<SelectItem> = keys.chain(values).collect();
+    if items.is_empty() {
+        let null = datafusion::sql::sqlparser::ast::Value::Null;
+        items.push(SelectItem::UnnamedExpr(Expr::Value(null.into())));
+    }
     let name = ObjectName(vec![ObjectNamePart::Identifier(quoted(owner))]);
     let mut statement = selection(items, &name, None);
     if let Some(select) = select_of(&mut statement) {
@@ -705,9 +805,11 @@ pub(crate) fn update(
         && let Some(rows) = selection_of(state, scan, filter, spec).map_err(failed)?
     {
         let mut sets = Vec::with_capacity(changed.len());
+        let made = Cell::new(0);
         for (place, expr) in &changed {
             let expr = folded(state, expr, scan.schema()).map_err(failed)?;
-            sets.extend(compile::expr(&expr, scan.schema()).map(|expr| (*place, expr)));
+            let compiled = compile::one_of(&expr, scan.schema(), &made);
+            sets.extend(compiled.map(|expr| (*place, expr)));
         }
         if sets.len() == changed.len() {
             return Ok(Change::Op(Op::Update { rows, sets }));
@@ -906,6 +1008,7 @@ pub(crate) fn ops(
     spec: &TableSpec,
     key_count: usize,
     sets: Option<&[u16]>,
+    defaults: &[(u16, Compiled)],
     rows: Vec<Vec<Compiled>>,
 ) -> Vec<Op> {
     let selection = |keys| Selection { access: Access::Keys(keys), filter: None };
@@ -923,7 +1026,7 @@ pub(crate) fn ops(
         // Of several rows that would change one, the first does, as in PostgreSQL one of them does.
         by_key.entry(place).or_insert_with(|| Op::Update {
             rows: selection(vec![row]),
-            sets: sets.iter().copied().zip(values).collect(),
+            sets: sets.iter().copied().zip(values).chain(defaults.iter().cloned()).collect(),
         });
     }
     by_key.into_values().collect()

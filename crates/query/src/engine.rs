@@ -42,11 +42,13 @@ use tokio::time::Instant;
 
 use crate::arithmetic;
 use crate::catalog::{System, SystemSource};
+use crate::coerce;
 use crate::copy::{CopyIn, CopyOut};
 use crate::deep;
 use crate::error::{Notice, SqlError};
 use crate::names;
 use crate::numeric;
+use crate::order;
 use crate::parameters;
 use crate::past::{self, AtHeight};
 use crate::point::Point;
@@ -57,6 +59,7 @@ use crate::statement::{self, Kind, Parsed};
 use crate::store::ColumnStore;
 use crate::tables::{Signer, Snapshot, TableSource};
 use crate::transaction::{Act, Work};
+use crate::unnest::Unnest;
 use crate::wire::{self, Column};
 
 pub use write::{Write, Written};
@@ -129,6 +132,7 @@ impl Engine {
         options.sql_parser.map_string_types_to_utf8view = false;
         options.sql_parser.parse_float_as_decimal = true;
         options.catalog.has_header = true;
+        options.execution.time_zone = Some("UTC".into());
         let five = std::num::NonZeroUsize::MIN.saturating_add(4);
         let pool = TrackConsumersPool::new(GreedyMemoryPool::new(limits.memory_size_max), five);
         // Nothing is spilled: a query that needs more than its memory is refused.
@@ -140,6 +144,9 @@ impl Engine {
         let state = SessionStateBuilder::new_with_default_features()
             .with_config(config)
             .with_runtime_env(runtime)
+            .with_analyzer_rule(Arc::new(Unnest::default()))
+            .with_optimizer_rule(Arc::new(order::Guard))
+            .with_physical_optimizer_rules(order::physical_rules())
             .build();
         let context = SessionContext::new_with_state(state);
         let catalog = Arc::new(MemoryCatalogProvider::new());
@@ -816,6 +823,15 @@ fn prepare(
         .verify_plan(&plan)
         .map_err(failed)?;
     let parameters = parameters::of_plan(&plan, types).map_err(failed)?;
+    let is_query = parsed.kind == Kind::Query;
+    let point = is_query.then(|| Point::of_plan(&plan)).flatten().map(Arc::new);
+    // What a query answers with has the types that analysis gives it.
+    let plan = if is_query && point.is_none() {
+        let analyzer = state.analyzer();
+        analyzer.execute_and_check(plan, state.config_options(), |_, _| {}).map_err(failed)?
+    } else {
+        plan
+    };
     let schema = plan.schema().as_arrow();
     let count = schema.fields().len();
     let names = match (&parsed.kind, &parsed.written) {
@@ -828,8 +844,6 @@ fn prepare(
     };
     let (kind, text) = (parsed.kind.clone(), Arc::clone(text));
     let origin = (statement.clone(), types.to_vec());
-    let is_query = parsed.kind == Kind::Query;
-    let point = is_query.then(|| Point::of_plan(&plan)).flatten().map(Arc::new);
     let (plan, target, source) = (Some(plan), None, None);
     Ok(Prepared { kind, plan, text, point, target, source, origin, columns, parameters })
 }
@@ -845,7 +859,7 @@ async fn plan(
         state.statement_to_plan(PlanStatement::Statement(Box::new(statement.clone()))).await?;
     let known = parameters::of_plan(&plan, types)?;
     if known.iter().all(|parameter| parameter.data_type.is_some()) {
-        return Ok(plan);
+        return coerce::plan(plan);
     }
     // What neither the client nor the plan says is text.
     let text_types: Vec<u32> = known
@@ -853,7 +867,8 @@ async fn plan(
         .map(|parameter| parameter.data_type.as_ref().map_or(Type::TEXT.oid(), |_| 0))
         .collect();
     parameters::type_placeholders(&mut statement, &text_types);
-    state.statement_to_plan(PlanStatement::Statement(Box::new(statement))).await
+    let plan = state.statement_to_plan(PlanStatement::Statement(Box::new(statement))).await?;
+    coerce::plan(plan)
 }
 
 /// Begins to run a plan.

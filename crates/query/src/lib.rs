@@ -17,7 +17,9 @@
 //! * Q4 The columns are derived: they can be wiped and are fed again from the first height.
 
 mod arithmetic;
+mod assign;
 pub mod catalog;
+mod coerce;
 pub mod column;
 mod compile;
 mod copy;
@@ -29,13 +31,16 @@ pub mod engine;
 pub mod error;
 mod fault;
 pub mod file;
+mod forms;
 mod insert;
 mod names;
 mod numeric;
+mod order;
 pub mod parameters;
 mod past;
 mod point;
 mod public;
+mod round;
 mod scalar;
 mod scan;
 mod settings;
@@ -44,6 +49,7 @@ pub mod store;
 pub mod table;
 mod tables;
 mod transaction;
+mod unnest;
 mod utility;
 pub mod wire;
 

@@ -265,7 +265,7 @@ fn list(values: &[ScalarValue], item: &DataType) -> ScalarValue {
 }
 
 /// A decimal of the digits that it is written with.
-fn decimal(text: &str) -> Option<ScalarValue> {
+pub(crate) fn decimal(text: &str) -> Option<ScalarValue> {
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
         None => (text, 0),

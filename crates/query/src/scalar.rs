@@ -15,7 +15,9 @@ pub(crate) const VERSION: &str = concat!("PostgreSQL 15.0 (Quipu ", env!("CARGO_
 /// The functions.
 pub(crate) fn functions() -> Vec<ScalarUDF> {
     let text = DataType::Utf8;
+    let uuid = datafusion::functions::string::uuid();
     vec![
+        uuid.as_ref().clone().with_aliases(["gen_random_uuid"]),
         constant("version", VERSION),
         create_udf(
             "current_setting",

@@ -26,6 +26,7 @@ use crate::copy::Copy;
 use crate::create;
 use crate::ddl;
 use crate::error::SqlError;
+use crate::forms;
 use crate::insert;
 use crate::names;
 use crate::utility::{self, Upkeep};
@@ -128,7 +129,8 @@ pub(crate) fn parse(
 
 /// Reads a text whose statements the parser knows.
 fn parse_plain(text: &str, parser: &PostgresCompatibilityParser) -> Result<Vec<Parsed>, SqlError> {
-    let written = Parser::parse_sql(&PostgreSqlDialect {}, text);
+    let written = Parser::parse_sql(&PostgreSqlDialect {}, text)
+        .map(|all| all.into_iter().map(forms::unwrap_write).collect());
     let planned = match (planned(text, parser, &written), &written) {
         (Ok(planned), _) => planned,
         (Err(_), Err(error)) => return Err(SqlError::syntax(error, text)),
@@ -165,7 +167,9 @@ fn planned(
         Ok(written) if !is_of_catalog => {
             let rewritten = |statement: &Statement| {
                 let rules = OWN_RULES.iter();
-                rules.fold(statement.clone(), |statement, rule| rule.rewrite(statement))
+                let mut statement = statement.clone();
+                forms::unify(&mut statement);
+                rules.fold(statement, |statement, rule| rule.rewrite(statement))
             };
             Ok(written.iter().map(rewritten).collect())
         }

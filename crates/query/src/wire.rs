@@ -105,6 +105,10 @@ pub(crate) fn columns(schema: &Schema, names: &[Option<String>]) -> Result<Vec<C
                     SqlError::unsupported(&format!("a result of type {}", field.data_type()))
                 })?,
             };
+            // Counts of rows are what PostgreSQL gives as int8.
+            if *field.data_type() == DataType::UInt64 {
+                return Ok(Column::new(name, DataType::Int64, &Type::INT8));
+            }
             Ok(Column::new(name, field.data_type().clone(), &kind))
         })
         .collect()

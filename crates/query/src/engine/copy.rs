@@ -162,7 +162,7 @@ impl Session {
         dml::table_of(&target)?;
         let (owner, text) = (target.body.name().to_owned(), statement.text.to_string());
         let verb = Verb::Insert { columns: Vec::new(), conflict: OnRival::Fail };
-        Ok(Target::Table(Arc::new(Dml { target, owner, text, verb })))
+        Ok(Target::Table(Arc::new(Dml { target, owner, text, verb, defaults: Vec::new() })))
     }
 }
 

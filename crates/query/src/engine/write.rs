@@ -15,13 +15,14 @@ use datafusion::datasource::MemTable;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::Statement as Ast;
 use quipu_state::{Fault, rows_hash};
-use quipu_types::program::{Expr, Op, Program, Reads};
+use quipu_types::program::{Conflict, Expr, Op, Program, Reads};
 use quipu_types::table::DEFINITIONS;
 use quipu_types::{Code, Column, ColumnType, Time, code};
 
 use super::{
     Forget, Kind, Outcome, Prepared, Rows, Session, SessionState, Statement, Transaction, deep,
 };
+use crate::assign;
 use crate::copy::CopyIn;
 use crate::ddl;
 use crate::dml::{self, Change, Dml, OnRival, Rival, Verb};
@@ -190,8 +191,17 @@ impl Session {
             return self.prepare_append(statement, types, stream).await;
         }
         let def = self.table_named(&look, &name)?;
-        let dml::Parts { statement: source, columns, rival, joined, owner, returning } =
-            dml::parts(ast, &def)?;
+        let dml::Parts {
+            statement: source,
+            columns,
+            rival,
+            joined,
+            sets,
+            defaults,
+            owner,
+            returning,
+        } = dml::parts(ast, &def)?;
+        let spec = dml::table_of(&def)?;
         let want = if matches!(ast, Ast::Insert(_)) { Want::Insert } else { Want::Change };
         let special = Special { target: Some((def.id, want)), instead: None };
         let state = || self.engine.state(&self.settings, &look, special.clone());
@@ -211,9 +221,26 @@ impl Session {
                 let planned = self.plan(state()?, with(*values, Kind::Write), types).await?;
                 merge(&mut prepared.parameters, planned.parameters);
                 let plan = planned.plan.expect("a SELECT is planned");
+                for (place, set) in (0..).zip(&places) {
+                    let column = spec.column(*set).expect("it was found");
+                    assign::check_planned(column, &plan, place, false)?;
+                }
                 OnRival::Update(target, places, Box::new(plan))
             }
         };
+        if let Some(plan) = &prepared.plan {
+            let keys = spec.key_kinds().len();
+            let given = columns.iter().map(|place| (*place, usize::from(*place), true));
+            let given =
+                given.chain(sets.iter().zip(keys..).map(|((place, is_cast), at)| match &joined {
+                    Some(_) => (*place, at, false),
+                    None => (*place, usize::from(*place), !is_cast),
+                }));
+            for (place, at, is_cast) in given {
+                let column = spec.column(place).expect("it was found");
+                assign::check_planned(column, plan, at, is_cast)?;
+            }
+        }
         let verb = match (ast, joined) {
             (Ast::Insert(_), _) => Verb::Insert { columns, conflict },
             (_, Some(sets)) => Verb::Joined { sets },
@@ -230,7 +257,8 @@ impl Session {
             prepared.source = Some(Box::new(source));
         }
         let text = ast.to_string();
-        prepared.target = Some(Target::Table(Arc::new(Dml { target: def, owner, text, verb })));
+        let dml = Dml { target: Arc::clone(&def), owner, text, verb, defaults };
+        prepared.target = Some(Target::Table(Arc::new(dml)));
         prepared.origin = (statement.clone(), types.to_vec());
         Ok(prepared)
     }
@@ -364,7 +392,10 @@ impl Session {
             return Ok((ops, was_run.then(|| look.snapshot.reads())));
         };
         let state = self.engine.state(&self.settings, &look, Special::default())?;
-        let conflict = dml::conflict(&state, conflict, &values)?;
+        let mut conflict = dml::conflict(&state, conflict, &values)?;
+        if let Conflict::Update { sets, .. } = &mut conflict {
+            sets.extend(dml.defaults.iter().cloned());
+        }
         let mut rows: Vec<Vec<Expr>> = Vec::new();
         match &prepared.plan {
             None => rows.push(Vec::new()),
@@ -413,7 +444,12 @@ impl Session {
             }
         });
         let (plan, sets) = match change.await? {
-            Change::Op(op) => return Ok((vec![op], false)),
+            Change::Op(mut op) => {
+                if let Op::Update { sets, .. } = &mut op {
+                    sets.extend(dml.defaults.iter().cloned());
+                }
+                return Ok((vec![op], false));
+            }
             Change::Run { plan, sets } => (plan, sets),
         };
         let number = Column { name: ROW_NUMBER.into(), kind: ColumnType::Int8, nullable: false };
@@ -444,7 +480,7 @@ impl Session {
             return Ok((Vec::new(), true));
         }
         let sets = is_update.then_some(sets.as_slice());
-        Ok((dml::ops(spec, key_count, sets, rows), true))
+        Ok((dml::ops(spec, key_count, sets, &dml.defaults, rows), true))
     }
 
     /// Hands programs over, or runs them on the transaction's look.
