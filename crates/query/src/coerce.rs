@@ -12,6 +12,10 @@
 //! | `2.5::int`, a numeric assigned to an int | rounded | cut |
 //! | `c \|\| 'x'`, `length(c)` of a char(n) | without trailing blanks | with them |
 //! | `-x` | checked | wraps |
+//! | `f > 1e20` of a float | floats | decimals |
+//! | `x NOT IN (1, NULL)` | null or false | as without the null, beside another list |
+//! | `LIKE … ESCAPE`, `SIMILAR TO`, `~` | [`pattern`] | other escapes and line ends |
+//! | `extract(second FROM t)`, `trunc(1.25, 1)` | numeric, of the digits asked for | int4, of the argument's digits |
 //! | `EXCEPT ALL`, `INTERSECT ALL` | counts equal rows | drops them all, keeps them all |
 //! | `1 UNION 'a'::text`, `t = 1` | 42804, 42883 | text |
 //!
@@ -24,6 +28,7 @@
 //! argument of a function stays int8, which DataFusion's functions take and look at.
 
 mod literal;
+mod pattern;
 mod sets;
 
 use std::sync::Arc;
@@ -44,8 +49,11 @@ use quipu_types::code;
 use crate::arithmetic;
 use crate::column::PG_TYPE_KEY;
 use crate::error::SqlError;
+use crate::length;
 use crate::round;
 
+/// Digits of a numeric.
+const PRECISION: u8 = 38;
 /// Functions whose result has their arguments' type.
 const ALIKE: [&str; 5] = ["coalesce", "nullif", "greatest", "least", "make_array"];
 /// Functions that take a number of digits.
@@ -154,6 +162,10 @@ pub(crate) fn is_unknown(expr: &Expr) -> bool {
     }
 }
 
+fn is_null(expr: &Expr) -> bool {
+    matches!(expr, Expr::Literal(ScalarValue::Null, _))
+}
+
 /// The length of a `char(n)`.
 fn padded_length(field: &Field) -> Option<usize> {
     let pg_type = field.metadata().get(PG_TYPE_KEY)?;
@@ -189,11 +201,9 @@ impl Types<'_> {
                 _ => Expr::Negative(inner),
             },
             Expr::BinaryExpr(binary) => self.binary(binary)?,
-            Expr::InList(InList { expr, list, negated }) => {
-                let list = list.into_iter().map(|member| self.beside(member, &expr));
-                let list = list.collect::<Result<_>>()?;
-                Expr::InList(InList { expr, list, negated })
-            }
+            Expr::InList(list) => self.in_list(list)?,
+            Expr::Like(like) => pattern::like(like)?,
+            Expr::SimilarTo(like) => pattern::similar(like),
             Expr::Between(Between { expr, negated, low, high }) => {
                 let low = Box::new(self.beside(*low, &expr)?);
                 let high = Box::new(self.beside(*high, &expr)?);
@@ -221,9 +231,33 @@ impl Types<'_> {
         expr.to_field(self.schema).ok().map(|(_, field)| field)
     }
 
-    /// A constant of unknown type, read as what stands beside it.
+    fn in_list(&self, list: InList) -> Result<Expr> {
+        let InList { expr, list, negated } = list;
+        let count = list.len();
+        let list = list.into_iter().filter(|member| !is_null(member));
+        let list = list.map(|member| self.beside(member, &expr)).collect::<Result<Vec<_>>>()?;
+        let has_null = list.len() < count;
+        let found = Expr::InList(InList { expr, list, negated });
+        // DataFusion makes one list of several, and forgets that one had a null.
+        let null = Expr::Literal(ScalarValue::Boolean(None), None);
+        Ok(match (has_null, negated) {
+            (false, _) => found,
+            (true, false) => found.or(null),
+            (true, true) => found.and(null),
+        })
+    }
+
+    /// A constant of unknown type, read as what stands beside it; a numeric beside a float as one.
     fn beside(&self, expr: Expr, other: &Expr) -> Result<Expr> {
-        let Some(field) = self.field(other).filter(|_| is_unknown(&expr)) else { return Ok(expr) };
+        let Some(field) = self.field(other) else { return Ok(expr) };
+        if *field.data_type() == DataType::Float64
+            && expr.get_type(self.schema).is_ok_and(|own| own.is_decimal())
+        {
+            return expr.cast_to(&DataType::Float64, self.schema);
+        }
+        if !is_unknown(&expr) {
+            return Ok(expr);
+        }
         let Expr::Literal(ScalarValue::Utf8(Some(text)), _) = &expr else { return Ok(expr) };
         Ok(literal::compared(text, &field)?.map_or(expr, |value| Expr::Literal(value, None)))
     }
@@ -233,6 +267,15 @@ impl Types<'_> {
         if op == Operator::StringConcat {
             let (left, right) = (self.trimmed(*left)?, self.trimmed(*right)?);
             return Ok(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right))));
+        }
+        if matches!(
+            op,
+            Operator::RegexMatch
+                | Operator::RegexIMatch
+                | Operator::RegexNotMatch
+                | Operator::RegexNotIMatch
+        ) {
+            return Ok(pattern::regex(BinaryExpr { left, op, right }));
         }
         if !compares(op) {
             return Ok(Expr::BinaryExpr(BinaryExpr { left, op, right }));
@@ -345,13 +388,38 @@ impl Types<'_> {
                 function.args = args.collect::<Result<_>>()?;
             }
         } else if !arithmetic::is_checked(&function.func) {
-            let takes_int4 = OF_DIGITS.contains(&name);
+            let name = name.to_owned();
+            let takes_int4 = OF_DIGITS.contains(&name.as_str());
             let args = function.args.into_iter().map(|argument| {
                 self.trimmed(if takes_int4 { argument } else { widened(argument) })
             });
             function.args = args.collect::<Result<_>>()?;
+            return self.other_function(&name, function);
         }
         Ok(Expr::ScalarFunction(function))
+    }
+
+    /// Functions whose result has another type, or as many digits as it has.
+    fn other_function(&self, name: &str, mut function: ScalarFunction) -> Result<Expr> {
+        let own = function.args.first().and_then(|first| first.get_type(self.schema).ok());
+        let scale = match (name, function.args.as_slice()) {
+            ("ceil" | "floor" | "trunc", [_]) => Some(0),
+            ("trunc", [_, Expr::Literal(ScalarValue::Int32(Some(digits)), _)]) => {
+                i8::try_from(*digits).ok()
+            }
+            _ => None,
+        };
+        match (name, own, scale) {
+            (_, Some(own), Some(scale)) if own.is_decimal() && scale >= 0 => {
+                cast_to(Expr::ScalarFunction(function), DataType::Decimal128(PRECISION, scale))
+            }
+            ("character_length" | "octet_length", Some(DataType::Binary), _) => {
+                function.func = Arc::new(length::of_bytea());
+                Ok(Expr::ScalarFunction(function))
+            }
+            ("date_part", ..) => date_part(function),
+            _ => Ok(Expr::ScalarFunction(function)),
+        }
     }
 
     /// A subquery's references to the row around it have the types that the row has by now.
@@ -374,6 +442,31 @@ impl Types<'_> {
             })
             .map(|done| done.data)
         })
+    }
+}
+
+fn cast_to(expr: Expr, data_type: DataType) -> Result<Expr> {
+    Ok(Expr::Cast(Cast::new(Box::new(expr), data_type)))
+}
+
+/// A part of a time is a numeric; seconds have their fraction.
+fn date_part(mut function: ScalarFunction) -> Result<Expr> {
+    let part = match function.args.first() {
+        Some(Expr::Literal(ScalarValue::Utf8(Some(part)), _)) => part.to_lowercase(),
+        _ => return Ok(Expr::ScalarFunction(function)),
+    };
+    match part.as_str() {
+        "epoch" => cast_to(Expr::ScalarFunction(function), DataType::Decimal128(PRECISION, 6)),
+        "second" | "seconds" => {
+            if let Some(part) = function.args.first_mut() {
+                *part = Expr::Literal(ScalarValue::Utf8(Some("microsecond".into())), None);
+            }
+            let micros = cast_to(Expr::ScalarFunction(function), DataType::Decimal128(20, 0))?;
+            let unit = Expr::Literal(ScalarValue::Decimal128(Some(1), 7, 6), None);
+            let seconds = BinaryExpr::new(Box::new(micros), Operator::Multiply, Box::new(unit));
+            Ok(Expr::BinaryExpr(seconds))
+        }
+        _ => cast_to(Expr::ScalarFunction(function), DataType::Decimal128(PRECISION, 0)),
     }
 }
 

@@ -40,6 +40,12 @@ fn compiled(plan: &Plan, schema: &DFSchema, made: &Cell<u32>) -> Option<Expr> {
                     });
                     Expr::Excluded(u16::try_from(own?).ok()?)
                 }
+                // Of a joined subquery's columns programs know nothing.
+                relation if *relation != schema.iter().next()?.0.cloned() => return None,
+                // Nor of floats.
+                _ if *schema.field(usize::from(place)).data_type() == DataType::Float64 => {
+                    return None;
+                }
                 _ => Expr::Column(place),
             }
         }

@@ -34,6 +34,7 @@ use quipu_types::{ColumnType, Value, code};
 
 use crate::assign;
 use crate::compile;
+use crate::copy::value::from_text;
 use crate::error::SqlError;
 use crate::insert;
 use crate::parameters;
@@ -809,7 +810,9 @@ pub(crate) fn update(
         for (place, expr) in &changed {
             let expr = folded(state, expr, scan.schema()).map_err(failed)?;
             let compiled = compile::one_of(&expr, scan.schema(), &made);
-            sets.extend(compiled.map(|expr| (*place, expr)));
+            if let Some(expr) = compiled {
+                sets.push((*place, as_column(spec, *place, expr)?));
+            }
         }
         if sets.len() == changed.len() {
             return Ok(Change::Op(Op::Update { rows, sets }));
@@ -890,6 +893,18 @@ fn is_same_column(expr: &Plan, owner: &str, name: &str) -> bool {
     }
 }
 
+/// A text that is a constant as the uuid or JSON that it is assigned to.
+fn as_column(spec: &TableSpec, place: u16, expr: Compiled) -> Result<Compiled, SqlError> {
+    match (&expr, spec.column(place)) {
+        (Compiled::Const(ColumnType::Text, Value::Text(text)), Some(column))
+            if matches!(column.kind, ColumnType::Uuid | ColumnType::Jsonb) =>
+        {
+            Ok(Compiled::Const(column.kind, from_text(column, text.as_bytes())?))
+        }
+        _ => Ok(expr),
+    }
+}
+
 /// The rows of a scan that fulfil a filter, where that compiles.
 fn selection_of(
     state: &SessionState,
@@ -953,6 +968,7 @@ fn listed_keys(filter: &Plan, spec: &TableSpec) -> Option<Vec<Vec<Compiled>>> {
 /// What an INSERT does where a row is there.
 pub(crate) fn conflict(
     state: &SessionState,
+    spec: &TableSpec,
     rival: &OnRival,
     values: &[ScalarValue],
 ) -> Result<Conflict, SqlError> {
@@ -977,7 +993,7 @@ pub(crate) fn conflict(
         compile::expr(&expr, joined.schema()).ok_or_else(uncompiled)
     };
     let sets = places.iter().zip(&projection.expr);
-    let sets = sets.map(|(place, expr)| Ok((*place, compiled(expr)?)));
+    let sets = sets.map(|(place, expr)| Ok((*place, as_column(spec, *place, compiled(expr)?)?)));
     let sets = sets.collect::<Result<_, SqlError>>()?;
     let filter = filter.map(compiled).transpose()?;
     Ok(Conflict::Update { target, sets, filter })

@@ -635,7 +635,8 @@ impl Session {
         let deadline = after(self.time_max());
         let text = Arc::clone(&prepared.text);
         let (plan, sql) = (plan.clone(), Arc::clone(&text));
-        let work = deep::run(move || begin(&state, plan, values, &sql));
+        let is_analyzed = prepared.kind == Kind::Query && prepared.point.is_none();
+        let work = deep::run(move || begin(&state, plan, values, is_analyzed, &sql));
         let stream =
             tokio::time::timeout_at(deadline, work).await.map_err(|_| SqlError::timeout())??;
         let columns = prepared.columns.clone().unwrap_or_default();
@@ -876,11 +877,21 @@ fn begin(
     state: &SessionState,
     plan: LogicalPlan,
     values: Vec<ScalarValue>,
+    is_analyzed: bool,
     text: &str,
 ) -> Result<SendableRecordBatchStream, SqlError> {
     let failed = |error| SqlError::from_datafusion(&error, text);
+    // Values may have other types than the parameters were said to have.
+    let is_analyzed = is_analyzed && values.is_empty();
     let plan = with_values(plan, values).map_err(failed)?;
-    let physical = block_on(state.create_physical_plan(&plan)).map_err(failed)?;
+    let plan = if is_analyzed {
+        state.optimizer().optimize(plan, state, |_, _| {})
+    } else {
+        state.optimize(&plan)
+    };
+    let plan = plan.map_err(failed)?;
+    let physical = state.query_planner().create_physical_plan(&plan, state);
+    let physical = block_on(physical).map_err(failed)?;
     execute_stream(physical, state.task_ctx()).map_err(failed)
 }
 

@@ -146,6 +146,10 @@ impl SqlError {
             },
             DataFusionError::SQL(error, _) => Self::syntax(error, sql),
             DataFusionError::SchemaError(error, _) => Self::from_schema(error, sql),
+            DataFusionError::NotImplemented(text) if text.contains("AggregateFunction(") => {
+                let message = "aggregate functions are not allowed here";
+                Self::new("42803", code::SQL_SYNTAX, message)
+            }
             DataFusionError::NotImplemented(text) => {
                 Self::new("0A000", code::SQL_UNSUPPORTED, first_line(text))
             }

@@ -5,18 +5,21 @@
 //! | `x = ANY (SELECT …)`, `x <> ALL (SELECT …)` | `x IN (SELECT …)`, `x NOT IN (SELECT …)` |
 //! | `(x, y) IN (SELECT a, b …)` | `(SELECT CASE WHEN bool_or(…) … FROM (SELECT a, b …))`, true, false or null |
 //! | `WITH w AS (SELECT …) UPDATE … FROM w` | `UPDATE … FROM (SELECT …) w` |
+//! | `CAST(x AS char(3))`, `mod(x, y)`, `LIKE … ESCAPE ''` | a function, an operator, a pattern without escapes |
 //! | `FETCH FIRST n ROWS ONLY` | `LIMIT n` |
 
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, LimitClause, Query, SetExpr, Statement, TableAlias, TableFactor,
-    UnaryOperator, Value, VisitMut, VisitorMut,
+    BinaryOperator, CastKind, CharacterLength, DataType, Expr, FunctionArguments, LimitClause,
+    Query, SetExpr, Statement, TableAlias, TableFactor, UnaryOperator, Value, ValueWithSpan,
+    VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::insert;
+use crate::length;
 
 /// `WITH … UPDATE` and the like as the write alone, which has the queries where it names them.
 pub(crate) fn unwrap_write(statement: Statement) -> Statement {
@@ -85,6 +88,88 @@ impl VisitorMut for Known {
 /// Writes a statement in the forms that are planned.
 pub(crate) fn unify(statement: &mut Statement) {
     let _never_breaks = VisitMut::visit(statement, &mut Forms);
+}
+
+/// Writes what `names` has named already: casts with a length, and functions that are operators.
+pub(crate) fn call(statement: &mut Statement) {
+    if matches!(
+        statement,
+        Statement::Query(_) | Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_)
+    ) {
+        let _never_breaks = VisitMut::visit(statement, &mut Calls);
+    }
+}
+
+struct Calls;
+
+impl VisitorMut for Calls {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Some(text) = sized(expr).or_else(|| operation(expr)).or_else(|| unescaped(expr))
+            && let Ok(mut parser) = Parser::new(&PostgreSqlDialect {}).try_with_sql(&text)
+            && let Ok(other) = parser.parse_expr()
+        {
+            *expr = other;
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// A cast to a text of some length.
+fn sized(expr: &Expr) -> Option<String> {
+    let Expr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, expr, data_type, .. } = expr
+    else {
+        return None;
+    };
+    let (name, length) = match data_type {
+        DataType::Varchar(length)
+        | DataType::CharVarying(length)
+        | DataType::CharacterVarying(length) => (length::VARCHAR, (*length)?),
+        DataType::Char(length) | DataType::Character(length) => {
+            let one = CharacterLength::IntegerLength { length: 1, unit: None };
+            (length::BPCHAR, length.unwrap_or(one))
+        }
+        _ => return None,
+    };
+    let CharacterLength::IntegerLength { length, .. } = length else { return None };
+    Some(format!("{name}(CAST({expr} AS TEXT), {length})"))
+}
+
+/// `mod(a, b)` and `div(a, b)`.
+fn operation(expr: &Expr) -> Option<String> {
+    let Expr::Function(function) = expr else { return None };
+    let [name] = function.name.0.as_slice() else { return None };
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let [left, right] = list.args.as_slice() else { return None };
+    match insert::word(name)?.as_str() {
+        "mod" => Some(format!("(({left}) % ({right}))")),
+        "div" => {
+            let quotient = format!("trunc(CAST({left} AS NUMERIC) / ({right}))");
+            Some(format!("CAST({quotient} AS NUMERIC(38, 0))"))
+        }
+        _ => None,
+    }
+}
+
+/// LIKE without an escape character.
+fn unescaped(expr: &Expr) -> Option<String> {
+    let mut expr = expr.clone();
+    let (Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. }) =
+        &mut expr
+    else {
+        return None;
+    };
+    let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), .. }) =
+        pattern.as_mut()
+    else {
+        return None;
+    };
+    escape_char.take_if(
+        |escape| matches!(&escape.value, Value::SingleQuotedString(text) if text.is_empty()),
+    )?;
+    *text = text.replace('\\', "\\\\");
+    Some(expr.to_string())
 }
 
 struct Forms;

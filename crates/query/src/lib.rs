@@ -16,6 +16,7 @@
 //! * Q3 Nothing here changes the ledger: every write through SQL is refused by name.
 //! * Q4 The columns are derived: they can be wiped and are fed again from the first height.
 
+mod alike;
 mod arithmetic;
 mod assign;
 pub mod catalog;
@@ -33,6 +34,7 @@ mod fault;
 pub mod file;
 mod forms;
 mod insert;
+mod length;
 mod names;
 mod numeric;
 mod order;

@@ -7,6 +7,8 @@ use arrow::datatypes::DataType;
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
 
+use crate::alike;
+use crate::length;
 use crate::settings::Settings;
 
 /// What `version()` says.
@@ -16,7 +18,10 @@ pub(crate) const VERSION: &str = concat!("PostgreSQL 15.0 (Quipu ", env!("CARGO_
 pub(crate) fn functions() -> Vec<ScalarUDF> {
     let text = DataType::Utf8;
     let uuid = datafusion::functions::string::uuid();
-    vec![
+    let signum = datafusion::functions::math::signum();
+    let typed = alike::functions().into_iter().chain(length::functions());
+    let own = vec![
+        signum.as_ref().clone().with_aliases(["sign"]),
         uuid.as_ref().clone().with_aliases(["gen_random_uuid"]),
         constant("version", VERSION),
         create_udf(
@@ -40,7 +45,8 @@ pub(crate) fn functions() -> Vec<ScalarUDF> {
             Volatility::Stable,
             Arc::new(|arguments: &[ColumnarValue]| Ok(nothing(arguments))),
         ),
-    ]
+    ];
+    typed.chain(own).collect()
 }
 
 fn constant(name: &str, value: &'static str) -> ScalarUDF {

@@ -147,6 +147,7 @@ fn parse_plain(text: &str, parser: &PostgresCompatibilityParser) -> Result<Vec<P
             let kind = kind_of(written.as_ref().unwrap_or(&plan))?;
             unlock(&mut plan);
             names::alias(&mut plan);
+            forms::call(&mut plan);
             Ok(Parsed { kind, plan: Some(plan), written })
         })
         .collect()

@@ -392,7 +392,7 @@ impl Session {
             return Ok((ops, was_run.then(|| look.snapshot.reads())));
         };
         let state = self.engine.state(&self.settings, &look, Special::default())?;
-        let mut conflict = dml::conflict(&state, conflict, &values)?;
+        let mut conflict = dml::conflict(&state, &spec, conflict, &values)?;
         if let Conflict::Update { sets, .. } = &mut conflict {
             sets.extend(dml.defaults.iter().cloned());
         }
