@@ -28,6 +28,7 @@
 //! argument of a function stays int8, which DataFusion's functions take and look at.
 
 mod literal;
+mod opaque;
 mod pattern;
 mod sets;
 
@@ -97,6 +98,7 @@ fn node(plan: LogicalPlan, is_strict: bool) -> Result<Transformed<LogicalPlan>> 
         LogicalPlan::Join(join) if sets::counts(&join) => {
             return sets::counted(join).map(Transformed::yes);
         }
+        LogicalPlan::Aggregate(aggregate) => LogicalPlan::Aggregate(opaque::grouped(aggregate)?),
         other => other,
     };
     let schema = merge_schema(&plan.inputs());
@@ -369,6 +371,10 @@ impl Types<'_> {
         {
             return Ok(Expr::Literal(value, None));
         }
+        let expr = match field.data_type() {
+            DataType::Utf8 => Box::new(self.trimmed(*expr)?),
+            _ => expr,
+        };
         let from = expr.get_type(self.schema)?;
         if round::rounds(&from, field.data_type()) {
             return Ok(round::call(*expr, field.data_type()));

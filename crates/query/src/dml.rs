@@ -9,6 +9,8 @@
 //! ```
 //! What is run here is noted as read, so that the ledger refuses it where it no longer holds.
 
+mod assignments;
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -21,17 +23,18 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr as Plan, LogicalPlan, LogicalPlanBuilder, Operator};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::sqlparser::ast::{
-    Assignment, AssignmentTarget, ConflictTarget, DoUpdate, Expr, FromTable, Ident, Insert,
-    ObjectName, ObjectNamePart, OnConflict, OnConflictAction, OnInsert, Query, Select, SelectItem,
-    SetExpr, SetOperator, SetQuantifier, Statement, TableFactor, TableObject, TableWithJoins,
-    UpdateTableFromKind, Visit as _, VisitMut, Visitor, VisitorMut,
+    ConflictTarget, DoUpdate, Expr, FromTable, Ident, Insert, ObjectName, ObjectNamePart,
+    OnConflict, OnConflictAction, OnInsert, Query, Select, SelectItem, SetExpr, SetOperator,
+    SetQuantifier, Statement, TableFactor, TableObject, TableWithJoins, UpdateTableFromKind,
+    Visit as _, VisitMut, Visitor, VisitorMut,
 };
 use quipu_types::program::{
     Access, Conflict, Expr as Compiled, Op, Program, ROW_COUNT_MAX, Selection, TableRef,
 };
-use quipu_types::table::{Identity, TableDef, TableSpec};
+use quipu_types::table::{TableDef, TableSpec};
 use quipu_types::{ColumnType, Value, code};
 
+use self::assignments::{assigned, is_cast, is_default, split, take_defaults, width_of};
 use crate::assign;
 use crate::compile;
 use crate::copy::value::from_text;
@@ -298,65 +301,6 @@ fn insert_parts(
     Ok(Parts { statement, columns, rival, joined, sets, defaults, owner, returning })
 }
 
-/// The columns of a source, as far as it says them.
-fn width_of(body: &SetExpr) -> Option<usize> {
-    match body {
-        SetExpr::Values(values) => values.rows.first().map(|row| row.content.len()),
-        SetExpr::Select(select) => {
-            let is_one = |item: &SelectItem| {
-                matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. })
-            };
-            select.projection.iter().all(is_one).then_some(select.projection.len())
-        }
-        SetExpr::Query(query) => width_of(&query.body),
-        SetExpr::SetOperation { left, .. } => width_of(left),
-        _ => None,
-    }
-}
-
-fn is_default(expr: &Expr) -> bool {
-    matches!(expr, Expr::Identifier(ident)
-        if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("default"))
-}
-
-fn is_cast(expr: &Expr) -> bool {
-    match expr {
-        Expr::Nested(inner) => is_cast(inner),
-        other => matches!(other, Expr::Cast { .. }),
-    }
-}
-
-/// Takes the assignments of DEFAULT out: the columns that are left, and what the others are set to.
-fn take_defaults(
-    assignments: &mut Vec<Assignment>,
-    places: Vec<u16>,
-    spec: &TableSpec,
-) -> Result<(Vec<u16>, Vec<(u16, Compiled)>), SqlError> {
-    let (mut left, mut kept, mut defaults) = (Vec::new(), Vec::new(), Vec::new());
-    for (assignment, place) in std::mem::take(assignments).into_iter().zip(places) {
-        if !is_default(&assignment.value) {
-            left.push(place);
-            kept.push(assignment);
-            continue;
-        }
-        let (options, column) = (spec.options.get(usize::from(place)), spec.column(place));
-        let (Some(options), Some(column)) = (options, column) else { continue };
-        if options.identity != Identity::Never {
-            let what = "SET … = DEFAULT of a column that is numbered";
-            return Err(SqlError::unsupported(what).hint("write the value"));
-        }
-        let null = || Compiled::Const(column.kind, Value::Null);
-        let value = match &options.default {
-            // Each is another one, and other than those that are written (`compile`).
-            Some(Compiled::Random(_)) => Compiled::Random(u32::MAX - u32::from(place)),
-            given => given.clone().unwrap_or_else(null),
-        };
-        defaults.push((place, value));
-    }
-    *assignments = kept;
-    Ok((left, defaults))
-}
-
 /// Columns whose every value is DEFAULT are as good as not named.
 fn drop_defaults(insert: &mut Insert) -> Result<(), SqlError> {
     let Some(SetExpr::Values(values)) = insert.source.as_mut().map(|query| query.body.as_mut())
@@ -489,77 +433,6 @@ pub(crate) fn column_number(def: &TableDef, spec: &TableSpec, name: &str) -> Res
             format!("column \"{name}\" of relation \"{}\" does not exist", def.body.name());
         SqlError::new("42703", code::SQL_SYNTAX, message)
     })
-}
-
-/// Assignments to several columns as one for each.
-fn split(assignments: Vec<Assignment>) -> Result<Vec<Assignment>, SqlError> {
-    let mut all = Vec::with_capacity(assignments.len());
-    for assignment in assignments {
-        match (assignment.target, assignment.value) {
-            (target @ AssignmentTarget::ColumnName(_), value) => {
-                all.push(Assignment { target, value });
-            }
-            (AssignmentTarget::Tuple(names), Expr::Tuple(values))
-                if names.len() == values.len() =>
-            {
-                let pairs = names.into_iter().zip(values);
-                all.extend(pairs.map(|(name, value)| Assignment {
-                    target: AssignmentTarget::ColumnName(name),
-                    value,
-                }));
-            }
-            (AssignmentTarget::Tuple(names), Expr::Subquery(query)) => {
-                let width = names.len();
-                let pairs = names.into_iter().zip(0..).map(|(name, place)| {
-                    let value = Expr::Subquery(Box::new(one_item(&query, place, width)?));
-                    Ok(Assignment { target: AssignmentTarget::ColumnName(name), value })
-                });
-                all.extend(pairs.collect::<Result<Vec<_>, SqlError>>()?);
-            }
-            _ => return Err(SqlError::unsupported("assigning this to several columns")),
-        }
-    }
-    Ok(all)
-}
-
-/// A query of several values as one of the value at `place`.
-fn one_item(query: &Query, place: usize, width: usize) -> Result<Query, SqlError> {
-    let mut query = query.clone();
-    let SetExpr::Select(select) = query.body.as_mut() else {
-        return Err(SqlError::unsupported("assigning a set operation's row to several columns"));
-    };
-    if width_of(&SetExpr::Select(select.clone())) != Some(width) || select.distinct.is_some() {
-        return Err(SqlError::unsupported("assigning this query's row to several columns"));
-    }
-    let mut number = 0..;
-    select.projection.retain(|_| number.next() == Some(place));
-    Ok(query)
-}
-
-/// The assigned columns, which are there and assigned once.
-fn assigned(
-    assignments: &mut [Assignment],
-    def: &TableDef,
-    spec: &TableSpec,
-) -> Result<Vec<u16>, SqlError> {
-    let mut seen = Vec::with_capacity(assignments.len());
-    for assignment in assignments {
-        let AssignmentTarget::ColumnName(ObjectName(parts)) = &assignment.target else { continue };
-        let name = parts.first().and_then(insert::word).unwrap_or_default();
-        let place = column_number(def, spec, &name)?;
-        if parts.len() > 1 {
-            return Err(SqlError::unsupported("assigning to a part of a column"));
-        }
-        if seen.contains(&place) {
-            let message = format!("multiple assignments to same column \"{name}\"");
-            return Err(SqlError::new("42601", code::SQL_SYNTAX, message));
-        }
-        seen.push(place);
-        if spec.column(place).is_some_and(|column| column.kind == ColumnType::Bytea) {
-            insert::read_bytea(&mut assignment.value)?;
-        }
-    }
-    Ok(seen)
 }
 
 /// `SELECT items FROM name [AS alias]`.

@@ -8,6 +8,7 @@
 //! are bounded.
 
 mod copy;
+mod named;
 mod write;
 
 use std::collections::BTreeMap;
@@ -188,6 +189,7 @@ impl Engine {
             is_read_only: false,
             work: None,
             notices: Vec::new(),
+            named: BTreeMap::new(),
         }
     }
 
@@ -242,6 +244,8 @@ pub struct Session {
     /// What the open transaction has seen and done.
     work: Option<Work>,
     notices: Vec<Notice>,
+    /// Statements that `PREPARE` named.
+    named: BTreeMap<String, Prepared>,
 }
 
 /// A statement that was read and may be prepared.
@@ -531,7 +535,7 @@ impl Session {
             Kind::Write => return self.prepare_write(statement, types).await,
             Kind::Copy(copy) => return self.prepare_copy(statement, copy).await,
             Kind::Show(name) => return Ok(bare(Some(self.show(name)?.1))),
-            _ => return Ok(bare(None)),
+            _ => return self.prepare_named(&kind, bare(None)),
         }
         let state = self.engine.state(&self.settings, &self.look()?, Special::default())?;
         self.plan(state, statement.clone(), types).await
@@ -594,6 +598,8 @@ impl Session {
             (Kind::Define | Kind::Truncate, _) => self.define(prepared).await,
             (Kind::Copy(copy), _) => self.copy(prepared, copy).await,
             (Kind::Show(name), _) => self.show_rows(name).map(Outcome::Rows),
+            (Kind::Prepare(name, text), _) => self.name(name, text).await,
+            (Kind::Execute(name, constants), _) => self.execute_named(name, constants).await,
             (kind, _) => self.command(kind),
         }
     }
@@ -760,10 +766,12 @@ impl Session {
             }
             Kind::DiscardAll => {
                 self.settings.reset();
+                self.unname(None);
                 forget = Forget::All;
                 "DISCARD ALL"
             }
             Kind::Deallocate(name) => {
+                self.unname(name.as_deref());
                 forget = name.clone().map_or(Forget::All, Forget::Named);
                 if name.is_some() { "DEALLOCATE" } else { "DEALLOCATE ALL" }
             }
@@ -783,6 +791,8 @@ impl Session {
             | Kind::Write
             | Kind::Define
             | Kind::Truncate
+            | Kind::Prepare(..)
+            | Kind::Execute(..)
             | Kind::Copy(_) => "SELECT",
         };
         Ok(Outcome::Done { tag: tag.into(), report, forget })

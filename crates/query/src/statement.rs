@@ -5,8 +5,8 @@
 //! client sees is taken from the former, the plan from the latter.
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Query, Reset, Set, SetExpr, Statement, TableFactor, TransactionMode, Value, Visit,
-    Visitor,
+    Expr, Query, Reset, Set, SetExpr, Statement, TableFactor, TransactionMode, UnaryOperator,
+    Value, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -29,6 +29,7 @@ use crate::error::SqlError;
 use crate::forms;
 use crate::insert;
 use crate::names;
+use crate::parameters;
 use crate::utility::{self, Upkeep};
 
 /// Most bytes of a query text.
@@ -92,6 +93,10 @@ pub(crate) enum Kind {
     DiscardAll,
     /// `DEALLOCATE`; without a name, all.
     Deallocate(Option<String>),
+    /// `PREPARE`: a name, and the statement's text.
+    Prepare(String, String),
+    /// `EXECUTE`: a name, and constants as their texts.
+    Execute(String, Vec<Option<String>>),
     /// Nothing to do but to answer with this tag.
     Nothing(&'static str),
 }
@@ -284,12 +289,51 @@ fn kind_of(statement: &Statement) -> Result<Kind, SqlError> {
             all if all.eq_ignore_ascii_case("all") && name.quote_style.is_none() => {
                 Kind::Deallocate(None)
             }
-            name => Kind::Deallocate(Some(name.to_owned())),
+            _ => Kind::Deallocate(Some(insert::folded(name))),
         },
+        Statement::Prepare { name, data_types, statement } => {
+            match kind_of(statement)? {
+                Kind::Query | Kind::Write => {}
+                _ => return Err(SqlError::unsupported("PREPARE of this statement")),
+            }
+            let mut statement = statement.as_ref().clone();
+            parameters::cast_placeholders(&mut statement, data_types);
+            Kind::Prepare(insert::folded(name), statement.to_string())
+        }
+        Statement::Execute { name: Some(name), parameters, immediate: false, using, .. }
+            if using.is_empty() =>
+        {
+            let name = name.0.last().and_then(insert::word).unwrap_or_default();
+            let constants = parameters.iter().map(constant).collect::<Option<Vec<_>>>();
+            let constants = constants.ok_or_else(|| {
+                SqlError::unsupported("EXECUTE with an expression").hint("write constants")
+            })?;
+            Kind::Execute(name, constants)
+        }
         Statement::UNLISTEN { .. } => Kind::Nothing("UNLISTEN"),
         Statement::Close { .. } => Kind::Nothing("CLOSE CURSOR"),
         other => return Err(refusal(other)),
     })
+}
+
+/// The text of a constant; none inside for null, none at all for what is no constant.
+fn constant(expr: &Expr) -> Option<Option<String>> {
+    match expr {
+        Expr::Nested(inner) => constant(inner),
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match constant(expr)? {
+            Some(text) => Some(Some(format!("-{text}"))),
+            None => None,
+        },
+        Expr::Value(value) => match &value.value {
+            Value::Null => Some(None),
+            Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text) => {
+                Some(Some(text.clone()))
+            }
+            Value::Number(..) | Value::Boolean(_) => Some(Some(value.value.to_string())),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// Why a statement is refused: as a write, or as something that is not here.

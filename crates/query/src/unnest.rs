@@ -274,7 +274,7 @@ impl Joined<'_> {
         let plan = if domain.columns.is_empty() {
             LogicalPlanBuilder::from(self.plan.clone()).cross_join(rows)?
         } else {
-            let keys = (0..).map(domain::key_name);
+            let keys = domain.key_names();
             let keys = keys.map(|key| Column::new(Some(relation.as_str()), key));
             let on = domain.columns.iter().cloned().zip(keys).collect();
             domain::join_same(self.plan.clone(), rows, on)?

@@ -35,7 +35,7 @@ pub(super) fn values(values: Values) -> Result<LogicalPlan> {
         let mut widest = DataType::Null;
         for row in &rows {
             let own = row.get(place).map_or(Ok(DataType::Null), |expr| expr.get_type(&empty))?;
-            if own != DataType::Null && widest != DataType::Int64 {
+            if own != DataType::Null && !has_null(row, place) && widest != DataType::Int64 {
                 widest = own;
             }
         }

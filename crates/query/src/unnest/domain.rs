@@ -20,11 +20,6 @@ use datafusion::logical_expr::{
 
 use super::subquery_of;
 
-/// The name of a key.
-pub(super) fn key_name(number: usize) -> String {
-    format!("__key{number}")
-}
-
 /// Distinct values of columns of an input, as a relation of their own.
 #[derive(Clone, Debug)]
 pub(super) struct Domain {
@@ -42,16 +37,10 @@ fn unsupported(what: &str) -> DataFusionError {
 impl Domain {
     pub(super) fn new(number: usize, columns: Vec<Column>, input: &LogicalPlan) -> Result<Self> {
         let relation = TableReference::bare(format!("__domain{number}"));
-        let plan = if columns.is_empty() {
-            None
-        } else {
-            let keys = columns.iter().cloned().zip(0..);
-            let keys = keys.map(|(column, number)| Expr::Column(column).alias(key_name(number)));
-            let plan = LogicalPlanBuilder::from(input.clone())
-                .project(keys.collect::<Vec<_>>())?
-                .distinct()?
-                .alias(relation.clone())?;
-            Some(plan.build()?)
+        let values = columns.iter().cloned().map(Expr::Column).collect();
+        let plan = match columns.as_slice() {
+            [] => None,
+            _ => Some(named(LogicalPlanBuilder::from(input.clone()), values, &relation, true)?),
         };
         Ok(Self { columns, relation, plan })
     }
@@ -59,17 +48,20 @@ impl Domain {
     /// The same values under another name.
     fn renamed(&self, name: &str) -> Result<Self> {
         let relation = TableReference::bare(format!("{}{name}", self.relation.table()));
-        let plan = self.plan.clone().map(|plan| {
-            LogicalPlanBuilder::from(plan)
-                .alias(relation.clone())
-                .and_then(LogicalPlanBuilder::build)
-        });
+        let plan = self
+            .plan
+            .clone()
+            .map(|plan| named(LogicalPlanBuilder::from(plan), self.keys(), &relation, false));
         Ok(Self { columns: self.columns.clone(), plan: plan.transpose()?, relation })
     }
 
+    /// The names of the values, which no other relation has.
+    pub(super) fn key_names(&self) -> impl Iterator<Item = String> {
+        key_names(&self.relation).take(self.columns.len())
+    }
+
     fn key_columns(&self) -> Vec<Column> {
-        let numbers = 0..self.columns.len();
-        numbers.map(|number| Column::new(Some(self.relation.clone()), key_name(number))).collect()
+        self.key_names().map(|name| Column::new(Some(self.relation.clone()), name)).collect()
     }
 
     /// The values as expressions.
@@ -79,7 +71,7 @@ impl Domain {
 
     fn key_of(&self, column: &Column) -> Option<Column> {
         let number = self.columns.iter().position(|own| own == column)?;
-        Some(Column::new(Some(self.relation.clone()), key_name(number)))
+        self.key_columns().into_iter().nth(number)
     }
 
     /// An expression over the values; `inside` are the columns that hide those of the same name from its subqueries.
@@ -306,9 +298,29 @@ impl Domain {
     }
 }
 
+fn key_names(relation: &TableReference) -> impl Iterator<Item = String> {
+    let prefix = relation.table().to_owned();
+    (0_u32..).map(move |number| format!("{prefix}_{number}"))
+}
+
+/// Values as a relation.
+fn named(
+    plan: LogicalPlanBuilder,
+    values: Vec<Expr>,
+    relation: &TableReference,
+    is_distinct: bool,
+) -> Result<LogicalPlan> {
+    let values = values.into_iter().zip(key_names(relation));
+    let values = values.map(|(value, name)| value.alias(name)).collect::<Vec<_>>();
+    let plan = plan.project(values)?;
+    let plan = if is_distinct { plan.distinct()? } else { plan };
+    plan.alias(relation.clone())?.build()
+}
+
 /// A left join on columns that are equal or both null.
 ///
-/// Not with nulls that equal nulls: DataFusion adds conditions to such a join whose nulls then are equal, too.
+/// Not with nulls that equal nulls: DataFusion adds conditions to such a join whose nulls then are equal, too. And not
+/// on expressions: it projects their sides under one name each, where columns of two tables may be called the same.
 pub(super) fn join_same(
     left: LogicalPlan,
     right: LogicalPlan,
@@ -317,19 +329,26 @@ pub(super) fn join_same(
     let (mut own, mut other) = (Vec::new(), Vec::new());
     for (column, key) in on {
         let field = Arc::clone(left.schema().field_from_column(&column)?);
-        let (column, key) = (Expr::Column(column), Expr::Column(key));
-        if !field.is_nullable() {
-            own.push(column);
-            other.push(key);
-            continue;
-        }
         let some = Expr::Literal(ScalarValue::new_default(field.data_type())?, None);
-        for (expr, keys) in [(column, &mut own), (key, &mut other)] {
-            keys.push(expr.clone().is_null());
-            keys.push(coalesce(vec![expr, some.clone()]));
+        let name = key.name.clone();
+        for (side, column, keys) in [("left", column, &mut own), ("right", key, &mut other)] {
+            let column = Expr::Column(column);
+            let is_null = column.clone().is_null().alias(format!("{name}_{side}_null"));
+            let value = coalesce(vec![column, some.clone()]).alias(format!("{name}_{side}"));
+            keys.extend([is_null, value]);
         }
     }
-    LogicalPlanBuilder::from(left).join_with_expr_keys(right, JoinType::Left, (own, other), None)
+    let with = |plan: LogicalPlan, keys: &[Expr]| {
+        let columns = plan.schema().columns().into_iter().map(Expr::Column);
+        let exprs: Vec<Expr> = columns.chain(keys.iter().cloned()).collect();
+        LogicalPlanBuilder::from(plan).project(exprs)
+    };
+    let names = |keys: &[Expr]| {
+        let names = keys.iter().map(|key| Column::new_unqualified(key.schema_name().to_string()));
+        names.collect::<Vec<_>>()
+    };
+    let right = with(right, &other)?.build()?;
+    with(left, &own)?.join(right, JoinType::Left, (names(&own), names(&other)), None)
 }
 
 /// What an aggregate is where there is nothing to aggregate: its column, or the value that stands for null.
