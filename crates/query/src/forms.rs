@@ -248,7 +248,7 @@ mod tests {
         for (written, planned) in [
             ("SELECT a = ANY (SELECT b FROM t)", "SELECT a IN (SELECT b FROM t)"),
             ("SELECT a <> ALL (SELECT b FROM t)", "SELECT a NOT IN (SELECT b FROM t)"),
-            ("SELECT a > ALL (SELECT b FROM t)", "SELECT a > ALL((SELECT b FROM t))"),
+            ("SELECT a > ALL (SELECT b FROM t)", "SELECT a > ALL(SELECT b FROM t)"),
             ("SELECT a FETCH FIRST 2 ROWS ONLY", "SELECT a LIMIT 2"),
             ("SELECT a OFFSET 1 ROWS FETCH NEXT ROW ONLY", "SELECT a LIMIT 1 OFFSET 1 ROWS"),
         ] {

@@ -452,7 +452,7 @@ fn psycopg_binds_prepares_and_reads_every_type() {
         ('B6', -2, 7, 1000000007, Decimal('10.01'), datetime.date(2013, 1, 2), datetime.datetime(2013, 1, 1, 6, 0, tzinfo=datetime.timezone.utc), b'\x01\x00', UUID('01010101-0101-0101-0101-010101010101'), {'n': 1}, 1.5, False)
         ('B6', -2, 7, 1000000007, Decimal('10.01'), datetime.date(2013, 1, 2), datetime.datetime(2013, 1, 1, 6, 0, tzinfo=datetime.timezone.utc), b'\x01\x00', UUID('01010101-0101-0101-0101-010101010101'), {'n': 1}, 1.5, False)
         (3,)
-        ['carrier:25', 'count:20', 'round:1700', '?column?:20']
+        ['carrier:25', 'count:20', 'round:1700', '?column?:23']
         [('B6',), ('UA',)]
         [(datetime.date(2013, 1, 2),), (datetime.date(2013, 1, 3),)]
         [(5,)]

@@ -140,9 +140,9 @@ fn errors_carry_a_state_and_a_place() {
             select 1/0
               I -> 22012 Divide by zero error
             select 'x'::int
-              I -> 22P02 Cast error: Cannot cast string 'x' to value of Int32 type
+              I -> 22P02 invalid input syntax for type integer: "x"
             select 1::int2 + 'a'
-              I -> 42000 Cannot coerce arithmetic expression Int16 + Utf8 to valid types
+              I -> 42883 Cannot coerce arithmetic expression Int16 + Utf8 to valid types
             select sum(carrier) from flights
               I -> 42883 sum takes one number, not (Utf8).
             select 9223372036854775807 + 1
