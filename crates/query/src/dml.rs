@@ -23,10 +23,10 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr as Plan, LogicalPlan, LogicalPlanBuilder, Operator};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::sqlparser::ast::{
-    ConflictTarget, DoUpdate, Expr, FromTable, Ident, Insert, ObjectName, ObjectNamePart,
+    ConflictTarget, Delete, DoUpdate, Expr, FromTable, Ident, Insert, ObjectName, ObjectNamePart,
     OnConflict, OnConflictAction, OnInsert, Query, Select, SelectItem, SetExpr, SetOperator,
-    SetQuantifier, Statement, TableFactor, TableObject, TableWithJoins, UpdateTableFromKind,
-    Visit as _, VisitMut, Visitor, VisitorMut,
+    SetQuantifier, Statement, TableFactor, TableObject, TableWithJoins, Update,
+    UpdateTableFromKind, Visit as _, VisitMut, Visitor, VisitorMut,
 };
 use quipu_types::program::{
     Access, Conflict, Expr as Compiled, Op, Program, ROW_COUNT_MAX, Selection, TableRef,
@@ -139,78 +139,124 @@ pub(crate) fn parts(statement: &Statement, def: &TableDef) -> Result<Parts, SqlE
     let name = target(statement)?.clone();
     match statement {
         Statement::Insert(insert) => insert_parts(insert.clone(), &name, def, spec),
-        Statement::Update(update) => {
-            let mut update = update.clone();
-            if !update.order_by.is_empty() || update.limit.is_some() {
-                let message = "syntax error: UPDATE has no ORDER BY and no LIMIT";
-                return Err(SqlError::new("42601", code::SQL_SYNTAX, message));
-            }
-            refuse(&[(update.output.is_some() || update.or.is_some(), "UPDATE OR, OUTPUT")])?;
-            update.assignments = split(update.assignments)?;
-            read_compared(update.selection.as_mut(), spec)?;
-            let places = assigned(&mut update.assignments, def, spec)?;
-            let (places, defaults) = take_defaults(&mut update.assignments, places, spec)?;
-            let is_cast = update.assignments.iter().map(|assigned| is_cast(&assigned.value));
-            let sets: Vec<(u16, bool)> = places.iter().copied().zip(is_cast).collect();
-            let alias = alias_of(&update.table.relation);
-            let owner = owner(alias.as_ref(), def);
-            let returning = update.returning.take();
-            let returning = returning.map(|items| selection(items, &name, alias));
-            let from = match update.from.take() {
-                None => None,
-                Some(
-                    UpdateTableFromKind::AfterSet(from) | UpdateTableFromKind::BeforeSet(from),
-                ) => Some(from),
-            };
-            let (statement, joined) = match from {
-                None => (Statement::Update(update), None),
-                Some(_) if places.is_empty() => {
-                    return Err(SqlError::unsupported("SET … = DEFAULT only, with FROM"));
-                }
-                Some(from) => {
-                    let values = update.assignments.into_iter().map(|assigned| assigned.value);
-                    let sets: Vec<(u16, Expr)> = places.iter().copied().zip(values).collect();
-                    let from: Vec<TableWithJoins> =
-                        [update.table].into_iter().chain(from).collect();
-                    let select =
-                        values_over(spec, &owner, key_columns(spec)?, sets, from, update.selection);
-                    (select, Some(places))
-                }
-            };
-            let (statement, columns, rival) = (Some(statement), Vec::new(), Rival::Fail);
-            Ok(Parts { statement, columns, rival, joined, sets, defaults, owner, returning })
-        }
-        Statement::Delete(delete) => {
-            let mut delete = delete.clone();
-            read_compared(delete.selection.as_mut(), spec)?;
-            refuse(&[
-                (!delete.order_by.is_empty() || delete.limit.is_some(), "DELETE … ORDER BY, LIMIT"),
-                (delete.output.is_some(), "DELETE … OUTPUT"),
-            ])?;
-            let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
-            let alias = from.first().and_then(|from| alias_of(&from.relation));
-            let owner = owner(alias.as_ref(), def);
-            let returning = delete.returning.take();
-            let has_alias = alias.is_some();
-            let returning = returning.map(|items| selection(items, &name, alias));
-            // A name beside the table's is known to a query only.
-            let using = delete.using.take().or_else(|| has_alias.then(Vec::new));
-            let (statement, joined) = match using {
-                None => (Statement::Delete(delete), None),
-                Some(using) => {
-                    let from: Vec<TableWithJoins> = from.iter().cloned().chain(using).collect();
-                    let keys = key_columns(spec)?;
-                    let select =
-                        values_over(spec, &owner, keys, Vec::new(), from, delete.selection);
-                    (select, Some(Vec::new()))
-                }
-            };
-            let (statement, columns, rival) = (Some(statement), Vec::new(), Rival::Fail);
-            let (sets, defaults) = (Vec::new(), Vec::new());
-            Ok(Parts { statement, columns, rival, joined, sets, defaults, owner, returning })
-        }
+        Statement::Update(update) => update_parts(update.clone(), &name, def, spec),
+        Statement::Delete(delete) => delete_parts(delete.clone(), &name, def, spec),
         _ => Err(SqlError::unsupported("this statement on a table")),
     }
+}
+
+fn update_parts(
+    mut update: Update,
+    name: &ObjectName,
+    def: &TableDef,
+    spec: &TableSpec,
+) -> Result<Parts, SqlError> {
+    if !update.order_by.is_empty() || update.limit.is_some() {
+        let message = "syntax error: UPDATE has no ORDER BY and no LIMIT";
+        return Err(SqlError::new("42601", code::SQL_SYNTAX, message));
+    }
+    refuse(&[(update.output.is_some() || update.or.is_some(), "UPDATE OR, OUTPUT")])?;
+    update.assignments = split(update.assignments)?;
+    read_compared(update.selection.as_mut(), spec)?;
+    let places = assigned(&mut update.assignments, def, spec)?;
+    let (places, defaults) = take_defaults(&mut update.assignments, places, spec)?;
+    let is_cast = update.assignments.iter().map(|assigned| is_cast(&assigned.value));
+    let sets: Vec<(u16, bool)> = places.iter().copied().zip(is_cast).collect();
+    let alias = alias_of(&update.table.relation);
+    let owner = owner(alias.as_ref(), def);
+    let returning = update.returning.take();
+    let returning = returning.map(|items| selection(items, name, alias));
+    let from = match update.from.take() {
+        None => None,
+        Some(UpdateTableFromKind::AfterSet(from) | UpdateTableFromKind::BeforeSet(from)) => {
+            Some(from)
+        }
+    };
+    let (statement, joined) = match from {
+        None => (Statement::Update(update), None),
+        Some(_) if places.is_empty() => {
+            return Err(SqlError::unsupported("SET … = DEFAULT only, with FROM"));
+        }
+        Some(from) => {
+            let values = update.assignments.into_iter().map(|assigned| assigned.value);
+            let sets: Vec<(u16, Expr)> = places.iter().copied().zip(values).collect();
+            let from: Vec<TableWithJoins> = [update.table].into_iter().chain(from).collect();
+            let select =
+                values_over(spec, &owner, key_columns(spec)?, sets, from, update.selection);
+            (select, Some(places))
+        }
+    };
+    let (statement, columns, rival) = (Some(statement), Vec::new(), Rival::Fail);
+    Ok(Parts { statement, columns, rival, joined, sets, defaults, owner, returning })
+}
+
+fn delete_parts(
+    mut delete: Delete,
+    name: &ObjectName,
+    def: &TableDef,
+    spec: &TableSpec,
+) -> Result<Parts, SqlError> {
+    read_compared(delete.selection.as_mut(), spec)?;
+    refuse(&[
+        (!delete.order_by.is_empty() || delete.limit.is_some(), "DELETE … ORDER BY, LIMIT"),
+        (delete.output.is_some(), "DELETE … OUTPUT"),
+    ])?;
+    let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
+    let alias = from.first().and_then(|from| alias_of(&from.relation));
+    let owner = owner(alias.as_ref(), def);
+    let returning = delete.returning.take();
+    let has_alias = alias.is_some();
+    let returning = returning.map(|items| selection(items, name, alias));
+    // A name beside the table's is known to a query only.
+    let using = delete.using.take().or_else(|| has_alias.then(Vec::new));
+    let (statement, joined) = match using {
+        None => (Statement::Delete(delete), None),
+        Some(using) => {
+            let from: Vec<TableWithJoins> = from.iter().cloned().chain(using).collect();
+            let keys = key_columns(spec)?;
+            let select = values_over(spec, &owner, keys, Vec::new(), from, delete.selection);
+            (select, Some(Vec::new()))
+        }
+    };
+    let (statement, columns, rival) = (Some(statement), Vec::new(), Rival::Fail);
+    let (sets, defaults) = (Vec::new(), Vec::new());
+    Ok(Parts { statement, columns, rival, joined, sets, defaults, owner, returning })
+}
+
+/// Refuses values whose types do not go into the columns that a plan gives them to: of an INSERT `columns`, of an UPDATE
+/// `sets`, each with whether a cast is written.
+pub(crate) fn check_assigned(
+    spec: &TableSpec,
+    plan: &LogicalPlan,
+    columns: &[u16],
+    sets: &[(u16, bool)],
+    is_joined: bool,
+) -> Result<(), SqlError> {
+    if is_joined {
+        let sets = sets.iter().map(|(place, _)| *place);
+        return check_selected(spec, plan, spec.key_kinds().len(), sets);
+    }
+    // Each column of the table has its expression there, cast to its type.
+    let columns = columns.iter().map(|place| (*place, false));
+    for (place, is_cast) in columns.chain(sets.iter().copied()) {
+        let Some(column) = spec.column(place) else { continue };
+        assign::check_planned(column, plan, usize::from(place), !is_cast)?;
+    }
+    Ok(())
+}
+
+/// The same of a query's expressions, from the one at `first` on.
+pub(crate) fn check_selected(
+    spec: &TableSpec,
+    plan: &LogicalPlan,
+    first: usize,
+    sets: impl Iterator<Item = u16>,
+) -> Result<(), SqlError> {
+    for (at, place) in (first..).zip(sets) {
+        let Some(column) = spec.column(place) else { continue };
+        assign::check_planned(column, plan, at, false)?;
+    }
+    Ok(())
 }
 
 fn refuse(cases: &[(bool, &str)]) -> Result<(), SqlError> {

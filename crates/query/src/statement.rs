@@ -320,10 +320,9 @@ fn kind_of(statement: &Statement) -> Result<Kind, SqlError> {
 fn constant(expr: &Expr) -> Option<Option<String>> {
     match expr {
         Expr::Nested(inner) => constant(inner),
-        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match constant(expr)? {
-            Some(text) => Some(Some(format!("-{text}"))),
-            None => None,
-        },
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => {
+            constant(expr)?.map(|text| Some(format!("-{text}")))
+        }
         Expr::Value(value) => match &value.value {
             Value::Null => Some(None),
             Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text) => {

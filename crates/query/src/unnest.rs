@@ -258,7 +258,7 @@ impl Joined<'_> {
         let mut columns: Vec<Column> = Vec::new();
         let depends = depends_of(&subquery.subquery)?;
         let compared = compared.map(Expr::column_refs).unwrap_or_default();
-        for column in depends.iter().chain(compared.into_iter()) {
+        for column in depends.iter().chain(compared) {
             if input.has_column(column) && !columns.contains(column) {
                 columns.push(column.clone());
             }

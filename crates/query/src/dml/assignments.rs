@@ -94,12 +94,15 @@ pub(super) fn is_cast(expr: &Expr) -> bool {
     }
 }
 
+/// What columns are set to by DEFAULT.
+pub(super) type Defaults = Vec<(u16, Compiled)>;
+
 /// Takes the assignments of DEFAULT out: the columns that are left, and what the others are set to.
 pub(super) fn take_defaults(
     assignments: &mut Vec<Assignment>,
     places: Vec<u16>,
     spec: &TableSpec,
-) -> Result<(Vec<u16>, Vec<(u16, Compiled)>), SqlError> {
+) -> Result<(Vec<u16>, Defaults), SqlError> {
     let (mut left, mut kept, mut defaults) = (Vec::new(), Vec::new(), Vec::new());
     for (assignment, place) in std::mem::take(assignments).into_iter().zip(places) {
         if !is_default(&assignment.value) {
@@ -116,7 +119,7 @@ pub(super) fn take_defaults(
         let null = || Compiled::Const(column.kind, Value::Null);
         let value = match &options.default {
             // Each is another one, and other than those that are written (`compile`).
-            Some(Compiled::Random(_)) => Compiled::Random(u32::MAX - u32::from(place)),
+            Some(Compiled::Random(_)) => Compiled::Random(!u32::from(place)),
             given => given.clone().unwrap_or_else(null),
         };
         defaults.push((place, value));

@@ -22,7 +22,6 @@ use quipu_types::{Code, Column, ColumnType, Time, code};
 use super::{
     Forget, Kind, Outcome, Prepared, Rows, Session, SessionState, Statement, Transaction, deep,
 };
-use crate::assign;
 use crate::copy::CopyIn;
 use crate::ddl;
 use crate::dml::{self, Change, Dml, OnRival, Rival, Verb};
@@ -221,25 +220,12 @@ impl Session {
                 let planned = self.plan(state()?, with(*values, Kind::Write), types).await?;
                 merge(&mut prepared.parameters, planned.parameters);
                 let plan = planned.plan.expect("a SELECT is planned");
-                for (place, set) in (0..).zip(&places) {
-                    let column = spec.column(*set).expect("it was found");
-                    assign::check_planned(column, &plan, place, false)?;
-                }
+                dml::check_selected(spec, &plan, 0, places.iter().copied())?;
                 OnRival::Update(target, places, Box::new(plan))
             }
         };
         if let Some(plan) = &prepared.plan {
-            let keys = spec.key_kinds().len();
-            let given = columns.iter().map(|place| (*place, usize::from(*place), true));
-            let given =
-                given.chain(sets.iter().zip(keys..).map(|((place, is_cast), at)| match &joined {
-                    Some(_) => (*place, at, false),
-                    None => (*place, usize::from(*place), !is_cast),
-                }));
-            for (place, at, is_cast) in given {
-                let column = spec.column(place).expect("it was found");
-                assign::check_planned(column, plan, at, is_cast)?;
-            }
+            dml::check_assigned(spec, plan, &columns, &sets, joined.is_some())?;
         }
         let verb = match (ast, joined) {
             (Ast::Insert(_), _) => Verb::Insert { columns, conflict },
