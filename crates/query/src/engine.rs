@@ -157,6 +157,8 @@ impl Engine {
         catalog.register_schema("quipu", Arc::new(System { store: store.clone(), source }))?;
         context.register_catalog(DATABASE, catalog);
         setup_pg_catalog(&context, DATABASE, EmptyContextProvider).map_err(|error| *error)?;
+        let every = datafusion::functions_aggregate::bool_and_or::bool_and_udaf();
+        context.register_udaf(every.as_ref().clone().with_aliases(["every"]));
         for function in numeric::functions() {
             context.register_udaf(function);
         }

@@ -263,7 +263,8 @@ impl SqlError {
 
 /// The SQLSTATE of what DataFusion says in a form of its own.
 fn own_form(text: &str) -> Option<&'static str> {
-    const FORMS: [(&str, &str); 12] = [
+    const FORMS: [(&str, &str); 13] = [
+        ("square root of a negative number", "2201F"),
         ("only return one column", "42601"),
         ("different number of columns", "42601"),
         ("must have the same number of columns", "42601"),

@@ -34,6 +34,7 @@ mod fault;
 pub mod file;
 mod forms;
 mod insert;
+mod interval;
 mod length;
 mod names;
 mod numeric;
