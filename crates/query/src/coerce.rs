@@ -27,6 +27,7 @@
 //! Queries of the catalog, whose columns have other types than PostgreSQL's, are not refused for their types. A direct
 //! argument of a function stays int8, which DataFusion's functions take and look at.
 
+mod lists;
 mod literal;
 mod opaque;
 mod pattern;
@@ -266,6 +267,9 @@ impl Types<'_> {
 
     fn binary(&self, binary: BinaryExpr) -> Result<Expr> {
         let BinaryExpr { left, op, right } = binary;
+        if let Some(null) = lists::emptied(&left, op, &right) {
+            return Ok(null);
+        }
         if op == Operator::StringConcat {
             let (left, right) = (self.trimmed(*left)?, self.trimmed(*right)?);
             return Ok(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right))));
