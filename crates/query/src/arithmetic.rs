@@ -1,4 +1,4 @@
-//! Arithmetic as PostgreSQL has it: integers that overflow are an error, and a quotient of decimals has 16 digits
+//! Arithmetic as PostgreSQL has it: integers and floats that overflow are an error, and a quotient of decimals has 16 digits
 //! after the point (or its arguments', if more), rounded half away from zero.
 //!
 //! DataFusion's own operators wrap, and cut quotients short. Where both arguments' types are known to be such,
@@ -7,10 +7,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayRef, AsArray as _, Decimal128Array};
+use arrow::array::{Array as _, ArrayRef, AsArray as _, Decimal128Array, Float64Array};
 use arrow::compute::cast;
 use arrow::compute::kernels::numeric::{add, mul, sub};
-use arrow::datatypes::{DataType, Decimal128Type, i256};
+use arrow::datatypes::{DataType, Decimal128Type, Float64Type, i256};
 use datafusion::common::{DFSchema, DataFusionError, Result, ScalarValue};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{
@@ -52,6 +52,20 @@ fn depth_of(expr: &Expr) -> u32 {
     }
 }
 
+/// Whether a function is one of these operations.
+pub(crate) fn is_checked(function: &ScalarUDF) -> bool {
+    let inner: &dyn std::any::Any = function.inner().as_ref();
+    inner.is::<Checked>()
+}
+
+/// An integer of a type with the other sign.
+pub(crate) fn negative(expr: Expr, of: &DataType) -> Result<Expr> {
+    let depth = depth_of(&expr).saturating_add(1);
+    let function = ScalarUDF::new_from_impl(Checked::new(Operation::Subtract, depth));
+    let zero = Expr::Literal(ScalarValue::new_zero(of)?, None);
+    Ok(function.call(vec![zero, expr]))
+}
+
 fn is_decimal(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Decimal128(_, scale) if *scale >= 0)
 }
@@ -76,7 +90,13 @@ impl ExprPlanner for Planner {
         let decimals = (is_decimal(&left) || left.is_signed_integer())
             && (is_decimal(&right) || right.is_signed_integer())
             && !integers;
+        let floats = (left.is_floating() && right.is_numeric())
+            || (right.is_floating() && left.is_numeric());
         let operation = match &expr.op {
+            BinaryOperator::Plus if floats => Operation::Add,
+            BinaryOperator::Minus if floats => Operation::Subtract,
+            BinaryOperator::Multiply if floats => Operation::Multiply,
+            BinaryOperator::Divide if floats => Operation::Divide,
             BinaryOperator::Plus if integers => Operation::Add,
             BinaryOperator::Minus if integers => Operation::Subtract,
             BinaryOperator::Multiply if integers => Operation::Multiply,
@@ -135,6 +155,9 @@ impl ScalarUDFImpl for Checked {
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         match types {
+            [left, right] if left.is_floating() || right.is_floating() => {
+                Ok(vec![DataType::Float64; 2])
+            }
             [left, right] if self.operation != Operation::Divide => Ok(vec![wider(left, right); 2]),
             [_, _] => Ok(types.to_vec()),
             _ => Err(DataFusionError::Plan(format!("{} takes two arguments", self.name()))),
@@ -143,6 +166,9 @@ impl ScalarUDFImpl for Checked {
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
         match (self.operation, types) {
+            (_, [left, right]) if left.is_floating() || right.is_floating() => {
+                Ok(DataType::Float64)
+            }
             (Operation::Divide, types) => {
                 Ok(DataType::Decimal128(PRECISION, quotient_scale(types)))
             }
@@ -160,6 +186,7 @@ impl ScalarUDFImpl for Checked {
             return Err(DataFusionError::Internal("two arguments were planned".into()));
         };
         let result = match self.operation {
+            operation if *left.data_type() == DataType::Float64 => float(operation, left, right)?,
             Operation::Add => add(left, right).map_err(DataFusionError::from)?,
             Operation::Subtract => sub(left, right).map_err(DataFusionError::from)?,
             Operation::Multiply => mul(left, right).map_err(DataFusionError::from)?,
@@ -183,6 +210,32 @@ impl ScalarUDFImpl for Checked {
             _ => Ok(self.name().to_owned()),
         }
     }
+}
+
+/// An operation on floats, whose result is no infinity unless an operand is one.
+fn float(operation: Operation, left: &ArrayRef, right: &ArrayRef) -> Result<ArrayRef> {
+    let right = cast(right, &DataType::Float64)?;
+    let (left, right) = (left.as_primitive::<Float64Type>(), right.as_primitive::<Float64Type>());
+    let one = |left: f64, right: f64| {
+        let result = match operation {
+            Operation::Add => left + right,
+            Operation::Subtract => left - right,
+            Operation::Multiply => left * right,
+            Operation::Divide if right == 0.0 && !left.is_nan() => {
+                return Err(DataFusionError::Execution("division by zero".into()));
+            }
+            Operation::Divide => left / right,
+        };
+        if result.is_infinite() && left.is_finite() && right.is_finite() {
+            return Err(DataFusionError::Execution("value out of range: overflow".into()));
+        }
+        Ok(result)
+    };
+    let results = left.iter().zip(right.iter()).map(|pair| match pair {
+        (Some(left), Some(right)) => one(left, right).map(Some),
+        _ => Ok(None),
+    });
+    Ok(Arc::new(results.collect::<Result<Float64Array>>()?))
 }
 
 fn decimals(array: &ArrayRef) -> Result<(ArrayRef, i8)> {

@@ -9,26 +9,23 @@ use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::{Expr as Plan, Operator};
 use quipu_types::program::{Binary, Expr, Function, Unary};
-use quipu_types::row_json::{canonical_json, uuid_from_text};
-use quipu_types::{ColumnType, Value, code};
-
-use crate::error::SqlError;
+use quipu_types::{ColumnType, Value};
 
 /// The expression of a definition, which has no parameters; `schema` has the table's columns, by their numbers.
 pub(crate) fn expr(plan: &Plan, schema: &DFSchema) -> Option<Expr> {
-    compiled(plan, &Scope { schema, made: Cell::new(0), takes_parameters: false })
+    compiled(plan, &Scope { schema, made: &Cell::new(0), takes_parameters: false })
 }
 
 /// The expression that a row program evaluates, parameters included; behind the table's columns `schema` may have those
-/// of `excluded`.
-pub(crate) fn open(plan: &Plan, schema: &DFSchema) -> Option<Expr> {
-    compiled(plan, &Scope { schema, made: Cell::new(0), takes_parameters: true })
+/// of `excluded`. `made` counts the random values of all expressions of the program.
+pub(crate) fn open(plan: &Plan, schema: &DFSchema, made: &Cell<u32>) -> Option<Expr> {
+    compiled(plan, &Scope { schema, made, takes_parameters: true })
 }
 
 struct Scope<'a> {
     schema: &'a DFSchema,
     /// How many random values there are so far, which their numbers tell apart.
-    made: Cell<u32>,
+    made: &'a Cell<u32>,
     takes_parameters: bool,
 }
 
@@ -74,6 +71,12 @@ fn compiled(plan: &Plan, scope: &Scope<'_>) -> Option<Expr> {
                             && relation.is_none_or(|relation| relation.table() != "excluded")
                     });
                     Expr::Excluded(u16::try_from(own?).ok()?)
+                }
+                // Of a joined subquery's columns programs know nothing.
+                relation if *relation != schema.iter().next()?.0.cloned() => return None,
+                // Nor of floats.
+                _ if *schema.field(usize::from(place)).data_type() == DataType::Float64 => {
+                    return None;
                 }
                 _ => Expr::Column(place),
             }
@@ -158,23 +161,6 @@ pub(crate) fn parameters_of(expr: &Expr, numbers: &mut Vec<u16>) {
     }
 }
 
-/// A value for a column of this type: a text that stands for a uuid or a document is read.
-pub(crate) fn assigned(expr: Expr, kind: ColumnType) -> Result<Expr, SqlError> {
-    if matches!((&expr, kind), (Expr::Parameter(_), ColumnType::Uuid | ColumnType::Jsonb)) {
-        return Ok(Expr::Cast(Box::new(expr), kind));
-    }
-    let Expr::Const(ColumnType::Text, Value::Text(text)) = &expr else { return Ok(expr) };
-    let (value, name) = match kind {
-        ColumnType::Uuid => (uuid_from_text(text).map(Value::Uuid), "uuid"),
-        ColumnType::Jsonb => (canonical_json(text).map(Value::Jsonb), "json"),
-        _ => return Ok(expr),
-    };
-    value.map(|value| Expr::Const(kind, value)).ok_or_else(|| {
-        let message = format!("invalid input syntax for type {name}: \"{text}\"");
-        SqlError::new("22P02", code::SQL_SYNTAX, message)
-    })
-}
-
 fn not(expr: Expr) -> Expr {
     Expr::Unary(Unary::Not, Box::new(expr))
 }
@@ -211,6 +197,14 @@ fn function(name: &str, arguments: Vec<Expr>, made: &Cell<u32>) -> Option<Expr> 
             };
             let mut operands = arguments.into_iter().map(Box::new);
             return Some(Expr::Binary(op, operands.next()?, operands.next()?));
+        }
+        ("to_int2" | "to_int4" | "to_int8", [_]) => {
+            let kind = match name {
+                "to_int2" => ColumnType::Int2,
+                "to_int4" => ColumnType::Int4,
+                _ => ColumnType::Int8,
+            };
+            return Some(Expr::Cast(Box::new(arguments.into_iter().next()?), kind));
         }
         ("now", []) => return Some(Expr::Now),
         ("uuid", []) => {

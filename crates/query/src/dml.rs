@@ -9,6 +9,9 @@
 //! ```
 //! What is run here is noted as read, so that the ledger refuses it where it no longer holds.
 
+mod assignments;
+
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -20,21 +23,22 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr as Plan, LogicalPlan, LogicalPlanBuilder, Operator};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::sqlparser::ast::{
-    Assignment, AssignmentTarget, ConflictTarget, DoUpdate, Expr, FromTable, Ident, Insert,
-    ObjectName, ObjectNamePart, OnConflict, OnConflictAction, OnInsert, Query, Select, SelectItem,
-    SetExpr, SetOperator, SetQuantifier, Statement, TableFactor, TableObject, TableWithJoins,
+    ConflictTarget, Delete, DoUpdate, Expr, FromTable, Ident, Insert, ObjectName, ObjectNamePart,
+    OnConflict, OnConflictAction, OnInsert, Query, Select, SelectItem, SetExpr, SetOperator,
+    SetQuantifier, Statement, TableFactor, TableObject, TableWithJoins, Update,
     UpdateTableFromKind, Visit as _, VisitMut, Visitor, VisitorMut,
 };
-use quipu_state::Fault;
 use quipu_types::program::{
     Access, Conflict, Expr as Compiled, Op, Program, ROW_COUNT_MAX, Selection, TableRef,
 };
-use quipu_types::table::{Identity, TableDef, TableSpec};
+use quipu_types::table::{TableDef, TableSpec};
 use quipu_types::{ColumnType, Value, code};
 
+pub(crate) use self::assignments::check_generated;
+use self::assignments::{as_column, assigned, is_cast, is_default, split, take_defaults, width_of};
+use crate::assign;
 use crate::compile;
 use crate::error::SqlError;
-use crate::fault;
 use crate::insert;
 use crate::parameters;
 use crate::ready::Ready;
@@ -51,6 +55,8 @@ pub(crate) struct Dml {
     pub(crate) verb: Verb,
     /// Where an execution only binds its values.
     pub(crate) ready: Option<Ready>,
+    /// Columns that an UPDATE sets to their defaults.
+    pub(crate) defaults: Vec<(u16, Compiled)>,
 }
 
 /// Which kind of statement it is.
@@ -85,6 +91,10 @@ pub(crate) struct Parts {
     pub(crate) rival: Rival,
     /// Columns that a statement over several tables changes.
     pub(crate) joined: Option<Vec<u16>>,
+    /// Columns that an UPDATE changes to what is given, with whether a cast to the column's type is written.
+    pub(crate) sets: Vec<(u16, bool)>,
+    /// Columns that are set to their defaults.
+    pub(crate) defaults: Vec<(u16, Compiled)>,
     pub(crate) owner: String,
     /// What is answered, as a query over the table.
     pub(crate) returning: Option<Statement>,
@@ -132,70 +142,124 @@ pub(crate) fn parts(statement: &Statement, def: &TableDef) -> Result<Parts, SqlE
     let name = target(statement)?.clone();
     match statement {
         Statement::Insert(insert) => insert_parts(insert.clone(), &name, def, spec),
-        Statement::Update(update) => {
-            let mut update = update.clone();
-            refuse(&[
-                (!update.order_by.is_empty() || update.limit.is_some(), "UPDATE … ORDER BY, LIMIT"),
-                (update.output.is_some() || update.or.is_some(), "UPDATE OR, OUTPUT"),
-            ])?;
-            update.assignments = split(update.assignments)?;
-            read_compared(update.selection.as_mut(), spec)?;
-            let places = assigned(&mut update.assignments, def, spec)?;
-            let alias = alias_of(&update.table.relation);
-            let owner = owner(alias.as_ref(), def);
-            let returning = update.returning.take();
-            let returning = returning.map(|items| selection(items, &name, alias));
-            let from = match update.from.take() {
-                None => None,
-                Some(
-                    UpdateTableFromKind::AfterSet(from) | UpdateTableFromKind::BeforeSet(from),
-                ) => Some(from),
-            };
-            let (statement, joined) = match from {
-                None => (Statement::Update(update), None),
-                Some(from) => {
-                    let values = update.assignments.into_iter().map(|assigned| assigned.value);
-                    let sets: Vec<(u16, Expr)> = places.iter().copied().zip(values).collect();
-                    let from: Vec<TableWithJoins> =
-                        [update.table].into_iter().chain(from).collect();
-                    let select =
-                        values_over(spec, &owner, key_columns(spec)?, sets, from, update.selection);
-                    (select, Some(places))
-                }
-            };
-            let (statement, columns) = (Some(statement), Vec::new());
-            Ok(Parts { statement, columns, rival: Rival::Fail, joined, owner, returning })
-        }
-        Statement::Delete(delete) => {
-            let mut delete = delete.clone();
-            read_compared(delete.selection.as_mut(), spec)?;
-            refuse(&[
-                (!delete.order_by.is_empty() || delete.limit.is_some(), "DELETE … ORDER BY, LIMIT"),
-                (delete.output.is_some(), "DELETE … OUTPUT"),
-            ])?;
-            let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
-            let alias = from.first().and_then(|from| alias_of(&from.relation));
-            let owner = owner(alias.as_ref(), def);
-            let returning = delete.returning.take();
-            let has_alias = alias.is_some();
-            let returning = returning.map(|items| selection(items, &name, alias));
-            // A name beside the table's is known to a query only.
-            let using = delete.using.take().or_else(|| has_alias.then(Vec::new));
-            let (statement, joined) = match using {
-                None => (Statement::Delete(delete), None),
-                Some(using) => {
-                    let from: Vec<TableWithJoins> = from.iter().cloned().chain(using).collect();
-                    let keys = key_columns(spec)?;
-                    let select =
-                        values_over(spec, &owner, keys, Vec::new(), from, delete.selection);
-                    (select, Some(Vec::new()))
-                }
-            };
-            let (statement, columns) = (Some(statement), Vec::new());
-            Ok(Parts { statement, columns, rival: Rival::Fail, joined, owner, returning })
-        }
+        Statement::Update(update) => update_parts(update.clone(), &name, def, spec),
+        Statement::Delete(delete) => delete_parts(delete.clone(), &name, def, spec),
         _ => Err(SqlError::unsupported("this statement on a table")),
     }
+}
+
+fn update_parts(
+    mut update: Update,
+    name: &ObjectName,
+    def: &TableDef,
+    spec: &TableSpec,
+) -> Result<Parts, SqlError> {
+    if !update.order_by.is_empty() || update.limit.is_some() {
+        let message = "syntax error: UPDATE has no ORDER BY and no LIMIT";
+        return Err(SqlError::new("42601", code::SQL_SYNTAX, message));
+    }
+    refuse(&[(update.output.is_some() || update.or.is_some(), "UPDATE OR, OUTPUT")])?;
+    update.assignments = split(update.assignments)?;
+    read_compared(update.selection.as_mut(), spec)?;
+    let places = assigned(&mut update.assignments, def, spec)?;
+    let (places, defaults) = take_defaults(&mut update.assignments, places, spec)?;
+    let is_cast = update.assignments.iter().map(|assigned| is_cast(&assigned.value));
+    let sets: Vec<(u16, bool)> = places.iter().copied().zip(is_cast).collect();
+    let alias = alias_of(&update.table.relation);
+    let owner = owner(alias.as_ref(), def);
+    let returning = update.returning.take();
+    let returning = returning.map(|items| selection(items, name, alias));
+    let from = match update.from.take() {
+        None => None,
+        Some(UpdateTableFromKind::AfterSet(from) | UpdateTableFromKind::BeforeSet(from)) => {
+            Some(from)
+        }
+    };
+    let (statement, joined) = match from {
+        None => (Statement::Update(update), None),
+        Some(_) if places.is_empty() => {
+            return Err(SqlError::unsupported("SET … = DEFAULT only, with FROM"));
+        }
+        Some(from) => {
+            let values = update.assignments.into_iter().map(|assigned| assigned.value);
+            let sets: Vec<(u16, Expr)> = places.iter().copied().zip(values).collect();
+            let from: Vec<TableWithJoins> = [update.table].into_iter().chain(from).collect();
+            let select =
+                values_over(spec, &owner, key_columns(spec)?, sets, from, update.selection);
+            (select, Some(places))
+        }
+    };
+    let (statement, columns, rival) = (Some(statement), Vec::new(), Rival::Fail);
+    Ok(Parts { statement, columns, rival, joined, sets, defaults, owner, returning })
+}
+
+fn delete_parts(
+    mut delete: Delete,
+    name: &ObjectName,
+    def: &TableDef,
+    spec: &TableSpec,
+) -> Result<Parts, SqlError> {
+    read_compared(delete.selection.as_mut(), spec)?;
+    refuse(&[
+        (!delete.order_by.is_empty() || delete.limit.is_some(), "DELETE … ORDER BY, LIMIT"),
+        (delete.output.is_some(), "DELETE … OUTPUT"),
+    ])?;
+    let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
+    let alias = from.first().and_then(|from| alias_of(&from.relation));
+    let owner = owner(alias.as_ref(), def);
+    let returning = delete.returning.take();
+    let has_alias = alias.is_some();
+    let returning = returning.map(|items| selection(items, name, alias));
+    // A name beside the table's is known to a query only.
+    let using = delete.using.take().or_else(|| has_alias.then(Vec::new));
+    let (statement, joined) = match using {
+        None => (Statement::Delete(delete), None),
+        Some(using) => {
+            let from: Vec<TableWithJoins> = from.iter().cloned().chain(using).collect();
+            let keys = key_columns(spec)?;
+            let select = values_over(spec, &owner, keys, Vec::new(), from, delete.selection);
+            (select, Some(Vec::new()))
+        }
+    };
+    let (statement, columns, rival) = (Some(statement), Vec::new(), Rival::Fail);
+    let (sets, defaults) = (Vec::new(), Vec::new());
+    Ok(Parts { statement, columns, rival, joined, sets, defaults, owner, returning })
+}
+
+/// Refuses values whose types do not go into the columns that a plan gives them to: of an INSERT `columns`, of an UPDATE
+/// `sets`, each with whether a cast is written.
+pub(crate) fn check_assigned(
+    spec: &TableSpec,
+    plan: &LogicalPlan,
+    columns: &[u16],
+    sets: &[(u16, bool)],
+    is_joined: bool,
+) -> Result<(), SqlError> {
+    if is_joined {
+        let sets = sets.iter().map(|(place, _)| *place);
+        return check_selected(spec, plan, spec.key_kinds().len(), sets);
+    }
+    // Each column of the table has its expression there, cast to its type.
+    let columns = columns.iter().map(|place| (*place, false));
+    for (place, is_cast) in columns.chain(sets.iter().copied()) {
+        let Some(column) = spec.column(place) else { continue };
+        assign::check_planned(column, plan, usize::from(place), !is_cast)?;
+    }
+    Ok(())
+}
+
+/// The same of a query's expressions, from the one at `first` on.
+pub(crate) fn check_selected(
+    spec: &TableSpec,
+    plan: &LogicalPlan,
+    first: usize,
+    sets: impl Iterator<Item = u16>,
+) -> Result<(), SqlError> {
+    for (at, place) in (first..).zip(sets) {
+        let Some(column) = spec.column(place) else { continue };
+        assign::check_planned(column, plan, at, false)?;
+    }
+    Ok(())
 }
 
 fn refuse(cases: &[(bool, &str)]) -> Result<(), SqlError> {
@@ -242,15 +306,20 @@ fn insert_parts(
     let alias = insert.table_alias.take().map(|alias| alias.alias);
     let owner = owner(alias.as_ref(), def);
     let returning = insert.returning.take().map(|items| selection(items, name, alias.clone()));
+    if !insert.into {
+        let message = "syntax error: INSERT without INTO";
+        return Err(SqlError::new("42601", code::SQL_SYNTAX, message));
+    }
+    let mut defaults = Vec::new();
     let rival = match insert.on.take() {
         None => Rival::Fail,
-        Some(OnInsert::OnConflict(on)) => rival_of(on, name, alias, def, spec)?,
+        Some(OnInsert::OnConflict(on)) => rival_of(on, name, alias, def, spec, &mut defaults)?,
         Some(_) => {
             return Err(SqlError::unsupported("ON DUPLICATE KEY UPDATE").hint("write ON CONFLICT"));
         }
     };
     if insert.columns.is_empty() {
-        let width = values_width(insert.source.as_deref());
+        let width = insert.source.as_ref().and_then(|source| width_of(&source.body));
         let own = spec.schema.columns().iter().take(width.unwrap_or(usize::MAX));
         insert.columns = own.map(|column| quoted(&column.name)).collect();
     }
@@ -269,41 +338,21 @@ fn insert_parts(
     insert::read_byteas(&mut insert, |index| {
         columns.get(index).and_then(|column| spec.column(*column)).map(|column| column.kind)
     })?;
+    if let Some(SetExpr::Values(values)) = insert.source.as_ref().map(|query| query.body.as_ref()) {
+        for (place, value) in values.rows.iter().flat_map(|row| columns.iter().zip(&row.content)) {
+            spec.column(*place).map_or(Ok(()), |column| assign::check_written(column, value))?;
+        }
+    }
     let statement = insert.source.is_some() && !insert.columns.is_empty();
     let columns = if statement { columns } else { Vec::new() };
     check_generated(spec, &columns)?;
     let statement = statement.then_some(Statement::Insert(insert));
-    Ok(Parts { statement, columns, rival, joined: None, owner, returning })
-}
-
-/// Refuses values for a column whose values are always the ledger's.
-pub(crate) fn check_generated(spec: &TableSpec, columns: &[u16]) -> Result<(), SqlError> {
-    let is_always = |column: &&u16| {
-        let options = spec.options.get(usize::from(**column));
-        options.is_some_and(|options| options.identity == Identity::Always)
-    };
-    match columns.iter().find(is_always) {
-        None => Ok(()),
-        Some(column) => {
-            Err(fault::of_table(spec, Fault { code: code::GENERATED, detail: *column }))
-        }
-    }
-}
-
-/// Values of the first row of a VALUES list.
-fn values_width(source: Option<&Query>) -> Option<usize> {
-    match source?.body.as_ref() {
-        SetExpr::Values(values) => values.rows.first().map(|row| row.content.len()),
-        _ => None,
-    }
+    let (joined, sets) = (None, Vec::new());
+    Ok(Parts { statement, columns, rival, joined, sets, defaults, owner, returning })
 }
 
 /// Columns whose every value is DEFAULT are as good as not named.
 fn drop_defaults(insert: &mut Insert) -> Result<(), SqlError> {
-    let is_default = |expr: &Expr| {
-        matches!(expr, Expr::Identifier(ident)
-            if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("default"))
-    };
     let Some(SetExpr::Values(values)) = insert.source.as_mut().map(|query| query.body.as_mut())
     else {
         return Ok(());
@@ -436,58 +485,6 @@ pub(crate) fn column_number(def: &TableDef, spec: &TableSpec, name: &str) -> Res
     })
 }
 
-/// Assignments to several columns as one for each.
-fn split(assignments: Vec<Assignment>) -> Result<Vec<Assignment>, SqlError> {
-    let mut all = Vec::with_capacity(assignments.len());
-    for assignment in assignments {
-        match (assignment.target, assignment.value) {
-            (target @ AssignmentTarget::ColumnName(_), value) => {
-                all.push(Assignment { target, value });
-            }
-            (AssignmentTarget::Tuple(names), Expr::Tuple(values))
-                if names.len() == values.len() =>
-            {
-                let pairs = names.into_iter().zip(values);
-                all.extend(pairs.map(|(name, value)| Assignment {
-                    target: AssignmentTarget::ColumnName(name),
-                    value,
-                }));
-            }
-            _ => return Err(SqlError::unsupported("assigning a query's row to several columns")),
-        }
-    }
-    Ok(all)
-}
-
-/// The assigned columns, which are there and assigned once; DEFAULT is not known here.
-fn assigned(
-    assignments: &mut [Assignment],
-    def: &TableDef,
-    spec: &TableSpec,
-) -> Result<Vec<u16>, SqlError> {
-    let mut seen = Vec::with_capacity(assignments.len());
-    for assignment in assignments {
-        let AssignmentTarget::ColumnName(ObjectName(parts)) = &assignment.target else { continue };
-        let name = parts.last().and_then(insert::word).unwrap_or_default();
-        let place = column_number(def, spec, &name)?;
-        if seen.contains(&place) {
-            let message = format!("multiple assignments to same column \"{name}\"");
-            return Err(SqlError::new("42601", code::SQL_SYNTAX, message));
-        }
-        seen.push(place);
-        if spec.column(place).is_some_and(|column| column.kind == ColumnType::Bytea) {
-            insert::read_bytea(&mut assignment.value)?;
-        }
-        if let Expr::Identifier(ident) = &assignment.value
-            && ident.quote_style.is_none()
-            && ident.value.eq_ignore_ascii_case("default")
-        {
-            return Err(SqlError::unsupported("SET … = DEFAULT").hint("write the value"));
-        }
-    }
-    Ok(seen)
-}
-
 /// `SELECT items FROM name [AS alias]`.
 fn selection(items: Vec<SelectItem>, name: &ObjectName, alias: Option<Ident>) -> Statement {
     let mut text = format!("SELECT 1 FROM {name}");
@@ -512,6 +509,7 @@ fn rival_of(
     alias: Option<Ident>,
     def: &TableDef,
     spec: &TableSpec,
+    defaults: &mut Vec<(u16, Compiled)>,
 ) -> Result<Rival, SqlError> {
     let target = match on.conflict_target {
         None => None,
@@ -538,6 +536,8 @@ fn rival_of(
     })?;
     let mut assignments = split(assignments)?;
     let places = assigned(&mut assignments, def, spec)?;
+    let (places, own_defaults) = take_defaults(&mut assignments, places, spec)?;
+    *defaults = own_defaults;
     let own = alias.clone().or_else(|| name.0.last().and_then(ObjectNamePart::as_ident).cloned());
     let own = own.ok_or_else(|| SqlError::unsupported("this table name"))?;
     let mut qualify = Qualify { own: &own };
@@ -611,7 +611,11 @@ fn values_over(
         let expr = if is_parameter { parameters::cast_to(&expr, &kind) } else { expr };
         SelectItem::ExprWithAlias { expr, alias: quoted(&format!("set{place}")) }
     });
-    let items: Vec<SelectItem> = keys.chain(values).collect();
+    let mut items: Vec<SelectItem> = keys.chain(values).collect();
+    if items.is_empty() {
+        let null = datafusion::sql::sqlparser::ast::Value::Null;
+        items.push(SelectItem::UnnamedExpr(Expr::Value(null.into())));
+    }
     let name = ObjectName(vec![ObjectNamePart::Identifier(quoted(owner))]);
     let mut statement = selection(items, &name, None);
     if let Some(select) = select_of(&mut statement) {
@@ -725,10 +729,11 @@ pub(crate) fn update(
         && let Some(rows) = selection_of(state, scan, filter, spec).map_err(failed)?
     {
         let mut sets = Vec::with_capacity(changed.len());
+        let made = Cell::new(0);
         for (place, expr) in &changed {
             let expr = folded(state, expr, scan.schema()).map_err(failed)?;
-            let Some(expr) = compile::open(&expr, scan.schema()) else { continue };
-            sets.push((*place, fitted(expr, spec, *place)?));
+            let Some(expr) = compile::open(&expr, scan.schema(), &made) else { continue };
+            sets.push((*place, as_column(spec, *place, expr)?));
         }
         if sets.len() == changed.len() {
             return Ok(Change::Op(Op::Update { rows, sets }));
@@ -825,7 +830,9 @@ fn selection_of(
     {
         return Ok(Some(Selection { access: Access::Keys(Vec::new()), filter: None }));
     }
-    let Some(compiled) = compile::open(&filter, scan.schema()) else { return Ok(None) };
+    let Some(compiled) = compile::open(&filter, scan.schema(), &Cell::new(0)) else {
+        return Ok(None);
+    };
     Ok(Some(Selection { access: access_of(&filter, spec), filter: Some(compiled) }))
 }
 
@@ -897,23 +904,16 @@ pub(crate) fn conflict(
         LogicalPlan::Filter(filter) => (filter.input.as_ref(), Some(&filter.predicate)),
         other => (other, None),
     };
+    let made = Cell::new(0);
     let compiled = |expr: &Plan| {
         let expr = folded(state, expr, joined.schema()).map_err(failed)?;
-        compile::open(&expr, joined.schema()).ok_or_else(uncompiled)
+        compile::open(&expr, joined.schema(), &made).ok_or_else(uncompiled)
     };
     let sets = places.iter().zip(&projection.expr);
-    let sets = sets.map(|(place, expr)| Ok((*place, fitted(compiled(expr)?, spec, *place)?)));
+    let sets = sets.map(|(place, expr)| Ok((*place, as_column(spec, *place, compiled(expr)?)?)));
     let sets = sets.collect::<Result<_, SqlError>>()?;
     let filter = filter.map(compiled).transpose()?;
     Ok(Conflict::Update { target, sets, filter })
-}
-
-/// What a column of this place is set to.
-fn fitted(expr: Compiled, spec: &TableSpec, place: u16) -> Result<Compiled, SqlError> {
-    match spec.column(place) {
-        Some(column) => compile::assigned(expr, column.kind),
-        None => Ok(expr),
-    }
 }
 
 /// The rows of a source as constants; `columns` says which columns of the table they are for.
@@ -941,6 +941,7 @@ pub(crate) fn ops(
     spec: &TableSpec,
     key_count: usize,
     sets: Option<&[u16]>,
+    defaults: &[(u16, Compiled)],
     rows: Vec<Vec<Compiled>>,
 ) -> Vec<Op> {
     let selection = |keys| Selection { access: Access::Keys(keys), filter: None };
@@ -958,7 +959,7 @@ pub(crate) fn ops(
         // Of several rows that would change one, the first does, as in PostgreSQL one of them does.
         by_key.entry(place).or_insert_with(|| Op::Update {
             rows: selection(vec![row]),
-            sets: sets.iter().copied().zip(values).collect(),
+            sets: sets.iter().copied().zip(values).chain(defaults.iter().cloned()).collect(),
         });
     }
     by_key.into_values().collect()

@@ -9,6 +9,7 @@
 
 mod catalog;
 mod copy;
+mod named;
 mod number;
 mod write;
 
@@ -45,11 +46,13 @@ use tokio::time::Instant;
 use crate::arithmetic;
 use crate::casts;
 use crate::catalog::{System, SystemSource};
+use crate::coerce;
 use crate::copy::{CopyIn, CopyOut};
 use crate::deep;
 use crate::error::{Notice, SqlError};
 use crate::names;
 use crate::numeric;
+use crate::order;
 use crate::origin;
 use crate::parameters;
 use crate::past::{self, AtHeight};
@@ -61,6 +64,7 @@ use crate::statement::{self, Kind, Parsed};
 use crate::store::ColumnStore;
 use crate::tables::{Signer, Snapshot, TableSource};
 use crate::transaction::{Act, Work};
+use crate::unnest::Unnest;
 use crate::wire::{self, Column};
 
 pub use write::{Write, Written};
@@ -133,6 +137,7 @@ impl Engine {
         options.sql_parser.map_string_types_to_utf8view = false;
         options.sql_parser.parse_float_as_decimal = true;
         options.catalog.has_header = true;
+        options.execution.time_zone = Some("UTC".into());
         let five = std::num::NonZeroUsize::MIN.saturating_add(4);
         let pool = TrackConsumersPool::new(GreedyMemoryPool::new(limits.memory_size_max), five);
         // Nothing is spilled: a query that needs more than its memory is refused.
@@ -144,6 +149,9 @@ impl Engine {
         let state = SessionStateBuilder::new_with_default_features()
             .with_config(config)
             .with_runtime_env(runtime)
+            .with_analyzer_rule(Arc::new(Unnest::default()))
+            .with_optimizer_rule(Arc::new(order::Guard))
+            .with_physical_optimizer_rules(order::physical_rules())
             .build();
         let context = SessionContext::new_with_state(state);
         let catalog = Arc::new(MemoryCatalogProvider::new());
@@ -157,6 +165,8 @@ impl Engine {
         let state = SessionStateBuilder::new_from_existing(context.state());
         let state = state.with_type_planner(Arc::new(casts::Types)).build();
         let mut context = SessionContext::new_with_state(state);
+        let every = datafusion::functions_aggregate::bool_and_or::bool_and_udaf();
+        context.register_udaf(every.as_ref().clone().with_aliases(["every"]));
         for function in numeric::functions() {
             context.register_udaf(function);
         }
@@ -188,6 +198,7 @@ impl Engine {
             is_read_only: false,
             work: None,
             notices: Vec::new(),
+            named: BTreeMap::new(),
         }
     }
 
@@ -242,6 +253,8 @@ pub struct Session {
     /// What the open transaction has seen and done.
     work: Option<Work>,
     notices: Vec<Notice>,
+    /// Statements that `PREPARE` named.
+    named: BTreeMap<String, Prepared>,
 }
 
 /// A statement that was read and may be prepared.
@@ -543,7 +556,7 @@ impl Session {
             Kind::Write => return self.prepare_write(statement, types).await,
             Kind::Copy(copy) => return self.prepare_copy(statement, copy).await,
             Kind::Show(name) => return Ok(bare(Some(self.show(name)?.1))),
-            _ => return Ok(bare(None)),
+            _ => return self.prepare_named(&kind, bare(None)),
         }
         let state = self.engine.state(&self.settings, &self.look()?, Special::default())?;
         self.plan(state, statement.clone(), types).await
@@ -607,6 +620,8 @@ impl Session {
             (Kind::Define | Kind::Truncate, _) => self.define(prepared).await,
             (Kind::Copy(copy), _) => self.copy(prepared, copy).await,
             (Kind::Show(name), _) => self.show_rows(name).map(Outcome::Rows),
+            (Kind::Prepare(name, text), _) => self.name(name, text).await,
+            (Kind::Execute(name, constants), _) => self.execute_named(name, constants).await,
             (kind, _) => self.command(kind),
         }
     }
@@ -648,7 +663,8 @@ impl Session {
         let deadline = after(self.time_max());
         let text = Arc::clone(&prepared.text);
         let (plan, sql) = (plan.clone(), Arc::clone(&text));
-        let work = deep::run(move || begin(&state, plan, values, &sql));
+        let is_analyzed = prepared.kind == Kind::Query && prepared.point.is_none();
+        let work = deep::run(move || begin(&state, plan, values, is_analyzed, &sql));
         let stream =
             tokio::time::timeout_at(deadline, work).await.map_err(|_| SqlError::timeout())??;
         let columns = prepared.columns.clone().unwrap_or_default();
@@ -772,10 +788,12 @@ impl Session {
             }
             Kind::DiscardAll => {
                 self.settings.reset();
+                self.unname(None);
                 forget = Forget::All;
                 "DISCARD ALL"
             }
             Kind::Deallocate(name) => {
+                self.unname(name.as_deref());
                 forget = name.clone().map_or(Forget::All, Forget::Named);
                 if name.is_some() { "DEALLOCATE" } else { "DEALLOCATE ALL" }
             }
@@ -796,6 +814,8 @@ impl Session {
             | Kind::Write
             | Kind::Define
             | Kind::Truncate
+            | Kind::Prepare(..)
+            | Kind::Execute(..)
             | Kind::Copy(_) => "SELECT",
         };
         Ok(Outcome::Done { tag: tag.into(), report, forget })
@@ -837,6 +857,15 @@ fn prepare(
         .verify_plan(&plan)
         .map_err(failed)?;
     let parameters = parameters::of_plan(&plan, types).map_err(failed)?;
+    let is_query = parsed.kind == Kind::Query;
+    let point = is_query.then(|| Point::of_plan(&plan)).flatten().map(Arc::new);
+    // What a query answers with has the types that analysis gives it.
+    let plan = if is_query && point.is_none() {
+        let analyzer = state.analyzer();
+        analyzer.execute_and_check(plan, state.config_options(), |_, _| {}).map_err(failed)?
+    } else {
+        plan
+    };
     let schema = plan.schema().as_arrow();
     let count = schema.fields().len();
     let names = match (&parsed.kind, &parsed.written) {
@@ -855,8 +884,6 @@ fn prepare(
     };
     let (kind, text) = (parsed.kind.clone(), Arc::clone(text));
     let origin = (statement.clone(), types.to_vec());
-    let is_query = parsed.kind == Kind::Query;
-    let point = is_query.then(|| Point::of_plan(&plan)).flatten().map(Arc::new);
     let (plan, target, source) = (Some(plan), None, None);
     Ok(Prepared { kind, plan, text, point, target, source, origin, columns, parameters })
 }
@@ -872,7 +899,7 @@ async fn plan(
         state.statement_to_plan(PlanStatement::Statement(Box::new(statement.clone()))).await?;
     let known = parameters::of_plan(&plan, types)?;
     if known.iter().all(|parameter| parameter.data_type.is_some()) {
-        return Ok(plan);
+        return coerce::plan(plan);
     }
     // What neither the client nor the plan says is text.
     let text_types: Vec<u32> = known
@@ -880,7 +907,8 @@ async fn plan(
         .map(|parameter| parameter.data_type.as_ref().map_or(Type::TEXT.oid(), |_| 0))
         .collect();
     parameters::type_placeholders(&mut statement, &text_types);
-    state.statement_to_plan(PlanStatement::Statement(Box::new(statement))).await
+    let plan = state.statement_to_plan(PlanStatement::Statement(Box::new(statement))).await?;
+    coerce::plan(plan)
 }
 
 /// Begins to run a plan.
@@ -888,11 +916,21 @@ fn begin(
     state: &SessionState,
     plan: LogicalPlan,
     values: Vec<ScalarValue>,
+    is_analyzed: bool,
     text: &str,
 ) -> Result<SendableRecordBatchStream, SqlError> {
     let failed = |error| SqlError::from_datafusion(&error, text);
+    // Values may have other types than the parameters were said to have.
+    let is_analyzed = is_analyzed && values.is_empty();
     let plan = with_values(plan, values).map_err(failed)?;
-    let physical = block_on(state.create_physical_plan(&plan)).map_err(failed)?;
+    let plan = if is_analyzed {
+        state.optimizer().optimize(plan, state, |_, _| {})
+    } else {
+        state.optimize(&plan)
+    };
+    let plan = plan.map_err(failed)?;
+    let physical = state.query_planner().create_physical_plan(&plan, state);
+    let physical = block_on(physical).map_err(failed)?;
     execute_stream(physical, state.task_ctx()).map_err(failed)
 }
 

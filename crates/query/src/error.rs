@@ -1,6 +1,6 @@
 //! What a client is told when its SQL can not be answered: SQLSTATE, position, hint.
 
-use datafusion::common::{DataFusionError, SchemaError};
+use datafusion::common::{Column, DataFusionError, SchemaError};
 use datafusion::sql::sqlparser::parser::ParserError;
 use quipu_types::{Code, code};
 use thiserror::Error;
@@ -146,6 +146,10 @@ impl SqlError {
             },
             DataFusionError::SQL(error, _) => Self::syntax(error, sql),
             DataFusionError::SchemaError(error, _) => Self::from_schema(error, sql),
+            DataFusionError::NotImplemented(text) if text.contains("AggregateFunction(") => {
+                let message = "aggregate functions are not allowed here";
+                Self::new("42803", code::SQL_SYNTAX, message)
+            }
             DataFusionError::NotImplemented(text) => {
                 Self::new("0A000", code::SQL_UNSUPPORTED, first_line(text))
             }
@@ -159,6 +163,9 @@ impl SqlError {
             DataFusionError::Plan(text)
             | DataFusionError::Execution(text)
             | DataFusionError::Configuration(text) => Self::from_text(text, sql),
+            DataFusionError::External(inner) if inner.is::<Self>() => {
+                inner.downcast_ref().cloned().expect("it is one")
+            }
             DataFusionError::External(inner) => match inner.downcast_ref::<StoreError>() {
                 Some(store) => Self::new("XX001", code::STORE_DAMAGED, store.to_string())
                     .hint("run quipu check; the columns can be rebuilt from the log"),
@@ -170,6 +177,18 @@ impl SqlError {
 
     fn from_schema(error: &SchemaError, sql: &str) -> Self {
         match error {
+            SchemaError::FieldNotFound { field, valid_fields }
+                if field.relation.as_ref().is_some_and(|own| {
+                    let is_own = |other: &Column| other.relation.as_ref() == Some(own);
+                    !valid_fields.is_empty() && !valid_fields.iter().any(is_own)
+                }) =>
+            {
+                let table = field.relation.as_ref().map_or("", |own| own.table());
+                let message = format!("missing FROM-clause entry for table \"{table}\"");
+                let mut built = Self::new("42P01", code::SQL_SYNTAX, message);
+                built.position = find_word(sql, table);
+                built
+            }
             SchemaError::FieldNotFound { field, valid_fields } => {
                 let name = field.name.as_str();
                 let mut built = Self::new(
@@ -214,6 +233,8 @@ impl SqlError {
         } else if lower.contains("inconsistent data length across values") {
             let message = "VALUES lists must all be the same length";
             return Self::new("42601", code::SQL_SYNTAX, message);
+        } else if let Some(of) = own_form(text) {
+            return Self::new(of, code::SQL_SYNTAX, first_line(text));
         } else if text.contains(crate::arithmetic::TOO_DEEP) {
             "54001"
         } else if lower.contains("invalid function") || lower.contains("no function matches") {
@@ -238,6 +259,26 @@ impl SqlError {
         };
         Self::new(state, code::SQL_SYNTAX, first_line(text))
     }
+}
+
+/// The SQLSTATE of what DataFusion says in a form of its own.
+fn own_form(text: &str) -> Option<&'static str> {
+    const FORMS: [(&str, &str); 13] = [
+        ("square root of a negative number", "2201F"),
+        ("only return one column", "42601"),
+        ("different number of columns", "42601"),
+        ("must have the same number of columns", "42601"),
+        ("at least one argument", "42601"),
+        ("LIMIT must be >=", "2201W"),
+        ("OFFSET must be >=", "2201X"),
+        ("Aggregate functions are not allowed", "42803"),
+        ("Cannot coerce arithmetic expression", "42883"),
+        ("a common type to coerce", "42883"),
+        ("infer common string type", "42883"),
+        ("non-boolean predicate 'Utf8(", "22P02"),
+        ("non-boolean predicate", "42804"),
+    ];
+    FORMS.into_iter().find(|(form, _)| text.contains(form)).map(|(_, state)| state)
 }
 
 /// What PostgreSQL calls a type of Arrow.

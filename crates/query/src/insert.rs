@@ -21,12 +21,13 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use quipu_types::row::{RowError, Value};
-use quipu_types::row_json::{canonical_json, uuid_from_text};
 use quipu_types::transaction::ACTION_COUNT_MAX;
 use quipu_types::{Column, ColumnType, Schema, code};
 
 use crate::column::Kind;
+use crate::copy::value::{bytea, from_text};
 use crate::error::SqlError;
+use crate::round;
 use crate::table::TableDef;
 
 /// Rows to be appended to a stream.
@@ -159,23 +160,11 @@ pub(crate) fn own_column<'a>(def: &'a TableDef, name: &str) -> Result<&'a Column
     })
 }
 
-/// A text that stands for a bytea: PostgreSQL's hex form, or the bytes themselves where nothing is escaped.
+/// A text that stands for a bytea.
 pub(crate) fn read_bytea(expr: &mut Expr) -> Result<(), SqlError> {
     let Expr::Value(ValueWithSpan { value, .. }) = expr else { return Ok(()) };
     let Literal::SingleQuotedString(text) = value else { return Ok(()) };
-    let digits = match text.strip_prefix("\\x") {
-        Some(digits) => digits.to_owned(),
-        None if text.contains('\\') => {
-            let what = "the escape format of bytea";
-            return Err(SqlError::unsupported(what).hint("write '\\x' and hexadecimal digits"));
-        }
-        None => text.bytes().map(|byte| format!("{byte:02x}")).collect(),
-    };
-    let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if !is_hex || !digits.len().is_multiple_of(2) {
-        let message = format!("invalid hexadecimal data in bytea \"{text}\"");
-        return Err(SqlError::new("22023", code::SQL_SYNTAX, message));
-    }
+    let digits = hex::encode(bytea(text)?);
     *value = Literal::HexStringLiteral(digits);
     Ok(())
 }
@@ -219,10 +208,10 @@ pub(crate) fn values(
         .zip(batch.columns())
         .map(|(column, array)| {
             let wanted = Kind::from(column.kind).data_type();
-            arrow::compute::cast(array, &wanted).map(|array| (*column, array))
+            round::array(array, &wanted).map(|array| (*column, array))
         })
         .collect::<Result<_, _>>()
-        .map_err(|error| SqlError::from_datafusion(&error.into(), ""))?;
+        .map_err(|error| SqlError::from_datafusion(&error, ""))?;
     let row = |row| arrays.iter().map(|(column, array)| value(column, array, row)).collect();
     (0..batch.num_rows()).map(row).collect()
 }
@@ -233,10 +222,6 @@ pub(crate) fn value(column: &Column, array: &ArrayRef, row: usize) -> Result<Val
         return Ok(Value::Null);
     }
     let text = || array.as_string::<i32>().value(row);
-    let malformed = |what: &str| {
-        let message = format!("invalid input syntax for type {what}: \"{}\"", text());
-        SqlError::new("22P02", code::SQL_SYNTAX, message)
-    };
     Ok(match column.kind {
         ColumnType::Bool => Value::Bool(array.as_boolean().value(row)),
         ColumnType::Int2 => Value::Int2(array.as_primitive::<Int16Type>().value(row)),
@@ -254,8 +239,7 @@ pub(crate) fn value(column: &Column, array: &ArrayRef, row: usize) -> Result<Val
         ColumnType::Timestamp => {
             Value::Timestamp(array.as_primitive::<TimestampMicrosecondType>().value(row))
         }
-        ColumnType::Uuid => Value::Uuid(uuid_from_text(text()).ok_or_else(|| malformed("uuid"))?),
-        ColumnType::Jsonb => Value::Jsonb(canonical_json(text()).ok_or_else(|| malformed("json"))?),
+        ColumnType::Uuid | ColumnType::Jsonb => from_text(column, text().as_bytes())?,
         ColumnType::Float8 => {
             Value::Float8(array.as_primitive::<Float64Type>().value(row).to_bits())
         }

@@ -16,9 +16,12 @@
 //! * Q3 Nothing here changes the ledger: every write through SQL is refused by name.
 //! * Q4 The columns are derived: they can be wiped and are fed again from the first height.
 
+mod alike;
 mod arithmetic;
+mod assign;
 mod casts;
 pub mod catalog;
+mod coerce;
 pub mod column;
 mod compile;
 mod copy;
@@ -30,9 +33,13 @@ pub mod engine;
 pub mod error;
 mod fault;
 pub mod file;
+mod forms;
 mod insert;
+mod interval;
+mod length;
 mod names;
 mod numeric;
+mod order;
 mod origin;
 pub mod parameters;
 mod past;
@@ -40,6 +47,7 @@ mod pg_catalog;
 mod point;
 mod public;
 mod ready;
+mod round;
 mod scalar;
 mod scan;
 mod settings;
@@ -48,6 +56,7 @@ pub mod store;
 pub mod table;
 mod tables;
 mod transaction;
+mod unnest;
 mod utility;
 pub mod wire;
 

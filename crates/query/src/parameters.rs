@@ -12,8 +12,8 @@ use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{
-    CastKind, Expr as AstExpr, FunctionArg, FunctionArgExpr, FunctionArguments, Statement, Value,
-    VisitMut, VisitorMut,
+    CastKind, DataType as AstType, Expr as AstExpr, FunctionArg, FunctionArgExpr,
+    FunctionArguments, Statement, Value, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -86,6 +86,30 @@ impl Placeholders<'_> {
             .and_then(|number| self.types.get(number.checked_sub(1)?))
             .copied()
             .unwrap_or_default()
+    }
+}
+
+/// Casts every placeholder to the type that `PREPARE` says.
+pub(crate) fn cast_placeholders(statement: &mut Statement, types: &[AstType]) {
+    let _never_breaks = VisitMut::visit(statement, &mut Said { types });
+}
+
+struct Said<'a> {
+    types: &'a [AstType],
+}
+
+impl VisitorMut for Said<'_> {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut AstExpr) -> ControlFlow<()> {
+        if let AstExpr::Value(value) = &*expr
+            && let Value::Placeholder(name) = &value.value
+            && let Some(number) = number_of(name).and_then(|number| number.checked_sub(1))
+            && let Some(said) = self.types.get(number)
+        {
+            *expr = cast_to(expr, &said.to_string());
+        }
+        ControlFlow::Continue(())
     }
 }
 
@@ -278,7 +302,7 @@ fn list(values: &[ScalarValue], item: &DataType) -> ScalarValue {
 }
 
 /// A decimal of the digits that it is written with.
-fn decimal(text: &str) -> Option<ScalarValue> {
+pub(crate) fn decimal(text: &str) -> Option<ScalarValue> {
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
         None => (text, 0),

@@ -7,6 +7,8 @@ use arrow::datatypes::DataType;
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
 
+use crate::alike;
+use crate::length;
 use crate::settings::Settings;
 
 /// What `version()` says.
@@ -15,7 +17,12 @@ pub(crate) const VERSION: &str = concat!("PostgreSQL 15.0 (Quipu ", env!("CARGO_
 /// The functions.
 pub(crate) fn functions() -> Vec<ScalarUDF> {
     let text = DataType::Utf8;
-    vec![
+    let uuid = datafusion::functions::string::uuid();
+    let signum = datafusion::functions::math::signum();
+    let typed = alike::functions().into_iter().chain(length::functions());
+    let own = vec![
+        signum.as_ref().clone().with_aliases(["sign"]),
+        uuid.as_ref().clone().with_aliases(["gen_random_uuid"]),
         constant("version", VERSION),
         create_udf(
             "current_setting",
@@ -38,7 +45,8 @@ pub(crate) fn functions() -> Vec<ScalarUDF> {
             Volatility::Stable,
             Arc::new(|arguments: &[ColumnarValue]| Ok(nothing(arguments))),
         ),
-    ]
+    ];
+    typed.chain(own).collect()
 }
 
 fn constant(name: &str, value: &'static str) -> ScalarUDF {

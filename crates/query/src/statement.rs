@@ -5,8 +5,8 @@
 //! client sees is taken from the former, the plan from the latter.
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Query, Reset, Set, SetExpr, Statement, TableFactor, TransactionMode, Value, Visit,
-    Visitor,
+    Expr, Query, Reset, Set, SetExpr, Statement, TableFactor, TransactionMode, UnaryOperator,
+    Value, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -27,8 +27,10 @@ use crate::copy::Copy;
 use crate::create;
 use crate::ddl;
 use crate::error::SqlError;
+use crate::forms;
 use crate::insert;
 use crate::names;
+use crate::parameters;
 use crate::pg_catalog;
 use crate::utility::{self, Upkeep};
 
@@ -95,6 +97,10 @@ pub(crate) enum Kind {
     DiscardAll,
     /// `DEALLOCATE`; without a name, all.
     Deallocate(Option<String>),
+    /// `PREPARE`: a name, and the statement's text.
+    Prepare(String, String),
+    /// `EXECUTE`: a name, and constants as their texts.
+    Execute(String, Vec<Option<String>>),
     /// Nothing to do but to answer with this tag.
     Nothing(&'static str),
 }
@@ -132,7 +138,8 @@ pub(crate) fn parse(
 
 /// Reads a text whose statements the parser knows.
 fn parse_plain(text: &str, parser: &PostgresCompatibilityParser) -> Result<Vec<Parsed>, SqlError> {
-    let written = Parser::parse_sql(&PostgreSqlDialect {}, text);
+    let written = Parser::parse_sql(&PostgreSqlDialect {}, text)
+        .map(|all| all.into_iter().map(forms::unwrap_write).collect());
     let planned = match (planned(text, parser, &written), &written) {
         (Ok(planned), _) => planned,
         (Err(_), Err(error)) => return Err(SqlError::syntax(error, text)),
@@ -153,6 +160,7 @@ fn parse_plain(text: &str, parser: &PostgresCompatibilityParser) -> Result<Vec<P
             unlock(&mut plan);
             casts::read_literals(&mut plan)?;
             names::alias(&mut plan);
+            forms::call(&mut plan);
             Ok(Parsed { kind, plan: Some(plan), written })
         })
         .collect()
@@ -173,7 +181,9 @@ fn planned(
         Ok(written) if !is_of_catalog || written.iter().all(pg_catalog::wants) => {
             let rewritten = |statement: &Statement| {
                 let rules = OWN_RULES.iter();
-                rules.fold(statement.clone(), |statement, rule| rule.rewrite(statement))
+                let mut statement = statement.clone();
+                forms::unify(&mut statement);
+                rules.fold(statement, |statement, rule| rule.rewrite(statement))
             };
             Ok(written.iter().map(rewritten).collect())
         }
@@ -287,12 +297,50 @@ fn kind_of(statement: &Statement) -> Result<Kind, SqlError> {
             all if all.eq_ignore_ascii_case("all") && name.quote_style.is_none() => {
                 Kind::Deallocate(None)
             }
-            name => Kind::Deallocate(Some(name.to_owned())),
+            _ => Kind::Deallocate(Some(insert::folded(name))),
         },
+        Statement::Prepare { name, data_types, statement } => {
+            match kind_of(statement)? {
+                Kind::Query | Kind::Write => {}
+                _ => return Err(SqlError::unsupported("PREPARE of this statement")),
+            }
+            let mut statement = statement.as_ref().clone();
+            parameters::cast_placeholders(&mut statement, data_types);
+            Kind::Prepare(insert::folded(name), statement.to_string())
+        }
+        Statement::Execute { name: Some(name), parameters, immediate: false, using, .. }
+            if using.is_empty() =>
+        {
+            let name = name.0.last().and_then(insert::word).unwrap_or_default();
+            let constants = parameters.iter().map(constant).collect::<Option<Vec<_>>>();
+            let constants = constants.ok_or_else(|| {
+                SqlError::unsupported("EXECUTE with an expression").hint("write constants")
+            })?;
+            Kind::Execute(name, constants)
+        }
         Statement::UNLISTEN { .. } => Kind::Nothing("UNLISTEN"),
         Statement::Close { .. } => Kind::Nothing("CLOSE CURSOR"),
         other => return Err(refusal(other)),
     })
+}
+
+/// The text of a constant; none inside for null, none at all for what is no constant.
+fn constant(expr: &Expr) -> Option<Option<String>> {
+    match expr {
+        Expr::Nested(inner) => constant(inner),
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => {
+            constant(expr)?.map(|text| Some(format!("-{text}")))
+        }
+        Expr::Value(value) => match &value.value {
+            Value::Null => Some(None),
+            Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text) => {
+                Some(Some(text.clone()))
+            }
+            Value::Number(..) | Value::Boolean(_) => Some(Some(value.value.to_string())),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// Why a statement is refused: as a write, or as something that is not here.

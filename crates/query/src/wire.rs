@@ -25,6 +25,7 @@ use quipu_types::code;
 
 use crate::column::PG_TYPE_KEY;
 use crate::error::SqlError;
+use crate::interval;
 
 const EPOCH_DAYS: i32 = 10_957;
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
@@ -132,6 +133,10 @@ pub(crate) fn columns(schema: &Schema, names: &[Option<String>]) -> Result<Vec<C
                     SqlError::unsupported(&format!("a result of type {}", field.data_type()))
                 })?,
             };
+            // Counts of rows are what PostgreSQL gives as int8.
+            if *field.data_type() == DataType::UInt64 {
+                return Ok(Column::new(name, DataType::Int64, &Type::INT8));
+            }
             let mut column = Column::new(name, field.data_type().clone(), &kind);
             if let Some((_, modifier @ 0..)) = marked {
                 column.modifier = modifier;
@@ -310,6 +315,10 @@ fn text(array: &ArrayRef, row: usize, kind: &Type, out: &mut String) -> Result<(
 }
 
 fn other_text(array: &ArrayRef, row: usize, out: &mut String) -> Result<(), SqlError> {
+    if let Some(text) = interval::text(array, row).map_err(|error| failed(&error))? {
+        out.push_str(&text);
+        return Ok(());
+    }
     let options = FormatOptions::default();
     let formatter = ArrayFormatter::try_new(array, &options).map_err(|error| failed(&error))?;
     write!(out, "{}", formatter.value(row)).map_err(|_| SqlError::unsupported("this value"))

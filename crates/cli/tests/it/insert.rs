@@ -112,8 +112,8 @@ fn what_can_not_be_inserted_is_refused_by_name_and_changes_nothing() {
         TABLE NAME:  readings
         COLUMN NAME:  sensor
         ERROR:  22003: value "99999999999" is out of range for type integer
-        ERROR:  22P02: Cast error: Cannot cast string 'many' to value of Int32 type
-        ERROR:  22023: invalid hexadecimal data in bytea "\x0"
+        ERROR:  22P02: invalid input syntax for type integer: "many"
+        ERROR:  22023: invalid hexadecimal data: odd number of digits
         ERROR:  22P02: invalid input syntax for type uuid: "no uuid"
         ERROR:  428C9: cannot insert into column "_lane"
         HINT:  the ledger fills it in

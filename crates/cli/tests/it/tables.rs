@@ -86,7 +86,7 @@ kinds = {
     'smallint': [1, -32768, None, 40000], 'int': [5, 2**31 - 1, None, 2**31], 'bigint': [2**40, None, -1],
     'numeric(6,2)': [D('1.255'), D('-7'), None, 12345, 3], 'text': ['a\\'b', '', None], 'varchar(3)': ['abc', 'abcd', None],
     'char(3)': ['a', 'abc', None], 'boolean': [True, None], 'date': [now.date(), None], 'timestamptz': [now, None],
-    'timestamp': [now.replace(tzinfo=None), None], 'uuid': [U, U.upper(), None, 'x'],
+    'timestamp': [now.replace(tzinfo=None), None], 'uuid': [U, U.upper(), None],
 }
 def outcome(session, text, values):
     try:
@@ -117,7 +117,7 @@ with psycopg.connect(url, autocommit=True) as one, psycopg.connect(url, autocomm
 fn what_is_prepared_writes_what_is_written_out() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::dev(&dir.path().join("ledger"), &["--no-sample", "--validators", "1"]);
-    assert_eq!(psycopg(PREPARED, &server.pg), "185\n");
+    assert_eq!(psycopg(PREPARED, &server.pg), "180\n");
     server.stop();
 }
 

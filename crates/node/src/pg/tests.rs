@@ -351,15 +351,11 @@ impl Client {
 fn psql_looks_around_and_asks() {
     let server = Server::start(8);
     expect![[r#"
-                    List of relations
-         Schema |     Name     | Type  |  Owner
-        --------+--------------+-------+----------
-         public | flights      | table | postgres
-         quipu  | headers      | table | postgres
-         quipu  | streams      | table | postgres
-         quipu  | terms        | table | postgres
-         quipu  | transactions | table | postgres
-        (5 rows)
+                      List of relations
+         Schema |  Name   | Type  |       Owner
+        --------+---------+-------+-------------------
+         public | flights | table | pg_database_owner
+        (1 row)
 
                                 Table "public.flights"
           Column   |           Type           | Collation | Nullable | Default
@@ -368,12 +364,12 @@ fn psql_looks_around_and_asks() {
          arr_delay | smallint                 |           |          |
          dep_delay | integer                  |           |          |
          distance  | bigint                   |           |          |
-         fare      | numeric                  |           |          |
+         fare      | numeric(8,2)             |           |          |
          day       | date                     |           |          |
          time_hour | timestamp with time zone |           |          |
          tag       | bytea                    |           |          |
-         id        | text                     |           |          |
-         extra     | text                     |           |          |
+         id        | uuid                     |           |          |
+         extra     | jsonb                    |           |          |
          speed     | double precision         |           |          |
          late      | boolean                  |           |          |
          _lane     | integer                  |           | not null |
@@ -386,18 +382,17 @@ fn psql_looks_around_and_asks() {
          _tx       | text                     |           | not null |
          _key      | bytea                    |           | not null |
 
-                                                       List of databases
-           Name   |  Owner   | Encoding |   Collate   |    Ctype    | ICU Locale | Locale Provider | Access privileges
-        ----------+----------+----------+-------------+-------------+------------+-----------------+-------------------
-         postgres | postgres | UTF-8    | en_US.UTF-8 | en_US.UTF-8 |            |                 |
-         quipu    | postgres | UTF-8    | en_US.UTF-8 | en_US.UTF-8 |            |                 |
-        (2 rows)
+                                                      List of databases
+         Name  |       Owner       | Encoding | Collate |  Ctype  | ICU Locale | Locale Provider | Access privileges
+        -------+-------------------+----------+---------+---------+------------+-----------------+-------------------
+         quipu | pg_database_owner | UTF8     | C       | C.UTF-8 |            | libc            |
+        (1 row)
 
-          List of schemas
-          Name  |  Owner
-        --------+----------
-         public | postgres
-         quipu  | postgres
+              List of schemas
+          Name  |       Owner
+        --------+-------------------
+         public | pg_database_owner
+         quipu  | pg_database_owner
         (2 rows)
 
          carrier | count | round
@@ -452,7 +447,7 @@ fn psycopg_binds_prepares_and_reads_every_type() {
         ('B6', -2, 7, 1000000007, Decimal('10.01'), datetime.date(2013, 1, 2), datetime.datetime(2013, 1, 1, 6, 0, tzinfo=datetime.timezone.utc), b'\x01\x00', UUID('01010101-0101-0101-0101-010101010101'), {'n': 1}, 1.5, False)
         ('B6', -2, 7, 1000000007, Decimal('10.01'), datetime.date(2013, 1, 2), datetime.datetime(2013, 1, 1, 6, 0, tzinfo=datetime.timezone.utc), b'\x01\x00', UUID('01010101-0101-0101-0101-010101010101'), {'n': 1}, 1.5, False)
         (3,)
-        ['carrier:25', 'count:20', 'round:1700', '?column?:20']
+        ['carrier:25', 'count:20', 'round:1700', '?column?:23']
         [('B6',), ('UA',)]
         [(datetime.date(2013, 1, 2),), (datetime.date(2013, 1, 3),)]
         [(5,)]

@@ -1,7 +1,7 @@
 //! Dates and times of ISO 8601, as `wire` writes them, eras and all.
 //!
 //! ```text
-//!  2013-01-31 [BC]        2013-01-31[ T]06:00[:00[.123456]][ ][Z | UTC | ±00[:00[:00]] | ±0000][ BC]
+//!  2013-01-31 | 20130131 [BC]        2013-01-31[ T]06:00[:00[.123456]][ ][Z | UTC | ±00[:00[:00]] | ±0000][ BC]
 //! ```
 //! Without a zone a time is in UTC, as every session is. Other forms that PostgreSQL reads are refused.
 
@@ -76,11 +76,20 @@ fn digits(text: &str, least: usize, most: usize) -> Result<(i64, &str), Wrong> {
 /// The day that the text begins with.
 ///
 /// Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`.
-#[expect(clippy::arithmetic_side_effects, reason = "calendar arithmetic on at most 7 digits")]
+#[expect(clippy::arithmetic_side_effects, reason = "calendar arithmetic on at most 8 digits")]
 fn calendar(text: &str, is_before: bool) -> Result<(i64, &str), Wrong> {
-    let (year, rest) = digits(text, 4, 7)?;
-    let (month, rest) = digits(rest.strip_prefix('-').ok_or(Wrong::Form)?, 1, 2)?;
-    let (day, rest) = digits(rest.strip_prefix('-').ok_or(Wrong::Form)?, 1, 2)?;
+    let (year, rest) = match digits(text, 8, 8) {
+        Ok((all, rest)) => (all / 10_000, rest),
+        Err(_) => digits(text, 4, 7)?,
+    };
+    let (month, day, rest) = match digits(text, 8, 8) {
+        Ok((all, rest)) => (all / 100 % 100, all % 100, rest),
+        Err(_) => {
+            let (month, rest) = digits(rest.strip_prefix('-').ok_or(Wrong::Form)?, 1, 2)?;
+            let (day, rest) = digits(rest.strip_prefix('-').ok_or(Wrong::Form)?, 1, 2)?;
+            (month, day, rest)
+        }
+    };
     // There is no year 0: before 1 comes 1 BC.
     let year = match (year, is_before) {
         (0, _) => return Err(Wrong::Range),

@@ -216,7 +216,7 @@ fn rounded(digits: i128, factor: i128) -> Option<i128> {
 }
 
 /// Hexadecimal after `\x`, else bytes with `\\` and `\ooo` for some of them.
-fn bytea(text: &str) -> Result<Vec<u8>, SqlError> {
+pub(crate) fn bytea(text: &str) -> Result<Vec<u8>, SqlError> {
     let wrong = |state, what: &str| Err(SqlError::new(state, code::BAD_INPUT, what));
     if let Some(digits) = text.strip_prefix("\\x") {
         let digits: String = digits.chars().filter(|c| !c.is_ascii_whitespace()).collect();

@@ -165,7 +165,8 @@ impl Session {
         dml::table_of(&target)?;
         let (owner, text) = (target.body.name().to_owned(), statement.text.to_string());
         let verb = Verb::Insert { columns: Vec::new(), conflict: OnRival::Fail };
-        Ok(Target::Table(Arc::new(Dml { target, owner, text, verb, ready: None })))
+        let (ready, defaults) = (None, Vec::new());
+        Ok(Target::Table(Arc::new(Dml { target, owner, text, verb, ready, defaults })))
     }
 }
 

@@ -15,7 +15,7 @@ use datafusion::datasource::{MemTable, ViewTable};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::Statement as Ast;
 use quipu_state::{Fault, rows_hash};
-use quipu_types::program::{Expr, Op, Program, Reads};
+use quipu_types::program::{Conflict, Expr, Op, Program, Reads};
 use quipu_types::table::DEFINITIONS;
 use quipu_types::{Code, Column, ColumnType, Time, Value, code};
 
@@ -210,8 +210,17 @@ impl Session {
             return self.prepare_append(statement, types, stream).await;
         }
         let def = self.table_named(&look, &name)?;
-        let dml::Parts { statement: source, columns, rival, joined, owner, returning } =
-            dml::parts(ast, &def)?;
+        let dml::Parts {
+            statement: source,
+            columns,
+            rival,
+            joined,
+            sets,
+            defaults,
+            owner,
+            returning,
+        } = dml::parts(ast, &def)?;
+        let spec = dml::table_of(&def)?;
         let want = if matches!(ast, Ast::Insert(_)) { Want::Insert } else { Want::Change };
         let mut special = Special { target: Some((def.id, want)), instead: None };
         let with = |ast: Ast, kind: Kind| Statement {
@@ -238,9 +247,13 @@ impl Session {
                 let planned = self.plan(state()?, with(*values, Kind::Write), types).await?;
                 merge(&mut prepared.parameters, planned.parameters);
                 let plan = planned.plan.expect("a SELECT is planned");
+                dml::check_selected(spec, &plan, 0, places.iter().copied())?;
                 OnRival::Update(target, places, Box::new(plan))
             }
         };
+        if let Some(plan) = &prepared.plan {
+            dml::check_assigned(spec, plan, &columns, &sets, joined.is_some())?;
+        }
         let verb = match (ast, joined) {
             (Ast::Insert(_), _) => Verb::Insert { columns, conflict },
             (_, Some(sets)) => Verb::Joined { sets },
@@ -248,7 +261,7 @@ impl Session {
             _ => Verb::Delete,
         };
         let text = ast.to_string();
-        let mut dml = Dml { target: def, owner, text, verb, ready: None };
+        let mut dml = Dml { target: Arc::clone(&def), owner, text, verb, ready: None, defaults };
         dml.ready = ready(state()?, &dml, &prepared).await;
         if let Some(mut returning) = returning {
             crate::names::alias(&mut returning);
@@ -413,7 +426,10 @@ impl Session {
             return Ok((ops, was_run.then(|| look.snapshot.reads())));
         };
         let state = self.engine.state(&self.settings, &look, Special::default())?;
-        let conflict = dml::conflict(&state, &spec, conflict, &values)?;
+        let mut conflict = dml::conflict(&state, &spec, conflict, &values)?;
+        if let Conflict::Update { sets, .. } = &mut conflict {
+            sets.extend(dml.defaults.iter().cloned());
+        }
         let mut rows: Vec<Vec<Expr>> = Vec::new();
         match &prepared.plan {
             None => rows.push(Vec::new()),
@@ -445,7 +461,7 @@ impl Session {
         plan: LogicalPlan,
         values: Vec<ScalarValue>,
     ) -> Result<(Vec<Op>, bool), SqlError> {
-        let (dml, text) = (dml.clone(), Arc::clone(&prepared.text));
+        let (own, text) = (dml.clone(), Arc::clone(&prepared.text));
         let verb = dml.verb.clone();
         let is_update = match &verb {
             Verb::Joined { sets } => !sets.is_empty(),
@@ -455,10 +471,15 @@ impl Session {
         let change = deep::run(move || {
             let plan = dml::coerced(&planner, plan, values)
                 .map_err(|error| SqlError::from_datafusion(&error, &text))?;
-            change(&planner, &dml, plan)
+            change(&planner, &own, plan)
         });
         let (plan, sets) = match change.await? {
-            Change::Op(op) => return Ok((vec![op], false)),
+            Change::Op(mut op) => {
+                if let Op::Update { sets, .. } = &mut op {
+                    sets.extend(dml.defaults.iter().cloned());
+                }
+                return Ok((vec![op], false));
+            }
             Change::Run { plan, sets } => (plan, sets),
         };
         let number = Column { name: ROW_NUMBER.into(), kind: ColumnType::Int8, nullable: false };
@@ -489,7 +510,7 @@ impl Session {
             return Ok((Vec::new(), true));
         }
         let sets = is_update.then_some(sets.as_slice());
-        Ok((dml::ops(spec, key_count, sets, rows), true))
+        Ok((dml::ops(spec, key_count, sets, &dml.defaults, rows), true))
     }
 
     /// Hands programs over, or runs them on the transaction's look.
@@ -778,6 +799,9 @@ fn change(state: &SessionState, dml: &Dml, plan: LogicalPlan) -> Result<Change, 
 
 /// The statement compiled, its parameters open, if it can be.
 async fn ready(state: SessionState, dml: &Dml, prepared: &Prepared) -> Option<Ready> {
+    if !dml.defaults.is_empty() {
+        return None;
+    }
     let (dml, plan) = (dml.clone(), prepared.plan.clone());
     let parameters = prepared.parameters.clone();
     let compiled = deep::run(move || {

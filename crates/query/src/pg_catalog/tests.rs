@@ -8,7 +8,7 @@ use expect_test::{Expect, expect};
 use proptest::prelude::*;
 use quipu_types::program::{Binary, Expr};
 use quipu_types::table::{
-    Body, CheckSpec, ColumnOptions, ForeignKey, Identity, IndexSpec, TableDef,
+    Body, CheckSpec, ColumnOptions, ForeignKey, Identity, IndexSpec, Reaction, TableDef,
 };
 use quipu_types::{AccountId, Column, ColumnType, Height, Schema, TableSpec, Value, Writers};
 
@@ -61,7 +61,9 @@ fn world() -> World {
     let zero = Box::new(Expr::Const(ColumnType::Int8, Value::Int8(0)));
     let expr = Expr::Binary(Binary::Greater, Box::new(Expr::Column(0)), zero);
     person.checks = vec![CheckSpec { name: "positive".into(), expr, text: "id > 0".into() }];
-    person.foreign_keys = vec![ForeignKey { name: "lives_in".into(), columns: vec![4], table: 16 }];
+    let (on_delete, on_update) = (Reaction::Cascade, Reaction::Refuse);
+    let (name, columns) = ("lives_in".into(), vec![4]);
+    person.foreign_keys = vec![ForeignKey { name, columns, table: 16, on_delete, on_update }];
     let view = Body::View { name: "old".into(), text: "SELECT id FROM person".into() };
     let defs = [
         table(16, city),
@@ -130,7 +132,7 @@ fn constraints_and_indexes_are_written_as_postgresql_writes_them() {
          where conrelid = 'person'::regclass order by conname",
         expect![[r#"
             conname name, contype char, conkey _int2, confrelid regclass, pg_get_constraintdef text
-            lives_in | f | {5} | city | FOREIGN KEY (city) REFERENCES city(id)
+            lives_in | f | {5} | city | FOREIGN KEY (city) REFERENCES city(id) ON DELETE CASCADE
             one_code | u | {2} | - | UNIQUE (code)
             person_pkey | p | {1} | - | PRIMARY KEY (id)
             positive | c | {1} | - | CHECK ((id > 0))"#]],
