@@ -211,7 +211,7 @@ impl Session {
         }
         let def = self.table_named(&look, &name)?;
         let dml::Parts {
-            statement: source,
+            statement: mut source,
             columns,
             rival,
             joined,
@@ -228,7 +228,6 @@ impl Session {
             text: Arc::clone(&statement.text),
         };
         let plain = || self.engine.state(&self.settings, &look, Special::default());
-        let mut source = source;
         if let Some(query) = source.as_mut().and_then(insert::take_inner_values) {
             let query = self.plan(plain()?, with(Ast::Query(query), Kind::Write), types).await?;
             let plan = query.plan.expect("a SELECT is planned");
@@ -260,21 +259,31 @@ impl Session {
             (Ast::Update(_), None) => Verb::Update,
             _ => Verb::Delete,
         };
-        let text = ast.to_string();
-        let mut dml = Dml { target: Arc::clone(&def), owner, text, verb, ready: None, defaults };
+        let (text, target) = (ast.to_string(), Arc::clone(&def));
+        let mut dml = Dml { target, owner, text, verb, ready: None, defaults };
         dml.ready = ready(state()?, &dml, &prepared).await;
         if let Some(mut returning) = returning {
             crate::names::alias(&mut returning);
-            let source = self.plan(plain()?, with(returning, Kind::Query), &[]).await?;
-            if !source.parameters.is_empty() {
-                return Err(SqlError::unsupported("a parameter in RETURNING"));
-            }
+            let source = self.plan_returning(plain()?, with(returning, Kind::Query)).await?;
             prepared.columns = source.columns.clone();
             prepared.source = Some(Box::new(source));
         }
         prepared.target = Some(Target::Table(Arc::new(dml)));
         prepared.origin = (statement.clone(), types.to_vec());
         Ok(prepared)
+    }
+
+    /// Plans what a write answers with.
+    async fn plan_returning(
+        &self,
+        state: SessionState,
+        returning: Statement,
+    ) -> Result<Prepared, SqlError> {
+        let source = self.plan(state, returning, &[]).await?;
+        match source.parameters.as_slice() {
+            [] => Ok(source),
+            _ => Err(SqlError::unsupported("a parameter in RETURNING")),
+        }
     }
 
     fn nothing(&self, statement: &Statement, types: &[u32]) -> Prepared {
