@@ -41,11 +41,15 @@ pub(crate) fn placeholder(plan: &Plan) -> Option<(u16, &DataType)> {
         Plan::Cast(cast) => {
             let (number, from) = placeholder(&cast.expr)?;
             let to = cast.field.data_type();
-            let is_exact = from == to || (from.is_integer() && to.is_integer());
-            is_exact.then_some((number, to))
+            is_exact(from, to).then_some((number, to))
         }
         _ => None,
     }
+}
+
+/// Whether a value of a type is one of the other type, or out of its range.
+pub(crate) fn is_exact(from: &DataType, to: &DataType) -> bool {
+    from == to || (from.is_integer() && to.is_integer())
 }
 
 #[expect(clippy::too_many_lines, reason = "one arm for each kind of expression")]

@@ -71,12 +71,18 @@ impl VisitorMut for Placeholders<'_> {
     }
 
     fn post_visit_expr(&mut self, expr: &mut AstExpr) -> ControlFlow<()> {
-        let AstExpr::Value(value) = &*expr else { return ControlFlow::Continue(()) };
-        let Value::Placeholder(name) = &value.value else { return ControlFlow::Continue(()) };
-        if let Some(name) = cast_name(self.type_of(name)) {
-            *expr = cast_to(expr, name);
-        }
+        cast_placeholder(expr, |name| cast_name(self.type_of(name)));
         ControlFlow::Continue(())
+    }
+}
+
+/// Casts a placeholder to the type that is told for it, if `expr` is one and there is one.
+fn cast_placeholder<T: AsRef<str>>(expr: &mut AstExpr, type_of: impl FnOnce(&str) -> Option<T>) {
+    if let AstExpr::Value(value) = &*expr
+        && let Value::Placeholder(name) = &value.value
+        && let Some(wanted) = type_of(name)
+    {
+        *expr = cast_to(expr, wanted.as_ref());
     }
 }
 
@@ -102,13 +108,10 @@ impl VisitorMut for Said<'_> {
     type Break = ();
 
     fn post_visit_expr(&mut self, expr: &mut AstExpr) -> ControlFlow<()> {
-        if let AstExpr::Value(value) = &*expr
-            && let Value::Placeholder(name) = &value.value
-            && let Some(number) = number_of(name).and_then(|number| number.checked_sub(1))
-            && let Some(said) = self.types.get(number)
-        {
-            *expr = cast_to(expr, &said.to_string());
-        }
+        cast_placeholder(expr, |name| {
+            let number = number_of(name)?.checked_sub(1)?;
+            self.types.get(number).map(AstType::to_string)
+        });
         ControlFlow::Continue(())
     }
 }

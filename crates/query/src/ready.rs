@@ -15,7 +15,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::compute::{CastOptions, cast_with_options};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr as Plan, LogicalPlan};
@@ -28,6 +27,7 @@ use crate::compile;
 use crate::dml::{self, Change, OnRival};
 use crate::insert;
 use crate::parameters::Parameter;
+use crate::round;
 
 /// The rows of an INSERT into a stream, and what the parameters in them must be.
 #[derive(Clone, Debug)]
@@ -142,9 +142,7 @@ fn bound(value: &ScalarValue, kind: ColumnType) -> Option<(ColumnType, Value)> {
     if let Some(same) = compile::constant(value).filter(|(own, _)| *own == kind) {
         return Some(same);
     }
-    let strict = CastOptions { safe: false, ..CastOptions::default() };
-    let array = value.to_array().ok()?;
-    let array = cast_with_options(&array, &Kind::from(kind).data_type(), &strict).ok()?;
+    let array = round::array(&value.to_array().ok()?, &Kind::from(kind).data_type()).ok()?;
     let column = Column { name: String::new(), kind, nullable: true };
     Some((kind, insert::value(&column, &array, 0).ok()?))
 }
@@ -209,9 +207,8 @@ impl Places {
     ) -> Option<Expr> {
         if let Some((number, data_type)) = compile::placeholder(expr) {
             let wanted = Kind::from(column.kind).data_type();
-            let is_same = *data_type == wanted || (data_type.is_integer() && wanted.is_integer());
             self.put(number, column.kind)?;
-            return is_same.then_some(Expr::Parameter(number));
+            return compile::is_exact(data_type, &wanted).then_some(Expr::Parameter(number));
         }
         let folded = dml::folded(state, expr, nothing).ok()?;
         let Plan::Literal(value, _) = folded else { return None };

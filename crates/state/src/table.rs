@@ -30,8 +30,7 @@ use std::sync::Arc;
 
 use quipu_types::program::{Conflict, Op, Program, TableRef};
 use quipu_types::table::{
-    COUNTERS, DEFINITIONS, Identity, NUMBERS, TableCounters, TableDef, TableSpec, ledger_key,
-    name_key,
+    COUNTERS, DEFINITIONS, NUMBERS, TableCounters, TableDef, TableSpec, ledger_key, name_key,
 };
 use quipu_types::{
     AccountId, Code, Decode, Encode, Hash, Height, Schema, Time, Value, Writers, code,
@@ -199,7 +198,7 @@ impl std::fmt::Debug for Tables<'_> {
 struct Work {
     def: Arc<TableDef>,
     counters: TableCounters,
-    /// Numbers of the identity column that were handed out.
+    /// Numbers of the identity column that were handed out; 0 without one.
     numbers: u64,
     done: Done,
     keeps_rows: bool,
@@ -280,10 +279,11 @@ impl<'a> Tables<'a> {
 
     /// What is done to a table, before anything is.
     fn work_on(&self, def: &Arc<TableDef>) -> Result<Work> {
+        let is_numbered = def.table().is_some_and(|spec| spec.identity().is_some());
         Ok(Work {
             def: Arc::clone(def),
             counters: self.counters(def.id)?,
-            numbers: self.numbers(def.id)?,
+            numbers: if is_numbered { self.numbers(def.id)? } else { 0 },
             done: Done::default(),
             keeps_rows: false,
             written: Vec::new(),
@@ -465,9 +465,8 @@ impl<'a> Tables<'a> {
 
 /// Hands out numbers of the identity column; the row that is given is the first.
 fn hand_out(work: &mut Work, count: u32) -> Result<()> {
-    let has_identity = work.spec().options.iter().any(|one| one.identity != Identity::Never);
-    let first =
-        work.numbers.checked_add(1).filter(|_| has_identity).ok_or(Fault::BAD_DEFINITION)?;
+    work.spec().identity().ok_or(Fault::BAD_DEFINITION)?;
+    let first = work.numbers.checked_add(1).ok_or(Fault::BAD_DEFINITION)?;
     work.numbers = work.numbers.checked_add(u64::from(count)).ok_or(Fault::OUT_OF_RANGE)?;
     if work.keeps_rows {
         work.done.rows.push(first.to_le_bytes().to_vec());

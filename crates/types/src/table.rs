@@ -201,6 +201,13 @@ pub struct TableCounters {
 }
 
 impl TableSpec {
+    /// The column that the ledger numbers, if there is one.
+    #[must_use]
+    pub fn identity(&self) -> Option<u16> {
+        let is_numbered = |options: &ColumnOptions| options.identity != Identity::Never;
+        u16::try_from(self.options.iter().position(is_numbered)?).ok()
+    }
+
     /// Types of what a row's key consists of.
     #[must_use]
     pub fn key_kinds(&self) -> Vec<ColumnType> {

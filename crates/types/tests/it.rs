@@ -199,23 +199,7 @@ fn a_list_is_never_reserved_beyond_the_bytes_that_are_there() {
 
 /// How many expressions, rows and lists there are in an expression.
 fn weight(expr: &Expr) -> usize {
-    let all = |list: &[Expr]| list.iter().map(weight).sum::<usize>();
-    1 + match expr {
-        Expr::Const(..)
-        | Expr::Column(_)
-        | Expr::Excluded(_)
-        | Expr::Parameter(_)
-        | Expr::Now
-        | Expr::Random(_) => 0,
-        Expr::Unary(_, operand) | Expr::Cast(operand, _) => weight(operand),
-        Expr::Binary(_, left, right) => weight(left) + weight(right),
-        Expr::In(operand, list) => weight(operand) + all(list),
-        Expr::Call(_, list) => all(list),
-        Expr::Case(branches, otherwise) => {
-            let branches = branches.iter().map(|(a, b)| weight(a) + weight(b));
-            branches.sum::<usize>() + otherwise.as_deref().map_or(0, weight)
-        }
-    }
+    1 + expr.children().map(weight).sum::<usize>()
 }
 
 /// A program that inserts `row_count` rows of `now()` in each of `columns`, as bytes; the count may lie.

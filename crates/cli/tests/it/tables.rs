@@ -2,10 +2,21 @@
 
 use crate::harness::{Server, psycopg};
 
+/// What a script says of a ledger of so many validators, of which it knows one.
+fn said(validators: usize, script: &str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let validators = validators.to_string();
+    let server =
+        Server::dev(&dir.path().join("ledger"), &["--no-sample", "--validators", &validators]);
+    let said = psycopg(script, &server.pg);
+    server.stop();
+    said
+}
+
 /// Two sessions read a number and write it plus one, each again until it is committed.
 const RACE: &str = "
 import sys, threading, psycopg
-urls, rounds = sys.argv[1].split(), 60
+urls, rounds = [sys.argv[1]] * 2, 60
 with psycopg.connect(urls[0], autocommit=True) as first:
     first.execute('create table race (id int primary key, n int not null)')
     first.execute('insert into race values (1, 0)')
@@ -30,11 +41,7 @@ with psycopg.connect(urls[0]) as first:
 
 #[test]
 fn of_two_sessions_that_race_one_is_told_and_no_sum_is_wrong() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Server::dev(&dir.path().join("ledger"), &["--no-sample", "--validators", "4"]);
-    let urls = [server.pg.clone(), server.pg.clone()];
-    assert_eq!(psycopg(RACE, &urls.join(" ")), "True True\n");
-    server.stop();
+    assert_eq!(said(4, RACE), "True True\n");
 }
 
 /// Sessions whose statements go to the ledger together: some fail, and each is told its own.
@@ -69,10 +76,7 @@ print(rows == sorted((id, session) for id, session, _ in told), len(rows))
 
 #[test]
 fn statements_that_share_a_transaction_are_each_told_their_own() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Server::dev(&dir.path().join("ledger"), &["--no-sample", "--validators", "4"]);
-    assert_eq!(psycopg(COMPANY, &server.pg), "True 320\n");
-    server.stop();
+    assert_eq!(said(4, COMPANY), "True 320\n");
 }
 
 /// What is prepared with parameters writes what the same statement does with its values written out.
@@ -115,10 +119,7 @@ with psycopg.connect(url, autocommit=True) as one, psycopg.connect(url, autocomm
 
 #[test]
 fn what_is_prepared_writes_what_is_written_out() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Server::dev(&dir.path().join("ledger"), &["--no-sample", "--validators", "1"]);
-    assert_eq!(psycopg(PREPARED, &server.pg), "180\n");
-    server.stop();
+    assert_eq!(said(1, PREPARED), "180\n");
 }
 
 /// The statements of a pipeline are one transaction of the ledger.
@@ -144,10 +145,7 @@ with psycopg.connect(url, autocommit=True) as session:
 
 #[test]
 fn a_pipeline_is_one_transaction() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Server::dev(&dir.path().join("ledger"), &["--no-sample", "--validators", "1"]);
-    assert_eq!(psycopg(PIPELINE, &server.pg), "100 2\npiped_pkey\n(500, 100)\n");
-    server.stop();
+    assert_eq!(said(1, PIPELINE), "100 2\npiped_pkey\n(500, 100)\n");
 }
 
 /// Sessions that add rows with identity columns in open transactions do not stand in each other's way.
@@ -178,8 +176,5 @@ with psycopg.connect(url) as first:
 
 #[test]
 fn numbers_are_given_once_and_nobody_waits_for_them() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Server::dev(&dir.path().join("ledger"), &["--no-sample", "--validators", "4"]);
-    assert_eq!(psycopg(NUMBERED, &server.pg), "96 True True\n");
-    server.stop();
+    assert_eq!(said(4, NUMBERED), "96 True True\n");
 }

@@ -1,6 +1,6 @@
 //! What a text in quotes stands for, read by PostgreSQL's input functions.
 
-use arrow::datatypes::{DataType, Field, TimeUnit};
+use arrow::datatypes::{DataType, Field};
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 use quipu_types::row::Value;
 use quipu_types::row_json::uuid_to_text;
@@ -8,31 +8,17 @@ use quipu_types::{Column, ColumnType};
 
 use super::padded_length;
 use crate::column::PG_TYPE_KEY;
+use crate::compile;
 use crate::copy::value::from_text;
 use crate::parameters;
 
 /// A text as a value of a type; none where the type has no input function here.
 pub(crate) fn read(text: &str, wanted: &DataType) -> Result<Option<ScalarValue>> {
     let kind = match wanted {
-        DataType::Boolean => ColumnType::Bool,
-        DataType::Int16 => ColumnType::Int2,
-        DataType::Int32 => ColumnType::Int4,
-        DataType::Int64 => ColumnType::Int8,
-        DataType::Float64 => ColumnType::Float8,
-        DataType::Decimal128(precision, scale) => {
-            let scale = u8::try_from(*scale).unwrap_or_default();
-            ColumnType::Numeric { precision: *precision, scale }
-        }
-        DataType::Binary => ColumnType::Bytea,
-        DataType::Date32 => ColumnType::Date,
-        DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, Some(_)) => {
-            ColumnType::Timestamptz
-        }
-        DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, None) => {
-            ColumnType::Timestamp
-        }
-        _ => return Ok(None),
+        DataType::Float64 => Some(ColumnType::Float8),
+        other => compile::kind_of(other).filter(|kind| *kind != ColumnType::Text),
     };
+    let Some(kind) = kind else { return Ok(None) };
     value(text, kind)?.cast_to(wanted).map(Some)
 }
 

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use quipu_types::program::{Expr, Op, Program};
-use quipu_types::table::{Identity, NUMBERS, TableDef, ledger_key};
+use quipu_types::table::{NUMBERS, TableDef, ledger_key};
 use quipu_types::{ColumnType, Value, code};
 
 use super::write::{Answer, Dml, Write, Written};
@@ -41,9 +41,7 @@ enum Next {
 fn unnumbered(def: &TableDef, op: &Op) -> Option<(u16, ColumnType, u32)> {
     let Op::Insert { columns, rows, .. } = op else { return None };
     let spec = def.table()?;
-    let is_identity =
-        |options: &quipu_types::table::ColumnOptions| options.identity != Identity::Never;
-    let place = u16::try_from(spec.options.iter().position(is_identity)?).ok()?;
+    let place = spec.identity()?;
     let count = u32::try_from(rows.len()).ok()?;
     (!columns.contains(&place)).then_some((place, spec.column(place)?.kind, count))
 }

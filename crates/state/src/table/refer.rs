@@ -42,7 +42,9 @@ impl Tables<'_> {
     /// Ends what was done to a table: its counters, and what foreign keys make of it.
     pub(super) fn settle(&mut self, work: &Work, level: usize) -> Result<()> {
         self.put_counters(work.def.id, &work.counters)?;
-        self.put_numbers(work.def.id, work.numbers)?;
+        if work.spec().identity().is_some() {
+            self.put_numbers(work.def.id, work.numbers)?;
+        }
         if !work.gone.is_empty() {
             if level >= LEVEL_COUNT_MAX {
                 return Err(code::METER.into());
@@ -61,13 +63,19 @@ impl Tables<'_> {
     fn follow(&mut self, work: &Work, child: u32, level: usize) -> Result<()> {
         let child = self.definition(child)?.ok_or(code::NO_TABLE)?;
         let spec = child.table().ok_or(code::NO_TABLE)?;
+        let own = spec.foreign_keys.iter().filter(|own| own.table == work.def.id);
+        let reacting: Vec<&ForeignKey> =
+            own.filter(|own| [own.on_delete, own.on_update] != [Reaction::Refuse; 2]).collect();
+        if reacting.is_empty() {
+            return Ok(());
+        }
         let mut more = self.work_on(&child)?;
         for gone in &work.gone {
             // Another row may have the key by now.
             if self.get(&gone.key)?.is_some() {
                 continue;
             }
-            for foreign in spec.foreign_keys.iter().filter(|own| own.table == work.def.id) {
+            for foreign in &reacting {
                 if gone.reaction(foreign) == Reaction::Refuse {
                     continue;
                 }
