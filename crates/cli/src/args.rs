@@ -1,6 +1,7 @@
 //! What people type: every command with its flags, and an example for each.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -537,6 +538,9 @@ pub(crate) struct Check {
     /// The validator's directory.
     #[arg(long, value_name = "D/node0")]
     pub(crate) dir: PathBuf,
+    /// Threads that execute a block's transactions side by side: all processors unless said. The result is the same.
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
     /// Machine output.
     #[arg(long)]
     pub(crate) json: bool,

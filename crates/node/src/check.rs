@@ -17,6 +17,7 @@
 //! so `quipu check` runs this in a second process and takes such an end for a finding.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -94,6 +95,8 @@ pub struct Report {
     pub height_count: u64,
     /// Transactions in them.
     pub transaction_count: u64,
+    /// Those whose actions were executed beside others, and could be taken as they were.
+    pub parallel_count: u64,
     /// State certificates that were verified against the execution.
     pub certificate_count: u64,
 }
@@ -104,18 +107,26 @@ impl Report {
     pub fn summary(&self) -> String {
         match self.findings.len() {
             0 => format!(
-                "clean: {} heights with {} transactions executed again, {} state certificates verified",
-                self.height_count, self.transaction_count, self.certificate_count
+                "clean: {} heights with {} transactions executed again ({} of them side by side), {} state certificates verified",
+                self.height_count,
+                self.transaction_count,
+                self.parallel_count,
+                self.certificate_count
             ),
             count => format!("{count} findings"),
         }
     }
 }
 
-/// Verifies everything in a validator's directory; `progress` is told what is being looked at.
+/// Verifies everything in a validator's directory, its blocks executed on so many threads; `progress` is told what is
+/// being looked at.
 ///
 /// An error is about the directory as a whole: it is in use, or its genesis can not be read.
-pub fn check(dir: &Path, mut progress: impl FnMut(&str)) -> Result<Report, NodeError> {
+pub fn check(
+    dir: &Path,
+    threads: NonZeroUsize,
+    mut progress: impl FnMut(&str),
+) -> Result<Report, NodeError> {
     let mut report = Report::default();
     progress("the configuration");
     let config = match Config::read(dir) {
@@ -132,8 +143,15 @@ pub fn check(dir: &Path, mut progress: impl FnMut(&str)) -> Result<Report, NodeE
     let _lock = DirLock::take(dir)?;
     let genesis = read_genesis(&config.genesis)?;
     let chain = chain_id(&genesis);
-    let mut checking =
-        Checking { config, genesis, chain, report, disk: open_disk(dir)?, progress: &mut progress };
+    let mut checking = Checking {
+        config,
+        genesis,
+        chain,
+        report,
+        disk: open_disk(dir)?,
+        threads,
+        progress: &mut progress,
+    };
     checking.key();
     let log_is_whole = checking.log();
     checking.names();
@@ -158,6 +176,7 @@ struct Checking<'a> {
     chain: Hash,
     report: Report,
     disk: Arc<dyn Disk>,
+    threads: NonZeroUsize,
     progress: &'a mut dyn FnMut(&str),
 }
 
@@ -344,7 +363,9 @@ impl Checking<'_> {
         let scratch = Scratch::new(&self.config.dir)?;
         let store = LmdbStore::open(&scratch.path, self.config.limits.state_size_max)
             .map_err(|error| NodeError::system("making the scratch state", error))?;
-        let mut machine = Machine::open(store, &self.genesis).map_err(state_failed)?;
+        let machine = Machine::open(store, &self.genesis).map_err(state_failed)?;
+        // Whatever can go side by side does: it is to be shown that it changes nothing.
+        let mut machine = machine.with_threads(self.threads, 0);
         let stored = if state_is_readable { self.stored_state() } else { None };
         let stored_at = stored.as_ref().map(Machine::applied);
         let reader = ledger.reader();
@@ -377,6 +398,7 @@ impl Checking<'_> {
             }
             height = height.next();
         }
+        self.report.parallel_count = machine.tried_counts().taken;
         Ok(())
     }
 

@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use quipu_types::agreement::VALIDATOR_COUNT_MAX;
@@ -63,6 +64,7 @@ const KEYS: &[&str] = &[
     "limits.state_size_max",
     "limits.segment_size",
     "limits.chunk_cache_size",
+    "limits.execution_thread_count",
     "log",
     "log.format",
     "log.level",
@@ -143,6 +145,8 @@ pub struct Limits {
     pub segment_size: u64,
     /// Bytes of committed chunks that are kept in memory for readers; 0 keeps none.
     pub chunk_cache_size: usize,
+    /// Threads that execute a block's transactions side by side. Validators need not agree on it.
+    pub execution_thread_count: usize,
 }
 
 /// How the process logs.
@@ -215,7 +219,20 @@ impl Default for Limits {
             state_size_max: 64 << 30,
             segment_size: 16 << 20,
             chunk_cache_size: 16 << 20,
+            execution_thread_count: default_execution_threads(),
         }
+    }
+}
+
+/// Half of the processors, so that agreeing goes on beside executing, and no more than what one block feeds.
+fn default_execution_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |count| (count.get() / 2).clamp(1, 8))
+}
+
+impl Limits {
+    /// Threads of the executor.
+    pub(crate) fn execution_threads(&self) -> NonZeroUsize {
+        NonZeroUsize::new(self.execution_thread_count).unwrap_or(NonZeroUsize::MIN)
     }
 }
 
@@ -309,6 +326,7 @@ impl Config {
             ("limits.query_memory_size_max", limits.query_memory_size_max, 1 << 24, 1 << 40),
             ("limits.state_size_max", limits.state_size_max, 1 << 26, 1 << 44),
             ("limits.chunk_cache_size", limits.chunk_cache_size, 0, 1 << 40),
+            ("limits.execution_thread_count", limits.execution_thread_count, 1, 256),
         ];
         for (key, value, least, most) in sizes {
             if value < least || value > most {

@@ -15,7 +15,7 @@ use quipu_crypto::suite::{SecretKey, verify_tagged};
 use quipu_log::{Ledger, LedgerConfig, LogError, Recovered};
 use quipu_proof::names::chain_id;
 use quipu_replica::Replica;
-use quipu_state::{Machine, StateError};
+use quipu_state::{ACTION_COUNT_MIN, Machine, StateError};
 use quipu_types::{Encode, Genesis, Hash, ValidatorIndex};
 use tokio::sync::oneshot;
 
@@ -502,10 +502,11 @@ fn open_machine(config: &Config, genesis: &Genesis) -> Result<Machine<LmdbStore>
     let state = config.dir.join(STATE_DIR);
     let store = LmdbStore::open(&state, config.limits.state_size_max)
         .map_err(|error| state_failed(StateError::from(error)))?;
-    Machine::open(store, genesis).map_err(|error| match error {
+    let machine = Machine::open(store, genesis).map_err(|error| match error {
         StateError::Foreign { .. } => {
             NodeError::Foreign { dir: config.dir.clone(), reason: error.to_string() }
         }
         other => state_failed(other),
-    })
+    })?;
+    Ok(machine.with_threads(config.limits.execution_threads(), ACTION_COUNT_MIN))
 }

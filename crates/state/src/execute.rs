@@ -11,9 +11,14 @@
 //!      └─ Trial ──> Delta of the height
 //! ```
 //! An anchor is remembered for twice the window, so that an expired one is told from an unknown one.
+//!
+//! What actions do may have been tried before (`parallel`); all else is done here, in the ledger's order.
 
-use std::collections::BTreeMap;
+pub(crate) mod parallel;
+
+use std::cell::RefCell;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use quipu_crypto::suite;
@@ -25,6 +30,7 @@ use quipu_types::{
 };
 
 use crate::cache::Cache;
+use crate::execute::parallel::{Base, ReadSet, Tried};
 use crate::machine::Ordered;
 use crate::price::Prices;
 use crate::record::{Sequence, Stream};
@@ -90,11 +96,17 @@ pub(crate) struct Executor<'m, S> {
     /// Steps that programs of the height may still do.
     pub(crate) steps: u64,
     pub(crate) delta: Delta,
+    /// What was read of the height so far, where that is wanted.
+    reads: Option<RefCell<ReadSet>>,
+    /// Marks of the rows that the height has changed, where tries are judged by them.
+    changed: Option<BTreeSet<u64>>,
+    /// Transactions whose try was taken.
+    pub(crate) taken_count: u64,
 }
 
 /// What a transaction would change.
 #[derive(Debug, Default)]
-struct Trial<'a> {
+pub(crate) struct Trial<'a> {
     balances: BTreeMap<AccountId, u64>,
     created: BTreeMap<&'a str, Arc<Stream>>,
     appended: BTreeMap<&'a str, Appended>,
@@ -105,6 +117,14 @@ struct Trial<'a> {
     done: Vec<Done>,
 }
 
+impl Trial<'_> {
+    /// Bytes of rows that it keeps for an answer.
+    fn returned_size(&self) -> usize {
+        let rows = self.done.iter().flat_map(|done| &done.rows);
+        rows.map(Vec::len).fold(0, usize::saturating_add)
+    }
+}
+
 #[derive(Debug)]
 struct Appended {
     stream: Arc<Stream>,
@@ -112,6 +132,7 @@ struct Appended {
 }
 
 /// A transaction that can not run, or a store that can not be read.
+#[derive(Debug)]
 enum Stop {
     Refused { code: Code, action: Option<u32>, detail: u16 },
     Store(StoreError),
@@ -129,14 +150,30 @@ impl From<Code> for Stop {
     }
 }
 
-impl<S: Store> Executor<'_, S> {
-    pub(crate) fn execute(
+impl<'m, S: Store> Executor<'m, S> {
+    /// For the height that comes on top of `view`.
+    pub(crate) fn new(
+        view: &'m View<S>,
+        cache: &'m mut Cache,
+        rules: Rules,
+        height: Height,
+        time: Time,
+    ) -> Self {
+        let steps = rules.height_steps_max();
+        let delta = Delta::default();
+        let (reads, changed, taken_count) = (None, None, 0);
+        Self { view, cache, rules, height, time, steps, delta, reads, changed, taken_count }
+    }
+
+    /// Executes a transaction; what it did when it was tried is taken where that still holds.
+    pub(crate) fn execute<'t>(
         &mut self,
-        ordered: &Ordered<'_>,
+        ordered: &Ordered<'t>,
         ordinal: u32,
+        tried: Option<Tried<'t>>,
     ) -> Result<Receipt, StoreError> {
         let mut fee = 0;
-        let (outcome, row_count, detail) = match self.run(ordered, ordinal, &mut fee) {
+        let (outcome, row_count, detail) = match self.run(ordered, ordinal, tried, &mut fee) {
             Ok(row_count) => (Outcome::Applied, row_count, 0),
             Err(Stop::Refused { code, action, detail }) => {
                 (Outcome::Refused { code, action }, 0, detail)
@@ -156,26 +193,25 @@ impl<S: Store> Executor<'_, S> {
         })
     }
 
-    fn run(&mut self, ordered: &Ordered<'_>, ordinal: u32, fee: &mut u64) -> Result<u64, Stop> {
+    fn run<'t>(
+        &mut self,
+        ordered: &Ordered<'t>,
+        ordinal: u32,
+        tried: Option<Tried<'t>>,
+        fee: &mut u64,
+    ) -> Result<u64, Stop> {
         let transaction = ordered.transaction;
         let position = Position { lane: ordered.lane, seqno: ordered.seqno };
         self.use_sequence(ordered)?;
         self.delta.sequenced.push((ordered.tx, position, ordinal));
         *fee = self.pay_fee(transaction)?;
         self.check_anchor(&transaction.anchor)?;
-        let mut trial = Trial::default();
-        for (index, action) in (0_u32..).zip(&transaction.actions) {
-            self.act(&mut trial, ordered, position, action).map_err(|stop| match stop {
-                Stop::Refused { code, detail, .. } => {
-                    Stop::Refused { code, action: Some(index), detail }
-                }
-                store @ Stop::Store(_) => store,
-            })?;
-        }
+        let mut trial = match tried.and_then(|tried| self.taken(tried)) {
+            Some(outcome) => outcome?,
+            None => self.try_actions(ordered)?,
+        };
         let row_count = trial.row_count;
-        let rows = trial.done.iter().flat_map(|done| &done.rows);
-        let size = rows.map(Vec::len).fold(0, usize::saturating_add);
-        let size = self.delta.returned_size.saturating_add(size);
+        let size = self.delta.returned_size.saturating_add(trial.returned_size());
         if size > HEIGHT_RETURNED_SIZE_MAX {
             return Err(code::METER.into());
         }
@@ -185,6 +221,20 @@ impl<S: Store> Executor<'_, S> {
         }
         self.accept(trial)?;
         Ok(row_count)
+    }
+
+    /// What a transaction's actions would change.
+    fn try_actions<'t>(&mut self, ordered: &Ordered<'t>) -> Result<Trial<'t>, Stop> {
+        let mut trial = Trial::default();
+        for (index, action) in (0_u32..).zip(&ordered.transaction.actions) {
+            self.act(&mut trial, ordered, action).map_err(|stop| match stop {
+                Stop::Refused { code, detail, .. } => {
+                    Stop::Refused { code, action: Some(index), detail }
+                }
+                store @ Stop::Store(_) => store,
+            })?;
+        }
+        Ok(trial)
     }
 
     fn use_sequence(&mut self, ordered: &Ordered<'_>) -> Result<(), Stop> {
@@ -225,7 +275,6 @@ impl<S: Store> Executor<'_, S> {
         &mut self,
         trial: &mut Trial<'a>,
         ordered: &Ordered<'_>,
-        position: Position,
         action: &'a Action,
     ) -> Result<(), Stop> {
         let transaction = ordered.transaction;
@@ -237,6 +286,7 @@ impl<S: Store> Executor<'_, S> {
                 self.transfer(trial, &suite::account(&transaction.signer), to, *amount)
             }
             Action::CreateStream(spec) => {
+                let position = Position { lane: ordered.lane, seqno: ordered.seqno };
                 self.create_stream(trial, &transaction.signer, position, spec)
             }
             Action::Run(program) => {
@@ -272,11 +322,10 @@ impl<S: Store> Executor<'_, S> {
             signer: suite::account(&ordered.transaction.signer),
             is_open: self.rules.open_streams,
         };
-        let applied = At { view: self.view, height: None };
-        let under = Layer { under: &applied, changes: &self.delta.rows };
+        let base = Base::new(self.view, &self.delta.rows, self.reads.as_ref());
         let definitions = &mut self.cache.definitions;
         let meter = trial.meter.unwrap_or_else(|| Meter::new(self.rules.steps_max.min(self.steps)));
-        let mut tables = Tables::new(&under, &mut trial.rows, definitions, scene);
+        let mut tables = Tables::new(&base, &mut trial.rows, definitions, scene);
         tables.resume(meter);
         let done = act(&mut tables);
         let after = tables.meter();
@@ -299,6 +348,9 @@ impl<S: Store> Executor<'_, S> {
         let applied = At { view: self.view, height: None };
         let tables = reads.tables.iter().map(|table| ledger_key(COUNTERS, *table));
         for key in tables.chain(reads.keys.iter().cloned()) {
+            if let Some(reads) = &self.reads {
+                reads.borrow_mut().has_read(&key);
+            }
             let is_changed =
                 [&trial.rows, &self.delta.rows].iter().any(|rows| rows.contains_key(&key));
             if is_changed || applied.is_changed_since(&key, reads.height)? {
@@ -385,9 +437,8 @@ impl<S: Store> Executor<'_, S> {
 
     /// Whether a table or a view has this name.
     fn is_table(&self, trial: &Trial<'_>, name: &str) -> Result<bool, StoreError> {
-        let applied = At { view: self.view, height: None };
-        let under = Layer { under: &applied, changes: &self.delta.rows };
-        Ok(Layer { under: &under, changes: &trial.rows }.get(&name_key(name))?.is_some())
+        let base = Base::new(self.view, &self.delta.rows, self.reads.as_ref());
+        Ok(Layer { under: &base, changes: &trial.rows }.get(&name_key(name))?.is_some())
     }
 
     /// Makes a transaction's changes the height's.
@@ -402,6 +453,9 @@ impl<S: Store> Executor<'_, S> {
         }
         self.delta.event_counts.extend(counts);
         self.delta.balances.extend(trial.balances);
+        if let Some(changed) = &mut self.changed {
+            changed.extend(trial.rows.keys().map(|key| parallel::mark(key)));
+        }
         self.delta.rows.extend(trial.rows);
         let created = trial.created.into_iter();
         self.delta.streams.extend(created.map(|(name, stream)| (name.to_owned(), stream)));
@@ -409,14 +463,22 @@ impl<S: Store> Executor<'_, S> {
     }
 
     fn balance(&self, trial: Option<&Trial<'_>>, account: &AccountId) -> Result<u64, StoreError> {
-        let tried = trial.and_then(|trial| trial.balances.get(account));
-        match tried.or_else(|| self.delta.balances.get(account)) {
+        if let Some(balance) = trial.and_then(|trial| trial.balances.get(account)) {
+            return Ok(*balance);
+        }
+        if let Some(reads) = &self.reads {
+            reads.borrow_mut().accounts.push(*account);
+        }
+        match self.delta.balances.get(account) {
             Some(balance) => Ok(*balance),
             None => self.view.balance(account),
         }
     }
 
     fn stream(&mut self, name: &str) -> Result<Option<Arc<Stream>>, StoreError> {
+        if let Some(reads) = &self.reads {
+            reads.borrow_mut().streams.push(name.to_owned());
+        }
         match self.delta.streams.get(name) {
             Some(stream) => Ok(Some(Arc::clone(stream))),
             None => self.cache.stream(self.view, name),

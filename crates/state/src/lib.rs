@@ -44,7 +44,8 @@ mod view;
 
 pub use conformance::conformance;
 pub use machine::{
-    Applied, Machine, Ordered, OrderedBlock, SpeculationCounts, StateError, trie_key,
+    ACTION_COUNT_MIN, Applied, Machine, Ordered, OrderedBlock, SpeculationCounts, StateError,
+    TriedCounts, trie_key,
 };
 pub use price::{PRICES, Prices};
 pub use record::{Sequence, StateRecord, Stream, TxPlace};

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
 use quipu_crypto::CacheCounts;
 use quipu_crypto::hash::{leaf_hashes, sha256, sha256_concat};
@@ -14,6 +15,8 @@ use quipu_types::{
 use thiserror::Error;
 
 use crate::cache::Cache;
+use crate::execute::parallel::Threads;
+pub use crate::execute::parallel::{ACTION_COUNT_MIN, TriedCounts};
 use crate::execute::{Delta, Executor, Rules};
 use crate::price::{PRICES, Prices};
 use crate::record::{
@@ -126,6 +129,7 @@ impl StateError {
 pub struct Machine<S> {
     view: View<S>,
     cache: Cache,
+    threads: Threads,
     rules: Rules,
     chain: Hash,
     applied: Height,
@@ -171,6 +175,7 @@ impl<S: Store> Machine<S> {
         Ok(Self {
             view,
             cache: Cache::default(),
+            threads: Threads::default(),
             rules,
             chain,
             applied,
@@ -179,6 +184,14 @@ impl<S: Store> Machine<S> {
             speculation: None,
             speculations: SpeculationCounts::default(),
         })
+    }
+
+    /// Lets blocks of at least `action_count_min` actions be executed on so many threads, the caller's among them. What
+    /// comes of them is the same (O1).
+    #[must_use]
+    pub fn with_threads(mut self, count: NonZeroUsize, action_count_min: usize) -> Self {
+        self.threads = Threads::new(count, action_count_min);
+        self
     }
 
     /// Makes the block that comes next part of the state. An error leaves everything as it was (S4).
@@ -208,19 +221,17 @@ impl<S: Store> Machine<S> {
         if height != wanted {
             return Err(StateError::Height { wanted, given: height });
         }
-        let mut executor = Executor {
-            view: &self.view,
-            cache: &mut self.cache,
-            rules: self.rules,
-            height,
-            time: time_us,
-            steps: self.rules.height_steps_max(),
-            delta: Delta::default(),
-        };
+        let tried = self.threads.try_all(&self.view, self.rules, block);
+        let mut executor = Executor::new(&self.view, &mut self.cache, self.rules, height, time_us);
+        if !tried.is_empty() {
+            executor.expect_tries();
+        }
+        let mut tried = tried.into_iter();
         let mut receipts = Vec::with_capacity(transactions.len());
         for (ordinal, ordered) in (0_u32..).zip(transactions) {
-            receipts.push(executor.execute(ordered, ordinal)?);
+            receipts.push(executor.execute(ordered, ordinal, tried.next().flatten())?);
         }
+        self.threads.count_taken(executor.taken_count);
         let mut delta = executor.delta;
         let done = std::mem::take(&mut delta.done);
         let encodings: Vec<Vec<u8>> = receipts.iter().map(Encode::to_bytes).collect();
@@ -312,8 +323,20 @@ impl<S: Store> Machine<S> {
 
     /// How often what execution reads most was asked for, and was in memory.
     #[must_use]
-    pub const fn cache_counts(&self) -> CacheCounts {
-        self.cache.counts()
+    pub fn cache_counts(&self) -> CacheCounts {
+        self.threads.caches().fold(self.cache.counts(), |counts, cache| {
+            let CacheCounts { hits, misses } = cache.counts();
+            CacheCounts {
+                hits: counts.hits.saturating_add(hits),
+                misses: counts.misses.saturating_add(misses),
+            }
+        })
+    }
+
+    /// How many transactions were tried side by side, and how many of them held.
+    #[must_use]
+    pub const fn tried_counts(&self) -> TriedCounts {
+        self.threads.counts()
     }
 
     /// The chain id.

@@ -108,7 +108,7 @@ impl RowRead for Layer<'_> {
 }
 
 /// Changes whose keys are not below `from` and below `to`, ascending.
-fn between<'a>(
+pub(crate) fn between<'a>(
     changes: &'a Changes,
     from: &'a [u8],
     to: Option<&'a [u8]>,

@@ -3,8 +3,10 @@
 //! The work is done in a second process: after a crash the state has no seal, and LMDB may end the process that reads
 //! its pages when they are damaged. Then that end is the finding.
 
+use std::num::NonZeroUsize;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
+use std::thread::available_parallelism;
 
 use quipu_types::code;
 use serde_json::json;
@@ -20,6 +22,9 @@ pub(crate) fn run(args: &Check) -> Result<()> {
     }
     let mut child = Command::new(std::env::current_exe()?);
     child.args(["check", "--in-process", "--dir"]).arg(&args.dir);
+    if let Some(count) = args.threads {
+        child.args(["--threads", &count.to_string()]);
+    }
     if args.json {
         child.arg("--json");
     }
@@ -37,7 +42,10 @@ pub(crate) fn run(args: &Check) -> Result<()> {
 
 fn check(args: &Check) -> Result<()> {
     let bar = screen::spinner("checking");
-    let report = quipu_node::check(&args.dir, |what| bar.set_message(format!("checking {what}")));
+    let processors = || available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let threads = args.threads.unwrap_or_else(processors);
+    let report =
+        quipu_node::check(&args.dir, threads, |what| bar.set_message(format!("checking {what}")));
     bar.finish_and_clear();
     let report = report?;
     let findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();

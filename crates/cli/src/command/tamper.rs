@@ -8,6 +8,7 @@
 //! The byte is put back at the end.
 
 use std::fs::{File, OpenOptions};
+use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -50,7 +51,7 @@ pub(crate) async fn run(layout: &Layout, client: &Client, validators: Validators
     let proof = client.prove(&victim.tx, victim.action).await.map(|_| ());
     let read = follow_over(client, victim.position).await;
     let stopped = validators.stop().await;
-    let checked = quipu_node::check(&layout.node(0), |_| {});
+    let checked = quipu_node::check(&layout.node(0), NonZeroUsize::MIN, |_| {});
     let restored = restore(&path, offset, before);
     let mut noticed = 0_u32;
     let mut tell = |who: &str, said: Option<String>| {

@@ -67,10 +67,12 @@ fn states_are_one(pg: &[String], http: &[String]) {
     );
 }
 
-/// The log, executed again, leads to the states that were certified.
+/// The log, executed again by one thread and by two, leads to the states that were certified.
 fn is_clean(node: &Path) {
-    let said = ok(&["check", "--dir", node.to_str().unwrap()]);
-    assert!(said.starts_with("clean: ") && said.contains("executed again"), "{said}");
+    for threads in ["1", "2"] {
+        let said = ok(&["check", "--threads", threads, "--dir", node.to_str().unwrap()]);
+        assert!(said.starts_with("clean: ") && said.contains("executed again"), "{said}");
+    }
     assert!(!node.join("evidence").exists(), "{} blames somebody", node.display());
 }
 

@@ -1,5 +1,6 @@
 //! One flipped byte anywhere in what is stored: the check names the file, a reader never gets the wrong bytes.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use crate::world::{Served, World, append, create_stream, files, route};
@@ -29,7 +30,7 @@ fn a_whole_directory_is_clean_and_checking_changes_nothing() {
     let world = filled();
     let before: Vec<_> =
         files(&world.dir()).into_iter().map(|path| (std::fs::read(&path).unwrap(), path)).collect();
-    let report = quipu_node::check(&world.dir(), |_| {}).unwrap();
+    let report = quipu_node::check(&world.dir(), NonZeroUsize::MIN, |_| {}).unwrap();
     assert_eq!(report.findings, vec![], "{}", report.summary());
     assert_eq!(report.transaction_count, 21);
     assert!(
@@ -55,7 +56,7 @@ fn a_flipped_byte_in_any_stored_file_is_found_and_its_file_named() {
         let used = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0);
         for offset in [0, used / 2, used] {
             flip(&path, offset);
-            let report = quipu_node::check(&world.dir(), |_| {}).unwrap();
+            let report = quipu_node::check(&world.dir(), NonZeroUsize::MIN, |_| {}).unwrap();
             let said: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
             assert!(
                 said.iter().any(|line| line.contains(&name)),
@@ -67,7 +68,10 @@ fn a_flipped_byte_in_any_stored_file_is_found_and_its_file_named() {
         }
     }
     assert!(tried > 20, "{tried} bytes were flipped");
-    assert_eq!(quipu_node::check(&world.dir(), |_| {}).unwrap().findings, vec![]);
+    assert_eq!(
+        quipu_node::check(&world.dir(), NonZeroUsize::MIN, |_| {}).unwrap().findings,
+        vec![]
+    );
 }
 
 #[test]
@@ -117,5 +121,8 @@ fn what_is_derived_is_made_anew() {
     let served = world.start();
     assert_eq!(served.get("/v1/streams/readings/events").text().lines().count(), 20);
     served.stop().unwrap();
-    assert_eq!(quipu_node::check(&world.dir(), |_| {}).unwrap().findings, vec![]);
+    assert_eq!(
+        quipu_node::check(&world.dir(), NonZeroUsize::MIN, |_| {}).unwrap().findings,
+        vec![]
+    );
 }

@@ -1,5 +1,7 @@
 //! What keeps a validator from starting, each by its code.
 
+use std::num::NonZeroUsize;
+
 use quipu_node::{Config, Node, NodeError};
 use quipu_types::code;
 
@@ -30,7 +32,7 @@ fn one_process_a_directory() {
     let served = world.start();
     assert_eq!(refused(world.config()).code(), code::STORE_LOCKED);
     assert_eq!(
-        quipu_node::check(&world.dir(), |_| {}).unwrap_err().code(),
+        quipu_node::check(&world.dir(), NonZeroUsize::MIN, |_| {}).unwrap_err().code(),
         code::STORE_LOCKED,
         "a check does not read what is being written"
     );

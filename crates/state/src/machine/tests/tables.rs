@@ -5,6 +5,7 @@
 
 mod family;
 mod model;
+mod parallel;
 mod program;
 mod property;
 

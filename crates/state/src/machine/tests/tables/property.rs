@@ -14,6 +14,10 @@ impl Tape {
         Self(bytes.into_iter())
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.len() == 0
+    }
+
     pub(super) fn below(&mut self, bound: usize) -> usize {
         usize::from(self.0.next().unwrap_or(0)) % bound
     }
@@ -200,7 +204,7 @@ impl Tape {
     }
 
     /// An action on one of the tables that the model has.
-    fn action(&mut self, model: &Model) -> Action {
+    pub(super) fn action(&mut self, model: &Model) -> Action {
         let ids: Vec<u32> = model.tables.keys().copied().collect();
         let mut id = || if ids.is_empty() { 16 } else { ids[self.below(ids.len())] };
         let (id, other) = (id(), id());
@@ -267,7 +271,7 @@ pub(super) fn outcome(receipt: &Receipt) -> Result<u64, (Refusal, u32)> {
 }
 
 /// Without what follows a change of its table: the tape writes for the definitions that the block found.
-fn known(mut actions: Vec<Action>) -> Vec<Action> {
+pub(super) fn known(mut actions: Vec<Action>) -> Vec<Action> {
     let mut changed = std::collections::BTreeSet::new();
     actions.retain(|action| match action {
         Action::Define(define) => match define.as_ref() {
@@ -286,7 +290,7 @@ fn blocks(bytes: Vec<u8>) -> Vec<(Vec<Transaction>, Vec<Wanted>, Rows)> {
     let mut model = Model::default();
     let mut sequences = BTreeMap::new();
     let mut blocks = Vec::new();
-    while tape.0.len() > 0 {
+    while !tape.is_empty() {
         model.height = model.height.next();
         let anchor = model.height.get() - 1;
         let mut fresh = model.clone();
