@@ -237,7 +237,7 @@ pub(crate) struct GenesisNew {
     #[arg(long, value_name = "HZ", default_value_t = local::CLOCK_RATE_HZ)]
     pub(crate) clock_rate: u64,
     /// Least milliseconds between two heights.
-    #[arg(long, value_name = "MS", default_value_t = 5)]
+    #[arg(long, value_name = "MS", default_value_t = 1)]
     pub(crate) interval_min: u64,
     /// Milliseconds after which a height is made though nothing is pending.
     #[arg(long, value_name = "MS", default_value_t = 1_000)]

@@ -332,7 +332,7 @@ pub(crate) fn draft(name: &str) -> Genesis {
         clock_rate_hz: CLOCK_RATE_HZ,
         hash_rate_fastest_hz: HASH_RATE_FASTEST_HZ,
         anchor_window_heights: 1 << 20,
-        height_interval_min_ms: 5,
+        height_interval_min_ms: 1,
         height_interval_idle_ms: 1_000,
         open_streams: true,
         validators: Vec::new(),

@@ -6,13 +6,13 @@
 //!   r = 0     │ r > 0: with a certificate of round changes             (bodies durable)
 //!             └<── change to r + 1 <── timer, a third beyond, a proposal of a later round
 //! ```
-//! A height is **due** `interval_min` after the last commit when a replicated tip lies beyond the cut (and the state
-//! certificates allow lanes to move), else `interval_idle` after it: certificates of idle heights do not start heights.
-//! A suspicion makes it due after [`SUSPICION_INTERVAL_US`]. The timer of round 0 begins when the height is due, that of a
-//! later round when it is entered.
+//! A height is **due** soon after the last commit when a replicated tip lies beyond the cut (and the state certificates
+//! allow lanes to move), else `interval_idle` after it (`pace`): certificates of idle heights do not start heights. The
+//! timer of round 0 begins when the height is due, that of a later round when it is entered.
 
 mod intake;
 mod needs;
+mod pace;
 mod work;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -33,6 +33,7 @@ use crate::record::{Message, Record};
 use crate::rules::Rules;
 use crate::safety::{OwnPrecommit, Report, Safety, Said};
 use crate::tally::{Acks, StateVotes};
+use pace::Pace;
 use work::{Proposal, Work};
 
 /// Least time after a commit at which a suspicion alone starts a height.
@@ -276,11 +277,9 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Core {
     context: Context,
-    interval_min_us: u64,
-    interval_idle_us: u64,
+    pace: Pace,
     safety: Safety,
     parent: Parent,
-    committed_mono_us: u64,
     /// Whether the last commit has left, so that the next height may begin.
     is_settled: bool,
     /// Signs nothing before this height is committed.
@@ -317,11 +316,9 @@ impl Core {
         }
         let mut core = Self {
             context,
-            interval_min_us,
-            interval_idle_us,
+            pace: Pace::new(interval_min_us, interval_idle_us, now.mono_us),
             safety,
             parent,
-            committed_mono_us: now.mono_us,
             is_settled: true,
             muted_until: None,
             work: Work::default(),
@@ -509,20 +506,6 @@ impl Core {
         self.leader(self.work.round) == self.safety.own()
     }
 
-    fn due_at(&self, holdings: &impl Holdings) -> u64 {
-        let logged = self.safety.proposed((self.height(), 0)).is_some();
-        let interval = if logged || self.has_heard() {
-            0
-        } else if self.moved(holdings) {
-            self.interval_min_us
-        } else if !holdings.suspects().is_empty() || self.is_suspected() {
-            self.interval_idle_us.min(SUSPICION_INTERVAL_US)
-        } else {
-            self.interval_idle_us
-        };
-        self.committed_mono_us.saturating_add(interval)
-    }
-
     /// Whether a leader has begun this height.
     fn has_heard(&self) -> bool {
         !self.work.proposals.is_empty()
@@ -537,15 +520,6 @@ impl Core {
             };
             commit.precommits.iter().any(|vote| vote.suspects.iter().any(current))
         })
-    }
-
-    /// Whether a height now would move a lane.
-    fn moved(&self, holdings: &impl Holdings) -> bool {
-        self.parent.may_move(self.certificate.as_ref())
-            && self.parent.cut.iter().any(|tip| {
-                self.replicated(tip, holdings).is_some()
-                    || self.parent.index_required(&self.context, tip.lane) > tip.index
-            })
     }
 
     /// The lane's highest tip beyond `committed` that a quorum acknowledged.
@@ -634,9 +608,9 @@ impl Core {
         let (hash, certificate) = work.decided.expect("it was there above");
         let header = work.values.into_iter().find(|(digest, _)| *digest == hash);
         let (_, header) = header.expect("it was there above");
+        self.pace.committed(now.mono_us, &self.parent.cut, &header.cut);
         let schedule = &self.context.schedule;
         self.parent = Parent::of(&header, certificate.clone(), &self.parent, schedule);
-        self.committed_mono_us = now.mono_us;
         self.is_settled = false;
         let certified = self.parent.certified;
         self.certificate = self.certificate.take().filter(|kept| kept.state.height > certified);

@@ -48,8 +48,20 @@ impl Gate {
         self.is_wanted = true;
     }
 
+    /// Something to be written, whose durability something will wait for, but with no haste: the next sync is early enough.
+    pub(crate) fn write_unhurried(&mut self, effect: Effect) {
+        self.ready.push_back(effect);
+        self.is_dirty = true;
+    }
+
     /// Something that must wait for everything written before it.
     pub(crate) fn leave(&mut self, effect: Effect) {
+        self.is_wanted |= self.is_dirty;
+        self.leave_unhurried(effect);
+    }
+
+    /// As [`Gate::leave`], of what may wait for the next sync that something else asks for.
+    pub(crate) fn leave_unhurried(&mut self, effect: Effect) {
         let barrier = if self.is_dirty { Some(self.next()) } else { self.under_way };
         match barrier {
             Some(barrier) if self.is_closed_by_writes => self.held.push_back((barrier, effect)),
@@ -98,6 +110,11 @@ impl Gate {
         while let Some((_, effect)) = self.held.pop_front_if(|(wanted, _)| *wanted <= barrier) {
             self.release(effect);
         }
+    }
+
+    /// Whether something waits for a sync that is not asked for.
+    pub(crate) const fn is_unhurried(&self) -> bool {
+        self.is_dirty && !self.is_wanted
     }
 
     /// Whether a committed header waits.

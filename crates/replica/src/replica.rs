@@ -42,6 +42,9 @@ pub const HELD_SIZE_MAX: usize = 64 << 20;
 const FAR_HEIGHT_COUNT: u64 = 8;
 /// How often what is missing, overdue or suspect is looked for.
 const HOUSEKEEPING_US: u64 = 20_000;
+/// Longest time that what has no haste waits for the sync of something else: longer than a busy ledger's heights take,
+/// shorter than an idle one's.
+const UNHURRIED_US: u64 = 15_000;
 
 /// Why what another validator sent was refused.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -154,6 +157,8 @@ pub struct Replica {
     gate: Gate,
     /// The ack that the sync under way makes durable, with the tips of all lanes at its start.
     acking: Option<(Barrier, Option<Ack>, Vec<Tip>)>,
+    /// Since when something that was written without haste waits for a sync.
+    unhurried_us: Option<u64>,
     ticked_us: u64,
     kept_us: u64,
     now_us: u64,
@@ -224,6 +229,7 @@ impl Replica {
             certified,
             gate,
             acking: None,
+            unhurried_us: None,
             ticked_us: now.mono_us,
             kept_us: now.mono_us,
             now_us: now.mono_us,
@@ -293,6 +299,7 @@ impl Replica {
         let tick_at = self.ticked_us.saturating_add(self.clock_interval_us);
         let keep_at = self.kept_us.saturating_add(HOUSEKEEPING_US);
         let own_at = if self.is_alone() { tick_at } else { tick_at.min(keep_at) };
+        let own_at = self.unhurried_until().map_or(own_at, |until| until.min(own_at));
         let core_at = self.core.wake_at(&self.lanes).unwrap_or(own_at);
         Some(core_at.min(own_at))
     }
@@ -379,6 +386,9 @@ impl Replica {
 
     /// Asks for a sync when one is owed and none is under way; one ack covers every lane that it makes durable.
     fn flush(&mut self) {
+        if self.unhurried_until().is_some_and(|until| until <= self.now_us) {
+            self.gate.want_sync();
+        }
         if !self.gate.wants_sync() {
             return;
         }
@@ -395,6 +405,7 @@ impl Replica {
             ack
         });
         let barrier = self.gate.sync();
+        self.unhurried_us = None;
         self.acking = Some((barrier, ack, tips));
     }
 
@@ -440,7 +451,9 @@ impl Replica {
         // A commit frees chunks, so the core may have more to say: it is asked until it is silent.
         while let Some(output) = self.core.poll() {
             match output {
+                Output::Persist(record @ Record::StateVote(_)) => self.write_state_vote(&record),
                 Output::Persist(record) => self.write_vote(&record),
+                Output::Send(message @ Message::StateVote(_)) => self.tell_all_unhurried(message),
                 Output::Send(message) => self.tell_all(&PeerMessage::Agreement(message)),
                 Output::Reply { to, message } => {
                     self.tell(to, &PeerMessage::Agreement(message));
@@ -453,7 +466,7 @@ impl Replica {
                 }
                 Output::StateCertified(certificate) => {
                     self.certified = self.certified.max(certificate.state.height);
-                    self.gate.leave(Effect::StateCertified(Arc::new(certificate)));
+                    self.gate.leave_unhurried(Effect::StateCertified(Arc::new(certificate)));
                 }
                 Output::WantValue { height, digest } => self.ask_value(height, digest),
                 Output::Answer { to, height } => self.answer_headers(to, height),
@@ -473,11 +486,29 @@ impl Replica {
         self.gate.write(Effect::WriteVote { height, bytes: record.to_bytes() });
     }
 
+    /// A word on a state is heard by no client: it shares the sync of what is written next, if that comes soon.
+    fn write_state_vote(&mut self, record: &Record) {
+        let height = self.core.parent().height.next();
+        self.gate.write_unhurried(Effect::WriteVote { height, bytes: record.to_bytes() });
+        self.unhurried_us.get_or_insert(self.now_us);
+    }
+
+    /// When what was written without haste is synced by itself.
+    fn unhurried_until(&self) -> Option<u64> {
+        let since_us = self.unhurried_us.filter(|_| self.gate.is_unhurried())?;
+        Some(since_us.saturating_add(UNHURRIED_US))
+    }
+
     /// Sends to every other validator once everything written is durable.
     fn tell_all(&mut self, message: &PeerMessage) {
         if !self.is_alone() {
-            let class = message.class();
-            self.gate.leave(Effect::Broadcast { class, bytes: message.to_bytes().into() });
+            self.gate.leave(broadcast(message));
+        }
+    }
+
+    fn tell_all_unhurried(&mut self, message: Message) {
+        if !self.is_alone() {
+            self.gate.leave_unhurried(broadcast(&PeerMessage::Agreement(message)));
         }
     }
 
@@ -519,6 +550,7 @@ impl Replica {
         if is_done && !self.is_alone() && !self.has_handed_over {
             self.has_handed_over = true;
             self.hand_over();
+            self.flush();
         }
         let keeps_lane = !self.is_alone() && self.lanes.all.iter().any(|lane| lane.is_own);
         let is_late = !self.is_alone() && self.now_us >= since_us.saturating_add(STOP_US);
@@ -580,4 +612,8 @@ fn restore_core(mut core: Core, recovered: &Recovered, observing: Option<&Observ
         Some(Some(threshold)) => core.mute_until(threshold),
     }
     core
+}
+
+fn broadcast(message: &PeerMessage) -> Effect {
+    Effect::Broadcast { class: message.class(), bytes: message.to_bytes().into() }
 }

@@ -81,7 +81,7 @@ impl Shape {
             clock_rate_hz: 500,
             hash_rate_fastest_hz: 20_000_000,
             anchor_window_heights: 40,
-            height_interval_min_ms: 5,
+            height_interval_min_ms: 1,
             height_interval_idle_ms: self.idle_ms,
             open_streams: true,
             validators: (0..).zip(&self.powers).map(validator).collect(),

@@ -1,9 +1,13 @@
 //! Group commit: what a role's sessions write at about the same time shares one transaction, one signature.
 //!
 //! ```text
-//!  sessions ─> queue of a role and a route ─┬─ as many as fit ─> one transaction ─┬─ applied ─> each is told what it did
-//!                                           └─ while few are under way            └─ refused ─> each alone, in order
+//!  sessions ─> queue of a role and a route ── all who are expected, or all who came in time ─> one transaction
+//!                  ^                                                                              ├─ applied ─> each is told
+//!                  └── whoever was answered asks again: is expected for a moment <────────────────┤   what it did
+//!                                                                                                 └─ refused ─> each alone
 //! ```
+//! A height takes as long for one as for all: were a group to fly while half of the sessions are about to come, both halves
+//! would wait for one another's heights, for ever.
 //! Bound: a transaction costs every validator an envelope, a signature and a receipt, tens of microseconds each; a
 //! member of a group costs them its programs.
 //!
@@ -15,6 +19,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use quipu_query::{Act, Write, Written};
 use quipu_state::Done;
@@ -27,7 +32,12 @@ use crate::shared::Shared;
 
 /// Most members of a group.
 const MEMBER_COUNT_MAX: usize = 256;
-/// Most transactions of a queue that are under way.
+/// Longest time after an answer for which who was answered is expected to ask again: a part of the time that the answer
+/// took, within bounds.
+const GATHER_SHARE: u64 = 3;
+const GATHER_US_MIN: u64 = 500;
+const GATHER_US_MAX: u64 = 4_000;
+/// Most transactions of a queue that are under way, where each is full.
 const FLYING_COUNT_MAX: usize = 4;
 
 type Answered = Result<Written, Unwritten>;
@@ -62,13 +72,22 @@ pub(super) struct Queues(Mutex<BTreeMap<Route, Queue>>);
 struct Queue {
     waiting: VecDeque<Member>,
     flying_count: usize,
+    /// Members of the next group, and until when it waits for them.
+    expected_count: usize,
+    gather_until_us: u64,
     /// Members of the next group: doubled by each that was applied, one after one that was refused.
     count_max: usize,
 }
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), flying_count: 0, count_max: MEMBER_COUNT_MAX }
+        Self {
+            waiting: VecDeque::new(),
+            flying_count: 0,
+            expected_count: 0,
+            gather_until_us: 0,
+            count_max: MEMBER_COUNT_MAX,
+        }
     }
 }
 
@@ -79,9 +98,23 @@ impl Queues {
 }
 
 impl Queue {
+    /// Whether nobody else would get into the next group.
+    fn is_full(&self) -> bool {
+        let size = self.waiting.iter().map(|member| member.size).fold(0, usize::saturating_add);
+        self.waiting.len() >= self.count_max
+            || size >= TRANSACTION_SIZE_MAX / 2
+            || self.waiting.front().is_some_and(|first| first.goes_alone)
+    }
+
     /// The next group, if one may fly.
-    fn take(&mut self) -> Option<Vec<Member>> {
-        if self.flying_count >= FLYING_COUNT_MAX {
+    fn take(&mut self, now_us: u64) -> Option<Vec<Member>> {
+        let is_gathered =
+            self.waiting.len() >= self.expected_count || now_us >= self.gather_until_us;
+        let flying_count_max = match self.is_full() {
+            true => FLYING_COUNT_MAX,
+            false => usize::from(is_gathered),
+        };
+        if self.flying_count >= flying_count_max {
             return None;
         }
         let first = self.waiting.pop_front()?;
@@ -102,8 +135,11 @@ impl Queue {
     }
 
     /// A group has landed; `again` are its members, if they are to fly alone.
-    fn land(&mut self, again: Vec<Member>) {
+    fn land(&mut self, count: usize, again: Vec<Member>, took_us: u64, now_us: u64) {
         self.flying_count = self.flying_count.saturating_sub(1);
+        self.expected_count = self.waiting.len().saturating_add(count);
+        let gather_us = (took_us / GATHER_SHARE).clamp(GATHER_US_MIN, GATHER_US_MAX);
+        self.gather_until_us = now_us.saturating_add(gather_us);
         self.count_max = match again.is_empty() {
             true => self.count_max.saturating_mul(2).min(MEMBER_COUNT_MAX),
             false => 1,
@@ -130,19 +166,38 @@ impl Role {
     fn pump(self: Arc<Self>, shared: &Arc<Shared>, route: &Route) {
         let mut queues = self.queues.lock();
         let Some(queue) = queues.get_mut(route) else { return };
-        while let Some(group) = queue.take() {
+        let now_us = shared.clock.mono_us();
+        while let Some(group) = queue.take(now_us) {
             let (role, shared, route) = (Arc::clone(&self), Arc::clone(shared), route.clone());
-            tokio::spawn(async move {
-                let again = role.fly(&shared, route.as_deref(), group).await;
-                if let Some(queue) = role.queues.lock().get_mut(&route) {
-                    queue.land(again);
-                }
-                role.pump(&shared, &route);
-            });
+            tokio::spawn(role.carry(shared, route, group, now_us));
         }
-        if queue.flying_count == 0 {
+        let is_over = queue.waiting.is_empty() && now_us >= queue.gather_until_us;
+        if queue.flying_count == 0 && is_over {
             queues.remove(route);
         }
+    }
+
+    /// A group's flight, and what follows: at once, and when who was expected has not come.
+    async fn carry(
+        self: Arc<Self>,
+        shared: Arc<Shared>,
+        route: Route,
+        group: Vec<Member>,
+        began_us: u64,
+    ) {
+        let count = group.len();
+        let again = self.fly(&shared, route.as_deref(), group).await;
+        let now_us = shared.clock.mono_us();
+        let until_us = match self.queues.lock().get_mut(&route) {
+            Some(queue) => {
+                queue.land(count, again, now_us.saturating_sub(began_us), now_us);
+                queue.gather_until_us
+            }
+            None => return,
+        };
+        Arc::clone(&self).pump(&shared, &route);
+        tokio::time::sleep(Duration::from_micros(until_us.saturating_sub(now_us))).await;
+        self.pump(&shared, &route);
     }
 
     /// Writes a group as one transaction, and answers its members; gives those back that are to be tried alone (H1).
@@ -200,4 +255,51 @@ fn written_by(done: impl Iterator<Item = Done>) -> Written {
         all.rows.extend(done.rows);
         all
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(goes_alone: bool) -> Member {
+        let (reply, _answer) = oneshot::channel();
+        Member { actions: Vec::new(), size: 100, returns: false, goes_alone, reply }
+    }
+
+    fn join(queue: &mut Queue, count: usize) {
+        queue.waiting.extend(std::iter::repeat_with(|| member(false)).take(count));
+    }
+
+    fn taken(queue: &mut Queue, now_us: u64) -> Option<usize> {
+        queue.take(now_us).map(|group| group.len())
+    }
+
+    #[test]
+    fn who_was_answered_is_waited_for_but_not_for_ever() {
+        let mut queue = Queue::default();
+        join(&mut queue, 1);
+        assert_eq!(taken(&mut queue, 0), Some(1), "nobody is expected");
+        join(&mut queue, 7);
+        assert_eq!(taken(&mut queue, 10), None, "one flies");
+        queue.land(1, Vec::new(), 6_000, 6_000);
+        assert_eq!(taken(&mut queue, 6_100), None, "the first one will come again");
+        join(&mut queue, 1);
+        assert_eq!(taken(&mut queue, 6_200), Some(8));
+        queue.land(8, Vec::new(), 6_000, 12_000);
+        join(&mut queue, 3);
+        assert_eq!(taken(&mut queue, 13_999), None);
+        assert_eq!(taken(&mut queue, 14_000), Some(3), "a third of the flight later");
+    }
+
+    #[test]
+    fn what_is_full_or_goes_alone_waits_for_nobody() {
+        let mut queue = Queue::default();
+        join(&mut queue, MEMBER_COUNT_MAX * 6);
+        for _ in 0..FLYING_COUNT_MAX {
+            assert_eq!(taken(&mut queue, 0), Some(MEMBER_COUNT_MAX));
+        }
+        assert_eq!(taken(&mut queue, 0), None, "enough fly");
+        queue.land(2, vec![member(false), member(false)], 1, 1);
+        assert_eq!(taken(&mut queue, 1), Some(1), "what was refused is tried alone");
+    }
 }
