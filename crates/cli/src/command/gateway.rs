@@ -50,7 +50,7 @@ impl Teller {
     fn hear(&mut self, standing: Standing) {
         let Some(ready) = &self.ready else { return };
         if !standing.is_caught_up() {
-            if standing != self.told {
+            if standing != self.told && standing.tip.get() > 0 {
                 let (height, tip) = (grouped(standing.height.get()), grouped(standing.tip.get()));
                 eprintln!("catching up: height {height} of {tip}");
                 self.told = standing;

@@ -48,6 +48,8 @@ const SILENCE_TIME_MAX: Duration = Duration::from_secs(5);
 const QUIET_TIME_MIN_US: u64 = 3_000_000;
 /// The same, in times of the ledger's idle interval.
 const QUIET_INTERVAL_COUNT: u64 = 3;
+/// Time in which a validator shows what it had before it was asked.
+const SHOW_TIME_US: u64 = 1_000_000;
 
 /// Why a validator is not read any more.
 enum Ended {
@@ -100,7 +102,7 @@ pub(crate) struct Following {
     pub(crate) ahead: VecDeque<(Height, usize)>,
     pub(crate) synced: Height,
     pub(crate) synced_us: u64,
-    /// When the last new height came.
+    /// When the last new height came, or the validator was asked.
     pub(crate) moved_us: u64,
     /// One that stood still, until another one goes on or stands still too.
     pub(crate) suspect: Option<usize>,
@@ -260,10 +262,10 @@ impl Following {
         }
         self.ledger.append_header(&block.header, &certificate)?;
         self.shared.update(|progress| progress.committed = height);
+        self.convict(place, height);
         self.moved_us = self.shared.clock.mono_us();
         self.sources.works(place);
         self.sources.says(place, height);
-        self.convict(place, height);
         let size = chunks
             .iter()
             .fold(0, |size: usize, chunk| size.saturating_add(chunk.stored.body.len()));
@@ -277,9 +279,11 @@ impl Following {
         self.let_execute()
     }
 
-    /// Another validator than the one that stood still goes on.
+    /// Whether another validator than the one that stood still had the next height all the while.
     fn convict(&mut self, place: usize, height: Height) {
-        let Some(suspect) = self.suspect.take().filter(|suspect| *suspect != place) else { return };
+        let waited_us = self.shared.clock.mono_us().saturating_sub(self.moved_us);
+        let suspect = self.suspect.take().filter(|suspect| *suspect != place);
+        let Some(suspect) = suspect.filter(|_| waited_us <= SHOW_TIME_US) else { return };
         let url = |place| self.sources.get(place).map_or("", |source| source.url.as_str());
         tracing::warn!(
             code = %code::FOLLOWED_BEHIND, validator = url(suspect), other = url(place), %height,
