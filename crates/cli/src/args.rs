@@ -349,7 +349,7 @@ pub(crate) struct Gateway {
     #[arg(long, value_name = "FILE")]
     pub(crate) genesis: PathBuf,
     /// HTTP address of a validator; may be given several times: when one fails the next is asked.
-    #[arg(long = "validator", value_name = "URL", required = true, num_args = 1..)]
+    #[arg(long = "validator", value_name = "URL", required = true, value_delimiter = ',')]
     pub(crate) validators: Vec<String>,
     /// The gateway's directory; made when it is not there.
     #[arg(long, value_name = "D")]

@@ -117,7 +117,6 @@ impl Node {
         let (listeners, running) = Listeners::bind(&config, is_alone)?;
         let is_new = !config.dir.join("lanes").is_dir();
         let observer = newcomer::begin(&config.dir, is_new, is_alone)?;
-
         let (disk, ledger, found) = open_ledger(&config, &genesis, chain)?;
         let machine = open_machine(&config, &genesis)?;
         let certificates = CertificateFile::open(&*disk, genesis.validators.len())
@@ -126,7 +125,6 @@ impl Node {
         let sql = Sql::open(&config.dir.join(COLUMN_DIR), &config.limits)?;
         let (inbox_sender, inbox) = mpsc::sync_channel(QUEUE_COUNT_MAX);
         let head = found.committed.as_ref().map(|(header, _)| header.height).unwrap_or_default();
-        let progress = Progress { committed: head, ..Progress::default() };
         let shared = Shared::new(Parts {
             dir: config.dir.clone(),
             genesis: genesis.clone(),
@@ -141,7 +139,7 @@ impl Node {
             metrics,
             clock: Clock::new(),
             inbox: inbox_sender,
-            progress,
+            progress: Progress { committed: head, ..Progress::default() },
             roles: load_roles(&config)?,
             access: Arc::new(crate::pg::Access::load(&config, &read_key(&config.key)?)?),
         });

@@ -42,7 +42,6 @@ use crate::replica::{HELD_SIZE_MAX, first_term, parent};
 
 /// What a server sends to who follows the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "one at a time, and taken apart at once")]
 pub enum Frame {
     /// Which ledger the server has, and how far.
     Hello {

@@ -4,6 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use quipu_crypto::keyfile;
+use quipu_proof::names::chain_id;
+use quipu_types::Genesis;
+
 use crate::fleet::{COUNT, Fleet, until};
 use crate::harness::{Ledger, Server, fails, program, psql, quipu};
 use crate::liar::{self, Crime};
@@ -179,6 +183,25 @@ fn a_validator_that_is_killed_under_writes_loses_none_and_doubles_none() {
 }
 
 #[test]
+fn while_its_only_validator_is_away_a_gateway_shows_what_it_verified_and_then_goes_on() {
+    let ledger = Ledger::new();
+    let validator = ledger.start();
+    let mut gateway = Gateway::start(&ledger, "gw", &[&validator.http]);
+    gateway.psql("create table t (id int primary key)");
+    gateway.psql("insert into t values (1)");
+    validator.kill();
+    assert_eq!(gateway.psql("select * from t"), "1\n");
+    let url = gateway.server().pg.clone();
+    let waiting = std::thread::spawn(move || psql(&url, "insert into t values (2)"));
+    until("it is missed", || gateway.said(&["took no transactions"]).is_some());
+    let validator = ledger.start();
+    assert_eq!(waiting.join().unwrap(), "INSERT 0 1\n");
+    assert_eq!(gateway.psql("select * from t order by id"), "1\n2\n");
+    until("the same there", || validator.psql("select count(*) from t") == "2\n");
+    gateway.stop();
+}
+
+#[test]
 fn a_liar_is_named_and_kept_out_and_the_next_validator_is_followed() {
     let fleet = Fleet::new();
     let first = Gateway::start(&fleet.ledger, "gw", &urls(&fleet));
@@ -192,13 +215,25 @@ fn a_liar_is_named_and_kept_out_and_the_next_validator_is_followed() {
         let gateway = Gateway::start(&fleet.ledger, &format!("{crime:?}"), &[&liar, fleet.url(1)]);
         assert_eq!(gateway.psql(query), format!("{rows}\n"), "{crime:?}");
         let code = if crime == Crime::Withhold { "QP0712" } else { "QP0711" };
-        let said = gateway.said(&[code, &liar]);
-        assert!(said.is_some(), "{crime:?} is not named:\n{}", gateway.log());
+        until(&format!("{crime:?} is named"), || gateway.said(&[code, &liar]).is_some());
         // It is not asked again, and what is written goes past it.
         rows += 1;
         gateway.psql(&format!("insert into t values ({rows})"));
         assert_eq!(gateway.psql(query), format!("{rows}\n"), "{crime:?}");
     }
+}
+
+#[test]
+fn a_gateway_stops_when_a_quorum_signs_another_state_than_it_computed() {
+    let ledger = Ledger::new();
+    let validator = ledger.start();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let key = keyfile::load(&ledger.node().join("validator.key"), None).unwrap();
+    let genesis = Genesis::from_json(&std::fs::read_to_string(ledger.genesis()).unwrap()).unwrap();
+    let key = Some((key, chain_id(&genesis)));
+    let liar = liar::start_with(&runtime, &validator.http, Crime::Quorum, key);
+    let gateway = Gateway::start(&ledger, "gw", &[&liar]);
+    until("it stops", || gateway.said(&["error[QP0714]", "a quorum of the validators"]).is_some());
 }
 
 #[test]

@@ -137,9 +137,12 @@ impl Following {
 
     /// Sleeps until then, or until the process stops.
     fn rest(&self, time: Duration) {
-        let stopped = tokio::time::timeout(time, self.shared.stopped());
-        // That the time is over is no error.
-        let _over = self.runtime.block_on(async { stopped.await });
+        self.runtime.block_on(async {
+            tokio::select! {
+                () = tokio::time::sleep(time) => {}
+                () = self.shared.stopped() => {}
+            }
+        });
     }
 
     fn judge(&mut self, place: usize, ended: &Ended) {

@@ -155,3 +155,39 @@ impl Sources {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use quipu_types::code;
+
+    use super::*;
+
+    fn sources() -> Sources {
+        let urls = ["http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3"];
+        Sources::new(&urls.map(str::to_owned), Clock::new()).unwrap()
+    }
+
+    #[test]
+    fn who_failed_rests_and_who_lied_is_not_asked_again() {
+        let sources = sources();
+        assert_eq!(sources.next(1), Next::Ask(1));
+        sources.was_behind(1);
+        assert_eq!(sources.next(1), Next::Ask(2));
+        sources.expel(2, code::FOLLOWED_FALSE, &"a test");
+        assert_eq!(sources.next(1), Next::Ask(0));
+        assert!(!sources.has_other(0));
+        sources.says(0, Height::new(7));
+        assert_eq!(sources.height(), Height::new(7));
+        sources.expel(0, code::FOLLOWED_FALSE, &"a test");
+        assert!(matches!(sources.next(0), Next::Wait(time) if time > Duration::from_secs(5)));
+        assert_eq!(sources.height(), Height::default());
+        sources.expel(1, code::FOLLOWED_FALSE, &"a test");
+        assert_eq!(sources.next(5), Next::Nobody);
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_refused() {
+        let refused = Sources::new(&["localhost:1".to_owned()], Clock::new()).unwrap_err();
+        assert!(refused.to_string().contains("http://HOST:PORT"), "{refused}");
+    }
+}
