@@ -197,7 +197,7 @@ impl Remote {
         let executor = spawn_executor(executor, work, &shared)?;
         let following =
             following(&shared, ledger, (recovered, terms), work_sender, &sources, &outbox);
-        let follow = spawn_follow(following, &shared)?;
+        let (mut lost, follow) = spawn_follow(following, &shared)?;
         let poster = tokio::spawn(poster(&shared, &outbox, &sources).run());
         let (mut ended, courier) = spawn_courier(&shared, outbox, inbox)?;
         let mut tick = tokio::time::interval(Duration::from_millis(500));
@@ -206,6 +206,7 @@ impl Remote {
             tokio::select! {
                 () = &mut shutdown => break None,
                 result = &mut ended => break Some(courier_result(result)),
+                _ = &mut lost => break None,
                 _ = tick.tick() => {
                     shared.sample();
                     tell(Standing { height: shared.progress().executed, tip: sources.height() });
@@ -290,19 +291,25 @@ fn following(
 
 type Worker = JoinHandle<Option<NodeError>>;
 
-/// The thread gives the failure that the courier was not there to hear.
-fn spawn_follow(following: Following, shared: &Arc<Shared>) -> Result<Worker, NodeError> {
+/// The thread gives the failure that the courier was not there to hear. That it ends is heard, however it does.
+fn spawn_follow(
+    following: Following,
+    shared: &Arc<Shared>,
+) -> Result<(oneshot::Receiver<()>, Worker), NodeError> {
     let shared = Arc::clone(shared);
-    std::thread::Builder::new()
-        .name("quipu-follow".into())
+    let (sender, ended) = oneshot::channel::<()>();
+    let thread = std::thread::Builder::new().name("quipu-follow".into());
+    let thread = thread
         .spawn(move || {
+            let _ends = sender;
             let error = following.run().err()?;
             match shared.send_patiently(Message::Failed(error)) {
                 Some(Message::Failed(error)) => Some(error),
                 _ => None,
             }
         })
-        .map_err(|error| NodeError::system("starting a thread", error))
+        .map_err(|error| NodeError::system("starting a thread", error))?;
+    Ok((ended, thread))
 }
 
 type Ended = oneshot::Receiver<Result<(), NodeError>>;

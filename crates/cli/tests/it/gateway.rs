@@ -140,7 +140,7 @@ fn a_gateway_that_is_killed_or_stopped_goes_on_where_it_was() {
 #[test]
 fn a_validator_that_is_killed_under_writes_loses_none_and_doubles_none() {
     let mut fleet = Fleet::new();
-    let gateway = Gateway::start(&fleet.ledger, "gw", &urls(&fleet));
+    let mut gateway = Gateway::start(&fleet.ledger, "gw", &urls(&fleet));
     gateway.psql("create table t (who int not null, n int not null)");
     let ended = Arc::new(AtomicBool::new(false));
     let counts: Arc<Vec<AtomicU64>> = Arc::new((0..3).map(|_| AtomicU64::new(0)).collect());
@@ -184,6 +184,12 @@ fn a_validator_that_is_killed_under_writes_loses_none_and_doubles_none() {
     assert_eq!(gateway.psql(query), wanted);
     let server = fleet.server(2);
     until("the same at a validator", || psql(&server.pg, query) == wanted);
+    // Lanes that were handed on are followed from the beginning, and gone on with, as well.
+    gateway.kill();
+    gateway.again();
+    assert_eq!(gateway.psql(query), wanted);
+    let fresh = Gateway::start(&fleet.ledger, "fresh", &urls(&fleet));
+    assert_eq!(fresh.psql(query), wanted);
 }
 
 #[test]
