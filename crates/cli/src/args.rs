@@ -40,12 +40,12 @@ Example, beside a running quipu dev:
       --role dev=quipu-dev/keys/dev.key
   psql postgresql://dev@127.0.0.1:5440/quipu
 
-It fetches every committed block, checks certificates, links and signatures against the genesis file,
-executes it here, and answers from that. What you write is signed here and posted to a validator; the
-answer comes when this process has verified and executed the block that holds it. A validator that
-sends anything false is named and not asked again; the next one is.
+It fetches every committed block, checks certificates, links and signatures against the genesis,
+executes it here, and answers from that. What you write is signed here and posted to a validator;
+the answer comes when this process has verified and executed the block that holds it. A validator
+that sends anything false is named and not asked again; the next one is.
 
-The directory holds the verified ledger; --role keys stay where they are. A restart goes on where it
+The directory holds the verified ledger; keys stay where they are. A restart goes on where it
 stopped. Ctrl-C or SIGTERM stops it; nothing is lost, however it stops.";
 
 /// The whole command line.

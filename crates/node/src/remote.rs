@@ -55,6 +55,9 @@ use crate::shared::{Parts, Progress, Shared};
 use crate::sql::Sql;
 use crate::{admin, listen, recovery};
 
+/// Empty file that says that a directory is a gateway's: all of it can be fetched again, and no validator ever voted with it.
+pub(crate) const MARK_FILE: &str = "gateway";
+
 /// How a gateway is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteConfig {
@@ -104,7 +107,8 @@ impl Remote {
         let RemoteConfig { config, validators } = remote;
         let wrong = |reason| NodeError::Config { path: config.dir.clone(), reason };
         config.check().map_err(wrong)?;
-        if config.dir.join(CONFIG_FILE).exists() {
+        let (mark, has_ledger) = (config.dir.join(MARK_FILE), config.dir.join("lanes").exists());
+        if config.dir.join(CONFIG_FILE).exists() || (has_ledger && !mark.exists()) {
             let reason = "it is a validator's directory; give the gateway one of its own";
             return Err(wrong(reason.to_owned()));
         }
@@ -116,6 +120,8 @@ impl Remote {
         std::fs::create_dir_all(&config.dir)
             .map_err(|error| NodeError::system("making the gateway's directory", error))?;
         let lock = DirLock::take(&config.dir)?;
+        std::fs::write(mark, "")
+            .map_err(|error| NodeError::system("marking the gateway's directory", error))?;
         let pg = listen::bind("--pg", config.listen.pg)?;
         let admin = listen::bind("--admin", config.listen.admin)?;
         let (disk, ledger, found) = open_ledger(&config, &genesis, chain)?;

@@ -279,6 +279,10 @@ fn what_a_gateway_can_not_be_started_with_is_refused_by_name() {
     let url = ["--validator", "http://127.0.0.1:1"];
     let refused = fails(1, &start(node.to_str().unwrap(), &url));
     assert!(refused.contains("it is a validator's directory"), "{refused}");
+    std::fs::remove_file(node.join("config.toml")).unwrap();
+    std::fs::create_dir(node.join("lanes")).unwrap();
+    let refused = fails(1, &start(node.to_str().unwrap(), &url));
+    assert!(refused.contains("it is a validator's directory"), "{refused}");
     let refused = fails(2, &start(&dir, &["--validator", "http://127.0.0.1:1", "--role", "dev"]));
     assert!(refused.contains("give NAME=FILE"), "{refused}");
     let refused = fails(1, &start(&dir, &["--validator", "localhost"]));
