@@ -290,6 +290,7 @@ fn following(
         ahead: VecDeque::new(),
         synced_us: now_us,
         moved_us: now_us,
+        greeting: None,
         suspect: None,
         shared: Arc::clone(shared),
     }

@@ -99,6 +99,7 @@ struct Feeder {
 impl Feeder {
     async fn run(mut self, shared: &Arc<Shared>, client: &mpsc::Sender<io::Result<Bytes>>) {
         let mut progress = shared.watch();
+        let mut silence = tokio::time::interval(HELLO_TIME);
         loop {
             let seen = *progress.borrow_and_update();
             if seen.stopping {
@@ -116,11 +117,12 @@ impl Feeder {
                 if client.send(Ok(page.into())).await.is_err() {
                     return;
                 }
+                silence.reset();
                 continue;
             }
             tokio::select! {
                 moved = progress.changed() => if moved.is_err() { return },
-                () = tokio::time::sleep(HELLO_TIME) => self.is_greeted = false,
+                _ = silence.tick() => self.is_greeted = false,
                 () = client.closed() => return,
             }
         }

@@ -48,8 +48,6 @@ const SILENCE_TIME_MAX: Duration = Duration::from_secs(5);
 const QUIET_TIME_MIN_US: u64 = 3_000_000;
 /// The same, in times of the ledger's idle interval.
 const QUIET_INTERVAL_COUNT: u64 = 3;
-/// Time in which a validator shows what it had before it was asked.
-const SHOW_TIME_US: u64 = 1_000_000;
 
 /// Why a validator is not read any more.
 enum Ended {
@@ -104,6 +102,8 @@ pub(crate) struct Following {
     pub(crate) synced_us: u64,
     /// When the last new height came, or the validator was asked.
     pub(crate) moved_us: u64,
+    /// How far the validator said that it was when it was asked.
+    pub(crate) greeting: Option<Height>,
     /// One that stood still, until another one goes on or stands still too.
     pub(crate) suspect: Option<usize>,
 }
@@ -165,6 +165,7 @@ impl Following {
     /// Reads one validator until it gives no more. Never `Ok`.
     fn follow(&mut self, place: usize) -> Result<std::convert::Infallible, Broken> {
         self.follower.reset();
+        self.greeting = None;
         self.moved_us = self.shared.clock.mono_us();
         let mut blocks = self.open(place)?;
         loop {
@@ -232,6 +233,7 @@ impl Following {
     fn take(&mut self, place: usize, frame: Checked) -> Result<(), Broken> {
         let followed = match frame {
             Checked::Hello(height) => {
+                self.greeting.get_or_insert(height);
                 self.sources.says(place, height);
                 return Ok(());
             }
@@ -284,9 +286,9 @@ impl Following {
 
     /// Whether another validator than the one that stood still had the next height all the while.
     fn convict(&mut self, place: usize, height: Height) {
-        let waited_us = self.shared.clock.mono_us().saturating_sub(self.moved_us);
         let suspect = self.suspect.take().filter(|suspect| *suspect != place);
-        let Some(suspect) = suspect.filter(|_| waited_us <= SHOW_TIME_US) else { return };
+        let had_it = self.greeting.is_some_and(|greeting| greeting >= height);
+        let Some(suspect) = suspect.filter(|_| had_it) else { return };
         let url = |place| self.sources.get(place).map_or("", |source| source.url.as_str());
         tracing::warn!(
             code = %code::FOLLOWED_BEHIND, validator = url(suspect), other = url(place), %height,
