@@ -2,7 +2,7 @@
 //! genesis alone. Pure.
 //!
 //! ```text
-//!  frame = tag u8 · Hello (1): chain 32 · height u64      first, and whenever nothing else came for a while
+//!  frame = tag u8 · Hello (1): chain 32 · height u64      first, and every second to who has everything
 //!                 | Header (2): header · commit certificate
 //!                 | Chunk (3): header · signature · body  after the header that newly orders it, lanes ascending, by index
 //!                 | State (4): state certificate

@@ -7,7 +7,7 @@
 //! * B1 A frame is `u32` length and a [`Frame`]'s encoding, at most `FRAME_SIZE_MAX`.
 //! * B2 What is sent is committed: its certificate is in it. It need not be executed or durable here.
 //! * B3 A slow client slows itself alone: at most `PAGE_COUNT_MAX` pages of `PAGE_SIZE` (and one frame) wait for it.
-//! * B4 At the newest height the stream waits, and says hello every [`HELLO_TIME`].
+//! * B4 At the newest height the stream waits, and says hello every [`HELLO_TIME`], however the ledger moves.
 
 use std::collections::VecDeque;
 use std::io;
@@ -34,7 +34,7 @@ use crate::shared::{Progress, Shared};
 const PAGE_SIZE: usize = 512 << 10;
 /// Pages that wait for a client.
 const PAGE_COUNT_MAX: usize = 4;
-/// Longest time without a frame.
+/// Longest time without a frame: how often it greets who has everything.
 const HELLO_TIME: Duration = Duration::from_secs(1);
 
 /// The committed heights, for who checks them.
@@ -99,7 +99,7 @@ struct Feeder {
 impl Feeder {
     async fn run(mut self, shared: &Arc<Shared>, client: &mpsc::Sender<io::Result<Bytes>>) {
         let mut progress = shared.watch();
-        let mut silence = tokio::time::interval(HELLO_TIME);
+        let mut greeting = tokio::time::interval(HELLO_TIME);
         loop {
             let seen = *progress.borrow_and_update();
             if seen.stopping {
@@ -117,12 +117,11 @@ impl Feeder {
                 if client.send(Ok(page.into())).await.is_err() {
                     return;
                 }
-                silence.reset();
                 continue;
             }
             tokio::select! {
                 moved = progress.changed() => if moved.is_err() { return },
-                _ = silence.tick() => self.is_greeted = false,
+                _ = greeting.tick() => self.is_greeted = false,
                 () = client.closed() => return,
             }
         }
