@@ -34,6 +34,21 @@ The ceremony, for members who exchange files in any way they like; no private ke
   6. each:  quipu init --dir ./validator --genesis genesis.json --key bank-a.key --peers *.join.json
             quipu start --dir ./validator";
 
+const GATEWAY: &str = "\
+Example, beside a running quipu dev:
+  quipu gateway --genesis quipu-dev/genesis.json --dir ./gateway --pg 127.0.0.1:5440 \\
+      --validator http://127.0.0.1:8433 --validator http://127.0.0.1:8434 \\
+      --role dev=quipu-dev/keys/dev.key
+  psql postgresql://dev@127.0.0.1:5440/quipu
+
+It fetches every committed block, checks certificates, links and signatures against the genesis,
+executes it here, and answers from that. What you write is signed here and posted to a validator;
+the answer comes when this process has verified and executed the block that holds it. A validator
+that sends anything false is named and not asked again; the next one is.
+
+The directory holds the verified ledger; keys stay where they are. A restart goes on where it
+stopped. Ctrl-C or SIGTERM stops it; nothing is lost, however it stops.";
+
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(name = "quipu", version, about = ABOUT, after_help = FIRST_STEPS, max_term_width = 100)]
@@ -64,6 +79,9 @@ pub(crate) enum Command {
         after_help = "Example:\n  quipu start --dir ./ledger/node0\n\nCtrl-C or SIGTERM stops it; nothing acknowledged is lost, however it stops."
     )]
     Start(Start),
+    /// Serve SQL on this machine, with your key, in front of validators that need not be trusted.
+    #[command(after_help = GATEWAY)]
+    Gateway(Gateway),
     /// Make and look at key files.
     #[command(subcommand)]
     Keys(Keys),
@@ -323,6 +341,44 @@ pub(crate) struct Start {
     /// Stop when standard input ends: whoever started it has gone.
     #[arg(long, hide = true)]
     pub(crate) until_input_ends: bool,
+}
+
+/// `quipu gateway`.
+#[derive(Debug, Args)]
+pub(crate) struct Gateway {
+    /// The genesis file, from whoever operates the ledger: everything is checked against it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) genesis: PathBuf,
+    /// HTTP address of a validator; may be given several times: when one fails the next is asked.
+    #[arg(long = "validator", value_name = "URL", required = true, value_delimiter = ',')]
+    pub(crate) validators: Vec<String>,
+    /// The gateway's directory; made when it is not there.
+    #[arg(long, value_name = "D")]
+    pub(crate) dir: PathBuf,
+    /// A user of SQL and the key file that signs what that user writes; may be given several times.
+    #[arg(long = "role", value_name = "NAME=KEYFILE")]
+    pub(crate) roles: Vec<String>,
+    /// Where to listen for PostgreSQL clients; port 0: any free one. Others than loopback need passwords and TLS.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:5433")]
+    pub(crate) pg: SocketAddr,
+    /// Where /healthz, /readyz and /metrics are.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0")]
+    pub(crate) admin: SocketAddr,
+    /// A user and a file with what quipu keys verifier printed; may be given several times.
+    #[arg(long = "password", value_name = "NAME=FILE")]
+    pub(crate) passwords: Vec<String>,
+    /// Certificate of the PostgreSQL listener, PEM.
+    #[arg(long, value_name = "FILE", requires = "pg_key")]
+    pub(crate) pg_certificate: Option<PathBuf>,
+    /// Its key, PEM, readable by its owner only.
+    #[arg(long, value_name = "FILE", requires = "pg_certificate")]
+    pub(crate) pg_key: Option<PathBuf>,
+    /// Clients of other machines need neither TLS nor a password: the network sees to both.
+    #[arg(long)]
+    pub(crate) network_trusted: bool,
+    /// What is logged, on standard error.
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    pub(crate) log: String,
 }
 
 /// `quipu keys`.

@@ -43,6 +43,7 @@ fn run(wanted: Command) -> Result<()> {
         Command::Init(args) => command::init::run(&args),
         Command::Genesis(command) => command::genesis::run(command),
         Command::Start(args) => command::start::run(&args),
+        Command::Gateway(args) => command::gateway::run(args),
         Command::Keys(args) => command::keys::run(args),
         Command::Check(args) => command::check::run(&args),
         Command::Verify(args) => command::verify::run(&args),

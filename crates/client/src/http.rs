@@ -103,6 +103,8 @@ pub enum Ack {
     /// The same, and executed: the answer has the outcome.
     #[default]
     Executed,
+    /// At once: `pending` for what was taken. What becomes of it shows later.
+    Taken,
 }
 
 /// A connection to a ledger through any of several validators.
@@ -215,6 +217,7 @@ impl Client {
         let path = match self.ack {
             Ack::Final => "/v1/transactions?ack=final",
             Ack::Executed => "/v1/transactions",
+            Ack::Taken => "/v1/transactions?wait=none",
         };
         let answer =
             self.send(Method::POST, path, Some(("application/octet-stream", body))).await?;
@@ -381,7 +384,7 @@ async fn refusal(answer: Response) -> ClientError {
 }
 
 /// The innermost reason: "connection refused" rather than "error sending request".
-fn root_cause(error: &reqwest::Error) -> String {
+pub(crate) fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;

@@ -12,11 +12,13 @@
 //! * C3 Nothing a server sends is buffered beyond [`RESPONSE_SIZE_MAX`], or [`LINE_SIZE_MAX`] a line.
 
 pub mod api;
+pub mod blocks;
 pub mod follow;
 pub mod http;
 pub mod producer;
 
 pub use api::{Event, Status, StreamInfo, SubmitAnswer};
+pub use blocks::Blocks;
 pub use follow::{Follow, FollowFrom};
 pub use http::{Ack, Client, ClientError};
 pub use producer::{NewEvent, Producer};

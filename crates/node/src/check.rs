@@ -140,6 +140,11 @@ pub fn check(
         let reason = "it is no validator's directory, or the validator never ran".to_owned();
         return Err(NodeError::Config { path: dir.to_path_buf(), reason });
     }
+    if dir.join(crate::remote::MARK_FILE).exists() {
+        let reason = "it is a gateway's directory, and only a validator's is checked; a gateway that starts in an \
+                      empty one verifies everything anew";
+        return Err(NodeError::Config { path: dir.to_path_buf(), reason: reason.to_owned() });
+    }
     let _lock = DirLock::take(dir)?;
     let genesis = read_genesis(&config.genesis)?;
     let chain = chain_id(&genesis);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use quipu_types::Code;
-use quipu_types::code;
+use quipu_types::{Hash, Height, code};
 use thiserror::Error;
 
 /// Why a validator does not start or had to stop.
@@ -89,6 +89,18 @@ pub enum NodeError {
         /// The system's words.
         reason: String,
     },
+    /// What was computed here is not what a quorum signed.
+    #[error(
+        "the state after height {height} has root {own} here, and a quorum of the validators signed {signed}"
+    )]
+    Diverged {
+        /// The height.
+        height: Height,
+        /// What was computed.
+        own: Hash,
+        /// What was signed.
+        signed: Hash,
+    },
     /// A feature that this version does not have.
     #[error("{what} is not built yet")]
     NotBuilt {
@@ -118,6 +130,7 @@ impl NodeError {
             Self::Foreign { .. } => code::STORE_FOREIGN,
             Self::Damaged { .. } | Self::Disk { .. } => code::STORE_DAMAGED,
             Self::Full { .. } => code::STORE_FULL,
+            Self::Diverged { .. } => code::DIVERGED,
             Self::NotBuilt { .. } => code::NOT_BUILT,
         }
     }

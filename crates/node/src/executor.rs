@@ -4,6 +4,7 @@
 //! * E2 The state is flushed in groups of heights, and only up to a height whose header is durable: state and
 //!   log never disagree about what was ordered.
 //! * E3 Rows are shown to readers before the clients that wait for them are answered.
+//! * E4 Where a quorum signed another state than was computed here, the process stops: nothing more of it is shown.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -197,7 +198,14 @@ impl Executor {
         metrics.execute_seconds.record(seconds(micros));
     }
 
+    /// Keeps a height's certificate, which is of what was computed here (E4).
     fn keep(&self, certificate: &StateCertificate) -> Result<(), NodeError> {
+        let signed = certificate.state;
+        let record = self.shared.machine()?.state(signed.height).map_err(state_failed)?;
+        if let Some(own) = record.map(|record| record.signed()).filter(|own| *own != signed) {
+            let (height, own, signed) = (signed.height, own.state_root, signed.state_root);
+            return Err(NodeError::Diverged { height, own, signed });
+        }
         self.shared.certificates.put(certificate).map_err(|error| file_failed(&error))?;
         let height = certificate.state.height;
         self.shared.update(|progress| progress.certified = progress.certified.max(height));

@@ -124,7 +124,7 @@ impl Gateway {
         self.roles.get(user).ok_or_else(|| {
             let message = format!("this gateway holds no key for role \"{user}\"");
             SqlError::new("42501", code::SQL_UNSUPPORTED, message).hint(
-                "name its key file in [roles] of config.toml, or connect as a role that is there",
+                "name its key file in [roles] of config.toml (quipu gateway: --role), or connect as a role that is there",
             )
         })
     }
@@ -246,8 +246,8 @@ impl Role {
         let awaited = shared.awaited.wait(admitted.tx);
         let submission = Submission { admitted, reply, when: When::Executed };
         shared.send(Message::Submit(vec![submission])).map_err(|full| match full {
-            true => SqlError::new("53000", code::OVERLOADED, "the validator's queue is full"),
-            false => SqlError::new("57P01", code::STOPPING, "the validator stops"),
+            true => SqlError::new("53000", code::OVERLOADED, "the queue of transactions is full"),
+            false => SqlError::new("57P01", code::STOPPING, "this process stops"),
         })?;
         places.insert(lane, Place { next: place.next.saturating_add(1), ..place });
         drop(places);
@@ -338,5 +338,5 @@ fn failed(reason: &str) -> SqlError {
 }
 
 fn closed(_: Closed) -> SqlError {
-    SqlError::new("57P01", code::STOPPING, "the validator stops")
+    SqlError::new("57P01", code::STOPPING, "this process stops")
 }

@@ -35,7 +35,7 @@ mod node;
 mod peers;
 pub mod pg;
 mod recovery;
-
+mod remote;
 mod shared;
 mod snapshot;
 mod sql;
@@ -51,3 +51,4 @@ pub use config::{
 pub use error::NodeError;
 pub use lock::{DirLock, LOCK_FILE};
 pub use node::{Node, Running};
+pub use remote::{Remote, RemoteConfig, Standing};

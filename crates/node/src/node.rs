@@ -37,7 +37,7 @@ use crate::store::LmdbStore;
 use crate::{admin, http, listen, newcomer, recovery};
 
 /// How long open requests may finish once the ledger has stopped.
-const DRAIN_TIME: Duration = Duration::from_secs(5);
+pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// Directories and files of one validator, relative to its own.
 pub(crate) const STATE_DIR: &str = "state";
 pub(crate) const COLUMN_DIR: &str = "columns";
@@ -59,6 +59,7 @@ pub struct Running {
 #[derive(Debug)]
 pub struct Node {
     shared: Arc<Shared>,
+    running: Running,
     driver: Driver,
     inbox: Receiver<Message>,
     executor: Executor,
@@ -116,7 +117,6 @@ impl Node {
         let (listeners, running) = Listeners::bind(&config, is_alone)?;
         let is_new = !config.dir.join("lanes").is_dir();
         let observer = newcomer::begin(&config.dir, is_new, is_alone)?;
-
         let (disk, ledger, found) = open_ledger(&config, &genesis, chain)?;
         let machine = open_machine(&config, &genesis)?;
         let certificates = CertificateFile::open(&*disk, genesis.validators.len())
@@ -125,14 +125,13 @@ impl Node {
         let sql = Sql::open(&config.dir.join(COLUMN_DIR), &config.limits)?;
         let (inbox_sender, inbox) = mpsc::sync_channel(QUEUE_COUNT_MAX);
         let head = found.committed.as_ref().map(|(header, _)| header.height).unwrap_or_default();
-        let progress = Progress { committed: head, ..Progress::default() };
         let shared = Shared::new(Parts {
             dir: config.dir.clone(),
             genesis: genesis.clone(),
             chain,
-            index,
+            index: Some(index),
             limits: config.limits,
-            running,
+            pg: running.pg,
             reader: ledger.reader(),
             machine,
             certificates,
@@ -140,9 +139,9 @@ impl Node {
             metrics,
             clock: Clock::new(),
             inbox: inbox_sender,
-            progress,
+            progress: Progress { committed: head, ..Progress::default() },
             roles: load_roles(&config)?,
-            access: Arc::new(crate::pg::Access::load(&config)?),
+            access: Arc::new(crate::pg::Access::load(&config, &read_key(&config.key)?)?),
         });
         shared.sql.attach(&shared)?;
         let mut executor = Executor::new(Arc::clone(&shared));
@@ -161,6 +160,7 @@ impl Node {
         tracing::info!(chain = %chain, height = head.get(), "the ledger is open");
         Ok(Self {
             shared,
+            running,
             driver,
             inbox,
             executor,
@@ -176,7 +176,7 @@ impl Node {
     /// Where it listens.
     #[must_use]
     pub fn running(&self) -> Running {
-        self.shared.running
+        self.running
     }
 
     /// The chain id.
@@ -190,6 +190,7 @@ impl Node {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), NodeError> {
         let Self {
             shared,
+            running: _,
             driver,
             inbox,
             executor,
@@ -249,7 +250,7 @@ impl Node {
 }
 
 /// Closes the state. Only after a clean stop it is sealed: otherwise the next start executes again.
-fn close(shared: &Shared, is_clean: bool) -> Result<(), NodeError> {
+pub(crate) fn close(shared: &Shared, is_clean: bool) -> Result<(), NodeError> {
     match shared.take_machine() {
         Some(machine) if is_clean => {
             machine.into_store().close().map_err(|error| state_failed(StateError::from(error)))
@@ -266,7 +267,7 @@ fn driver_result(
     })
 }
 
-fn join(thread: JoinHandle<()>, name: &str) {
+pub(crate) fn join(thread: JoinHandle<()>, name: &str) {
     if thread.join().is_err() {
         tracing::error!(thread = name, "a thread panicked");
     }
@@ -301,7 +302,7 @@ fn spawn_syncer(
 }
 
 /// The thread gives the failure that the ledger's thread was not there to hear.
-fn spawn_executor(
+pub(crate) fn spawn_executor(
     executor: Executor,
     work: Receiver<Work>,
     shared: &Arc<Shared>,
@@ -379,7 +380,7 @@ impl Servers {
     }
 }
 
-fn log_end(listener: &str, ended: std::io::Result<()>) {
+pub(crate) fn log_end(listener: &str, ended: std::io::Result<()>) {
     if let Err(error) = ended {
         tracing::error!(listener, %error, "a listener ended");
     }
@@ -417,8 +418,15 @@ fn load_key(config: &Config) -> Result<SecretKey, NodeError> {
         .map_err(|error| NodeError::Key { path: config.key.clone(), reason: error.to_string() })
 }
 
+/// A key file's bytes, of which a secret is made.
+pub(crate) fn read_key(path: &Path) -> Result<Vec<u8>, NodeError> {
+    let failed =
+        |error: std::io::Error| NodeError::Key { path: path.into(), reason: error.to_string() };
+    std::fs::read(path).map_err(failed)
+}
+
 /// The keys of the roles that write through SQL here.
-fn load_roles(config: &Config) -> Result<BTreeMap<String, SecretKey>, NodeError> {
+pub(crate) fn load_roles(config: &Config) -> Result<BTreeMap<String, SecretKey>, NodeError> {
     let load = |(role, path): (&String, &PathBuf)| {
         let key = keyfile::load(path, None)
             .map_err(|error| NodeError::Key { path: path.clone(), reason: error.to_string() })?;
@@ -476,7 +484,7 @@ fn open_failed(dir: &Path, error: LogError) -> NodeError {
 }
 
 /// Opens the log, and cuts what a crash tore.
-fn open_ledger(
+pub(crate) fn open_ledger(
     config: &Config,
     genesis: &Genesis,
     chain: Hash,
@@ -498,7 +506,10 @@ fn open_ledger(
     Ok((disk, ledger, found))
 }
 
-fn open_machine(config: &Config, genesis: &Genesis) -> Result<Machine<LmdbStore>, NodeError> {
+pub(crate) fn open_machine(
+    config: &Config,
+    genesis: &Genesis,
+) -> Result<Machine<LmdbStore>, NodeError> {
     let state = config.dir.join(STATE_DIR);
     let store = LmdbStore::open(&state, config.limits.state_size_max)
         .map_err(|error| state_failed(StateError::from(error)))?;

@@ -64,7 +64,7 @@ impl Peers {
         let config = LinksConfig {
             chain: shared.chain,
             set,
-            own: shared.index,
+            own: shared.index.expect("only a validator has links, and it has an index"),
             key: Arc::new(key),
             listener,
             addresses,

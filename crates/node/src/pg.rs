@@ -65,13 +65,9 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// As a configuration says it.
-    pub(crate) fn load(config: &Config) -> Result<Self, NodeError> {
-        let key = std::fs::read(&config.key).map_err(|error| NodeError::Key {
-            path: config.key.clone(),
-            reason: error.to_string(),
-        })?;
-        let passwords = scram::Passwords::new(config.passwords.clone(), &key);
+    /// As a configuration says it; `key` is a file's bytes that nobody else knows.
+    pub(crate) fn load(config: &Config, key: &[u8]) -> Result<Self, NodeError> {
+        let passwords = scram::Passwords::new(config.passwords.clone(), key);
         let load = |files: &TlsFiles| tls::Tls::load(&files.certificate, &files.key);
         let tls = config.tls.as_ref().map(load).transpose()?;
         Ok(Self { passwords, tls, network_trusted: config.network_trusted })

@@ -1,6 +1,7 @@
 //! What every request handler sees: read handles, limits, progress, and the way to the ledger's thread.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
@@ -23,7 +24,6 @@ use crate::executor::state_failed;
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::metrics::{Metrics, gauge_value};
-use crate::node::Running;
 use crate::peers::Peers;
 use crate::pg::Access;
 use crate::sql::Sql;
@@ -67,10 +67,11 @@ pub(crate) struct Shared {
     pub(crate) dir: PathBuf,
     pub(crate) genesis: Genesis,
     pub(crate) chain: Hash,
-    /// This validator's index in the set.
-    pub(crate) index: ValidatorIndex,
+    /// This validator's index in the set; none for a gateway, which follows the ledger and votes nothing.
+    pub(crate) index: Option<ValidatorIndex>,
     pub(crate) limits: Limits,
-    pub(crate) running: Running,
+    /// Where the PostgreSQL wire listens.
+    pub(crate) pg: SocketAddr,
     pub(crate) reader: LedgerReader,
     /// None once it is closed.
     machine: RwLock<Option<Machine<LmdbStore>>>,
@@ -142,9 +143,9 @@ pub(crate) struct Parts {
     pub(crate) dir: PathBuf,
     pub(crate) genesis: Genesis,
     pub(crate) chain: Hash,
-    pub(crate) index: ValidatorIndex,
+    pub(crate) index: Option<ValidatorIndex>,
     pub(crate) limits: Limits,
-    pub(crate) running: Running,
+    pub(crate) pg: SocketAddr,
     pub(crate) reader: LedgerReader,
     pub(crate) machine: Machine<LmdbStore>,
     pub(crate) certificates: CertificateFile,
@@ -165,7 +166,8 @@ impl Shared {
         let room = usize::try_from(room).unwrap_or(usize::MAX);
         let validator_count = parts.genesis.validators.len();
         // Alone, nobody sends back what a client sent.
-        let known_size = if validator_count == 1 { 0 } else { ADMISSIONS_SIZE_MAX };
+        let is_alone = validator_count == 1 && parts.index.is_some();
+        let known_size = if is_alone { 0 } else { ADMISSIONS_SIZE_MAX };
         let admissions = Admissions::new(parts.chain, parts.genesis.lane_count, known_size);
         Arc::new(Self {
             admissions,
@@ -186,7 +188,7 @@ impl Shared {
             chain: parts.chain,
             index: parts.index,
             limits: parts.limits,
-            running: parts.running,
+            pg: parts.pg,
             reader: parts.reader,
             machine: RwLock::new(Some(parts.machine)),
             certificates: parts.certificates,

@@ -64,7 +64,7 @@ fn links_but_branch(term: &TermRecord, tip: &Tip, header: &ChunkHeader) -> bool 
 
 /// What the clock of a term goes on from after `committed`, whose chunk left it at `value`. A function of the chunk and the
 /// term alone: a term in which nothing was committed leaves no trace in it.
-fn first_value(term: &TermRecord, committed: &Tip, value: Hash) -> Hash {
+pub(crate) fn first_value(term: &TermRecord, committed: &Tip, value: Hash) -> Hash {
     let goes_on = committed.index > 0 && committed.term == term.term;
     if goes_on { value } else { quipu_clock::start(&term.branch, &value) }
 }

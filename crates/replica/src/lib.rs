@@ -26,6 +26,7 @@
 pub mod admission;
 pub mod api;
 mod fetch;
+pub mod follow;
 mod gate;
 mod lane;
 pub mod observer;
@@ -41,6 +42,7 @@ pub use api::{
     Answer, Barrier, Block, Chunk, Config, Effect, Input, LaneBatch, Producer, Recovered,
     RecoveredLane, Refusal, Status, Ticket,
 };
+pub use follow::{Checked, FollowError, Followed, Follower, Frame};
 pub use lane::ChunkFault;
 pub use observer::Observer;
 pub use peer::{Class, PeerMessage, ReceiveError, Received, Request, receive};

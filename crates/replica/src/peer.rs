@@ -268,7 +268,7 @@ fn check_handover(context: &Context, handover: &Handover) -> Result<(), ReceiveE
 }
 
 /// P1 for one chunk.
-fn check_chunk(
+pub(crate) fn check_chunk(
     context: &Context,
     admissions: &Admissions,
     stored: StoredChunk,

@@ -12,6 +12,8 @@ mod clients;
 mod peers;
 mod start;
 
+pub(crate) use start::first_term;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -581,7 +583,7 @@ fn others(genesis: &quipu_types::Genesis, own: ValidatorIndex) -> Vec<ValidatorI
 }
 
 /// What the next header follows.
-fn parent(recovered: &Recovered, genesis: &quipu_types::Genesis, chain: Hash) -> Parent {
+pub(crate) fn parent(recovered: &Recovered, genesis: &quipu_types::Genesis, chain: Hash) -> Parent {
     let first = Parent::genesis(chain, genesis.time_us, genesis.lane_count);
     let Some((header, certificate)) = &recovered.head else { return first };
     Parent {

@@ -204,6 +204,14 @@ codes! {
       "It received frames of this validator that are too long, malformed or wrongly signed, and takes none for a while. Compare the versions; the other's log says what it saw."
     710 NOT_ADMITTED "the connection is not admitted"
       "The password is wrong, or there is no such user, or the connection is not encrypted. Users and their verifiers are in [passwords] of config.toml (quipu keys verifier makes one); from another machine connect with sslmode=require."
+    711 FOLLOWED_FALSE "a validator showed what does not verify"
+      "A certificate, signature, link or root in what it sent is false against the genesis. Nothing of it was used; it is not asked again before the gateway is restarted. Tell its operator, and keep the log as evidence."
+    712 FOLLOWED_BEHIND "a validator stands still while others go on"
+      "It gave no new height for a while, and another one had more: it withholds them, is cut off, or is catching up. It is asked again later."
+    713 NOBODY_LEFT "no validator is left to follow"
+      "Each of the validators given showed what does not verify, so none is asked any more. What was verified before is still served for reading. Give other validators, or compare the genesis file."
+    714 DIVERGED "this execution gives another state than a quorum signed"
+      "What was computed here for a height is not what two thirds of the stake signed, so nothing more is shown. Compare the versions; if they are the same, remove the state and columns directories and start again, and report it."
 }
 
 #[cfg(test)]

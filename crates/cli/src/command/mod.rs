@@ -8,6 +8,7 @@ pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod dev;
 pub(crate) mod explain;
+pub(crate) mod gateway;
 pub(crate) mod genesis;
 pub(crate) mod init;
 pub(crate) mod keys;

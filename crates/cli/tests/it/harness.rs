@@ -118,6 +118,16 @@ impl Server {
         Self { child, http: text("http"), pg: text("pg") }
     }
 
+    /// `quipu gateway`, logging at the end of a file. It has no HTTP interface.
+    pub(crate) fn gateway(args: &[String], log: &Path) -> Self {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(log);
+        let mut child = spawn(Command::new(QUIPU).args(args), file.unwrap().into());
+        let line = ready_line(&mut child);
+        let pg = line.split_whitespace().find(|word| word.starts_with("postgresql://"));
+        let pg = pg.unwrap_or_else(|| panic!("{line:?} names no pg")).to_owned();
+        Self { child, http: String::new(), pg }
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();

@@ -370,7 +370,7 @@ fn status_body(shared: &Shared) -> Result<StatusBody, ApiError> {
         rates: rates(*shared.samples()),
         disk: DiskBody { free_bytes, total_bytes },
         uptime_seconds: shared.uptime_seconds(),
-        pg: format!("postgresql://quipu@{}/quipu", shared.running.pg),
+        pg: format!("postgresql://quipu@{}/quipu", shared.pg),
     })
 }
 
@@ -436,7 +436,7 @@ fn validator_bodies(shared: &Shared) -> Vec<ValidatorBody> {
     validators
         .map(|(validator, index)| {
             let number = ValidatorIndex::new(index);
-            let this = number == shared.index;
+            let this = Some(number) == shared.index;
             let state = states.iter().find(|state| state.validator == number);
             let heard = shared.peers.heard(number);
             let last_height = heard.map(|(height, _)| height.get());

@@ -345,6 +345,15 @@ pub struct SubmitQuery {
     pub ack: Ack,
 }
 
+/// Query of the committed heights.
+#[derive(Clone, Copy, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct BlocksQuery {
+    /// The first height that is wanted, from 1; one that is not committed yet is waited for.
+    pub from: u64,
+}
+
 /// Query of a proof.
 #[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

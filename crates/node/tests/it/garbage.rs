@@ -118,6 +118,7 @@ fn the_interface_describes_every_route_that_it_serves() {
     let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
     expect_test::expect![[r#"
         [
+            "/v1/blocks",
             "/v1/genesis",
             "/v1/headers",
             "/v1/headers/{height}",

@@ -96,7 +96,7 @@ pub(super) fn restore_suffixes(
     Ok(())
 }
 
-fn first_term(context: &Context, committed: &Tip) -> TermRecord {
+pub(crate) fn first_term(context: &Context, committed: &Tip) -> TermRecord {
     TermRecord {
         lane: committed.lane,
         term: committed.term,
