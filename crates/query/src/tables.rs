@@ -29,13 +29,14 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use quipu_state::rows::{Changes, Layer, RowRead};
 use quipu_state::store::Rows as StoredRows;
 use quipu_state::{Definitions, Scene, StoreError, TableError, Tables};
+use quipu_types::procedure::procedure_name_key;
 use quipu_types::program::{READ_COUNT_MAX, Reads};
 use quipu_types::row::{Value, ValueRef};
 use quipu_types::row_json::uuid_from_text;
 use quipu_types::table::{
-    DEFINITIONS, TableDef, TableSpec, end_of, ledger_key, put_key, space_key,
+    DEFINITIONS, PROCEDURES, TableDef, TableSpec, end_of, ledger_key, put_key, space_key,
 };
-use quipu_types::{AccountId, ColumnType, Decode as _, Hash, Height, Time};
+use quipu_types::{AccountId, ColumnType, Decode, Hash, Height, ProcedureDef, Time};
 
 use crate::column::{ColumnBuilder, Kind, PG_TYPE_KEY};
 use crate::compile;
@@ -207,15 +208,43 @@ impl Snapshot {
         Ok(bytes.and_then(|bytes| TableDef::from_bytes(&bytes).ok()).map(Arc::new))
     }
 
+    /// The procedure of this name.
+    pub(crate) fn procedure_named(
+        &self,
+        name: &str,
+    ) -> std::result::Result<Option<Arc<ProcedureDef>>, StoreError> {
+        let Some(id) = self.get(&procedure_name_key(name))? else { return Ok(None) };
+        let id = <[u8; 4]>::try_from(id.as_slice()).map_or(0, u32::from_le_bytes);
+        self.procedure(id)
+    }
+
+    /// The procedure of this number.
+    pub(crate) fn procedure(
+        &self,
+        id: u32,
+    ) -> std::result::Result<Option<Arc<ProcedureDef>>, StoreError> {
+        let bytes = self.get(&ledger_key(PROCEDURES, id))?;
+        Ok(bytes.and_then(|bytes| ProcedureDef::from_bytes(&bytes).ok()).map(Arc::new))
+    }
+
+    /// Every procedure, by number.
+    pub(crate) fn procedures(&self) -> std::result::Result<Vec<Arc<ProcedureDef>>, StoreError> {
+        self.defined(PROCEDURES)
+    }
+
     /// Every table and view, by number.
     pub(crate) fn all(&self) -> std::result::Result<Vec<Arc<TableDef>>, StoreError> {
+        self.defined(DEFINITIONS)
+    }
+
+    fn defined<T: Decode>(&self, space: u32) -> std::result::Result<Vec<Arc<T>>, StoreError> {
         let mut all = Vec::new();
-        let prefix = space_key(DEFINITIONS, 0);
+        let prefix = space_key(space, 0);
         let end = end_of(&prefix);
         let mut from = prefix;
         loop {
             let page = self.range(&from, end.as_deref(), PAGE_COUNT)?;
-            let defs = page.iter().filter_map(|(_, bytes)| TableDef::from_bytes(bytes).ok());
+            let defs = page.iter().filter_map(|(_, bytes)| T::from_bytes(bytes).ok());
             all.extend(defs.map(Arc::new));
             match page.last() {
                 Some((key, _)) if page.len() == PAGE_COUNT => from = next_key(key),

@@ -34,8 +34,7 @@ use quipu_types::table::{
     COUNTERS, DEFINITIONS, NUMBERS, TableCounters, TableDef, TableSpec, ledger_key, name_key,
 };
 use quipu_types::{
-    AccountId, Code, Decode, Encode, Hash, Height, ProcedureDef, Schema, Time, Value, Writers,
-    code,
+    AccountId, Code, Decode, Encode, Hash, Height, ProcedureDef, Schema, Time, Value, Writers, code,
 };
 
 pub(crate) use define::NAMES_RESERVED;

@@ -10,7 +10,9 @@
 //! * A table may have changed since a procedure was defined. The programs mean the same as long as what they name by
 //!   place is there: [`Relied`] says what that is.
 
-use crate::codec::{Decode, DecodeError, Encode, Reader, put_bytes, put_count, put_list, put_option};
+use crate::codec::{
+    Decode, DecodeError, Encode, Reader, put_bytes, put_count, put_list, put_option,
+};
 use crate::number::{AccountId, Hash, Height};
 use crate::program::{Expr, Program, TableRef, decode_const, put_const};
 use crate::row::{ColumnType, NAME_SIZE_MAX, Value, check_name, put_type, read_type};
@@ -25,7 +27,8 @@ pub const PROGRAM_COUNT_MAX: usize = 128;
 pub const PROGRAM_SHIFT: u32 = 9;
 
 const _: () = assert!(PROGRAM_COUNT_MAX << PROGRAM_SHIFT == 1 << 16, "a detail is a u16");
-const _: () = assert!(crate::row::COLUMN_COUNT_MAX < 1 << PROGRAM_SHIFT, "a column's number has room");
+const _: () =
+    assert!(crate::row::COLUMN_COUNT_MAX < 1 << PROGRAM_SHIFT, "a column's number has room");
 
 /// What a statement that creates a procedure says.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use datafusion::logical_expr::{Expr as Plan, ExprSchemable as _};
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercionRewriter;
 use datafusion::sql::sqlparser::ast::{
     Expr as Ast, ExprWithAlias, Function, FunctionArguments, Ident, ObjectName, Value as Literal,
-    visit_expressions, visit_expressions_mut,
+    VisitMut, visit_expressions, visit_expressions_mut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -153,7 +153,7 @@ fn literal(expr: &Ast, kind: ColumnType) -> Option<&Literal> {
 }
 
 /// A text as a value of a type.
-fn constant(text: &str, kind: ColumnType) -> Result<Value, SqlError> {
+pub(crate) fn constant(text: &str, kind: ColumnType) -> Result<Value, SqlError> {
     let value = match kind {
         ColumnType::Text => Some(Value::Text(text.to_owned())),
         ColumnType::Uuid => uuid_from_text(text.trim()).map(Value::Uuid),
@@ -306,7 +306,7 @@ fn function_name(function: &Function) -> String {
 }
 
 /// Writes functions of time and chance as DataFusion knows them.
-fn spell(expr: &mut Ast) {
+pub(crate) fn spell<T: VisitMut>(expr: &mut T) {
     let _never_breaks = visit_expressions_mut(expr, |expr| {
         let Ast::Function(function) = expr else { return ControlFlow::<()>::Continue(()) };
         let bare = matches!(&function.args, FunctionArguments::None)

@@ -1,0 +1,364 @@
+//! `CREATE PROCEDURE`: its clauses and its body's statements, and what its parameters are called within them.
+//!
+//! ```text
+//!  name ([IN] [name] type [DEFAULT value], …) { LANGUAGE SQL | SECURITY … | AS '…' | AS $$…$$ | BEGIN ATOMIC …; END }
+//!  body: UPDATE t SET n = n + by WHERE id = $1   ── by is no column of t ─>   … n + CAST($2 AS integer) WHERE id = CAST($1 AS …)
+//! ```
+//! A column's name is meant before a parameter's, as in PostgreSQL; `procedure.parameter` and `$n` mean a parameter always.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    DataType, DoUpdate, Expr, Ident, Insert, OnConflict, OnConflictAction, OnInsert, Statement,
+    Value, VisitMut, VisitorMut,
+};
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::Token;
+use quipu_types::procedure::ProcedureParameter;
+use quipu_types::{ColumnType, TableSpec, code};
+
+use crate::error::SqlError;
+use crate::insert;
+use crate::parameters::cast_to;
+use crate::utility::{Tokens, is_word};
+
+/// A procedure as it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Create {
+    pub(crate) replaces: bool,
+    /// The parts of its name.
+    pub(crate) name: Vec<String>,
+    pub(crate) parameters: Vec<Written>,
+    pub(crate) is_definer: bool,
+    pub(crate) is_atomic: bool,
+    pub(crate) body: String,
+    /// The character that the body begins at, from 0.
+    pub(crate) body_start: u32,
+}
+
+/// A parameter as it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Empty without one.
+    pub(crate) name: String,
+    pub(crate) data_type: DataType,
+    pub(crate) default: Option<Expr>,
+}
+
+/// Whether a statement begins as one that creates a procedure.
+pub(crate) fn is_create<'a>(tokens: impl Iterator<Item = &'a Token>) -> bool {
+    let mut tokens = tokens.peekable();
+    let mut takes = |word: &str| tokens.next_if(|token| is_word(token, word)).is_some();
+    takes("create") && (!takes("or") || takes("replace")) && takes("procedure")
+}
+
+fn invalid(message: impl Into<String>) -> SqlError {
+    SqlError::new("42P13", code::SQL_SYNTAX, message)
+}
+
+/// Clauses behind the parameters, each once.
+#[derive(Default)]
+struct Clauses {
+    language: Option<String>,
+    is_definer: Option<bool>,
+    body: Option<(String, u32, bool)>,
+}
+
+/// Reads a statement that [`is_create`].
+pub(crate) fn parse(tokens: &mut Tokens<'_>) -> Result<Create, SqlError> {
+    tokens.take_word("create");
+    let replaces = tokens.take_word("or");
+    tokens.take_word("replace");
+    tokens.take_word("procedure");
+    let name = tokens.name()?;
+    tokens.expect(&Token::LParen)?;
+    let mut listed = tokens.listed()?;
+    if let [only] = listed.as_slice()
+        && only.is_empty()
+    {
+        listed.clear();
+    }
+    let parameters = listed.into_iter().map(parameter).collect::<Result<_, _>>()?;
+    let mut clauses = Clauses::default();
+    while !tokens.is_empty() {
+        clause(tokens, &mut clauses)?;
+    }
+    let Some((body, body_start, is_atomic)) = clauses.body else {
+        return Err(invalid("no function body specified"));
+    };
+    if clauses.language.is_none() && !is_atomic {
+        return Err(invalid("no language specified"));
+    }
+    let is_definer = clauses.is_definer.unwrap_or_default();
+    Ok(Create { replaces, name, parameters, is_definer, is_atomic, body, body_start })
+}
+
+fn once<T>(place: &mut Option<T>, value: T) -> Result<(), SqlError> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => {
+            Err(SqlError::new("42601", code::SQL_SYNTAX, "conflicting or redundant options"))
+        }
+    }
+}
+
+fn clause(tokens: &mut Tokens<'_>, clauses: &mut Clauses) -> Result<(), SqlError> {
+    const OF_FUNCTIONS: [&str; 11] = [
+        "immutable",
+        "stable",
+        "volatile",
+        "strict",
+        "called",
+        "returns",
+        "leakproof",
+        "not",
+        "parallel",
+        "cost",
+        "window",
+    ];
+    if tokens.take_word("language") {
+        let language = match tokens.is_quoted() {
+            true => tokens.quoted()?,
+            false => tokens.identifier()?,
+        };
+        check_language(&language)?;
+        return once(&mut clauses.language, language);
+    }
+    let is_external = tokens.take_word("external");
+    if tokens.take_word("security") {
+        let is_definer = tokens.take_word("definer");
+        if !is_definer && !tokens.take_word("invoker") {
+            return Err(tokens.unexpected());
+        }
+        return once(&mut clauses.is_definer, is_definer);
+    }
+    if is_external {
+        return Err(tokens.unexpected());
+    }
+    if tokens.take_word("as") {
+        return once(&mut clauses.body, body(tokens)?);
+    }
+    if tokens.take_word("begin") {
+        if !tokens.take_word("atomic") {
+            return Err(tokens.unexpected());
+        }
+        let (rest, start) = tokens.rest();
+        tokens.to_last();
+        if !tokens.take_word("end") {
+            return Err(tokens.unexpected());
+        }
+        let body = rest.get(..rest.len().saturating_sub("end".len())).unwrap_or_default();
+        return once(&mut clauses.body, (body.to_owned(), start, true));
+    }
+    for what in ["set", "transform", "return"] {
+        if tokens.take_word(what) {
+            let what = what.to_uppercase();
+            return Err(SqlError::unsupported(&format!("{what} in CREATE PROCEDURE")));
+        }
+    }
+    if OF_FUNCTIONS.iter().any(|word| tokens.take_word(word)) {
+        return Err(invalid("invalid attribute in procedure definition"));
+    }
+    Err(tokens.unexpected())
+}
+
+fn check_language(language: &str) -> Result<(), SqlError> {
+    const KNOWN: [&str; 8] =
+        ["plpgsql", "c", "internal", "plpython3u", "plperl", "plperlu", "pltcl", "pltclu"];
+    match language.to_lowercase().as_str() {
+        "sql" => Ok(()),
+        known if KNOWN.contains(&known) => {
+            let error = SqlError::unsupported(&format!("language {known}"));
+            Err(error.hint("nothing but SQL runs in the ledger: LANGUAGE SQL"))
+        }
+        other => {
+            let message = format!("language \"{other}\" does not exist");
+            Err(SqlError::new("42704", code::SQL_SYNTAX, message))
+        }
+    }
+}
+
+/// The body behind AS.
+fn body(tokens: &mut Tokens<'_>) -> Result<(String, u32, bool), SqlError> {
+    let (_, start) = tokens.rest();
+    let (text, open) = match tokens.peek() {
+        Some(Token::DollarQuotedString(text)) => {
+            let tag = text.tag.as_deref().map_or(0, |tag| tag.chars().count());
+            (text.value.clone(), tag.saturating_add(2))
+        }
+        Some(Token::SingleQuotedString(text)) => (text.clone(), 1),
+        Some(Token::EscapedStringLiteral(text)) => (text.clone(), 2),
+        _ => return Err(tokens.unexpected()),
+    };
+    tokens.any()?;
+    if tokens.take(&Token::Comma) {
+        return Err(invalid("only one AS item needed for language \"sql\""));
+    }
+    Ok((text, start.saturating_add(u32::try_from(open).unwrap_or(u32::MAX)), false))
+}
+
+/// `[mode] [name] type [{DEFAULT | =} value]`, the mode before or behind the name.
+fn parameter(mut tokens: Tokens<'_>) -> Result<Written, SqlError> {
+    take_mode(&mut tokens)?;
+    let (text, _) = tokens.rest();
+    let failed = |error| SqlError::syntax(&error, text);
+    let read = |text: &str| -> Result<(DataType, Option<Expr>), ParserError> {
+        let mut parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(text)?;
+        let data_type = parser.parse_data_type()?;
+        let is_given = parser.parse_keyword(Keyword::DEFAULT)
+            || parser.consume_token(&Token::Eq)
+            || parser.consume_token(&Token::Assignment);
+        let default = if is_given { Some(parser.parse_expr()?) } else { None };
+        let next = parser.peek_token();
+        match next.token {
+            Token::EOF => Ok((data_type, default)),
+            _ => parser.expected("a comma or a parenthesis", next),
+        }
+    };
+    // A type alone is one without a name.
+    if let Ok((data_type, default)) = read(text) {
+        return Ok(Written { name: String::new(), data_type, default });
+    }
+    let name = tokens.identifier()?;
+    take_mode(&mut tokens)?;
+    let (text, _) = tokens.rest();
+    let (data_type, default) = read(text).map_err(failed)?;
+    Ok(Written { name, data_type, default })
+}
+
+fn take_mode(tokens: &mut Tokens<'_>) -> Result<(), SqlError> {
+    for mode in ["out", "inout", "variadic"] {
+        if tokens.take_word(mode) {
+            let error = SqlError::unsupported(&format!("{} parameter", mode.to_uppercase()));
+            return Err(error.hint("a CALL answers with no rows; read what it wrote"));
+        }
+    }
+    if tokens.take_word("in") && tokens.take_word("out") {
+        return Err(SqlError::unsupported("INOUT parameter"));
+    }
+    Ok(())
+}
+
+/// A type as it is written in a cast.
+fn written_type(kind: ColumnType) -> String {
+    match kind {
+        ColumnType::Timestamptz => "timestamp with time zone".to_owned(),
+        ColumnType::Float8 => "double precision".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// Writes `CAST($n AS type)` for what means a parameter of the procedure `name`; `spec` is the table that the statement
+/// writes.
+pub(crate) fn number(
+    statement: &mut Statement,
+    name: &str,
+    parameters: &[ProcedureParameter],
+    spec: &TableSpec,
+) -> Result<(), SqlError> {
+    let mut inside = Numbering { name, parameters, columns: Some(spec) };
+    let done = match statement {
+        // What an INSERT gives sees no columns of the table, what it does with a row that is there does.
+        Statement::Insert(Insert { on, .. }) if on.is_some() => {
+            let mut on = on.take();
+            let of_update = match &mut on {
+                Some(OnInsert::OnConflict(OnConflict {
+                    action: OnConflictAction::DoUpdate(DoUpdate { assignments, selection }),
+                    ..
+                })) => match VisitMut::visit(assignments, &mut inside) {
+                    ControlFlow::Continue(()) => VisitMut::visit(selection, &mut inside),
+                    stop => stop,
+                },
+                _ => ControlFlow::Continue(()),
+            };
+            inside.columns = None;
+            let of_source = VisitMut::visit(statement, &mut inside);
+            if let Statement::Insert(insert) = statement {
+                insert.on = on;
+            }
+            match of_update {
+                ControlFlow::Continue(()) => of_source,
+                stop => stop,
+            }
+        }
+        Statement::Insert(_) => {
+            inside.columns = None;
+            VisitMut::visit(statement, &mut inside)
+        }
+        _ => VisitMut::visit(statement, &mut inside),
+    };
+    match done {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(*error),
+    }
+}
+
+struct Numbering<'a> {
+    name: &'a str,
+    parameters: &'a [ProcedureParameter],
+    columns: Option<&'a TableSpec>,
+}
+
+impl Numbering<'_> {
+    fn named(&self, ident: &Ident) -> Option<usize> {
+        let name = insert::folded(ident);
+        self.parameters.iter().position(|parameter| parameter.name == name)
+    }
+
+    /// The 0-based number of the parameter that an expression is.
+    fn meant(&self, expr: &Expr) -> Result<Option<usize>, SqlError> {
+        Ok(match expr {
+            Expr::Identifier(ident) => {
+                let name = insert::folded(ident);
+                let is_column = self.columns.is_some_and(|spec| has(spec, ident));
+                let is_default = ident.quote_style.is_none() && name == "default";
+                if is_column || is_default { None } else { self.named(ident) }
+            }
+            Expr::CompoundIdentifier(parts) => match parts.as_slice() {
+                [owner, ident] if insert::folded(owner) == self.name => {
+                    let is_table = |spec: &&TableSpec| spec.name == self.name && has(spec, ident);
+                    if self.columns.is_some_and(|spec| is_table(&spec)) {
+                        None
+                    } else {
+                        self.named(ident)
+                    }
+                }
+                _ => None,
+            },
+            Expr::Value(value) => {
+                let Value::Placeholder(text) = &value.value else { return Ok(None) };
+                let number = text.strip_prefix('$').and_then(|digits| digits.parse::<usize>().ok());
+                let place = number.and_then(|number| number.checked_sub(1));
+                let place = place.filter(|place| *place < self.parameters.len());
+                Some(place.ok_or_else(|| {
+                    let message = format!("there is no parameter {text}");
+                    SqlError::new("42P02", code::SQL_SYNTAX, message)
+                })?)
+            }
+            _ => None,
+        })
+    }
+}
+
+fn has(spec: &TableSpec, column: &Ident) -> bool {
+    spec.schema.index_of(&insert::folded(column)).is_some()
+}
+
+impl VisitorMut for Numbering<'_> {
+    type Break = Box<SqlError>;
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
+        let place = match self.meant(expr) {
+            Ok(Some(place)) => place,
+            Ok(None) => return ControlFlow::Continue(()),
+            Err(error) => return ControlFlow::Break(Box::new(error)),
+        };
+        if let Some(parameter) = self.parameters.get(place) {
+            let number = Value::Placeholder(format!("${}", place.saturating_add(1)));
+            *expr = cast_to(&Expr::Value(number.into()), &written_type(parameter.kind));
+        }
+        ControlFlow::Continue(())
+    }
+}
