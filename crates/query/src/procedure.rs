@@ -9,8 +9,8 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    DataType, DoUpdate, Expr, Ident, Insert, OnConflict, OnConflictAction, OnInsert, Statement,
-    Value, VisitMut, VisitorMut,
+    AssignmentTarget, DataType, DoUpdate, Expr, Ident, Insert, ObjectName, OnConflict,
+    OnConflictAction, OnInsert, SetExpr, Statement, Value, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -19,6 +19,8 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use quipu_types::procedure::ProcedureParameter;
 use quipu_types::{ColumnType, TableSpec, code};
 
+use crate::assign;
+use crate::column::Kind;
 use crate::error::SqlError;
 use crate::insert;
 use crate::parameters::cast_to;
@@ -259,6 +261,7 @@ pub(crate) fn number(
     spec: &TableSpec,
 ) -> Result<(), SqlError> {
     let mut inside = Numbering { name, parameters, columns: Some(spec) };
+    check_given(statement, &inside, spec)?;
     let done = match statement {
         // What an INSERT gives sees no columns of the table, what it does with a row that is there does.
         Statement::Insert(Insert { on, .. }) if on.is_some() => {
@@ -292,6 +295,45 @@ pub(crate) fn number(
     match done {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
+    }
+}
+
+/// Refuses a parameter where it is given to a column of another kind: what is planned has casts.
+fn check_given(
+    statement: &Statement,
+    inside: &Numbering<'_>,
+    spec: &TableSpec,
+) -> Result<(), SqlError> {
+    let check = |column: Option<usize>, value: &Expr, inside: &Numbering<'_>| {
+        let column = column.and_then(|place| spec.schema.columns().get(place));
+        let parameter = inside.meant(value)?.and_then(|place| inside.parameters.get(place));
+        match column.zip(parameter) {
+            Some((column, parameter)) => {
+                assign::check(column, &Kind::from(parameter.kind).data_type())
+            }
+            None => Ok(()),
+        }
+    };
+    let place = |name: &ObjectName| {
+        let name = name.0.last().and_then(insert::word);
+        name.and_then(|name| spec.schema.index_of(&name))
+    };
+    match statement {
+        Statement::Update(update) => update.assignments.iter().try_for_each(|assigned| {
+            let AssignmentTarget::ColumnName(name) = &assigned.target else { return Ok(()) };
+            check(place(name), &assigned.value, inside)
+        }),
+        Statement::Insert(Insert { columns, source: Some(source), .. }) => {
+            let SetExpr::Values(values) = source.body.as_ref() else { return Ok(()) };
+            let inside = Numbering { columns: None, ..*inside };
+            let rows = values.rows.iter().flat_map(|row| row.content.iter().enumerate());
+            let mut rows = rows.map(|(at, value)| match columns.as_slice() {
+                [] => (Some(at), value),
+                named => (named.get(at).and_then(place), value),
+            });
+            rows.try_for_each(|(column, value)| check(column, value, &inside))
+        }
+        _ => Ok(()),
     }
 }
 

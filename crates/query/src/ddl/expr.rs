@@ -153,7 +153,7 @@ fn literal(expr: &Ast, kind: ColumnType) -> Option<&Literal> {
 }
 
 /// A text as a value of a type.
-pub(crate) fn constant(text: &str, kind: ColumnType) -> Result<Value, SqlError> {
+fn constant(text: &str, kind: ColumnType) -> Result<Value, SqlError> {
     let value = match kind {
         ColumnType::Text => Some(Value::Text(text.to_owned())),
         ColumnType::Uuid => uuid_from_text(text.trim()).map(Value::Uuid),

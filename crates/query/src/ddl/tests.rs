@@ -201,6 +201,7 @@ fn shown(define: &Define) -> String {
             };
             format!("    {} of {}: {alter}\n", table.id, table.version.get())
         }
+        other => format!("    {other:?}\n"),
     }
 }
 

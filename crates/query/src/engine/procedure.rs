@@ -20,11 +20,12 @@ use pgwire::api::Type;
 use quipu_state::TableError;
 use quipu_types::procedure::{PROGRAM_COUNT_MAX, ProcedureDef, ProcedureParameter};
 use quipu_types::program::{Op, Program, TableRef};
-use quipu_types::{Call, ColumnType, Define, ProcedureSpec, Value, code};
+use quipu_types::{Call, Column, ColumnType, Define, ProcedureSpec, Value, code};
 
 use super::write::{Target, Write};
 use super::{Forget, Outcome, Prepared, Session, Statement, deep};
 use crate::column::Kind as ColumnKind;
+use crate::copy::value::from_text;
 use crate::ddl::procedure::Draft;
 use crate::ddl::types::parameter_name;
 use crate::ddl::{self, expr, name};
@@ -578,7 +579,10 @@ fn argument(
             let (kind, value) = match (kind, parameters::decimal(text.trim())) {
                 // It keeps the digits that it is written with.
                 (ColumnType::Numeric { .. }, Some(value)) => bound(Some(&value), parameter)?,
-                _ => (kind, expr::constant(text, kind)?),
+                _ => {
+                    let column = Column { name: String::new(), kind, nullable: true };
+                    (kind, from_text(&column, text.as_bytes())?)
+                }
             };
             Argument::Constant(kind, value)
         }

@@ -5,6 +5,7 @@
 
 mod family;
 mod model;
+mod procedure;
 mod program;
 mod property;
 

@@ -281,7 +281,7 @@ fn known(mut actions: Vec<Action>) -> Vec<Action> {
 }
 
 /// Blocks of a tape, with what the model makes of them.
-fn blocks(bytes: Vec<u8>) -> Vec<(Vec<Transaction>, Vec<Wanted>, Rows)> {
+pub(super) fn blocks(bytes: Vec<u8>) -> Vec<(Vec<Transaction>, Vec<Wanted>, Rows)> {
     let mut tape = Tape::new(bytes);
     let mut model = Model::default();
     let mut sequences = BTreeMap::new();
