@@ -56,6 +56,12 @@ pub(crate) fn is_create<'a>(tokens: impl Iterator<Item = &'a Token>) -> bool {
     takes("create") && (!takes("or") || takes("replace")) && takes("procedure")
 }
 
+/// Whether a statement begins as one that changes a procedure.
+pub(crate) fn is_alter<'a>(mut tokens: impl Iterator<Item = &'a Token>) -> bool {
+    let mut is = |word: &str| tokens.next().is_some_and(|token| is_word(token, word));
+    is("alter") && is("procedure")
+}
+
 fn invalid(message: impl Into<String>) -> SqlError {
     SqlError::new("42P13", code::SQL_SYNTAX, message)
 }
@@ -147,7 +153,7 @@ fn clause(tokens: &mut Tokens<'_>, clauses: &mut Clauses) -> Result<(), SqlError
             return Err(tokens.unexpected());
         }
         let (rest, start) = tokens.rest();
-        tokens.to_last();
+        tokens.skip_to_last();
         if !tokens.take_word("end") {
             return Err(tokens.unexpected());
         }

@@ -59,6 +59,7 @@ pub(crate) fn parse(
     let parts = parts(&places);
     let begins = |part: &&[Place]| {
         procedure::is_create(part.iter().map(|place| &place.token))
+            || procedure::is_alter(part.iter().map(|place| &place.token))
             || part.first().is_some_and(|place| {
                 let marks = ["copy", "vacuum", "analyze", "analyse", "checkpoint"];
                 marks.iter().any(|mark| is_word(&place.token, mark))
@@ -150,6 +151,9 @@ fn utility(tokens: &mut Tokens<'_>) -> Result<Option<Kind>, SqlError> {
     } else if tokens.take_word("checkpoint") {
         tokens.end()?;
         Kind::Upkeep(Upkeep { tag: "CHECKPOINT", relations: Vec::new() })
+    } else if procedure::is_alter(tokens.places.iter().map(|place| &place.token)) {
+        let error = SqlError::unsupported("ALTER PROCEDURE");
+        return Err(error.hint("CREATE OR REPLACE PROCEDURE changes one"));
     } else if procedure::is_create(tokens.places.iter().map(|place| &place.token)) {
         Kind::CreateProcedure(Box::new(procedure::parse(tokens)?))
     } else {
@@ -250,7 +254,7 @@ impl<'a> Tokens<'a> {
     }
 
     /// Takes all tokens but the last.
-    pub(crate) fn to_last(&mut self) {
+    pub(crate) fn skip_to_last(&mut self) {
         self.at = self.places.len().saturating_sub(1).max(self.at);
     }
 

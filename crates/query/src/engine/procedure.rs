@@ -20,6 +20,7 @@ use pgwire::api::Type;
 use quipu_state::TableError;
 use quipu_types::procedure::{PROGRAM_COUNT_MAX, ProcedureDef, ProcedureParameter};
 use quipu_types::program::{Op, Program, TableRef};
+use quipu_types::table::{NUMBERS, ledger_key};
 use quipu_types::{Call, Column, ColumnType, Define, ProcedureSpec, Value, code};
 
 use super::write::{Target, Write};
@@ -276,6 +277,7 @@ impl Session {
             TableError::Store(error) => fault::failed(&error),
         };
         self.run_here(signer, failed, |tables| tables.call(&call))?;
+        note_numbers(&look, &def.spec)?;
         self.keep(Act::Call(call))?;
         Ok(Outcome::Done { tag: "CALL".into(), report: None, forget: Forget::Nothing })
     }
@@ -301,6 +303,20 @@ impl Session {
         }
         Ok(found)
     }
+}
+
+/// Notes that a call took numbers of identity columns: what its session reads of them holds if nobody else takes any.
+fn note_numbers(look: &Look, spec: &ProcedureSpec) -> Result<(), SqlError> {
+    for program in &spec.programs {
+        let Op::Insert { columns, .. } = &program.op else { continue };
+        let id = program.table.id;
+        let table = look.snapshot.definition(id).map_err(|error| fault::failed(&error))?;
+        let identity = table.as_ref().and_then(|def| def.table()?.identity());
+        if identity.is_some_and(|column| !columns.contains(&column)) {
+            look.snapshot.note(|log| log.key(id, ledger_key(NUMBERS, id)));
+        }
+    }
+    Ok(())
 }
 
 /// One statement.
