@@ -51,6 +51,7 @@ use crate::coerce;
 use crate::copy::{CopyIn, CopyOut};
 use crate::deep;
 use crate::error::{Notice, SqlError};
+use crate::history::{self, History};
 use crate::names;
 use crate::numeric;
 use crate::order;
@@ -177,6 +178,8 @@ impl Engine {
         }
         let past = AtHeight { store: store.clone(), source: Arc::clone(&tables) };
         context.register_udtf(past::NAME, Arc::new(past));
+        let past = History { store: store.clone(), source: Arc::clone(&tables) };
+        context.register_udtf(history::NAME, Arc::new(past));
         let context = Arc::new(context);
         // The first to say so is heard, and nobody else does.
         let _is_first = planner.set(Arc::downgrade(&context));

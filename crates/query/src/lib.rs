@@ -35,6 +35,7 @@ pub mod error;
 mod fault;
 pub mod file;
 mod forms;
+mod history;
 mod insert;
 mod interval;
 mod length;

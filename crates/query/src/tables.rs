@@ -28,7 +28,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use quipu_state::rows::{Changes, Layer, RowRead};
 use quipu_state::store::Rows as StoredRows;
-use quipu_state::{Definitions, Scene, StoreError, TableError, Tables};
+use quipu_state::{Definitions, Scene, StoreError, TableError, Tables, VersionPlace, Versions};
 use quipu_types::procedure::procedure_name_key;
 use quipu_types::program::{READ_COUNT_MAX, Reads};
 use quipu_types::row::{Value, ValueRef};
@@ -59,6 +59,18 @@ pub trait TableSource: fmt::Debug + Send + Sync {
         limit: usize,
         height: Height,
     ) -> std::result::Result<StoredRows, StoreError>;
+
+    /// Up to `limit` versions up to a height, from a place on and below `to`, and where there are more; none where old
+    /// versions are not at hand.
+    fn versions(
+        &self,
+        _from: &VersionPlace,
+        _to: Option<&[u8]>,
+        _limit: usize,
+        _height: Height,
+    ) -> std::result::Result<Option<Versions>, StoreError> {
+        Ok(None)
+    }
 }
 
 /// Who writes.
@@ -147,6 +159,16 @@ impl Snapshot {
     /// Puts more changes over those that are there.
     pub(crate) fn change(&mut self, more: Changes) {
         Arc::make_mut(&mut self.changes).extend(more);
+    }
+
+    /// Versions up to this height, without the session's own changes.
+    pub(crate) fn versions(
+        &self,
+        from: &VersionPlace,
+        to: Option<&[u8]>,
+        limit: usize,
+    ) -> std::result::Result<Option<Versions>, StoreError> {
+        self.under.source.versions(from, to, limit, self.under.height)
     }
 
     pub(crate) fn height(&self) -> Height {

@@ -48,7 +48,7 @@ pub use machine::{
 };
 pub use price::{PRICES, Prices};
 pub use record::{Sequence, StateRecord, Stream, TxPlace};
-pub use rows::{Changes, Layer, RowRead};
+pub use rows::{Changes, Layer, RowRead, Version, VersionPlace, Versions};
 pub use store::{MemoryStore, Store, StoreError, Table, WriteBatch};
 pub use table::{Definitions, Done, Fault, METER_MAX, Scene, TableError, Tables, rows_hash};
 pub use trie::{TrieProof, verify_trie};
