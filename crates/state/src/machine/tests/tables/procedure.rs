@@ -339,7 +339,8 @@ fn a_procedure_lives_as_long_as_its_tables_have_what_it_names() {
         0 rows | 0 rows | 0 rows | 1 rows
         0 rows | QP0234 | 0 rows | 1 rows
         QP0234 | QP0234 | 0 rows | 1 rows
-    "#]].assert_eq(&shown);
+    "#]]
+    .assert_eq(&shown);
     let now = world.table("wide");
     assert_eq!(world.run('a', vec![delete(now, all())]), "6 rows");
     let key = Alter::AddPrimaryKey { name: "key".into(), columns: vec![0] };
