@@ -410,3 +410,129 @@ impl VisitorMut for Numbering<'_> {
         ControlFlow::Continue(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
+    use expect_test::{Expect, expect};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::statement::{self, Kind};
+
+    /// What a text creates, or why not.
+    fn read(text: &str) -> String {
+        let parsed = match statement::parse(text, &PostgresCompatibilityParser::new()) {
+            Ok(parsed) => parsed,
+            Err(error) => return format!("{} {}\n", error.sqlstate, error.message),
+        };
+        let shown = parsed.into_iter().map(|parsed| {
+            let Kind::CreateProcedure(create) = parsed.kind else { return "another\n".into() };
+            let Create { name, parameters, is_definer, body, body_start, .. } = *create;
+            let parameters = parameters.iter().map(|Written { name, data_type, default }| {
+                let default = default.as_ref().map(|default| format!(" = {default}"));
+                format!("{name}: {data_type}{}", default.unwrap_or_default())
+            });
+            let parameters = parameters.collect::<Vec<_>>().join(", ");
+            let rights = if is_definer { "definer" } else { "invoker" };
+            format!("{}({parameters}) {rights} {body_start} {body:?}\n", name.join("."))
+        });
+        shown.collect()
+    }
+
+    fn check(texts: &[&str], wanted: &Expect) {
+        wanted.assert_eq(&texts.iter().map(|text| read(text)).collect::<String>());
+    }
+
+    #[test]
+    fn clauses_come_in_any_order_and_once() {
+        check(
+            &[
+                "create procedure p() language sql as 'x'",
+                "create or replace procedure public.p() as $é$a;b$é$ security definer language 'SQL'",
+                "create procedure p() external security invoker language sql as $$$$",
+                "create procedure p() security external language sql as $$$$",
+                "create procedure p() language sql as $$$$ as $$$$",
+                "create procedure p() language sql as $$$$, $$$$",
+                "create procedure p() language sql set a = 1 as $$$$",
+                "create procedure p language sql as $$$$",
+                "create procedure p(",
+                "create procedure",
+            ],
+            &expect![[r#"
+                p() invoker 38 "x"
+                public.p() definer 45 "a;b"
+                p() invoker 65 ""
+                42601 syntax error at or near "external"
+                42601 conflicting or redundant options
+                42P13 only one AS item needed for language "sql"
+                0A000 SET in CREATE PROCEDURE is not supported
+                42601 syntax error at or near "language"
+                42601 syntax error at end of input
+                42601 syntax error at end of input
+            "#]],
+        );
+    }
+
+    #[test]
+    fn parameters_have_types_and_may_have_names_modes_and_defaults() {
+        check(
+            &[
+                "create procedure p(a int, in b numeric(12, 2) default 1 + (2), text) language sql as ''",
+                "create procedure p(double precision, \"Ab\" timestamp with time zone = now()) language sql as ''",
+                "create procedure p(a in varchar(3), date date default 'x, y') language sql as ''",
+                "create procedure p(a int int) language sql as ''",
+                "create procedure p(a int,) language sql as ''",
+                "create procedure p(a out int) language sql as ''",
+                "create procedure p(in out a int) language sql as ''",
+            ],
+            &expect![[r#"
+                p(a: INT, b: NUMERIC(12,2) = 1 + (2), : TEXT) invoker 86 ""
+                p(: DOUBLE PRECISION, Ab: TIMESTAMP WITH TIME ZONE = now()) invoker 93 ""
+                p(a: VARCHAR(3), date: DATE = 'x, y') invoker 79 ""
+                42601 syntax error: Expected: a comma or a parenthesis, found: int
+                42601 syntax error at end of input
+                0A000 OUT parameter is not supported
+                0A000 INOUT parameter is not supported
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_body_between_begin_and_end_has_semicolons_of_its_own() {
+        check(
+            &[
+                "begin; create procedure p() begin atomic delete from t; \
+                 update t set a = case when b then 1 end; end; select 1; commit",
+                "create procedure p() begin atomic end",
+                "create procedure p() begin atomic delete from t;",
+                "create procedure p() begin delete from t; end",
+            ],
+            &expect![[r#"
+                another
+                p() invoker 41 "delete from t; update t set a = case when b then 1 end; "
+                another
+                another
+                p() invoker 34 ""
+                42601 syntax error at or near ";"
+                42601 syntax error at or near "delete"
+            "#]],
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(
+            words in prop::collection::vec(prop::sample::select(vec![
+                "create", "or", "replace", "procedure", "p", "(", ")", ",", "in", "out", "a", "int", "default", "=", "1",
+                "language", "sql", "as", "$$ delete from t $$", "'x'", "begin", "atomic", "end", ";", "case", "security",
+                "definer", "external", "é", "\"", "'", "$", "call", "numeric",
+            ]), 0..24),
+        ) {
+            let soup = words.join(" ");
+            read(&soup);
+            read(&format!("create procedure {soup}"));
+            read(&format!("create procedure p(a int) {soup}"));
+        }
+    }
+}

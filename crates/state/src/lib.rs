@@ -20,7 +20,7 @@
 //!
 //! # What the state root covers
 //! Balances, streams (with their schemas), events counted per stream, producers' sequences, and what stands now in
-//! the row space: rows, definitions, names and counters. Receipts have a root of their own; anchors, positions and
+//! the row space: rows, definitions, procedures, names and counters. Receipts have a root of their own; anchors, positions and
 //! receipts by height follow from headers, index entries from rows, and are not in it.
 //!
 //! # Limits
