@@ -203,7 +203,8 @@ fn unlock(statement: &mut Statement) {
     }
 }
 
-fn bound(text: &str) -> Result<(), SqlError> {
+/// Refuses a text whose statements could nest too deep.
+pub(crate) fn bound(text: &str) -> Result<(), SqlError> {
     let complex = |message: &str| Err(SqlError::new("54001", code::SQL_LIMIT, message));
     if text.len() > TEXT_SIZE_MAX {
         return complex("statement is longer than 1 MiB");

@@ -39,6 +39,7 @@ use crate::parameters::{self, Parameter};
 use crate::procedure::{self, Create};
 use crate::public::{Look, Special};
 use crate::ready;
+use crate::statement;
 use crate::tables::Want;
 use crate::transaction::Act;
 use crate::utility;
@@ -319,8 +320,9 @@ fn note_numbers(look: &Look, spec: &ProcedureSpec) -> Result<(), SqlError> {
     Ok(())
 }
 
-/// One statement.
+/// One statement of a body, which is one token of the text around it.
 fn parsed(text: &str) -> Result<Ast, SqlError> {
+    statement::bound(text)?;
     let parsed = Parser::parse_sql(&PostgreSqlDialect {}, text);
     let mut parsed = parsed.map_err(|error| SqlError::syntax(&error, text))?;
     let ast = parsed.pop().ok_or_else(|| SqlError::unsupported("no statement"))?;
