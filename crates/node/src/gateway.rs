@@ -146,6 +146,7 @@ fn actions(shared: &Shared, acts: &[Act]) -> Result<(Option<Vec<u8>>, Vec<Action
             Act::Run(program) => actions.push(Action::Run(program.clone())),
             Act::Define(define) => actions.push(Action::Define(define.clone())),
             Act::CreateStream(spec) => actions.push(Action::CreateStream((**spec).clone())),
+            Act::Call(call) => actions.push(Action::Call(call.clone())),
             Act::Reads(reads) => actions.push(Action::Reads(reads.clone())),
         }
     }

@@ -245,6 +245,16 @@ impl TableSource for Tables {
     ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, quipu_state::StoreError> {
         self.read(|machine| machine.rows_at(from, to, limit, height))
     }
+
+    fn versions(
+        &self,
+        from: &quipu_state::VersionPlace,
+        to: Option<&[u8]>,
+        limit: usize,
+        height: Height,
+    ) -> Result<Option<quipu_state::Versions>, quipu_state::StoreError> {
+        self.read(|machine| machine.versions_at(from, to, limit, height).map(Some))
+    }
 }
 
 impl SystemSource for Source {

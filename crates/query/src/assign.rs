@@ -31,7 +31,7 @@ fn takes(kind: ColumnType, category: Category) -> bool {
 }
 
 /// Refuses what is of a type that does not go into a column without a cast.
-fn check(column: &Column, from: &DataType) -> Result<(), SqlError> {
+pub(crate) fn check(column: &Column, from: &DataType) -> Result<(), SqlError> {
     if coerce::category(from).is_none_or(|category| takes(column.kind, category)) {
         return Ok(());
     }

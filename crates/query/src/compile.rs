@@ -5,11 +5,13 @@
 
 use std::cell::Cell;
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::{Expr as Plan, Operator};
 use quipu_types::program::{Binary, Expr, Function, Unary};
 use quipu_types::{ColumnType, Value};
+
+use crate::column::Kind;
 
 /// The expression of a definition, which has no parameters; `schema` has the table's columns, by their numbers.
 pub(crate) fn expr(plan: &Plan, schema: &DFSchema) -> Option<Expr> {
@@ -47,6 +49,23 @@ pub(crate) fn placeholder(plan: &Plan) -> Option<(u16, &DataType)> {
     }
 }
 
+/// Name of the field of a placeholder that stands for an argument of a procedure: its type is what it was declared as, and
+/// its casts are the program's.
+const ARGUMENT: &str = "argument";
+
+/// An argument of a procedure as a field of its placeholder.
+pub(crate) fn argument_field(kind: ColumnType) -> Field {
+    Kind::from(kind).field(ARGUMENT, true)
+}
+
+/// An argument's 0-based number and its declared type.
+fn argument(plan: &Plan) -> Option<(u16, &DataType)> {
+    let Plan::Placeholder(placeholder) = plan else { return None };
+    let field = placeholder.field.as_ref().filter(|field| field.name() == ARGUMENT)?;
+    let number: u16 = placeholder.id.strip_prefix('$')?.parse().ok()?;
+    Some((number.checked_sub(1)?, field.data_type()))
+}
+
 /// Whether a value of a type is one of the other type, or out of its range.
 pub(crate) fn is_exact(from: &DataType, to: &DataType) -> bool {
     from == to || (from.is_integer() && to.is_integer())
@@ -58,6 +77,14 @@ fn compiled(plan: &Plan, scope: &Scope<'_>) -> Option<Expr> {
     let one = |plan: &Plan| compiled(plan, scope);
     let boxed = |plan: &Plan| compiled(plan, scope).map(Box::new);
     Some(match plan {
+        Plan::Cast(cast) if argument(&cast.expr).is_some() => {
+            let (number, from) = argument(&cast.expr)?;
+            let to = cast.field.data_type();
+            match from == to || kind_of(from) == kind_of(to) {
+                true => Expr::Parameter(number),
+                false => Expr::Cast(Box::new(Expr::Parameter(number)), kind_of(to)?),
+            }
+        }
         Plan::Placeholder(_) if *takes_parameters => Expr::Parameter(placeholder(plan)?.0),
         // What a text or a decimal becomes is decided here, where its value is known.
         Plan::Cast(cast) if matches!(*cast.expr, Plan::Placeholder(_)) => {

@@ -10,6 +10,7 @@
 //! What is run here is noted as read, so that the ledger refuses it where it no longer holds.
 
 mod assignments;
+pub(crate) mod lasting;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -686,10 +687,12 @@ pub(crate) fn folded(
 ) -> datafusion::common::Result<Plan> {
     let context = SimplifyContext::builder()
         .with_schema(Arc::clone(schema))
-        .with_config_options(Arc::clone(state.config_options()))
-        .with_current_time()
-        .build();
-    ExprSimplifier::new(context).simplify(expr.clone())
+        .with_config_options(Arc::clone(state.config_options()));
+    let context = match state.config().get_extension::<lasting::Lasting>() {
+        None => context.with_current_time(),
+        Some(_) => context,
+    };
+    ExprSimplifier::new(context.build()).simplify(expr.clone())
 }
 
 /// The rows that a plan reads, and what they fulfil: a scan of one table, filtered or not.

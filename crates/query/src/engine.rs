@@ -11,6 +11,7 @@ mod catalog;
 mod copy;
 mod named;
 mod number;
+mod procedure;
 mod write;
 
 use std::collections::BTreeMap;
@@ -50,6 +51,7 @@ use crate::coerce;
 use crate::copy::{CopyIn, CopyOut};
 use crate::deep;
 use crate::error::{Notice, SqlError};
+use crate::history::{self, History};
 use crate::names;
 use crate::numeric;
 use crate::order;
@@ -176,6 +178,8 @@ impl Engine {
         }
         let past = AtHeight { store: store.clone(), source: Arc::clone(&tables) };
         context.register_udtf(past::NAME, Arc::new(past));
+        let past = History { store: store.clone(), source: Arc::clone(&tables) };
+        context.register_udtf(history::NAME, Arc::new(past));
         let context = Arc::new(context);
         // The first to say so is heard, and nobody else does.
         let _is_first = planner.set(Arc::downgrade(&context));
@@ -288,7 +292,10 @@ impl Prepared {
     /// Whether it may change something that waits for the end of a transaction.
     #[must_use]
     pub const fn changes(&self) -> bool {
-        matches!(self.kind, Kind::Write | Kind::Define | Kind::Truncate)
+        matches!(
+            self.kind,
+            Kind::Write | Kind::Call | Kind::Define | Kind::CreateProcedure(_) | Kind::Truncate
+        )
     }
 }
 
@@ -555,6 +562,7 @@ impl Session {
             Kind::Catalog => return self.prepare_catalog(statement, types).await,
             Kind::Write => return self.prepare_write(statement, types).await,
             Kind::Copy(copy) => return self.prepare_copy(statement, copy).await,
+            Kind::Call => return self.prepare_call(statement, types).await,
             Kind::Show(name) => return Ok(bare(Some(self.show(name)?.1))),
             _ => return self.prepare_named(&kind, bare(None)),
         }
@@ -616,7 +624,8 @@ impl Session {
                 self.run(prepared, state, plan, values).await.map(Outcome::Rows)
             }
             (Kind::Catalog, _) => self.catalog(prepared, values).await,
-            (Kind::Write, _) => self.write(prepared, values).await,
+            (Kind::Write | Kind::Call, _) => self.write(prepared, values).await,
+            (Kind::CreateProcedure(create), _) => self.create_procedure(create).await,
             (Kind::Define | Kind::Truncate, _) => self.define(prepared).await,
             (Kind::Copy(copy), _) => self.copy(prepared, copy).await,
             (Kind::Show(name), _) => self.show_rows(name).map(Outcome::Rows),
@@ -814,6 +823,8 @@ impl Session {
             | Kind::Write
             | Kind::Define
             | Kind::Truncate
+            | Kind::CreateProcedure(_)
+            | Kind::Call
             | Kind::Prepare(..)
             | Kind::Execute(..)
             | Kind::Copy(_) => "SELECT",

@@ -263,7 +263,7 @@ impl SqlError {
 
 /// The SQLSTATE of what DataFusion says in a form of its own.
 fn own_form(text: &str) -> Option<&'static str> {
-    const FORMS: [(&str, &str); 13] = [
+    const FORMS: [(&str, &str); 14] = [
         ("square root of a negative number", "2201F"),
         ("only return one column", "42601"),
         ("different number of columns", "42601"),
@@ -274,6 +274,7 @@ fn own_form(text: &str) -> Option<&'static str> {
         ("Aggregate functions are not allowed", "42803"),
         ("Cannot coerce arithmetic expression", "42883"),
         ("a common type to coerce", "42883"),
+        ("common argument type", "42883"),
         ("infer common string type", "42883"),
         ("non-boolean predicate 'Utf8(", "22P02"),
         ("non-boolean predicate", "42804"),

@@ -1,11 +1,17 @@
 //! Why the ledger refuses a write, in PostgreSQL's words: SQLSTATE, constraint, table, column.
 
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
 use quipu_state::{Fault, TableError};
+use quipu_types::procedure::PROGRAM_SHIFT;
 use quipu_types::program::{Define, Program};
 use quipu_types::table::{TableDef, TableSpec};
-use quipu_types::{Code, code};
+use quipu_types::{Call, Code, code};
 
+use crate::dml;
 use crate::error::SqlError;
+use crate::insert;
+use crate::tables::Snapshot;
 use crate::transaction::Act;
 
 /// PostgreSQL's number for a refusal.
@@ -38,6 +44,10 @@ const STATES: &[(Code, &str)] = &[
     (code::BAD_ROW, "22000"),
     (code::OVERLOADED, "53000"),
     (code::STOPPING, "57P01"),
+    (code::NO_PROCEDURE, "42883"),
+    (code::PROCEDURE_EXISTS, "42723"),
+    (code::PROCEDURE_STALE, "55000"),
+    (code::NOT_A_CALLER, "42501"),
 ];
 
 /// A refusal by its code alone.
@@ -66,6 +76,54 @@ pub(crate) fn of_act(act: Option<&Act>, def: Option<&TableDef>, fault: Fault) ->
         (Some(Act::Run(_) | Act::Define(_)), Some(spec)) => of_table(spec, fault),
         _ => of_code(fault.code),
     }
+}
+
+/// A refusal of a call: of its procedure, or of one of its programs.
+pub(crate) fn of_call(snapshot: &Snapshot, call: &Call, fault: Fault) -> SqlError {
+    let Fault { code, detail } = fault;
+    let Some(def) = snapshot.procedure(call.procedure.id).ok().flatten() else {
+        return of_code(code);
+    };
+    let name = &def.spec.name;
+    if code == code::NOT_A_CALLER {
+        let message = format!("permission denied for procedure {name}");
+        return SqlError { message, ..refused(code) };
+    }
+    let place = usize::from(detail.checked_shr(PROGRAM_SHIFT).unwrap_or_default());
+    let Some(program) = def.spec.programs.get(place) else { return of_code(code) };
+    let table = snapshot.definition(program.table.id).ok().flatten();
+    let again = "create the procedure again: CREATE OR REPLACE PROCEDURE";
+    let mut error = match (code, table.as_deref().and_then(TableDef::table)) {
+        (code::NO_TABLE, None) => {
+            let table = table_written(&program.text);
+            let message = format!("relation \"{table}\" does not exist");
+            SqlError { message, ..refused(code) }
+                .hint(format!("it was dropped since the procedure was created: {again}"))
+        }
+        (code::PROCEDURE_STALE, Some(spec)) => {
+            let message = format!(
+                "table \"{}\" has lost an index or got another primary key since procedure \"{name}\" was created",
+                spec.name
+            );
+            SqlError { message, ..refused(code) }.hint(again)
+        }
+        (_, Some(spec)) => {
+            let detail = detail & ((1 << PROGRAM_SHIFT) - 1);
+            of_table(spec, Fault { code, detail })
+        }
+        _ => return of_code(code),
+    };
+    let number = place.saturating_add(1);
+    error.more().context = Some(format!("SQL function \"{name}\" statement {number}"));
+    error
+}
+
+/// The table that a statement names.
+fn table_written(text: &str) -> String {
+    let parsed = Parser::parse_sql(&PostgreSqlDialect {}, text).ok().and_then(|mut all| all.pop());
+    let target = parsed.as_ref().and_then(|statement| dml::target(statement).ok());
+    let name = target.and_then(|name| name.0.last().and_then(insert::word));
+    name.unwrap_or_default()
 }
 
 /// What a store or a program says.

@@ -8,7 +8,8 @@
 //!  column   kinds and builders       store    ingest, flush, recovery    numeric  PostgreSQL's avg and sum
 //!  table    a table's columns        scan     tables as plans            names    PostgreSQL's column names
 //!  file     frames on disk, check    catalog  schemas public and quipu   wire     parameters in, rows out
-//!  copy     many rows in and out     utility  what the parser does not read as PostgreSQL does
+//!  copy     many rows in and out     procedure  programs that the ledger keeps
+//!  utility  what the parser does not read as PostgreSQL does
 //! ```
 //! # Invariants
 //! * Q1 A query reads one height: every table of it comes from one [`ReadView`].
@@ -34,6 +35,7 @@ pub mod error;
 mod fault;
 pub mod file;
 mod forms;
+mod history;
 mod insert;
 mod interval;
 mod length;
@@ -45,6 +47,7 @@ pub mod parameters;
 mod past;
 mod pg_catalog;
 mod point;
+mod procedure;
 mod public;
 mod ready;
 mod round;

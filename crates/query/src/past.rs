@@ -48,7 +48,7 @@ impl TableFunctionImpl for AtHeight {
     }
 }
 
-fn text_of(expr: &Expr) -> Option<&str> {
+pub(crate) fn text_of(expr: &Expr) -> Option<&str> {
     match expr {
         Expr::Literal(
             ScalarValue::Utf8(Some(text))

@@ -31,6 +31,7 @@ mod deparse;
 mod eval;
 mod functions;
 mod plan;
+mod procedures;
 mod resolve;
 mod run;
 mod standard;

@@ -135,7 +135,7 @@ fn kind_of(parameter: &Parameter) -> Option<ColumnType> {
 }
 
 /// A value as one of this type; none where it does not fit.
-fn bound(value: &ScalarValue, kind: ColumnType) -> Option<(ColumnType, Value)> {
+pub(crate) fn bound(value: &ScalarValue, kind: ColumnType) -> Option<(ColumnType, Value)> {
     if value.is_null() {
         return Some((kind, Value::Null));
     }

@@ -32,6 +32,7 @@ use crate::insert;
 use crate::names;
 use crate::parameters;
 use crate::pg_catalog;
+use crate::procedure::Create;
 use crate::utility::{self, Upkeep};
 
 /// Most bytes of a query text.
@@ -101,6 +102,10 @@ pub(crate) enum Kind {
     Prepare(String, String),
     /// `EXECUTE`: a name, and constants as their texts.
     Execute(String, Vec<Option<String>>),
+    /// `CREATE PROCEDURE`.
+    CreateProcedure(Box<Create>),
+    /// `CALL`.
+    Call,
     /// Nothing to do but to answer with this tag.
     Nothing(&'static str),
 }
@@ -198,7 +203,8 @@ fn unlock(statement: &mut Statement) {
     }
 }
 
-fn bound(text: &str) -> Result<(), SqlError> {
+/// Refuses a text whose statements could nest too deep.
+pub(crate) fn bound(text: &str) -> Result<(), SqlError> {
     let complex = |message: &str| Err(SqlError::new("54001", code::SQL_LIMIT, message));
     if text.len() > TEXT_SIZE_MAX {
         return complex("statement is longer than 1 MiB");
@@ -318,6 +324,7 @@ fn kind_of(statement: &Statement) -> Result<Kind, SqlError> {
             })?;
             Kind::Execute(name, constants)
         }
+        Statement::Call(_) => Kind::Call,
         Statement::UNLISTEN { .. } => Kind::Nothing("UNLISTEN"),
         Statement::Close { .. } => Kind::Nothing("CLOSE CURSOR"),
         other => return Err(refusal(other)),
@@ -350,9 +357,7 @@ fn refusal(statement: &Statement) -> SqlError {
     let first = words.first().copied().unwrap_or("this statement").to_uppercase();
     match first.as_str() {
         "DECLARE" | "FETCH" | "LISTEN" | "NOTIFY" | "PREPARE" | "EXECUTE" | "USE" | "SHOW"
-        | "CALL" | "COPY" | "LOCK" | "ANALYZE" | "VACUUM" | "CACHE" => {
-            SqlError::unsupported(&first)
-        }
+        | "COPY" | "LOCK" | "ANALYZE" | "VACUUM" | "CACHE" => SqlError::unsupported(&first),
         "CREATE" | "ALTER" | "DROP" => {
             let object = words.get(1).copied().unwrap_or_default().to_uppercase();
             SqlError::read_only(&format!("{first} {object}"))

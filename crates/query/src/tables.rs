@@ -28,14 +28,15 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use quipu_state::rows::{Changes, Layer, RowRead};
 use quipu_state::store::Rows as StoredRows;
-use quipu_state::{Definitions, Scene, StoreError, TableError, Tables};
+use quipu_state::{Definitions, Scene, StoreError, TableError, Tables, VersionPlace, Versions};
+use quipu_types::procedure::procedure_name_key;
 use quipu_types::program::{READ_COUNT_MAX, Reads};
 use quipu_types::row::{Value, ValueRef};
 use quipu_types::row_json::uuid_from_text;
 use quipu_types::table::{
-    DEFINITIONS, TableDef, TableSpec, end_of, ledger_key, put_key, space_key,
+    DEFINITIONS, PROCEDURES, TableDef, TableSpec, end_of, ledger_key, put_key, space_key,
 };
-use quipu_types::{AccountId, ColumnType, Decode as _, Hash, Height, Time};
+use quipu_types::{AccountId, ColumnType, Decode, Hash, Height, ProcedureDef, Time};
 
 use crate::column::{ColumnBuilder, Kind, PG_TYPE_KEY};
 use crate::compile;
@@ -58,6 +59,18 @@ pub trait TableSource: fmt::Debug + Send + Sync {
         limit: usize,
         height: Height,
     ) -> std::result::Result<StoredRows, StoreError>;
+
+    /// Up to `limit` versions up to a height, from a place on and below `to`, and where there are more; none where old
+    /// versions are not at hand.
+    fn versions(
+        &self,
+        _from: &VersionPlace,
+        _to: Option<&[u8]>,
+        _limit: usize,
+        _height: Height,
+    ) -> std::result::Result<Option<Versions>, StoreError> {
+        Ok(None)
+    }
 }
 
 /// Who writes.
@@ -148,6 +161,16 @@ impl Snapshot {
         Arc::make_mut(&mut self.changes).extend(more);
     }
 
+    /// Versions up to this height, without the session's own changes.
+    pub(crate) fn versions(
+        &self,
+        from: &VersionPlace,
+        to: Option<&[u8]>,
+        limit: usize,
+    ) -> std::result::Result<Option<Versions>, StoreError> {
+        self.under.source.versions(from, to, limit, self.under.height)
+    }
+
     pub(crate) fn height(&self) -> Height {
         self.under.height
     }
@@ -207,15 +230,43 @@ impl Snapshot {
         Ok(bytes.and_then(|bytes| TableDef::from_bytes(&bytes).ok()).map(Arc::new))
     }
 
+    /// The procedure of this name.
+    pub(crate) fn procedure_named(
+        &self,
+        name: &str,
+    ) -> std::result::Result<Option<Arc<ProcedureDef>>, StoreError> {
+        let Some(id) = self.get(&procedure_name_key(name))? else { return Ok(None) };
+        let id = <[u8; 4]>::try_from(id.as_slice()).map_or(0, u32::from_le_bytes);
+        self.procedure(id)
+    }
+
+    /// The procedure of this number.
+    pub(crate) fn procedure(
+        &self,
+        id: u32,
+    ) -> std::result::Result<Option<Arc<ProcedureDef>>, StoreError> {
+        let bytes = self.get(&ledger_key(PROCEDURES, id))?;
+        Ok(bytes.and_then(|bytes| ProcedureDef::from_bytes(&bytes).ok()).map(Arc::new))
+    }
+
+    /// Every procedure, by number.
+    pub(crate) fn procedures(&self) -> std::result::Result<Vec<Arc<ProcedureDef>>, StoreError> {
+        self.defined(PROCEDURES)
+    }
+
     /// Every table and view, by number.
     pub(crate) fn all(&self) -> std::result::Result<Vec<Arc<TableDef>>, StoreError> {
+        self.defined(DEFINITIONS)
+    }
+
+    fn defined<T: Decode>(&self, space: u32) -> std::result::Result<Vec<Arc<T>>, StoreError> {
         let mut all = Vec::new();
-        let prefix = space_key(DEFINITIONS, 0);
+        let prefix = space_key(space, 0);
         let end = end_of(&prefix);
         let mut from = prefix;
         loop {
             let page = self.range(&from, end.as_deref(), PAGE_COUNT)?;
-            let defs = page.iter().filter_map(|(_, bytes)| TableDef::from_bytes(bytes).ok());
+            let defs = page.iter().filter_map(|(_, bytes)| T::from_bytes(bytes).ok());
             all.extend(defs.map(Arc::new));
             match page.last() {
                 Some((key, _)) if page.len() == PAGE_COUNT => from = next_key(key),

@@ -9,6 +9,7 @@
 //! * T1 All statements of a transaction see one height.
 //! * T2 The ledger applies all acts of a transaction, or none.
 
+use quipu_types::Call;
 use quipu_types::code;
 use quipu_types::codec::Encode as _;
 use quipu_types::program::{Define, Program, Reads};
@@ -38,6 +39,8 @@ pub enum Act {
     CreateStream(Box<StreamSpec>),
     /// Says what was read.
     Reads(Reads),
+    /// Runs a procedure.
+    Call(Box<Call>),
 }
 
 impl Act {
@@ -62,6 +65,7 @@ impl Act {
             Self::Define(define) => sized(define.to_bytes().len()),
             Self::CreateStream(spec) => sized(spec.to_bytes().len()),
             Self::Reads(reads) => sized(reads.to_bytes().len()),
+            Self::Call(call) => sized(call.to_bytes().len()),
         }
     }
 }

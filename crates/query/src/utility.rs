@@ -1,4 +1,5 @@
-//! Statements that the parser does not read as PostgreSQL does: `COPY`, `VACUUM`, `ANALYZE`, `CHECKPOINT`.
+//! Statements that the parser does not read as PostgreSQL does: `COPY`, `VACUUM`, `ANALYZE`, `CHECKPOINT`, `CREATE
+//! PROCEDURE`.
 //!
 //! A text with one of them is cut at its semicolons; each part is read here, or by the parser as before.
 //!
@@ -13,10 +14,11 @@ use quipu_types::code;
 
 use crate::copy;
 use crate::error::SqlError;
+use crate::procedure;
 use crate::statement::{Kind, Parsed};
 
 /// What a text must have to be cut.
-const MARKS: [&str; 4] = ["copy", "vacuum", "analy", "checkpoint"];
+const MARKS: [&str; 5] = ["copy", "vacuum", "analy", "checkpoint", "procedure"];
 /// Most statements of a text that is cut.
 const PART_COUNT_MAX: usize = 1_000;
 
@@ -54,20 +56,56 @@ pub(crate) fn parse(
         return None;
     }
     let places = places(text)?;
-    let parts: Vec<&[Place]> = places
-        .split(|place| place.token == Token::SemiColon)
-        .filter(|part| !part.is_empty())
-        .collect();
+    let parts = parts(&places);
     let begins = |part: &&[Place]| {
-        part.first().is_some_and(|place| {
-            let marks = ["copy", "vacuum", "analyze", "analyse", "checkpoint"];
-            marks.iter().any(|mark| is_word(&place.token, mark))
-        })
+        procedure::is_create(part.iter().map(|place| &place.token))
+            || procedure::is_alter(part.iter().map(|place| &place.token))
+            || part.first().is_some_and(|place| {
+                let marks = ["copy", "vacuum", "analyze", "analyse", "checkpoint"];
+                marks.iter().any(|mark| is_word(&place.token, mark))
+            })
     };
     if !parts.iter().any(begins) {
         return None;
     }
     Some(parse_parts(text, &parts, plain))
+}
+
+/// The statements of a text: what stands between its semicolons, but for those of a body between BEGIN ATOMIC and END.
+fn parts(places: &[Place]) -> Vec<&[Place]> {
+    let (mut depth, mut is_begun) = (0_usize, false);
+    let mut ends = |place: &Place| {
+        let is = |wanted| is_word(&place.token, wanted);
+        if (depth == 0 && is("atomic") && is_begun) || (depth > 0 && is("case")) {
+            depth = depth.saturating_add(1);
+        } else if is("end") {
+            depth = depth.saturating_sub(1);
+        }
+        is_begun = is("begin");
+        depth == 0 && place.token == Token::SemiColon
+    };
+    let mut parts = Vec::new();
+    let mut start = 0;
+    for (at, place) in places.iter().enumerate() {
+        if ends(place) {
+            parts.extend(places.get(start..at));
+            start = at.saturating_add(1);
+        }
+    }
+    parts.extend(places.get(start..));
+    parts.retain(|part| !part.is_empty());
+    parts
+}
+
+/// A text's statements, each with the character that it begins at, from 0.
+pub(crate) fn statements(text: &str) -> Option<Vec<(&str, u32)>> {
+    let places = places(text)?;
+    let statement = |part: &&[Place]| {
+        let (start, end) = (part.first()?.start, part.last()?.end);
+        let before = text.get(..start)?.chars().count();
+        Some((text.get(start..end)?, u32::try_from(before).ok()?))
+    };
+    parts(&places).iter().map(statement).collect()
 }
 
 fn parse_parts(
@@ -113,6 +151,11 @@ fn utility(tokens: &mut Tokens<'_>) -> Result<Option<Kind>, SqlError> {
     } else if tokens.take_word("checkpoint") {
         tokens.end()?;
         Kind::Upkeep(Upkeep { tag: "CHECKPOINT", relations: Vec::new() })
+    } else if procedure::is_alter(tokens.places.iter().map(|place| &place.token)) {
+        let error = SqlError::unsupported("ALTER PROCEDURE");
+        return Err(error.hint("CREATE OR REPLACE PROCEDURE changes one"));
+    } else if procedure::is_create(tokens.places.iter().map(|place| &place.token)) {
+        Kind::CreateProcedure(Box::new(procedure::parse(tokens)?))
     } else {
         return Ok(None);
     }))
@@ -183,7 +226,7 @@ impl Cursor<'_> {
     }
 }
 
-fn is_word(token: &Token, wanted: &str) -> bool {
+pub(crate) fn is_word(token: &Token, wanted: &str) -> bool {
     matches!(token, Token::Word(Word { value, quote_style: None, .. }) if value.eq_ignore_ascii_case(wanted))
 }
 
@@ -192,13 +235,53 @@ impl<'a> Tokens<'a> {
         self.at >= self.places.len()
     }
 
-    fn peek(&self) -> Option<&'a Token> {
+    /// The next token.
+    pub(crate) fn peek(&self) -> Option<&'a Token> {
         self.places.get(self.at).map(|place| &place.token)
     }
 
     /// Whether the next token is this one.
     pub(crate) fn is_at(&self, wanted: &Token) -> bool {
         self.peek() == Some(wanted)
+    }
+
+    /// The text from here on, up to the last token, and the character that it begins at, from 0.
+    pub(crate) fn rest(&self) -> (&'a str, u32) {
+        let end = self.places.last().map_or(0, |last| last.end);
+        let start = self.places.get(self.at).map_or(end, |place| place.start);
+        let before = self.text.get(..start).map_or(0, |before| before.chars().count());
+        (self.text.get(start..end).unwrap_or_default(), u32::try_from(before).unwrap_or(u32::MAX))
+    }
+
+    /// Takes all tokens but the last.
+    pub(crate) fn skip_to_last(&mut self) {
+        self.at = self.places.len().saturating_sub(1).max(self.at);
+    }
+
+    /// The tokens up to the parenthesis that closes, cut at their commas, each part with its text; the one that opens is
+    /// taken.
+    pub(crate) fn listed(&mut self) -> Result<Vec<Tokens<'a>>, SqlError> {
+        let mut parts = Vec::new();
+        let (mut start, mut depth) = (self.at, 1_usize);
+        loop {
+            let at = self.at;
+            match self.any()? {
+                Token::LParen => depth = depth.saturating_add(1),
+                Token::RParen => depth = depth.saturating_sub(1),
+                Token::Comma if depth == 1 => {}
+                _ => continue,
+            }
+            let is_comma = self.places.get(at).is_some_and(|place| place.token == Token::Comma);
+            if depth == 0 || is_comma {
+                let places = self.places.get(start..at).unwrap_or_default();
+                // The end of the part is where the next token stands.
+                parts.push(Tokens { text: self.text, places, at: 0 });
+                start = self.at;
+            }
+            if depth == 0 {
+                return Ok(parts);
+            }
+        }
     }
 
     fn step(&mut self) {

@@ -305,6 +305,11 @@ impl<'m, S: Store> Executor<'m, S> {
                 self.with_tables(trial, ordered, |tables| tables.define(define))
             }
             Action::Reads(reads) => self.check_reads(trial, reads),
+            Action::Call(call) => {
+                let row_count = self.with_tables(trial, ordered, |tables| tables.call(call))?;
+                trial.row_count = trial.row_count.saturating_add(row_count);
+                Ok(())
+            }
         }
     }
 
@@ -491,7 +496,12 @@ fn name_made(define: &Define) -> Option<&str> {
     match define {
         Define::CreateTable(spec) => Some(&spec.name),
         Define::CreateView { name, .. } | Define::Alter(_, Alter::Rename(name)) => Some(name),
-        Define::Drop(_) | Define::Alter(..) => None,
+        // Procedures have names of their own.
+        Define::Drop(_)
+        | Define::Alter(..)
+        | Define::CreateProcedure { .. }
+        | Define::DropProcedure(_)
+        | Define::SetCallers(..) => None,
     }
 }
 

@@ -20,7 +20,7 @@
 //!
 //! # What the state root covers
 //! Balances, streams (with their schemas), events counted per stream, producers' sequences, and what stands now in
-//! the row space: rows, definitions, names and counters. Receipts have a root of their own; anchors, positions and
+//! the row space: rows, definitions, procedures, names and counters. Receipts have a root of their own; anchors, positions and
 //! receipts by height follow from headers, index entries from rows, and are not in it.
 //!
 //! # Limits
@@ -49,7 +49,7 @@ pub use machine::{
 };
 pub use price::{PRICES, Prices};
 pub use record::{Sequence, StateRecord, Stream, TxPlace};
-pub use rows::{Changes, Layer, RowRead};
+pub use rows::{Changes, Layer, RowRead, Version, VersionPlace, Versions};
 pub use store::{MemoryStore, Store, StoreError, Table, WriteBatch};
 pub use table::{Definitions, Done, Fault, METER_MAX, Scene, TableError, Tables, rows_hash};
 pub use trie::{TrieProof, verify_trie};

@@ -22,7 +22,7 @@ use crate::price::{PRICES, Prices};
 use crate::record::{
     Sequence, StateRecord, Stream, TxPlace, height_key, sequence_key, sequence_of_key,
 };
-use crate::rows::{At, RowRead, put_versions};
+use crate::rows::{At, RowRead, VersionPlace, Versions, put_versions};
 use crate::store::{Rows, Store, StoreError, Table, WriteBatch};
 use crate::table::{Done, STEPS_MAX};
 use crate::trie::{self, TrieProof};
@@ -437,6 +437,18 @@ impl<S: Store> Machine<S> {
         height: Height,
     ) -> Result<Rows, StoreError> {
         self.at(height).range(from, to, limit)
+    }
+
+    /// Up to `limit` versions of the row space up to a height, from a place on and below `to`, ascending by key and time;
+    /// and where there are more. Fewer than `limit`, or none, are no end.
+    pub fn versions_at(
+        &self,
+        from: &VersionPlace,
+        to: Option<&[u8]>,
+        limit: usize,
+        height: Height,
+    ) -> Result<Versions, StoreError> {
+        self.at(height).versions(from, to, limit)
     }
 
     fn at(&self, height: Height) -> At<'_, S> {

@@ -15,6 +15,7 @@
 //! * R2 Groups sort as their keys, and no key's are the beginning of another's, though keys of a table that gets
 //!   another primary key or other indexes may be: versions of one key are neighbours.
 //! * R3 The newest is read from what stands there now alone: neither what was removed nor old versions cost anything.
+//! * R4 The versions of a key follow each other without overlaps: one begins where another ends, or later.
 //!
 //! # Limits
 //! Every version is kept. Whether a removed key was changed since a height is told by its old versions: whoever drops
@@ -120,6 +121,39 @@ pub(crate) fn between<'a>(
     range.into_iter().flatten().map(|(key, value)| (key.as_slice(), value.as_deref()))
 }
 
+/// What stood under a key, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// The key.
+    pub key: Vec<u8>,
+    /// The height that wrote it.
+    pub since: Height,
+    /// The height that wrote something else there, or removed it; none where it still stands.
+    pub until: Option<Height>,
+    /// What stood there.
+    pub row: Vec<u8>,
+}
+
+/// Where versions are read on: those of keys behind `key`, and of that key those that ended after a height.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionPlace {
+    /// The key.
+    pub key: Vec<u8>,
+    /// The height.
+    pub ended_after: Height,
+}
+
+impl VersionPlace {
+    /// Every version of this key and those behind it.
+    #[must_use]
+    pub fn at(key: &[u8]) -> Self {
+        Self { key: key.to_vec(), ended_after: Height::new(0) }
+    }
+}
+
+/// Versions, and where there are more.
+pub type Versions = (Vec<Version>, Option<VersionPlace>);
+
 /// The rows of a view at a height, or the newest.
 #[derive(Debug)]
 pub(crate) struct At<'a, S> {
@@ -176,6 +210,60 @@ impl<S: Store> At<'_, S> {
             }
         }
         Ok(rows)
+    }
+
+    /// Up to `limit` versions of what stood there up to the height, ascending by key and time. Fewer are no end.
+    pub(crate) fn versions(
+        &self,
+        from: &VersionPlace,
+        to: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Versions, StoreError> {
+        let until = Height::new(from.ended_after.get().saturating_add(1));
+        let begin = version_key(&groups(&from.key), until);
+        let old = self.view.scan(Table::Old, &begin, limit)?;
+        let current = self.view.scan(Table::Row, &from.key, limit)?;
+        let (more_old, more_current) = (old.len() >= limit, current.len() >= limit);
+        let (mut old, mut current) = (old.into_iter().peekable(), current.into_iter().peekable());
+        let mut versions = Vec::new();
+        let mut place = from.clone();
+        loop {
+            let next_old = match old.peek() {
+                Some((found, _)) => Some(key_and_until(found)?),
+                None if more_old => return Ok((versions, Some(place))),
+                None => None,
+            };
+            let next_current = match current.peek() {
+                Some((key, _)) => Some(key.clone()),
+                None if more_current => return Ok((versions, Some(place))),
+                None => None,
+            };
+            // What stood there before comes before what stands there.
+            let is_old = match (&next_old, &next_current) {
+                (None, None) => return Ok((versions, None)),
+                (Some((key, _)), Some(other)) => key <= other,
+                (next, _) => next.is_some(),
+            };
+            let (key, until, stored, table) = match (is_old, next_old, next_current) {
+                (true, Some((key, until)), _) => (key, Some(until), old.next(), Table::Old),
+                (_, _, Some(key)) => (key, None, current.next(), Table::Row),
+                _ => return Ok((versions, None)),
+            };
+            if to.is_some_and(|to| key.as_slice() >= to) {
+                return Ok((versions, None));
+            }
+            place = match until {
+                Some(until) => VersionPlace { key: key.clone(), ended_after: until },
+                None => VersionPlace::at(&after(&key)),
+            };
+            let value = stored.map(|(_, value)| value).unwrap_or_default();
+            let (since, row) = content(table, &key, &value)?;
+            if self.height.is_some_and(|height| since > height) {
+                continue;
+            }
+            let until = until.filter(|until| self.height.is_none_or(|height| *until <= height));
+            versions.push(Version { key, since, until, row: row.to_vec() });
+        }
     }
 
     /// What stood there at a height, and does no more.

@@ -20,6 +20,7 @@
 //! defer.
 
 mod define;
+mod procedure;
 mod refer;
 mod select;
 mod write;
@@ -33,7 +34,7 @@ use quipu_types::table::{
     COUNTERS, DEFINITIONS, NUMBERS, TableCounters, TableDef, TableSpec, ledger_key, name_key,
 };
 use quipu_types::{
-    AccountId, Code, Decode, Encode, Hash, Height, Schema, Time, Value, Writers, code,
+    AccountId, Code, Decode, Encode, Hash, Height, ProcedureDef, Schema, Time, Value, Writers, code,
 };
 
 pub(crate) use define::NAMES_RESERVED;
@@ -73,7 +74,8 @@ pub struct Fault {
     /// Why.
     pub code: Code,
     /// UNIQUE: 0 the primary key, `i` the index `i - 1`. CHECK, FOREIGN_KEY: `i` the one `i - 1`. NOT_NULL, GENERATED,
-    /// TEXT_TOO_LONG: the 0-based column.
+    /// TEXT_TOO_LONG: the 0-based column. Of a call, all this of the `i`-th program of its procedure, from 0: and `i`
+    /// above the lower [`PROGRAM_SHIFT`](quipu_types::procedure::PROGRAM_SHIFT) bits.
     pub detail: u16,
 }
 
@@ -142,6 +144,7 @@ pub struct Scene {
 #[derive(Clone, Debug, Default)]
 pub struct Definitions {
     kept: BTreeMap<u32, (Vec<u8>, Arc<TableDef>)>,
+    procedures: BTreeMap<u32, (Vec<u8>, Arc<ProcedureDef>)>,
 }
 
 /// What a program did.
@@ -243,18 +246,23 @@ impl<'a> Tables<'a> {
     /// Runs a program (B2).
     pub fn run(&mut self, program: &Program) -> Result<Done> {
         let def = self.wanted(program.table)?;
+        let parameters = program.parameters.iter();
+        self.parameters =
+            parameters.map(|(kind, value)| Typed { kind: *kind, value: value.clone() }).collect();
+        self.run_on(&def, program)
+    }
+
+    /// Runs a program on the table that it is for, its parameters set.
+    fn run_on(&mut self, def: &Arc<TableDef>, program: &Program) -> Result<Done> {
         let spec = def.table().ok_or(code::NO_TABLE)?;
-        if !self.may_write(&def, &spec.writers) {
+        if !self.may_write(def.creator, &spec.writers) {
             return Err(code::NOT_OWNER.into());
         }
         let mut work = Work {
             keeps_rows: program.returns || program.rows_hash.is_some(),
             is_insert: matches!(program.op, Op::Insert { .. }),
-            ..self.work_on(&def)?
+            ..self.work_on(def)?
         };
-        let parameters = program.parameters.iter();
-        self.parameters =
-            parameters.map(|(kind, value)| Typed { kind: *kind, value: value.clone() }).collect();
         match &program.op {
             Op::Insert { columns, rows, conflict } => {
                 self.insert(&mut work, columns, rows, conflict)?;
@@ -375,9 +383,10 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
-    fn may_write(&self, def: &TableDef, writers: &Writers) -> bool {
+    /// Whether the signer is among those who may do something with what `creator` has created.
+    fn may_write(&self, creator: AccountId, writers: &Writers) -> bool {
         let signer = &self.scene.signer;
-        let is_owner = self.scene.is_open || def.creator == *signer;
+        let is_owner = self.scene.is_open || creator == *signer;
         match writers {
             Writers::Anyone => true,
             Writers::Creator => is_owner,

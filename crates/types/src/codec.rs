@@ -78,6 +78,12 @@ impl<'a> Reader<'a> {
         self.rest.len()
     }
 
+    /// The next byte, which stays.
+    #[must_use]
+    pub fn peek(&self) -> Option<u8> {
+        self.rest.first().copied()
+    }
+
     /// The next `size` bytes.
     pub fn take(&mut self, size: usize) -> Result<&'a [u8], DecodeError> {
         let (head, rest) = self

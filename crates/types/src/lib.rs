@@ -7,6 +7,7 @@
 //!  chunk    what a sequencer signs                 agreement    cuts, headers, votes, sets
 //!  receipt  the outcome of a transaction           genesis      the file operators trust
 //!  table    definitions, keys of rows              program      what a statement does to rows
+//!  procedure  programs under a name, calls of them
 //! ```
 //! # Invariants
 //! * T1 One value has one encoding: decoding accepts only the bytes that encoding gives.
@@ -22,6 +23,7 @@ pub mod code;
 pub mod codec;
 pub mod genesis;
 pub mod number;
+pub mod procedure;
 pub mod program;
 pub mod receipt;
 pub mod round;
@@ -42,6 +44,7 @@ pub use number::{
     AccountId, Hash, Height, Lane, Position, PublicKey, Seqno, Signature, Suite, Term, Time,
     ValidatorIndex,
 };
+pub use procedure::{Call, ProcedureDef, ProcedureParameter, ProcedureSpec};
 pub use program::{Define, Expr, Program, Reads, TableRef};
 pub use receipt::{Outcome, Receipt};
 pub use round::{High, RoundChange, RoundChangeCertificate};

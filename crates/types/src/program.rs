@@ -23,6 +23,7 @@ use crate::codec::{
     Decode, DecodeError, Encode, Reader, put_bytes, put_count, put_list, put_option,
 };
 use crate::number::{Hash, Height};
+use crate::procedure::ProcedureSpec;
 use crate::row::{
     COLUMN_COUNT_MAX, Column, ColumnType, NAME_SIZE_MAX, VALUE_SIZE_MAX, Value, check_name,
     fits_precision, put_type, read_type,
@@ -266,6 +267,17 @@ pub enum Define {
     Drop(TableRef),
     /// Changes a table.
     Alter(TableRef, Alter),
+    /// Creates a procedure.
+    CreateProcedure {
+        /// What it is; who may call it stays as it was where one is replaced.
+        spec: Box<ProcedureSpec>,
+        /// Whether a procedure of the name is replaced.
+        replaces: bool,
+    },
+    /// Drops a procedure.
+    DropProcedure(TableRef),
+    /// Says who may call a procedure.
+    SetCallers(TableRef, Writers),
 }
 
 /// A change of a table.
@@ -581,7 +593,7 @@ fn put_tagged(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
 }
 
 /// A constant: 0 and its type where it is null, else the tag of its type and its value.
-fn put_const(out: &mut Vec<u8>, kind: ColumnType, value: &Value) {
+pub(crate) fn put_const(out: &mut Vec<u8>, kind: ColumnType, value: &Value) {
     out.push(u8::from(!matches!(value, Value::Null)));
     put_type(out, kind);
     match value {
@@ -601,7 +613,7 @@ fn put_const(out: &mut Vec<u8>, kind: ColumnType, value: &Value) {
 }
 
 /// What [`put_const`] wrote.
-fn decode_const(reader: &mut Reader<'_>) -> Result<(ColumnType, Value), DecodeError> {
+pub(crate) fn decode_const(reader: &mut Reader<'_>) -> Result<(ColumnType, Value), DecodeError> {
     let has_value = reader.bool("constant")?;
     decode_value(reader, has_value)
 }
@@ -807,6 +819,20 @@ impl Encode for Define {
                 table.encode(out);
                 alter.encode(out);
             }
+            Self::CreateProcedure { spec, replaces } => {
+                out.push(4);
+                spec.encode(out);
+                out.push(u8::from(*replaces));
+            }
+            Self::DropProcedure(procedure) => {
+                out.push(5);
+                procedure.encode(out);
+            }
+            Self::SetCallers(procedure, callers) => {
+                out.push(6);
+                procedure.encode(out);
+                callers.encode(out);
+            }
         }
     }
 }
@@ -824,6 +850,12 @@ impl Decode for Define {
             },
             2 => Self::Drop(TableRef::decode(reader)?),
             3 => Self::Alter(TableRef::decode(reader)?, Alter::decode(reader)?),
+            4 => Self::CreateProcedure {
+                spec: Box::new(ProcedureSpec::decode(reader)?),
+                replaces: reader.bool("replaces")?,
+            },
+            5 => Self::DropProcedure(TableRef::decode(reader)?),
+            6 => Self::SetCallers(TableRef::decode(reader)?, Writers::decode(reader)?),
             tag => return Err(DecodeError::Tag { what: "definition", tag: u64::from(tag) }),
         })
     }

@@ -5,6 +5,7 @@
 //!    table 0    definitions     key: id u32 BE                 value: [`TableDef`]
 //!    table 1    counters        key: id u32 BE                 value: [`TableCounters`], changed by every write
 //!    table 2    names           key: name · 00                 value: id u32 LE
+//!    table 4, 5 procedures and their names, as 0 and 2          value: [`crate::ProcedureDef`], id
 //!    16 …       index 0: rows   key: primary key, or its number   value: a row of the schema (`row`)
 //!               index i: `TableSpec::indexes[i - 1]`   key: its columns · key of the row   value: empty
 //!  key of a value  0x01 value (below) | 0x02 null
@@ -42,6 +43,10 @@ pub const NAMES: u32 = 2;
 /// The place of the identity columns' numbers in the row space: how many were handed out. Apart from the counters, so
 /// that who reads a table does not depend on who takes numbers.
 pub const NUMBERS: u32 = 3;
+/// The procedures' place in the row space.
+pub const PROCEDURES: u32 = 4;
+/// The place of the procedures' names in the row space: they are apart from those of tables.
+pub const PROCEDURE_NAMES: u32 = 5;
 
 /// What a statement that creates a table says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -293,7 +298,11 @@ pub fn ledger_key(space: u32, table: u32) -> Vec<u8> {
 /// Key under which a table's number is found by its name.
 #[must_use]
 pub fn name_key(name: &str) -> Vec<u8> {
-    let mut key = space_key(NAMES, 0);
+    named_key(NAMES, name)
+}
+
+pub(crate) fn named_key(space: u32, name: &str) -> Vec<u8> {
+    let mut key = space_key(space, 0);
     key.extend_from_slice(name.as_bytes());
     key.push(0);
     key

@@ -23,6 +23,7 @@ use std::ops::Range;
 
 use crate::codec::{Decode, DecodeError, Encode, Reader, put_bytes, put_count, put_sized};
 use crate::number::{AccountId, Hash, PublicKey, Signature, Suite};
+use crate::procedure::Call;
 use crate::program::{Define, Program, Reads};
 use crate::row::{NAME_SIZE_MAX, Schema, check_name};
 
@@ -68,6 +69,8 @@ pub enum Action {
     Define(Box<Define>),
     /// Go on only if nothing has changed that was read.
     Reads(Reads),
+    /// Run a procedure.
+    Call(Box<Call>),
 }
 
 /// What `CreateStream` says.
@@ -406,6 +409,10 @@ impl Encode for Action {
                 out.push(6);
                 reads.encode(out);
             }
+            Self::Call(call) => {
+                out.push(7);
+                call.encode(out);
+            }
         }
     }
 }
@@ -425,6 +432,7 @@ impl Decode for Action {
             4 => Self::Run(Box::new(Program::decode(reader)?)),
             5 => Self::Define(Box::new(Define::decode(reader)?)),
             6 => Self::Reads(Reads::decode(reader)?),
+            7 => Self::Call(Box::new(Call::decode(reader)?)),
             tag => return Err(DecodeError::Tag { what: "action", tag: u64::from(tag) }),
         })
     }

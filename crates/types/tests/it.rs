@@ -61,6 +61,8 @@ macro_rules! every_type {
             $call!(Program),
             $call!(Define),
             $call!(TableDef),
+            $call!(ProcedureDef),
+            $call!(Call),
             $call!(Reads),
             $call!(ValidatorSet),
             $call!(Schema),
@@ -99,7 +101,7 @@ proptest! {
         noise in prop::collection::vec(any::<u8>(), 0..300)
     ) {
         macro_rules! total { ($type:ident) => { reencodes::<$type>(&noise)? } }
-        let _: [(); 23] = every_type!(total);
+        let _: [(); 25] = every_type!(total);
     }
 
     #[test]
@@ -118,6 +120,8 @@ proptest! {
         change!(Program);
         change!(Define);
         change!(TableDef);
+        change!(ProcedureDef);
+        change!(Call);
         change!(Reads);
         change!(Expr);
     }
@@ -134,7 +138,7 @@ proptest! {
                 prop_assert_eq!(other.to_bytes(), bytes);
             }
         }} }
-        let _: [(); 23] = every_type!(flip);
+        let _: [(); 25] = every_type!(flip);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use quipu_proof::{Bound, Verified};
-use quipu_types::{Action, Define, Outcome};
+use quipu_types::{Action, Call, Define, Outcome};
 use serde_json::{Value as Json, json};
 
 use crate::args::Verify;
@@ -111,6 +111,7 @@ fn action_lines(action: &Action) -> Vec<(&'static str, String)> {
             vec![("statement", shown(&program.text)), ("table", program.table.id.to_string())]
         }
         Action::Define(define) => vec![("defines", defined(define))],
+        Action::Call(call) => vec![("calls number", called(call))],
         Action::Reads(reads) => vec![("had read at height", reads.height.to_string())],
     }
 }
@@ -121,7 +122,24 @@ fn defined(define: &Define) -> String {
         Define::CreateView { name, text, .. } => format!("view {name}: {}", shown(text)),
         Define::Drop(table) => format!("drops number {}", table.id),
         Define::Alter(table, _) => format!("alters table number {}", table.id),
+        Define::CreateProcedure { spec, .. } => {
+            format!("procedure {}: {}", spec.name, shown(&spec.text))
+        }
+        Define::DropProcedure(procedure) => format!("drops procedure number {}", procedure.id),
+        Define::SetCallers(procedure, _) => {
+            format!("who may call procedure number {}", procedure.id)
+        }
     }
+}
+
+/// A procedure's number and what it is called with.
+fn called(call: &Call) -> String {
+    let arguments = call.arguments.iter().map(|argument| match argument {
+        None => "default".to_owned(),
+        Some((_, value)) => format!("{value:?}"),
+    });
+    let arguments = arguments.collect::<Vec<_>>().join(", ");
+    format!("{} ({})", call.procedure.id, shown(&arguments))
 }
 
 /// Printable ASCII as it is, every other byte as a dot.
@@ -154,6 +172,9 @@ fn as_json(verified: &Verified) -> Json {
             json!({ "index": index, "statement": program.text, "table": program.table.id })
         }
         Action::Define(define) => json!({ "index": index, "define": defined(define) }),
+        Action::Call(call) => {
+            json!({ "index": index, "procedure": call.procedure.id, "call": called(call) })
+        }
         Action::Reads(reads) => json!({ "index": index, "read_at": reads.height }),
     });
     let outcome = verified.receipt.map(|receipt| match receipt.outcome {

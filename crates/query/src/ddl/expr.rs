@@ -10,7 +10,7 @@ use datafusion::logical_expr::{Expr as Plan, ExprSchemable as _};
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercionRewriter;
 use datafusion::sql::sqlparser::ast::{
     Expr as Ast, ExprWithAlias, Function, FunctionArguments, Ident, ObjectName, Value as Literal,
-    visit_expressions, visit_expressions_mut,
+    VisitMut, visit_expressions, visit_expressions_mut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -306,7 +306,7 @@ fn function_name(function: &Function) -> String {
 }
 
 /// Writes functions of time and chance as DataFusion knows them.
-fn spell(expr: &mut Ast) {
+pub(crate) fn spell<T: VisitMut>(expr: &mut T) {
     let _never_breaks = visit_expressions_mut(expr, |expr| {
         let Ast::Function(function) = expr else { return ControlFlow::<()>::Continue(()) };
         let bare = matches!(&function.args, FunctionArguments::None)

@@ -1,4 +1,4 @@
-//! `GRANT` and `REVOKE`: who may change a table's rows. Everyone may read them.
+//! `GRANT` and `REVOKE`: who may change a table's rows, which everyone may read, and who may call a procedure.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use quipu_types::{AccountId, Define, Writers, code};
 
 use super::alter::role_account;
 use super::name::{self, Relation, folded};
-use super::{Changer, Defined, Scope};
+use super::{Changer, Defined, Scope, procedure};
 use crate::error::{Notice, SqlError};
 
 /// Who is given something, or has it taken.
@@ -38,7 +38,21 @@ pub(super) fn grant(grant: &Grant, scope: &Scope<'_>) -> Result<Defined, SqlErro
     if grant.as_grantor.is_some() || grant.granted_by.is_some() || grant.current_grants.is_some() {
         return Err(SqlError::unsupported("a clause behind the roles of GRANT"));
     }
-    let defined = Defined::new("GRANT", Vec::new());
+    let mut defined = Defined::new("GRANT", Vec::new());
+    if let Some(GrantObjects::Procedure { name, arg_types }) = &grant.objects {
+        check_execute(&grant.privileges)?;
+        let def = procedure::wanted(name, arg_types, scope)?;
+        let callers = &def.spec.callers;
+        let who = who(&grant.grantees, scope)?;
+        if *callers == Writers::Anyone && matches!(who, Who::Roles(_)) {
+            let message =
+                "nothing was granted: everyone may call the procedure until that is revoked";
+            defined.notices.push(super::notice("00000", message));
+        }
+        let now = given(callers, def.creator, &who)?;
+        defined.defines.extend(procedure::callers(&def, now));
+        return Ok(defined);
+    }
     if is_usage_of_public(&grant.privileges, grant.objects.as_ref()) {
         who(&grant.grantees, scope)?;
         return Ok(defined);
@@ -56,6 +70,12 @@ pub(super) fn revoke(revoke: &Revoke, scope: &Scope<'_>) -> Result<Defined, SqlE
     if revoke.granted_by.is_some() || matches!(revoke.cascade, Some(CascadeOption::Cascade)) {
         return Err(SqlError::unsupported("a clause behind the roles of REVOKE"));
     }
+    if let Some(GrantObjects::Procedure { name, arg_types }) = &revoke.objects {
+        check_execute(&revoke.privileges)?;
+        let def = procedure::wanted(name, arg_types, scope)?;
+        let now = taken(&def.spec.callers, def.creator, &who(&revoke.grantees, scope)?)?;
+        return Ok(Defined::new("REVOKE", procedure::callers(&def, now).into_iter().collect()));
+    }
     let rights = rights(&revoke.privileges)?;
     if rights.reads && !rights.writes {
         let error = SqlError::unsupported("REVOKE SELECT");
@@ -72,6 +92,18 @@ pub(super) fn revoke(revoke: &Revoke, scope: &Scope<'_>) -> Result<Defined, SqlE
         defined.notices.push(Notice { severity, sqlstate: "01006", message: message.into() });
     }
     Ok(defined)
+}
+
+/// A procedure is called, and that is all.
+fn check_execute(privileges: &Privileges) -> Result<(), SqlError> {
+    let Privileges::Actions(actions) = privileges else { return Ok(()) };
+    match actions.iter().find(|action| !matches!(action, Action::Execute { obj_type: None })) {
+        None => Ok(()),
+        Some(other) => {
+            let message = format!("invalid privilege type {other} for procedure");
+            Err(SqlError::new("0LP01", code::SQL_SYNTAX, message))
+        }
+    }
 }
 
 fn is_usage_of_public(privileges: &Privileges, objects: Option<&GrantObjects>) -> bool {

@@ -96,7 +96,7 @@ pub(super) fn folded(ident: &Ident) -> String {
 }
 
 /// The name of a table or a view: of the schema public, the only one.
-pub(super) fn relation(name: &ObjectName) -> Result<String, SqlError> {
+pub(crate) fn relation(name: &ObjectName) -> Result<String, SqlError> {
     let ObjectName(parts) = name;
     let words: Option<Vec<String>> = parts.iter().map(|part| part.as_ident().map(folded)).collect();
     let words = words.unwrap_or_default();

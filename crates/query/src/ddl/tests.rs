@@ -16,8 +16,9 @@ use quipu_state::store::Rows as StoredRows;
 use quipu_types::table::{ColumnOptions, Identity, Reaction};
 use quipu_types::transaction::{RouteRule, StreamSpec};
 use quipu_types::{
-    Action, Column, Hash, Header, Height, Lane, Outcome, PublicKey, Receipt, Schema, Seqno,
-    Signature, Suite, TableSpec, Time, Transaction, ValidatorIndex, Writers,
+    Action, Column, ColumnType, Hash, Header, Height, Lane, Outcome, ProcedureParameter,
+    ProcedureSpec, PublicKey, Receipt, Schema, Seqno, Signature, Suite, TableSpec, Time,
+    Transaction, ValidatorIndex, Writers,
 };
 
 use super::*;
@@ -79,6 +80,29 @@ impl World {
         let look = Look { view, snapshot: Arc::new(self.snapshot.clone()) };
         Catalogs::attach(&mut state, &self.streams, &look, Special::default());
         state
+    }
+
+    /// Creates a procedure that does nothing; its statement is read elsewhere.
+    fn procedure(&mut self, name: &str, kinds: &[ColumnType]) {
+        let parameter = |kind: &ColumnType| ProcedureParameter {
+            name: String::new(),
+            kind: *kind,
+            default: None,
+        };
+        let spec = Box::new(ProcedureSpec {
+            name: name.into(),
+            parameters: kinds.iter().map(parameter).collect(),
+            text: String::new(),
+            is_atomic: false,
+            programs: Vec::new(),
+            is_definer: false,
+            callers: Writers::Anyone,
+        });
+        let define = Define::CreateProcedure { spec, replaces: false };
+        let signer = Signer { account: ALICE, is_open: false };
+        let made = |tables: &mut quipu_state::Tables<'_>| tables.define(&define);
+        let ((), changes) = self.snapshot.with_tables(signer, Time::new(0), made).unwrap();
+        self.snapshot.change(changes);
     }
 
     /// Reads a text's statements and executes what each defines; tells it.
@@ -201,6 +225,14 @@ fn shown(define: &Define) -> String {
             };
             format!("    {} of {}: {alter}\n", table.id, table.version.get())
         }
+        Define::DropProcedure(procedure) => {
+            format!("    drop {} of {}\n", procedure.id, procedure.version.get())
+        }
+        Define::SetCallers(procedure, callers) => {
+            let (version, callers) = (procedure.version.get(), shown_writers(callers));
+            format!("    {} of {version}: SetCallers {callers}\n", procedure.id)
+        }
+        Define::CreateProcedure { .. } => "    not here\n".into(),
     }
 }
 
@@ -266,9 +298,22 @@ fn check(name: &str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ddl");
     let texts = std::fs::read_to_string(folder.join(&path)).unwrap();
     let mut world = World::new();
+    if name == "procedures" {
+        world.procedure("pay", &[ColumnType::Int4, of_numeric()]);
+        world.procedure("clear", &[]);
+    }
     let statements = texts.lines().filter(|line| !line.starts_with(' '));
     let told: String = statements.map(|text| format!("{text}\n{}", world.run(text))).collect();
     expect_file![path].assert_eq(&told);
+}
+
+const fn of_numeric() -> ColumnType {
+    ColumnType::Numeric { precision: 38, scale: 10 }
+}
+
+#[test]
+fn procedures_are_granted_and_dropped_by_name() {
+    check("procedures");
 }
 
 #[test]

@@ -13,6 +13,8 @@ use crate::error::SqlError;
 const LENGTH_MAX: u64 = 10_485_760;
 /// Longest `char(n)`: the ledger fills up no longer ones.
 const PADDED_LENGTH_MAX: u64 = 1 << 16;
+/// Digits after the point that a numeric parameter is planned with; values keep theirs.
+const PARAMETER_SCALE: u8 = 10;
 /// Digits after the second that a time has.
 const TIME_DIGITS: u64 = 6;
 
@@ -105,6 +107,29 @@ pub(super) fn read(data_type: &DataType) -> Result<Type, SqlError> {
         other => return Err(refused(other)),
     };
     Ok(Type::of(kind))
+}
+
+/// Reads the type of a procedure's parameter. How long a text and how precise a numeric is asked of columns only, as in
+/// PostgreSQL.
+pub(super) fn of_parameter(data_type: &DataType) -> Result<ColumnType, SqlError> {
+    if let DataType::Numeric(_) | DataType::Decimal(_) | DataType::Dec(_) = data_type {
+        return Ok(ColumnType::Numeric {
+            precision: NUMERIC_PRECISION_MAX,
+            scale: PARAMETER_SCALE,
+        });
+    }
+    match read(data_type)? {
+        found if found.is_serial => Err(refused(data_type)),
+        found => Ok(found.kind),
+    }
+}
+
+/// What PostgreSQL calls the type of a parameter.
+pub(crate) fn parameter_name(kind: ColumnType) -> String {
+    match kind {
+        ColumnType::Numeric { .. } => "numeric".to_owned(),
+        other => pg_name(other),
+    }
 }
 
 /// What PostgreSQL calls a type.

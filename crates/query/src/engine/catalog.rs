@@ -122,6 +122,9 @@ impl Sight {
                 public.map(|public| columns(public, name)).unwrap_or_default()
             });
         }
+        for def in snapshot.procedures().map_err(failed)? {
+            world.define_procedure(&def);
+        }
         let known: Vec<&str> = defs.iter().map(|def| def.body.name()).collect();
         let streams = public.iter().flat_map(|public| public.table_names());
         for name in streams.filter(|name| !known.contains(&name.as_str())) {

@@ -97,6 +97,7 @@ impl Session {
                 Sink::stream(def)?
             }
             Target::Table(dml) => Sink::table(&dml.target, columns)?,
+            Target::Procedure(_) => return Err(SqlError::unsupported("COPY into this")),
         };
         let batch = self.settings.copy_batch_row_count();
         let mut input = CopyIn::new(sink, columns, &copy.options, batch)?;

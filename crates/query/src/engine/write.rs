@@ -44,6 +44,8 @@ pub(crate) enum Target {
     /// With its rows, where an execution only binds its values.
     Stream(Arc<StreamDef>, Option<Arc<ReadyRows>>),
     Table(Arc<Dml>),
+    /// No table: what it calls.
+    Procedure(Arc<super::procedure::Called>),
 }
 
 /// What the ledger is to apply, and how the client is told then.
@@ -119,7 +121,7 @@ impl Session {
         self.roles = roles;
     }
 
-    fn signer(&self) -> Result<Signer, SqlError> {
+    pub(super) fn signer(&self) -> Result<Signer, SqlError> {
         self.signer.ok_or_else(|| {
             let (_, user) = self.settings.get("session_authorization").unwrap_or_default();
             let message = format!("this gateway holds no key for role \"{user}\"");
@@ -346,6 +348,7 @@ impl Session {
         values: Vec<ScalarValue>,
     ) -> Result<Outcome, SqlError> {
         match prepared.target.clone().expect("a write is prepared with its target") {
+            Target::Procedure(called) => self.call(prepared, &called, values).await,
             Target::Stream(stream, ready) => {
                 self.check_writable("INSERT")?;
                 match ready.and_then(|ready| ready.bind(&values)) {
@@ -569,7 +572,8 @@ impl Session {
         let (mut count, mut rows) = (0_u64, Vec::new());
         for mut program in programs {
             program.returns = returning.is_some();
-            let done = self.run_here(signer, Some(&dml.target), |tables| tables.run(&program))?;
+            let failed = |error| fault::of_error(error, Some(&dml.target));
+            let done = self.run_here(signer, failed, |tables| tables.run(&program))?;
             count = count.saturating_add(done.row_count);
             program.row_count = Some(done.row_count);
             program.rows_hash = program.returns.then(|| rows_hash(&done.rows));
@@ -618,31 +622,28 @@ impl Session {
         def: &quipu_types::table::TableDef,
     ) -> Result<(), SqlError> {
         let signer = self.signer()?;
-        let count = self.run_here(signer, Some(def), |tables| tables.run(&program))?.row_count;
+        let failed = |error| fault::of_error(error, Some(def));
+        let count = self.run_here(signer, failed, |tables| tables.run(&program))?.row_count;
         program.row_count = Some(count);
         self.keep(Act::Run(Box::new(program)))
     }
 
     /// Runs something on the transaction's look, which has its changes then.
-    fn run_here<T>(
+    pub(super) fn run_here<T>(
         &mut self,
         signer: Signer,
-        def: Option<&quipu_types::table::TableDef>,
+        failed: impl FnOnce(quipu_state::TableError) -> SqlError,
         act: impl FnOnce(&mut quipu_state::Tables<'_>) -> Result<T, quipu_state::TableError>,
     ) -> Result<T, SqlError> {
         let time = now();
         let Some(work) = self.work()? else { return Err(SqlError::unsupported("this")) };
-        let (done, changes) = work
-            .look
-            .snapshot
-            .with_tables(signer, time, act)
-            .map_err(|error| fault::of_error(error, def))?;
+        let (done, changes) = work.look.snapshot.with_tables(signer, time, act).map_err(failed)?;
         Arc::make_mut(&mut work.look.snapshot).change(changes);
         Ok(done)
     }
 
     /// Keeps an act for the end of the open transaction.
-    fn keep(&mut self, act: Act) -> Result<(), SqlError> {
+    pub(super) fn keep(&mut self, act: Act) -> Result<(), SqlError> {
         self.work()?.map_or(Ok(()), |work| work.keep(act))
     }
 
@@ -693,6 +694,9 @@ impl Session {
     pub fn refused(&self, write: &Write, code: Code, action: Option<u32>, detail: u16) -> SqlError {
         let act = action.and_then(|action| fault::act_of(&write.acts, action));
         let look = self.engine.look().ok();
+        if let (Some(Act::Call(call)), Some(look)) = (act, &look) {
+            return fault::of_call(&look.snapshot, call, Fault { code, detail });
+        }
         let table = act.and_then(fault::table_of);
         let def = look
             .zip(table)
@@ -729,7 +733,7 @@ impl Session {
     }
 
     /// Acts that are not counted: at once, or kept for the end of the transaction.
-    fn apply_all(&mut self, acts: Vec<Act>, tag: &str) -> Result<Outcome, SqlError> {
+    pub(super) fn apply_all(&mut self, acts: Vec<Act>, tag: &str) -> Result<Outcome, SqlError> {
         if !self.defers() {
             return Ok(Outcome::Write(Box::new(Write::of_statement(acts, tag)?)));
         }
@@ -743,7 +747,8 @@ impl Session {
                 look.snapshot.note(|log| log.table(DEFINITIONS));
             }
             drop(look);
-            self.run_here(signer, def.as_deref(), |tables| match &act {
+            let failed = |error| fault::of_error(error, def.as_deref());
+            self.run_here(signer, failed, |tables| match &act {
                 Act::Define(define) => tables.define(define),
                 Act::Run(program) => tables.run(program).map(|_| ()),
                 _ => Ok(()),
@@ -754,8 +759,14 @@ impl Session {
     }
 
     fn truncate(&mut self, ast: &Ast) -> Result<Outcome, SqlError> {
-        let Ast::Truncate(truncate) = ast else { return Err(SqlError::unsupported("TRUNCATE")) };
         self.check_writable("TRUNCATE TABLE")?;
+        let acts = self.truncations(ast)?.into_iter().map(|program| Act::Run(Box::new(program)));
+        self.apply_all(acts.collect(), "TRUNCATE TABLE")
+    }
+
+    /// The programs of a TRUNCATE.
+    pub(super) fn truncations(&self, ast: &Ast) -> Result<Vec<Program>, SqlError> {
+        let Ast::Truncate(truncate) = ast else { return Err(SqlError::unsupported("TRUNCATE")) };
         use datafusion::sql::sqlparser::ast::{CascadeOption, TruncateIdentityOption};
         if truncate.cascade == Some(CascadeOption::Cascade) {
             return Err(
@@ -766,7 +777,7 @@ impl Session {
             return Err(SqlError::unsupported("TRUNCATE … RESTART IDENTITY"));
         }
         let look = self.look()?;
-        let mut acts = Vec::with_capacity(truncate.table_names.len());
+        let mut programs = Vec::with_capacity(truncate.table_names.len());
         for target in &truncate.table_names {
             let key = insert::key_of(&target.name)?;
             if self.engine.store.table(&key).is_some() {
@@ -774,7 +785,7 @@ impl Session {
             }
             let def = self.table_named(&look, &key)?;
             dml::table_of(&def)?;
-            acts.push(Act::Run(Box::new(Program {
+            programs.push(Program {
                 text: ast.to_string(),
                 table: dml::table_ref(&def),
                 row_count: None,
@@ -782,9 +793,9 @@ impl Session {
                 returns: false,
                 parameters: Vec::new(),
                 op: Op::Truncate,
-            })));
+            });
         }
-        self.apply_all(acts, "TRUNCATE TABLE")
+        Ok(programs)
     }
 }
 
@@ -835,7 +846,7 @@ fn now() -> Time {
 }
 
 /// Types that one part of a statement leaves open are those of another.
-fn merge(all: &mut Vec<Parameter>, more: Vec<Parameter>) {
+pub(super) fn merge(all: &mut Vec<Parameter>, more: Vec<Parameter>) {
     for (index, other) in more.into_iter().enumerate() {
         match all.get_mut(index) {
             Some(own) if own.data_type.is_none() => *own = other,

@@ -192,6 +192,21 @@ fn view_def(env: &Env<'_>, arguments: &[Datum]) -> Value {
     Ok(found.map_or(Datum::Null, super::tables::definition))
 }
 
+fn function_def(env: &Env<'_>, arguments: &[Datum]) -> Value {
+    let found = env.world.procedure(oid_at(arguments, 0));
+    Ok(found.map(|procedure| procedure.definition()).into())
+}
+
+fn function_arguments(env: &Env<'_>, arguments: &[Datum]) -> Value {
+    let found = env.world.procedure(oid_at(arguments, 0));
+    Ok(found.map(|procedure| procedure.arguments(true)).into())
+}
+
+fn function_identity(env: &Env<'_>, arguments: &[Datum]) -> Value {
+    let found = env.world.procedure(oid_at(arguments, 0));
+    Ok(found.map(|procedure| procedure.arguments(false)).into())
+}
+
 fn serial_sequence(env: &Env<'_>, arguments: &[Datum]) -> Value {
     let table = env.world.number_of(REGCLASS, first(arguments).str());
     let table = table.and_then(|oid| env.world.relation(oid));
@@ -589,10 +604,10 @@ pub(super) static FUNCTIONS: &[Function] = &[
     own("pg_get_viewdef", &[ANY, ANY], TEXT, view_def).needs(1),
     own("pg_get_ruledef", OPTIONAL_BOOL, TEXT, view_def).needs(1),
     own("pg_get_triggerdef", OPTIONAL_BOOL, TEXT, none).needs(1),
-    own("pg_get_functiondef", &[OID], TEXT, none),
+    own("pg_get_functiondef", &[OID], TEXT, function_def),
     own("pg_get_function_result", &[OID], TEXT, none),
-    own("pg_get_function_arguments", &[OID], TEXT, none),
-    own("pg_get_function_identity_arguments", &[OID], TEXT, none),
+    own("pg_get_function_arguments", &[OID], TEXT, function_arguments),
+    own("pg_get_function_identity_arguments", &[OID], TEXT, function_identity),
     own("pg_get_function_sqlbody", &[OID], TEXT, none),
     own("pg_get_partkeydef", &[OID], TEXT, none),
     own("pg_get_partition_constraintdef", &[OID], TEXT, none),

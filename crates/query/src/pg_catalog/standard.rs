@@ -24,6 +24,7 @@ pub(super) fn fill(world: &World, name: &str, maker: &mut Maker<'_>) {
         "enabled_roles" | "applicable_roles" => {
             maker.row(&[("role_name", world.user.as_str().into())]);
         }
+        "routines" | "parameters" => super::procedures::standard(world, name, maker),
         "character_sets" => maker.row(&[
             ("character_set_name", "UTF8".into()),
             ("character_repertoire", "UCS".into()),

@@ -1,6 +1,7 @@
 //! Rows of `pg_catalog`: each relation's from what the world says. One that is not named here is empty.
 
 use super::deparse;
+use super::procedures;
 use super::types::{self, Oid, TypeRow};
 use super::value::Datum;
 use super::world::{
@@ -68,7 +69,10 @@ pub(super) fn rows(world: &World, relation: &SystemRelation) -> Vec<Row> {
         "pg_sequence" => sequences(world, &mut maker),
         "pg_rewrite" => rules(world, &mut maker),
         "pg_type" => types::TYPES.values().for_each(|row| type_row(row, &mut maker)),
-        "pg_proc" => functions(&mut maker),
+        "pg_proc" => {
+            functions(&mut maker);
+            procedures::rows(world, &mut maker);
+        }
         _ => fixed(world, relation.name, &mut maker),
     }
     maker.rows

@@ -15,8 +15,9 @@ use quipu_types::program::Expr;
 use quipu_types::table::{
     Body, ForeignKey, IndexSpec, Reaction, TABLE_ID_FIRST, TableDef, TableSpec,
 };
-use quipu_types::{AccountId, ColumnType};
+use quipu_types::{AccountId, ColumnType, ProcedureDef};
 
+use super::procedures::Procedure;
 use super::types::{self, Oid};
 use super::value::Names;
 use super::{deparse, types::by_name};
@@ -190,6 +191,7 @@ pub(crate) struct World {
     /// Roles by number.
     pub(super) roles: BTreeMap<Oid, String>,
     pub(super) relations: Vec<Relation>,
+    pub(super) procedures: Vec<Procedure>,
     accounts: BTreeMap<AccountId, Oid>,
 }
 
@@ -226,6 +228,16 @@ impl World {
 
     pub(crate) fn add(&mut self, relation: Relation) {
         self.relations.push(relation);
+    }
+
+    /// Adds a procedure.
+    pub(crate) fn define_procedure(&mut self, def: &ProcedureDef) {
+        let owner = self.owner(def.creator);
+        self.procedures.push(Procedure::new(def, owner));
+    }
+
+    pub(super) fn procedure(&self, oid: Oid) -> Option<&Procedure> {
+        self.procedures.iter().find(|procedure| procedure.oid == oid)
     }
 
     /// Adds what is defined; `view` gives the columns of a view.
@@ -313,7 +325,10 @@ impl Names for World {
             types::REGTYPE => types::TYPES.get(&oid).map(|_| types::format(oid, -1)),
             types::REGNAMESPACE => schema_name(oid).map(quoted),
             types::REGROLE => self.roles.get(&oid).map(|name| quoted(name)),
-            _ => types::FUNCTIONS.get(&oid).map(|name| (*name).to_owned()),
+            _ => {
+                let own = || self.procedure(oid).map(|procedure| quoted(&procedure.name));
+                types::FUNCTIONS.get(&oid).map(|name| (*name).to_owned()).or_else(own)
+            }
         }
     }
 
@@ -343,7 +358,12 @@ impl Names for World {
             types::REGROLE => {
                 self.roles.iter().find(|(_, role)| *role == name).map(|(oid, _)| *oid)
             }
-            _ => types::FUNCTIONS.iter().find(|(_, known)| **known == name).map(|(oid, _)| *oid),
+            _ => {
+                let mut own = self.procedures.iter();
+                let own = || own.find(|procedure| procedure.name == name).map(|found| found.oid);
+                let found = types::FUNCTIONS.iter().find(|(_, known)| **known == name);
+                found.map(|(oid, _)| *oid).or_else(own)
+            }
         }
     }
 }
@@ -402,7 +422,7 @@ pub(crate) fn named_oid(name: &str) -> Oid {
 }
 
 /// PostgreSQL's type of a column of the ledger, and its modifier.
-fn type_of(kind: ColumnType, length: u32, is_padded: bool) -> (Oid, i64) {
+pub(super) fn type_of(kind: ColumnType, length: u32, is_padded: bool) -> (Oid, i64) {
     let plain = |oid| (oid, -1);
     match kind {
         ColumnType::Bool => plain(types::BOOL),

@@ -9,7 +9,7 @@ use quipu_types::table::{
     IndexSpec, TABLE_ID_FIRST, TableCounters, TableDef, TableSpec, end_of, ledger_key, name_key,
     space_key,
 };
-use quipu_types::{Column, ColumnType, Decode as _, Encode, Schema, Value, code};
+use quipu_types::{AccountId, Column, ColumnType, Decode as _, Encode, Schema, Value, code};
 
 use super::write::{fitted, has_key, primary_key};
 use super::{
@@ -30,6 +30,9 @@ impl Tables<'_> {
             Define::CreateView { name, text, replaces } => self.create_view(name, text, *replaces),
             Define::Drop(table) => self.drop_table(*table),
             Define::Alter(table, alter) => self.alter(*table, alter),
+            Define::CreateProcedure { spec, replaces } => self.create_procedure(spec, *replaces),
+            Define::DropProcedure(procedure) => self.drop_procedure(*procedure),
+            Define::SetCallers(procedure, callers) => self.set_callers(*procedure, callers),
         }
     }
 
@@ -69,7 +72,7 @@ impl Tables<'_> {
             if !replaces || !is_view {
                 return Err(code::TABLE_EXISTS.into());
             }
-            self.check_owner(&old)?;
+            self.check_owner(old.creator)?;
             let def = TableDef { body, version: self.scene.height, ..TableDef::clone(&old) };
             return self.put_definition(&def);
         }
@@ -82,7 +85,7 @@ impl Tables<'_> {
 
     fn drop_table(&mut self, table: TableRef) -> Result<()> {
         let def = self.wanted(table)?;
-        self.check_owner(&def)?;
+        self.check_owner(def.creator)?;
         if def.referenced_by.iter().any(|child| *child != def.id) {
             return Err(code::DEPENDENT.into());
         }
@@ -102,7 +105,7 @@ impl Tables<'_> {
 
     fn alter(&mut self, table: TableRef, alter: &Alter) -> Result<()> {
         let def = self.wanted(table)?;
-        self.check_owner(&def)?;
+        self.check_owner(def.creator)?;
         let mut def = TableDef::clone(&def);
         let Body::Table(mut spec) = def.body.clone() else {
             return self.alter_view(def, alter);
@@ -158,24 +161,22 @@ impl Tables<'_> {
     }
 
     fn check_free(&self, name: &str) -> Result<()> {
-        if NAMES_RESERVED.iter().any(|prefix| name.starts_with(prefix)) && !is_benchmark(name) {
-            return Err(code::NAME_RESERVED.into());
-        }
+        check_reserved(name)?;
         if self.get(&name_key(name))?.is_some() {
             return Err(code::TABLE_EXISTS.into());
         }
         Ok(())
     }
 
-    fn check_owner(&self, def: &TableDef) -> Result<()> {
-        if self.scene.is_open || def.creator == self.scene.signer {
+    pub(super) fn check_owner(&self, creator: AccountId) -> Result<()> {
+        if self.scene.is_open || creator == self.scene.signer {
             return Ok(());
         }
         Err(code::NOT_OWNER.into())
     }
 
     /// The number of a new table: the counters of table 0 count them.
-    fn next_id(&mut self) -> Result<u32> {
+    pub(super) fn next_id(&mut self) -> Result<u32> {
         let mut counters = self.counters(0)?;
         let id = u64::from(TABLE_ID_FIRST).saturating_add(counters.next_row);
         counters.next_row = counters.next_row.saturating_add(1);
@@ -203,7 +204,7 @@ impl Tables<'_> {
         let spec = child.table().ok_or(Fault::BAD_DEFINITION)?;
         let parent_spec = parent.table().ok_or(code::NO_TABLE)?;
         // It binds those who write there.
-        if !self.may_write(&parent, &parent_spec.writers) {
+        if !self.may_write(parent.creator, &parent_spec.writers) {
             return Err(code::NOT_OWNER.into());
         }
         let kinds: Vec<ColumnType> =
@@ -428,6 +429,14 @@ impl Tables<'_> {
             }
         })
     }
+}
+
+/// Refuses a name that the ledger keeps for itself.
+pub(super) fn check_reserved(name: &str) -> Result<()> {
+    if NAMES_RESERVED.iter().any(|prefix| name.starts_with(prefix)) && !is_benchmark(name) {
+        return Err(code::NAME_RESERVED.into());
+    }
+    Ok(())
 }
 
 /// PostgreSQL's own benchmark has tables of a reserved name.

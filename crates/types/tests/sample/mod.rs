@@ -80,7 +80,7 @@ impl Sample for Schema {
 
 impl Sample for Action {
     fn sample(rng: &mut Rng) -> Self {
-        match rng.u8(0..6) {
+        match rng.u8(0..7) {
             0 => Self::Append { stream: name(rng), key: bytes(rng), payload: bytes(rng) },
             1 => Self::Transfer { to: AccountId(array(rng)), amount: rng.u64(..) },
             2 => Self::CreateStream(StreamSpec {
@@ -91,7 +91,8 @@ impl Sample for Action {
             }),
             3 => Self::Run(Box::new(Program::sample(rng))),
             4 => Self::Define(Box::new(Define::sample(rng))),
-            _ => Self::Reads(Reads::sample(rng)),
+            5 => Self::Reads(Reads::sample(rng)),
+            _ => Self::Call(Box::new(Call::sample(rng))),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Samples of tables and row programs.
 
 use fastrand::Rng;
+use quipu_types::procedure::{Call, ProcedureDef, ProcedureParameter, ProcedureSpec, Relied};
 use quipu_types::program::{
     Access, Alter, Binary, Conflict, Define, Expr, Function, Op, Program, Selection, TableRef,
     Unary,
@@ -223,15 +224,65 @@ impl Sample for Define {
                 Alter::AddColumn(column, ColumnOptions::sample(rng))
             }
         };
-        match rng.u8(0..4) {
+        match rng.u8(0..7) {
             0 => Self::CreateTable(Box::new(TableSpec::sample(rng))),
             1 => {
                 let text = "select 1".into();
                 Self::CreateView { name: name(rng), text, replaces: rng.bool() }
             }
             2 => Self::Drop(TableRef::sample(rng)),
+            3 => {
+                let spec = Box::new(ProcedureSpec::sample(rng));
+                Self::CreateProcedure { spec, replaces: rng.bool() }
+            }
+            4 => Self::DropProcedure(TableRef::sample(rng)),
+            5 => Self::SetCallers(TableRef::sample(rng), Writers::sample(rng)),
             _ => Self::Alter(TableRef::sample(rng), alter),
         }
+    }
+}
+
+impl Sample for ProcedureSpec {
+    fn sample(rng: &mut Rng) -> Self {
+        let parameter = |rng: &mut Rng| ProcedureParameter {
+            name: if rng.bool() { name(rng) } else { String::new() },
+            kind: parameter(rng).0,
+            default: rng.bool().then(|| constant(rng)),
+        };
+        Self {
+            name: name(rng),
+            parameters: list(rng, parameter),
+            text: "insert".into(),
+            is_atomic: rng.bool(),
+            programs: list(rng, Program::sample),
+            is_definer: rng.bool(),
+            callers: Writers::sample(rng),
+        }
+    }
+}
+
+impl Sample for ProcedureDef {
+    fn sample(rng: &mut Rng) -> Self {
+        let relied = |(table, rng): (u32, &mut Rng)| Relied {
+            table,
+            column_count: rng.u16(..),
+            index_count: rng.u8(..),
+            shape: Hash(array(rng)),
+        };
+        Self {
+            id: rng.u32(..),
+            creator: AccountId(array(rng)),
+            version: Height::new(rng.u64(..)),
+            spec: ProcedureSpec::sample(rng),
+            relied: (16..rng.u32(16..20)).map(|table| relied((table, rng))).collect(),
+        }
+    }
+}
+
+impl Sample for Call {
+    fn sample(rng: &mut Rng) -> Self {
+        let argument = |rng: &mut Rng| rng.bool().then(|| parameter(rng));
+        Self { procedure: TableRef::sample(rng), arguments: list(rng, argument) }
     }
 }
 

@@ -6,6 +6,7 @@
 mod family;
 mod model;
 mod parallel;
+mod procedure;
 mod program;
 mod property;
 

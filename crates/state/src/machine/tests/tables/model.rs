@@ -688,7 +688,7 @@ impl Model {
                 self.forget(id);
                 Ok(())
             }
-            Define::CreateView { .. } => panic!("no views here"),
+            _ => panic!("no views and procedures here"),
         }
     }
 

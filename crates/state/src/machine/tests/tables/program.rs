@@ -11,17 +11,17 @@ use super::*;
 use crate::rows_hash;
 
 /// A machine, and the next sequence of everyone.
-struct World {
+pub(super) struct World {
     machine: Machine<MemoryStore>,
     sequences: BTreeMap<char, u64>,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { machine: open(MemoryStore::new()), sequences: BTreeMap::new() }
     }
 
-    fn apply(&mut self, block: Vec<(char, Vec<Action>)>) -> Applied {
+    pub(super) fn apply(&mut self, block: Vec<(char, Vec<Action>)>) -> Applied {
         let anchor = self.machine.applied().get();
         let transactions: Vec<Transaction> = block
             .into_iter()
@@ -35,7 +35,7 @@ impl World {
     }
 
     /// What becomes of the transactions of one height.
-    fn block(&mut self, block: Vec<(char, Vec<Action>)>) -> Vec<String> {
+    pub(super) fn block(&mut self, block: Vec<(char, Vec<Action>)>) -> Vec<String> {
         let applied = self.apply(block);
         let show = |receipt: &Receipt| match receipt.outcome {
             Outcome::Applied => format!("{} rows", receipt.row_count),
@@ -47,34 +47,34 @@ impl World {
         applied.receipts.iter().map(show).collect()
     }
 
-    fn run(&mut self, who: char, actions: Vec<Action>) -> String {
+    pub(super) fn run(&mut self, who: char, actions: Vec<Action>) -> String {
         self.block(vec![(who, actions)]).remove(0)
     }
 
-    fn create(&mut self, spec: TableSpec) -> TableRef {
+    pub(super) fn create(&mut self, spec: TableSpec) -> TableRef {
         let name = spec.name.clone();
         assert_eq!(self.run('a', vec![create_table(spec)]), "0 rows");
         self.table(&name)
     }
 
     /// A transaction of one action for each, by `who`; shows what became of them.
-    fn check(&mut self, who: char, actions: Vec<Action>, wanted: &Expect) {
+    pub(super) fn check(&mut self, who: char, actions: Vec<Action>, wanted: &Expect) {
         let shown = actions.into_iter().map(|action| self.run(who, vec![action]) + "\n");
         wanted.assert_eq(&shown.collect::<String>());
     }
 
-    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
         self.machine.row_at(key, self.machine.applied()).expect("healthy")
     }
 
-    fn table(&self, name: &str) -> TableRef {
+    pub(super) fn table(&self, name: &str) -> TableRef {
         let id = self.get(&name_key(name)).expect("there is one");
         let id = u32::from_le_bytes(id.try_into().expect("4 bytes"));
         let def = self.get(&ledger_key(DEFINITIONS, id)).expect("it has a definition");
         TableRef { id, version: TableDef::from_bytes(&def).expect("a definition").version }
     }
 
-    fn count(&self, table: TableRef) -> usize {
+    pub(super) fn count(&self, table: TableRef) -> usize {
         let prefix = space_key(table.id, 0);
         let height = self.machine.applied();
         let rows = self.machine.rows_at(&prefix, end_of(&prefix).as_deref(), usize::MAX, height);
@@ -82,43 +82,43 @@ impl World {
     }
 }
 
-fn run(table: TableRef, op: Op) -> Action {
+pub(super) fn run(table: TableRef, op: Op) -> Action {
     Action::Run(Box::new(program(table, op)))
 }
 
-fn create_table(spec: TableSpec) -> Action {
+pub(super) fn create_table(spec: TableSpec) -> Action {
     Action::Define(Box::new(Define::CreateTable(Box::new(spec))))
 }
 
-fn alter(table: TableRef, alter: Alter) -> Action {
+pub(super) fn alter(table: TableRef, alter: Alter) -> Action {
     Action::Define(Box::new(Define::Alter(table, alter)))
 }
 
-fn drop_table(table: TableRef) -> Action {
+pub(super) fn drop_table(table: TableRef) -> Action {
     Action::Define(Box::new(Define::Drop(table)))
 }
 
-fn insert(table: TableRef, columns: &[u16], rows: Vec<Vec<Expr>>) -> Action {
+pub(super) fn insert(table: TableRef, columns: &[u16], rows: Vec<Vec<Expr>>) -> Action {
     run(table, Op::Insert { columns: columns.to_vec(), rows, conflict: Conflict::Fail })
 }
 
-const fn all() -> Selection {
+pub(super) const fn all() -> Selection {
     Selection { access: Access::All, filter: None }
 }
 
-fn keys(values: Vec<Expr>) -> Selection {
+pub(super) fn keys(values: Vec<Expr>) -> Selection {
     Selection { access: Access::Keys(vec![values]), filter: None }
 }
 
-fn update(table: TableRef, rows: Selection, sets: Vec<(u16, Expr)>) -> Action {
+pub(super) fn update(table: TableRef, rows: Selection, sets: Vec<(u16, Expr)>) -> Action {
     run(table, Op::Update { rows, sets })
 }
 
-fn delete(table: TableRef, rows: Selection) -> Action {
+pub(super) fn delete(table: TableRef, rows: Selection) -> Action {
     run(table, Op::Delete { rows })
 }
 
-fn row_key(table: TableRef, values: &[Value]) -> Vec<u8> {
+pub(super) fn row_key(table: TableRef, values: &[Value]) -> Vec<u8> {
     let mut key = space_key(table.id, 0);
     values.iter().for_each(|value| assert!(put_key(value, &mut key), "it has a key"));
     key

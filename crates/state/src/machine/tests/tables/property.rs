@@ -285,7 +285,7 @@ pub(super) fn known(mut actions: Vec<Action>) -> Vec<Action> {
 }
 
 /// Blocks of a tape, with what the model makes of them.
-fn blocks(bytes: Vec<u8>) -> Vec<(Vec<Transaction>, Vec<Wanted>, Rows)> {
+pub(super) fn blocks(bytes: Vec<u8>) -> Vec<(Vec<Transaction>, Vec<Wanted>, Rows)> {
     let mut tape = Tape::new(bytes);
     let mut model = Model::default();
     let mut sequences = BTreeMap::new();
@@ -406,6 +406,39 @@ proptest! {
                 let rows = machine.rows_at(&from, to.as_deref(), *limit, height).expect("healthy");
                 prop_assert_eq!(rows, wanted, "{} {:?} {:?}", height, from, to);
             }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_history_has_what_every_height_has_and_nothing_else(
+        bytes in vec(any::<u8>(), 0..800),
+        fates in vec(fate(), 40),
+        (limit, newest) in (1..6_usize, any::<u8>()),
+    ) {
+        let blocks = blocks(bytes);
+        let mut machine = open(MemoryStore::new());
+        for ((block, ..), fate) in blocks.iter().zip(fates) {
+            apply(&mut machine, block);
+            if !matches!(fate, Fate::Go) {
+                machine.flush().expect("memory flushes");
+            }
+        }
+        let newest = Height::new(u64::from(newest) % (machine.applied().get() + 1));
+        let (mut versions, mut next) = (vec![], Some(crate::VersionPlace::at(&[])));
+        while let Some(place) = next {
+            let (page, more) = machine.versions_at(&place, None, limit, newest).expect("healthy");
+            versions.extend(page);
+            next = more;
+        }
+        prop_assert!(versions.is_sorted_by_key(|version| (version.key.clone(), version.since)));
+        for height in (0..=newest.get()).map(Height::new) {
+            let stood = versions.iter().filter(|version| {
+                version.since <= height && version.until.is_none_or(|until| height < until)
+            });
+            let stood: Rows = stood.map(|version| (version.key.clone(), version.row.clone())).collect();
+            prop_assert_eq!(stood, row_space(&machine, height));
         }
     }
 }
