@@ -18,8 +18,10 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use pgwire::api::Type;
+use quipu_types::row_json::{canonical_json, uuid_to_text};
 use quipu_types::{Reader, code};
 
+use crate::copy::value::uuid;
 use crate::error::SqlError;
 use crate::wire;
 
@@ -231,6 +233,10 @@ fn malformed(kind: &str, text: &str) -> SqlError {
     SqlError::new("22P02", code::SQL_SYNTAX, message)
 }
 
+fn not_json() -> SqlError {
+    SqlError::new("22P02", code::SQL_SYNTAX, "invalid input syntax for type json")
+}
+
 fn decode_text(
     kind: &Type,
     text: &str,
@@ -238,6 +244,12 @@ fn decode_text(
 ) -> Result<ScalarValue, SqlError> {
     let wrong = || malformed(kind.name(), text);
     let trimmed = text.trim();
+    let canonical = match *kind {
+        Type::UUID => Some(uuid_to_text(&uuid(trimmed).ok_or_else(wrong)?)),
+        Type::JSON | Type::JSONB => Some(canonical_json(text).ok_or_else(not_json)?),
+        _ => None,
+    };
+    let text = canonical.as_deref().unwrap_or(text);
     Ok(match *kind {
         Type::BOOL => ScalarValue::Boolean(Some(match trimmed.to_lowercase().as_str() {
             "t" | "true" | "y" | "yes" | "on" | "1" => true,
@@ -502,6 +514,22 @@ mod tests {
         assert_eq!(decimal("12.50"), Some(ScalarValue::Decimal128(Some(1250), 38, 2)));
         assert_eq!(decimal("-1e3"), Some(ScalarValue::Decimal128(Some(-1000), 38, 0)));
         assert_eq!(decimal("x"), None);
+    }
+
+    #[test]
+    fn what_is_no_uuid_and_no_json_is_refused_wherever_it_stands() {
+        let read = |kind: Type, text: &str| {
+            let parameter = Parameter { oid: kind.oid(), data_type: Some(DataType::Utf8) };
+            let read = decode(&parameter, false, Some(text.as_bytes()));
+            read.map(|value| value.to_string()).map_err(|error| error.to_string())
+        };
+        let id = "00112233-4455-6677-8899-aabbccddeeff";
+        let braced = "{00112233-44556677-8899-AABBCCDDEEFF}";
+        assert_eq!(read(Type::UUID, braced), Ok(id.into()));
+        let refused = read(Type::UUID, "abc").expect_err("it is none");
+        assert!(refused.contains("invalid input syntax for type uuid: \"abc\""), "{refused}");
+        assert!(read(Type::JSONB, "{\"a\": 1}").is_ok());
+        assert!(read(Type::JSONB, "{").expect_err("it is none").contains("type json"));
     }
 
     #[test]

@@ -60,6 +60,12 @@ def fail(conn):
             same(found.diag.constraint_name, constraint, statement)
         else:
             raise SystemExit(f"{statement}: no {error.__name__}")
+    for column in ("ref", "doc"):  # refused though no row is looked at
+        try:
+            conn.execute(f"select 1 from {NAME} where n < 0 and {column} = %s", ("abc",))
+        except psycopg.errors.InvalidTextRepresentation:
+            continue
+        raise SystemExit(f"{column} = 'abc' is taken")
 
 
 def transact(conn):

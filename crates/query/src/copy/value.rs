@@ -262,7 +262,7 @@ fn untimely(wrong: Wrong, kind: &str, text: &str) -> SqlError {
 }
 
 /// With or without braces, with hyphens after any four digits.
-fn uuid(text: &str) -> Option<[u8; 16]> {
+pub(crate) fn uuid(text: &str) -> Option<[u8; 16]> {
     let bare = text.strip_prefix('{').map_or(Some(text), |text| text.strip_suffix('}'))?;
     let groups = bare.split('-');
     let is_grouped = groups.clone().all(|group| !group.is_empty() && group.len().is_multiple_of(4));
