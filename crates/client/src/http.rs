@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use quipu_proof::feed::FeedError;
 use quipu_proof::names::chain_id;
 use quipu_types::{Encode, Genesis, Hash, PublicKey, Transaction};
 use reqwest::{Method, Response, StatusCode};
@@ -14,6 +15,7 @@ use crate::RESPONSE_SIZE_MAX;
 use crate::api::{
     ErrorBody, HeaderInfo, ProducerInfo, SqlAnswer, Status, StreamInfo, SubmitAnswer,
 };
+use crate::evidence::Evidence;
 
 /// How long a server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -75,6 +77,16 @@ pub enum ClientError {
         found: Hash,
         /// The caller's.
         pinned: Hash,
+    },
+    /// A server showed events that do not verify.
+    #[error("{server} shows what is false: {error}")]
+    False {
+        /// The server.
+        server: String,
+        /// Why it is false.
+        error: Box<FeedError>,
+        /// What was shown, to keep.
+        evidence: Box<Evidence>,
     },
     /// A row does not fit its stream.
     #[error("{0}")]
@@ -290,6 +302,12 @@ impl Client {
     /// A `GET` whose body is read as it comes.
     pub(crate) async fn open(&self, path: &str) -> Result<Response, ClientError> {
         self.request(Method::GET, path, None, None).await
+    }
+
+    /// Opens a feed of lanes; `request` is a `FeedRequest`'s encoding.
+    pub(crate) async fn open_feed(&self, request: Bytes) -> Result<Response, ClientError> {
+        let body = Some(("application/octet-stream", request));
+        self.request(Method::POST, "/v1/feed", body, None).await
     }
 
     async fn send(

@@ -13,12 +13,16 @@
 
 pub mod api;
 pub mod blocks;
+pub mod consumer;
+pub mod evidence;
 pub mod follow;
 pub mod http;
 pub mod producer;
 
 pub use api::{Event, Status, StreamInfo, SubmitAnswer};
 pub use blocks::Blocks;
+pub use consumer::Consumer;
+pub use evidence::Evidence;
 pub use follow::{Follow, FollowFrom};
 pub use http::{Ack, Client, ClientError};
 pub use producer::{NewEvent, Producer};

@@ -17,6 +17,7 @@
 //!   never changes one. The first node of leaf `i` stands at `node_count(i)`.
 //! * M2 A path that [`inclusion_path`] or [`consistency_path`] makes is accepted by the check of the
 //!   same name; one with a sibling missing, added or changed is refused.
+//!   So it is with [`subset_path`] and many leaves.
 //! * M3 The checks take any bytes and numbers, allocate nothing and never panic.
 //! # Limits
 //! [`SIZE_MAX`] leaves; a path has at most 63 hashes.
@@ -31,8 +32,10 @@ use quipu_types::{Decode, DecodeError, Encode, Hash, Reader};
 
 use crate::hash::{node_hash, sha256};
 
+mod subset;
 mod wide;
 
+pub use subset::{subset_path, verify_subset};
 use wide::Growth;
 pub use wide::roots;
 

@@ -40,6 +40,7 @@ pub mod ledger;
 pub mod memory;
 pub mod reader;
 pub mod record;
+pub mod resume;
 mod scan;
 mod tree;
 mod wal;

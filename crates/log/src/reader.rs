@@ -8,7 +8,8 @@
 use std::sync::Arc;
 
 use quipu_crypto::merkle::{
-    consistency_path, inclusion_path, root_at, verify_consistency, verify_inclusion,
+    Frontier, consistency_path, frontier, inclusion_path, root_at, verify_consistency,
+    verify_inclusion,
 };
 use quipu_crypto::{CacheCounts, Recent};
 use quipu_types::chunk::split_body;
@@ -215,6 +216,16 @@ impl LedgerReader {
         verify_consistency(size.get(), &root, end, &header.lane_root, &path)
             .map_err(|_| self.damaged_tree(lane))?;
         Ok(root)
+    }
+
+    /// The tree over the lane's first `size` transactions, `0` included: what one needs to go on with it.
+    ///
+    /// # Errors
+    /// As [`Self::root_at`].
+    pub fn frontier(&self, lane: Lane, size: Seqno) -> Result<Frontier, LogError> {
+        let frontier = frontier(&self.lane(lane)?.tree, size.get())?;
+        let root = self.root_at(lane, size)?;
+        if frontier.root() == root { Ok(frontier) } else { Err(self.damaged_tree(lane)) }
     }
 
     fn damaged_tree(&self, lane: Lane) -> LogError {

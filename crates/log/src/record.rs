@@ -8,23 +8,10 @@
 //!  wal      height u64 · bytes
 //! ```
 
-use quipu_types::chunk::CHUNK_BODY_SIZE_MAX;
-use quipu_types::codec::put_bytes;
+pub use quipu_types::chunk::StoredChunk;
 use quipu_types::{
-    ChunkHeader, Decode, DecodeError, Encode, Hash, Height, Lane, Reader, Seqno, Signature, Term,
-    ValidatorIndex,
+    Decode, DecodeError, Encode, Hash, Height, Lane, Reader, Seqno, Term, ValidatorIndex,
 };
-
-/// A chunk with its body, as it is stored and sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredChunk {
-    /// What the sequencer signs.
-    pub header: ChunkHeader,
-    /// Over the header, tag `Chunk`.
-    pub signature: Signature,
-    /// The transactions, as [`quipu_types::chunk::put_transaction`] joins them.
-    pub body: Vec<u8>,
-}
 
 /// The beginning of a sequencer's reign over a lane: one line of the failover log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,26 +42,6 @@ pub struct WalRecord {
 pub(crate) const TERM: u8 = 1;
 pub(crate) const CHUNK: u8 = 2;
 pub(crate) const CUT: u8 = 3;
-
-impl Encode for StoredChunk {
-    fn encode(&self, out: &mut Vec<u8>) {
-        self.header.encode(out);
-        self.signature.encode(out);
-        put_bytes(out, &self.body);
-    }
-}
-
-impl Decode for StoredChunk {
-    const SIZE_MIN: usize = ChunkHeader::SIZE_MIN + 64 + 4;
-
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            header: ChunkHeader::decode(reader)?,
-            signature: Signature::decode(reader)?,
-            body: reader.bytes("chunk body", CHUNK_BODY_SIZE_MAX)?.to_vec(),
-        })
-    }
-}
 
 impl Encode for TermRecord {
     fn encode(&self, out: &mut Vec<u8>) {

@@ -257,13 +257,17 @@ impl Driver {
         while let Some(effect) = self.replica.poll() {
             match effect {
                 Effect::WriteTerm(term) => self.ledger.append_term(&term).map_err(log_failed)?,
-                Effect::WriteChunk(chunk) => self.write_chunk(&chunk)?,
+                Effect::WriteChunk(chunk) => {
+                    self.write_chunk(&chunk)?;
+                    self.shared.tail.push(&chunk);
+                }
                 Effect::WriteVote { height, bytes } => {
                     self.shared.metrics.log_bytes.increment(size_of_bytes(&bytes));
                     self.ledger.append_wal(height, &bytes).map_err(log_failed)?;
                 }
                 Effect::CutLane { lane, index } => {
                     self.ledger.truncate_after(lane, index).map_err(log_failed)?;
+                    self.shared.tail.cut(lane, index);
                 }
                 Effect::WriteHeader { block, certificate } => {
                     self.write_header(&block, &certificate)?;
@@ -322,6 +326,7 @@ impl Driver {
         self.ledger.append_header(&block.header, certificate).map_err(log_failed)?;
         self.header_written = block.header.height;
         self.shared.metrics.height_committed.set(gauge_value(block.header.height.get()));
+        self.shared.tail.commit(&block.header.cut);
         self.shared.update(|progress| progress.committed = block.header.height);
         Ok(())
     }

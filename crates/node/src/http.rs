@@ -3,12 +3,14 @@
 //! ```text
 //!  POST /v1/transactions            GET /v1/transactions/{tx}[/proof]   GET /v1/producers/{key}
 //!  GET  /v1/headers[/{height}]      GET /v1/streams[/{name}[/events]]   GET /v1/status, validators, genesis
+//!  POST /v1/feed (frames for consumers that check them)
 //!  POST /v1/sql                     GET /v1/blocks (frames for who follows the ledger and checks it)
 //! ```
 //! Every error is `{code, message, hint}`; what a handler reads from the disk is read on worker threads.
 
 mod blocks;
 pub(crate) mod error;
+mod feed;
 pub(crate) mod follow;
 pub(crate) mod read;
 pub mod shape;
@@ -50,6 +52,7 @@ const SMALL_BODY_SIZE_MAX: usize = 1 << 20;
         read::stream,
         follow::events,
         blocks::blocks,
+        feed::feed,
         read::status,
         read::validators,
         read::genesis,
@@ -81,6 +84,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/headers", get(read::headers))
         .route("/v1/headers/{height}", get(read::header))
         .route("/v1/blocks", get(blocks::blocks))
+        .route("/v1/feed", post(feed::feed))
         .route("/v1/streams", get(read::streams))
         .route("/v1/streams/{name}", get(read::stream))
         .route("/v1/streams/{name}/events", get(follow::events))

@@ -40,6 +40,7 @@ mod shared;
 mod snapshot;
 mod sql;
 pub mod store;
+mod tail;
 mod view;
 mod wide;
 

@@ -28,6 +28,7 @@ use crate::peers::Peers;
 use crate::pg::Access;
 use crate::sql::Sql;
 use crate::store::LmdbStore;
+use crate::tail::Tail;
 
 /// Bytes of clients' transactions that need no second check: seconds of the fastest stream.
 const ADMISSIONS_SIZE_MAX: usize = 16 << 20;
@@ -81,6 +82,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     /// The other validators.
     pub(crate) peers: Peers,
+    /// What no committed cut covers yet.
+    pub(crate) tail: Tail,
     /// Signs what is written through SQL.
     pub(crate) gateway: Gateway,
     /// What clients' programs did, for those who wait for it.
@@ -184,6 +187,7 @@ impl Shared {
             body_room: Semaphore::new(room.min(Semaphore::MAX_PERMITS)),
             followers: Arc::new(Semaphore::new(parts.limits.follower_count_max)),
             dir: parts.dir,
+            tail: Tail::new(parts.genesis.lane_count),
             genesis: parts.genesis,
             chain: parts.chain,
             index: parts.index,

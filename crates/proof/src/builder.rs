@@ -3,7 +3,7 @@
 use quipu_crypto::hash::leaf_hashes;
 use quipu_crypto::merkle::{MemoryNodes, inclusion_path};
 use quipu_types::{
-    Action, Encode, Hash, Header, Lane, Position, Receipt, StateCertificate, Tip, Transaction,
+    Action, Encode, Hash, Header, Lane, Position, Receipt, StateCertificate, Transaction,
 };
 use thiserror::Error;
 
@@ -12,6 +12,7 @@ use crate::bundle::{
 };
 use crate::hexed::Hexed;
 use crate::names;
+use crate::order::tip_of;
 
 /// What a bundle is made of.
 #[derive(Clone, Debug)]
@@ -24,7 +25,7 @@ pub struct Parts<'a> {
     pub position: Position,
     /// The action to prove, by its 0-based index; none proves the transaction as a whole.
     pub action: Option<u32>,
-    /// Path of the leaf `seqno − 1` in the lane's tree at the size of [`tip_of`] the block's header.
+    /// Path of the leaf `seqno − 1` in the lane's tree at the size of the block header's tip.
     pub lane_path: Vec<Hash>,
     /// The first header whose cut covers it, and its certificate.
     pub block: Committed,
@@ -75,12 +76,6 @@ pub enum BuildError {
     },
 }
 
-/// How far `header`'s cut reaches in `lane`: the size of the tree that a bundle's lane path is for.
-#[must_use]
-pub fn tip_of(header: &Header, lane: Lane) -> Option<&Tip> {
-    header.cut.iter().find(|tip| tip.lane == lane)
-}
-
 /// Puts `parts` together.
 ///
 /// # Errors
@@ -88,7 +83,7 @@ pub fn tip_of(header: &Header, lane: Lane) -> Option<&Tip> {
 pub fn build(parts: Parts<'_>) -> Result<Bundle, BuildError> {
     let Position { lane, seqno } = parts.position;
     let not_covered = BuildError::NotCovered { lane, position: parts.position };
-    let tip = tip_of(&parts.block.header.0, lane).ok_or(not_covered)?;
+    let tip = tip_of(&parts.block.header.0.cut, lane).ok_or(not_covered)?;
     let index = seqno.get().checked_sub(1).filter(|_| seqno <= tip.seqno).ok_or(not_covered)?;
     let lane_path = LanePart { index, size: tip.seqno.get(), path: parts.lane_path };
     let envelope = names::envelope(parts.transaction);

@@ -28,11 +28,13 @@
 mod builder;
 mod bundle;
 mod certificate;
+pub mod feed;
 mod hexed;
 pub mod names;
+pub mod order;
 mod verify;
 
-pub use builder::{BuildError, Parts, Results, build, tip_of};
+pub use builder::{BuildError, Parts, Results, build};
 pub use bundle::{
     ActionPart, BUNDLE_SIZE_MAX, BUNDLE_VERSION, Bundle, Committed, LanePart, PATH_SIZE_MAX, Place,
     ReceiptPart, TimePart,

@@ -20,12 +20,12 @@ use quipu_types::{
 };
 use thiserror::Error;
 
-use crate::builder::tip_of;
 use crate::bundle::{
     ActionPart, BUNDLE_SIZE_MAX, BUNDLE_VERSION, Bundle, Committed, PATH_SIZE_MAX, ReceiptPart,
 };
 use crate::certificate::{CertificateError, Support, verify_certificate, verify_state_certificate};
 use crate::names;
+use crate::order::tip_of;
 
 /// A part of a bundle, for errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -392,7 +392,7 @@ impl Bundle {
     /// The header covers the envelope, and no header before did.
     fn check_lane(&self) -> Result<(), ProofError> {
         let Position { lane, seqno } = self.position();
-        let tip = tip_of(&self.header.0, lane);
+        let tip = tip_of(&self.header.0.cut, lane);
         let last = tip.map_or(Seqno::default(), |tip| tip.seqno);
         let before = self.covered_before(lane);
         let covered = before < seqno && seqno <= last;
@@ -412,7 +412,7 @@ impl Bundle {
 
     /// How far the header before reached.
     fn covered_before(&self, lane: Lane) -> Seqno {
-        let tip = self.previous.as_ref().and_then(|previous| tip_of(&previous.0, lane));
+        let tip = self.previous.as_ref().and_then(|previous| tip_of(&previous.0.cut, lane));
         tip.map_or(Seqno::default(), |tip| tip.seqno)
     }
 

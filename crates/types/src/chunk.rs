@@ -10,8 +10,8 @@
 //! lane's RFC 9162 root after the chunk. `body_digest` is the BLAKE3 of the body: bulk bytes in transit; what
 //! is proven of the body is in the lane tree. Chain id and epoch are in the signature's domain.
 
-use crate::codec::{Decode, DecodeError, Encode, Reader, put_list};
-use crate::number::{Hash, Height, Lane, Seqno, Term};
+use crate::codec::{Decode, DecodeError, Encode, Reader, put_bytes, put_list};
+use crate::number::{Hash, Height, Lane, Seqno, Signature, Term};
 
 /// Most bytes of a chunk's body.
 pub const CHUNK_BODY_SIZE_MAX: usize = 1 << 20;
@@ -86,6 +86,17 @@ pub struct ChunkHeader {
     pub body_digest: Hash,
     /// The clock since the chunk before.
     pub clock: Vec<ClockEntry>,
+}
+
+/// A chunk with its body, as it is stored and sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredChunk {
+    /// What the sequencer signs.
+    pub header: ChunkHeader,
+    /// Over the header, tag `Chunk`.
+    pub signature: Signature,
+    /// The transactions, as [`put_transaction`] joins them.
+    pub body: Vec<u8>,
 }
 
 impl ChunkHeader {
@@ -206,9 +217,29 @@ impl Decode for ChunkHeader {
     }
 }
 
+impl Encode for StoredChunk {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.header.encode(out);
+        self.signature.encode(out);
+        put_bytes(out, &self.body);
+    }
+}
+
+impl Decode for StoredChunk {
+    const SIZE_MIN: usize = ChunkHeader::SIZE_MIN + 64 + 4;
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            header: ChunkHeader::decode(reader)?,
+            signature: Signature::decode(reader)?,
+            body: reader.bytes("chunk body", CHUNK_BODY_SIZE_MAX)?.to_vec(),
+        })
+    }
+}
+
 /// Appends one transaction's bytes to a chunk's body.
 pub fn put_transaction(body: &mut Vec<u8>, bytes: &[u8]) {
-    crate::codec::put_bytes(body, bytes);
+    put_bytes(body, bytes);
 }
 
 /// The transactions of a chunk's body, as bytes, in order; `count` is the header's.

@@ -220,6 +220,16 @@ codes! {
       "Each of the validators given showed what does not verify, so none is asked any more. What was verified before is still served for reading. Give other validators, or compare the genesis file."
     714 DIVERGED "this execution gives another state than a quorum signed"
       "What was computed here for a height is not what two thirds of the stake signed, so nothing more is shown. Compare the versions; if they are the same, remove the state and columns directories and start again, and report it."
+    720 CURSOR "cursor is wrong"
+      "The text is no cursor, was changed by hand, or has numbers that no consumer has. Use the last one that the client gave, or begin again from a height."
+    721 CURSOR_CONFLICT "cursor and ledger disagree about what is certified"
+      "The cursor holds a certified root that this ledger does not have. Either the cursor was forged, or one of two servers has shown a false history: keep both answers, and compare with other validators."
+    722 BEHIND "this validator is behind the cursor"
+      "The cursor is of a height that this validator has not reached. Nothing is lost: ask another validator, or this one later."
+    723 PRUNED "what follows the cursor was pruned"
+      "This validator keeps the lane only from the horizon on. Ask one that keeps more, import the checkpoint and resume there, or begin at the horizon."
+    724 FEED_FALSE "a server showed events that do not verify"
+      "What was streamed does not agree with the certificates, roots or signatures of the ledger: events were omitted, swapped, repeated or invented on the way. Nothing of it was given on; the evidence is kept, and quipu verify --evidence checks it offline."
 }
 
 #[cfg(test)]

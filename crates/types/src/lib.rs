@@ -21,6 +21,7 @@ pub mod agreement;
 pub mod chunk;
 pub mod code;
 pub mod codec;
+pub mod cursor;
 pub mod genesis;
 pub mod number;
 pub mod procedure;

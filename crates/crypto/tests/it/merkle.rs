@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use quipu_crypto::hash::{leaf_hash, node_hash};
 use quipu_crypto::merkle::{
     Frontier, MemoryNodes, MerkleError, consistency_path, empty_root, frontier, inclusion_path,
-    node_count, root, root_at, roots, verify_consistency, verify_inclusion,
+    node_count, root, root_at, roots, subset_path, verify_consistency, verify_inclusion,
+    verify_subset,
 };
 use quipu_types::{Decode, Encode, Hash};
 use sha2_of_ct_merkle::Sha256;
@@ -341,4 +342,50 @@ proptest! {
         let _ = Frontier::from_bytes(&bytes);
         let _ = Frontier::from_parts(one, hashes);
     }
+}
+
+proptest! {
+    #[test]
+    fn many_leaves_are_shown_by_what_stands_around_them(
+        size in 1_usize..70, bounds in proptest::collection::btree_set(0_usize..71, 2..9),
+        fault in 0_usize..6, at: prop::sample::Index,
+    ) {
+        let leaves = leaves(number(size));
+        let bounds: Vec<usize> = bounds.into_iter().filter(|bound| *bound <= size).collect();
+        let ranges: Vec<_> = bounds.chunks_exact(2).map(|pair| pair[0]..pair[1]).collect();
+        let path = subset_path(&leaves, &ranges);
+        let known: Vec<(u64, Hash)> =
+            ranges.into_iter().flatten().map(|index| (number(index), leaves[index])).collect();
+        let shown = |known: &[(u64, Hash)], path: &[Hash]| {
+            verify_subset(known, number(size), path, &root(&leaves))
+        };
+        prop_assert_eq!(shown(&known, &path), Ok(()));
+        if let [(index, _)] = known[..] {
+            // One leaf: the same hashes as its own path, in another order.
+            let mut own = inclusion_path(&MemoryNodes::from_leaves(&leaves), index, number(size)).unwrap();
+            let mut around = path.clone();
+            own.sort_unstable();
+            around.sort_unstable();
+            prop_assert_eq!(own, around);
+        }
+        let (mut false_known, mut false_path) = (known.clone(), path.clone());
+        match fault {
+            0 if !known.is_empty() => false_known[at.index(known.len())].1.0[0] ^= 1,
+            1 if !known.is_empty() => drop(false_known.remove(at.index(known.len()))),
+            2 if !path.is_empty() => false_path[at.index(path.len())].0[31] ^= 1,
+            3 if !path.is_empty() => drop(false_path.remove(at.index(path.len()))),
+            4 => false_path.insert(at.index(path.len() + 1), Hash([7; 32])),
+            5 if known.len() > 1 => {
+                let (first, last) = (known[0].1, known[known.len() - 1].1);
+                false_known[0].1 = last;
+                false_known[known.len() - 1].1 = first;
+            }
+            _ => return Ok(()),
+        }
+        prop_assert!(shown(&false_known, &false_path).is_err());
+    }
+}
+
+fn number(count: usize) -> u64 {
+    u64::try_from(count).unwrap()
 }

@@ -79,7 +79,8 @@ fn bundle(shared: &Shared, tx: &Hash, action: Option<u32>) -> Result<String, Api
     let bytes = reader.transaction(lane, seqno).map_err(ApiError::damaged)?;
     let transaction = Transaction::from_bytes(&bytes).map_err(ApiError::damaged)?;
     let (header, certificate) = reader.header(found.height).map_err(ApiError::damaged)?;
-    let size = quipu_proof::tip_of(&header, lane).map(|tip| tip.seqno).unwrap_or_default();
+    let size =
+        quipu_proof::order::tip_of(&header.cut, lane).map(|tip| tip.seqno).unwrap_or_default();
     let previous = match found.height.get() {
         0 | 1 => None,
         number => {

@@ -8,7 +8,8 @@ use quipu_proof::names::{
     TransactionDraft, chain_id, envelope, envelope_leaf, header_hash, lane_of, sign_transaction,
     tx_name,
 };
-use quipu_proof::{Bundle, Committed, Parts, Results, build, tip_of};
+use quipu_proof::order::tip_of;
+use quipu_proof::{Bundle, Committed, Parts, Results, build};
 use quipu_types::genesis::{GENESIS_VERSION, GenesisValidator};
 use quipu_types::{
     Action, CommitCertificate, Encode, Genesis, Hash, Header, Height, Lane, Outcome, Position,
@@ -279,7 +280,7 @@ impl World {
     pub(crate) fn bundle(&self, block: usize, place: usize, action: Option<u32>) -> Bundle {
         let entry = &self.blocks[block];
         let (position, transaction) = &entry.transactions[place];
-        let tip = tip_of(entry.header(), position.lane).unwrap();
+        let tip = tip_of(&entry.header().cut, position.lane).unwrap();
         let size = usize::try_from(tip.seqno.get()).unwrap();
         let leaves = &self.leaves[usize::from(position.lane.get())][..size];
         let nodes = MemoryNodes::from_leaves(leaves);
@@ -306,7 +307,7 @@ impl World {
         (1..transactions.len() - 1)
             .find(|place| {
                 let (position, transaction) = &transactions[*place];
-                let tip = tip_of(self.blocks[1].header(), position.lane).unwrap();
+                let tip = tip_of(&self.blocks[1].header().cut, position.lane).unwrap();
                 transaction.actions.len() == 5 && tip.seqno.get() >= 3
             })
             .unwrap()

@@ -1,0 +1,292 @@
+//! A consumer of lanes that believes nobody: it resumes from cursors, checks everything against the genesis, and keeps what was false.
+//!
+//! ```text
+//!  Consumer::next ─> Told ── Snapshot: committed, with outcomes; Tentative, RolledBack
+//!     ^  Feed (quipu-proof) checks frame by frame
+//!     │  lost, busy, behind: the next server, from the cursors of what was told
+//!     └─ false: Evidence, ClientError::False; the next call goes on with another server
+//! ```
+//! * K1 What is told was checked (`quipu_proof::feed`, E1 to E3). After a reconnect nothing is told twice and nothing is left out.
+//! * K2 One request resumes all lanes. Only a roll back to a root that is not known here takes a second one, from what is certified.
+//! * K3 A server that showed something false is not asked again by this consumer.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quipu_consensus::schedule::Schedule;
+use quipu_net::{Decoder, FRAME_SIZE_MAX};
+use quipu_proof::feed::{Feed, FeedError, SequencerOf, Told, from_start};
+use quipu_proof::names::chain_id;
+use quipu_types::cursor::{Cursor, Cursors, FeedRequest, Mode, Start};
+use quipu_types::{Encode, Genesis, Hash, Height, Lane};
+
+use crate::evidence::Evidence;
+use crate::http::{Client, ClientError};
+
+/// Pause before a lost feed is opened again.
+const REOPEN_PAUSE: Duration = Duration::from_millis(100);
+/// How often in a row a feed may be opened without telling anything.
+const REOPEN_COUNT_MAX: u32 = 100;
+/// Longest silence: servers greet far more often.
+const SILENCE_TIME: Duration = Duration::from_secs(30);
+
+/// A followed set of lanes. See the module's header.
+pub struct Consumer {
+    /// Asked in turn; those that lied are taken out.
+    servers: Vec<Arc<Client>>,
+    turn: usize,
+    genesis: Genesis,
+    sequencer: SequencerOf,
+    request: FeedRequest,
+    connection: Option<Connection>,
+    told: VecDeque<Told>,
+    failures: u32,
+}
+
+impl std::fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Consumer").field("servers", &self.servers.len()).finish_non_exhaustive()
+    }
+}
+
+struct Connection {
+    server: String,
+    body: reqwest::Response,
+    decoder: Decoder,
+    feed: Feed,
+    evidence: Evidence,
+}
+
+impl Consumer {
+    /// One that reads `lanes` (all when empty) of the ledger of `genesis` from any server of `urls` (separated by commas).
+    ///
+    /// # Errors
+    /// When `urls` are no addresses.
+    pub fn new(
+        urls: &str,
+        genesis: Genesis,
+        lanes: &[Lane],
+        mode: Mode,
+    ) -> Result<Self, ClientError> {
+        let servers = urls.split(',').map(|url| Client::new(url).map(Arc::new));
+        let servers = servers.collect::<Result<Vec<_>, _>>()?;
+        let schedule = Schedule::new(&genesis.validator_set(), usize::from(genesis.lane_count));
+        let set = genesis.validator_set();
+        let sequencer: SequencerOf = Arc::new(move |lane, term| {
+            set.get(schedule.sequencer(lane, term)).map(|validator| validator.key)
+        });
+        let every = (0..genesis.lane_count).map(Lane::new).collect::<Vec<_>>();
+        let lanes = if lanes.is_empty() { &every } else { lanes };
+        let request = from_start(chain_id(&genesis), lanes, mode, true);
+        let (connection, told) = (None, VecDeque::new());
+        Ok(Self { servers, turn: 0, genesis, sequencer, request, connection, told, failures: 0 })
+    }
+
+    /// The same, from another place. Cursors bring their lanes with them.
+    #[must_use]
+    pub fn starting(mut self, start: Start) -> Self {
+        if let Start::Cursors(cursors) = &start {
+            self.request.lanes = cursors.lanes.iter().map(|cursor| cursor.lane).collect();
+        }
+        self.request.start = start;
+        self
+    }
+
+    /// The same, ending at the newest height instead of waiting.
+    #[must_use]
+    pub fn ending(mut self) -> Self {
+        self.request.follow = false;
+        self
+    }
+
+    /// The ledger that is pinned.
+    #[must_use]
+    pub fn chain(&self) -> Hash {
+        chain_id(&self.genesis)
+    }
+
+    /// Where a consumer stands who has taken everything that [`Consumer::next`] gave; none before a start that is not cursors was
+    /// answered.
+    #[must_use]
+    pub fn cursors(&self) -> Option<&Cursors> {
+        match &self.request.start {
+            Start::Cursors(cursors) => Some(cursors),
+            _ => None,
+        }
+    }
+
+    /// What comes next, checked; `None` at the end of what is not followed further.
+    ///
+    /// Cancel safe.
+    ///
+    /// # Errors
+    /// [`ClientError::False`] when a server showed what does not verify: it is not asked again, and the next call goes on with
+    /// the others. [`ClientError::Refused`] when a cursor can not be resumed. Else nobody answers.
+    pub async fn next(&mut self) -> Result<Option<Told>, ClientError> {
+        loop {
+            if let Some(told) = self.told.pop_front() {
+                self.keep(&told);
+                return Ok(Some(told));
+            }
+            if self.connection.is_none() {
+                self.open().await?;
+                continue;
+            }
+            match self.receive().await {
+                Received::Bytes(bytes) => self.take(&bytes)?,
+                Received::End if !self.request.follow => return Ok(None),
+                Received::End => self.lost("the server closed the feed").await?,
+                Received::Lost(reason) => self.lost(&reason).await?,
+            }
+        }
+    }
+
+    /// Remembers where to resume after `told` was given.
+    fn keep(&mut self, told: &Told) {
+        let cursors = match told {
+            Told::Hello(_) => return,
+            Told::Snapshot(snapshot) => Cursors::clone(&snapshot.cursors),
+            Told::Tentative(batch) => {
+                let all = batch.transactions.len();
+                return self.keep_lane(batch.cursor(all));
+            }
+            Told::RolledBack { cursor, .. } => return self.keep_lane(Cursor::clone(cursor)),
+        };
+        self.request.start = Start::Cursors(cursors);
+    }
+
+    fn keep_lane(&mut self, cursor: Cursor) {
+        if let Start::Cursors(cursors) = &mut self.request.start
+            && let Some(own) = cursors.lanes.iter_mut().find(|own| own.lane == cursor.lane)
+        {
+            *own = cursor;
+        }
+    }
+
+    async fn open(&mut self) -> Result<(), ClientError> {
+        let count = self.servers.len();
+        let Some(client) = self.servers.get(self.turn.checked_rem(count).unwrap_or(0)) else {
+            return Err(ClientError::Unreachable { tried: "every server given was false".into() });
+        };
+        match client.open_feed(self.request.to_bytes().into()).await {
+            Ok(body) => {
+                let server = body.url().to_string();
+                let feed =
+                    Feed::new(&self.genesis, self.request.clone(), Arc::clone(&self.sequencer));
+                let evidence = Evidence::new(&server, self.chain(), &self.request);
+                let decoder = Decoder::new(FRAME_SIZE_MAX);
+                self.connection = Some(Connection { server, body, decoder, feed, evidence });
+                Ok(())
+            }
+            // Others may answer, or be further.
+            Err(ClientError::Unreachable { tried } | ClientError::Busy { tried }) => {
+                self.lost(&tried).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn receive(&mut self) -> Received {
+        let Some(connection) = &mut self.connection else { return Received::End };
+        match tokio::time::timeout(SILENCE_TIME, connection.body.chunk()).await {
+            Ok(Ok(Some(bytes))) => Received::Bytes(bytes),
+            Ok(Ok(None)) => Received::End,
+            Ok(Err(error)) => Received::Lost(crate::http::root_cause(&error)),
+            Err(_) => Received::Lost("the server is silent".into()),
+        }
+    }
+
+    /// Checks what came.
+    fn take(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
+        let Some(connection) = &mut self.connection else { return Ok(()) };
+        connection.decoder.push(bytes);
+        loop {
+            let frame = match connection.decoder.next_frame() {
+                Ok(None) => break,
+                Ok(Some(frame)) => frame,
+                Err(error) => {
+                    let (server, reason) = (connection.server.clone(), error.to_string());
+                    self.connection = None;
+                    return Err(ClientError::Protocol { server, reason });
+                }
+            };
+            connection.evidence.add(frame);
+            let was_open = connection.feed.is_open();
+            match connection.feed.take_bytes(frame) {
+                Ok(told) => {
+                    let has_snapshot = told.iter().any(|told| matches!(told, Told::Snapshot(_)));
+                    self.failures = 0;
+                    self.told.extend(told);
+                    if has_snapshot {
+                        connection.evidence.restart(&connection.feed);
+                    }
+                    if !was_open
+                        && connection.feed.is_open()
+                        && !matches!(self.request.start, Start::Cursors(_))
+                    {
+                        self.request.start = Start::Cursors(connection.feed.cursors());
+                    }
+                }
+                Err(FeedError::UnknownRoot { .. }) => {
+                    // Nothing false: from what is certified it can be checked (K2).
+                    self.fall_back();
+                    return Ok(());
+                }
+                Err(error) => return self.refuse(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Resumes from the certified positions alone.
+    fn fall_back(&mut self) {
+        self.connection = None;
+        let Start::Cursors(cursors) = &mut self.request.start else { return };
+        for cursor in &mut cursors.lanes {
+            let Cursor { lane, certified, branch, seqno, .. } = *cursor;
+            if certified.seqno < seqno {
+                *cursor = Cursor::at(lane, certified, branch);
+                let (to, cursor) = (certified.seqno, Arc::new(cursor.clone()));
+                self.told.push_back(Told::RolledBack { lane, to, cursor });
+            }
+        }
+    }
+
+    fn refuse(&mut self, error: FeedError) -> Result<(), ClientError> {
+        let Some(connection) = self.connection.take() else { return Ok(()) };
+        let count = self.servers.len();
+        if let Some(place) = self.turn.checked_rem(count) {
+            self.servers.remove(place);
+        }
+        let evidence = Box::new(connection.evidence);
+        Err(ClientError::False { server: connection.server, error: Box::new(error), evidence })
+    }
+
+    async fn lost(&mut self, reason: &str) -> Result<(), ClientError> {
+        self.connection = None;
+        self.turn = self.turn.wrapping_add(1);
+        self.failures = self.failures.saturating_add(1);
+        if self.failures > REOPEN_COUNT_MAX {
+            return Err(ClientError::Unreachable { tried: reason.to_owned() });
+        }
+        // At once for as long as another server was not tried.
+        if usize::try_from(self.failures).is_ok_and(|failures| failures >= self.servers.len()) {
+            tokio::time::sleep(REOPEN_PAUSE).await;
+        }
+        Ok(())
+    }
+}
+
+enum Received {
+    Bytes(Bytes),
+    End,
+    Lost(String),
+}
+
+/// A start after a height.
+#[must_use]
+pub const fn after(height: Height) -> Start {
+    Start::Height(height)
+}
