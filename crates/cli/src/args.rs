@@ -532,12 +532,27 @@ pub(crate) struct Tail {
     /// The stream.
     #[arg(long, value_name = "S")]
     pub(crate) stream: String,
-    /// Begin after this transaction.
-    #[arg(long, value_name = "LANE:SEQNO")]
+    /// The genesis file that you trust: every event is checked against its validators.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) genesis: Option<PathBuf>,
+    /// Begin after this transaction (LANE:SEQNO); with --genesis: a cursor, height:N (after it), time:T (from it) or end.
+    #[arg(long, value_name = "PLACE")]
     pub(crate) from: Option<String>,
     /// Go on with new events until stopped.
     #[arg(long)]
     pub(crate) follow: bool,
+    /// Only events with this key; \\x and hexadecimal for one that is no text.
+    #[arg(long, value_name = "K")]
+    pub(crate) key: Option<String>,
+    /// Only these lanes of the ledger.
+    #[arg(long = "lane", value_name = "N")]
+    pub(crate) lanes: Vec<u16>,
+    /// Also what is not certified yet, milliseconds earlier; it may be rolled back.
+    #[arg(long)]
+    pub(crate) tentative: bool,
+    /// Begin after the cursor in this file if it is there, and keep it up to date.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cursor_file: Option<PathBuf>,
     /// One JSON object a line.
     #[arg(long)]
     pub(crate) json: bool,

@@ -10,10 +10,12 @@
 //!   ledger answers a repeat with the first position, so nothing is appended twice.
 //! * C2 What the chain is, the caller pins (a genesis) or the first server says; [`Client::pinned`] tells which.
 //! * C3 Nothing a server sends is buffered beyond [`RESPONSE_SIZE_MAX`], or [`LINE_SIZE_MAX`] a line.
+//! * C4 What a [`Consumer`] tells was checked against the genesis; what [`Follow`] gives is the server's word.
 
 pub mod api;
 pub mod blocks;
 pub mod consumer;
+pub mod events;
 pub mod evidence;
 pub mod follow;
 pub mod http;
@@ -22,6 +24,7 @@ pub mod producer;
 pub use api::{Event, Status, StreamInfo, SubmitAnswer};
 pub use blocks::Blocks;
 pub use consumer::Consumer;
+pub use events::Events;
 pub use evidence::Evidence;
 pub use follow::{Follow, FollowFrom};
 pub use http::{Ack, Client, ClientError};

@@ -113,7 +113,8 @@ enum Todo {
 
 struct Feeder {
     mode: Mode,
-    follow: bool,
+    /// The last height that is wanted, if there is a last: what was committed when it was asked.
+    last: Option<Height>,
     lanes: Vec<LaneFeeder>,
     /// The next height to send.
     next: Height,
@@ -160,7 +161,7 @@ impl Feeder {
             if !is_at_end {
                 continue;
             }
-            if !self.follow {
+            if self.last.is_some_and(|last| self.next > last) {
                 return;
             }
             let is_tentative = self.mode == Mode::Tentative;
@@ -515,9 +516,9 @@ impl Feeder {
             put(&mut page, &Frame::Resumed(Resumed { lane: *lane, branch, frontier }));
             lanes.push(LaneFeeder::new(&view, tip, had).map_err(ApiError::damaged)?);
         }
-        let FeedRequest { mode, follow, .. } = *request;
-        let todo = VecDeque::new();
-        Ok((Self { mode, follow, lanes, next: base.next(), todo, is_greeted: true }, page))
+        let last = (!request.follow).then_some(seen.committed);
+        let (mode, todo) = (request.mode, VecDeque::new());
+        Ok((Self { mode, last, lanes, next: base.next(), todo, is_greeted: true }, page))
     }
 }
 

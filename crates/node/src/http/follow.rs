@@ -21,12 +21,11 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use quipu_client::events::{key_text, tx_text};
 use quipu_consensus::moves;
 use quipu_replica::storage::cut_before;
 use quipu_state::Stream;
-use quipu_types::{
-    Action, Decode, Hash, Header, Height, Outcome, Position, Receipt, Transaction, code,
-};
+use quipu_types::{Action, Decode, Header, Height, Outcome, Position, Receipt, Transaction, code};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -301,26 +300,9 @@ fn put_line(
     Ok(())
 }
 
-/// What `prove` takes: the name, and the action when there are several.
-fn tx_text(tx: &Hash, action: u32, action_count: usize) -> String {
-    if action_count > 1 { format!("{tx}:{action}") } else { tx.to_string() }
-}
-
-/// A key as text: itself when that is plain and reads back, else `\x` and hexadecimal.
-fn key_text(key: &[u8]) -> String {
-    match std::str::from_utf8(key) {
-        Ok(text) if !text.starts_with("\\x") => text.to_owned(),
-        _ => format!("\\x{}", hex::encode(key)),
-    }
-}
-
 fn parse_key(text: &str) -> Result<Vec<u8>, ApiError> {
-    match text.strip_prefix("\\x") {
-        None => Ok(text.as_bytes().to_vec()),
-        Some(digits) => {
-            hex::decode(digits).map_err(|error| ApiError::bad_request(format!("key: {error}")))
-        }
-    }
+    quipu_client::events::parse_key(text)
+        .map_err(|error| ApiError::bad_request(format!("key: {error}")))
 }
 
 /// Where reading begins: after a position, or with the first height.
@@ -350,23 +332,4 @@ fn place_after(shared: &Shared, from: Option<Position>) -> Result<Place, ApiErro
         ordinal = ordinal.saturating_add(to.get().saturating_sub(after.get()));
     }
     Ok(Place { height, ordinal })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    proptest::proptest! {
-        #[test]
-        fn a_key_reads_back_from_its_text(key in proptest::collection::vec(proptest::num::u8::ANY, 0..40)) {
-            proptest::prop_assert_eq!(parse_key(&key_text(&key)).unwrap(), key);
-        }
-    }
-
-    #[test]
-    fn a_name_has_its_action_only_when_there_are_several() {
-        let tx = Hash([0xab; 32]);
-        assert_eq!(tx_text(&tx, 0, 1), "ab".repeat(32));
-        assert_eq!(tx_text(&tx, 7, 9), format!("{}:7", "ab".repeat(32)));
-    }
 }

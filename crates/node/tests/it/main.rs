@@ -8,6 +8,7 @@
 
 mod blocks;
 mod check;
+mod feed;
 mod follow;
 mod garbage;
 mod ledger;
