@@ -10,6 +10,7 @@ mod blocks;
 mod check;
 mod follow;
 mod garbage;
+mod group;
 mod ledger;
 mod pg;
 mod start;

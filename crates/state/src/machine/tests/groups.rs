@@ -334,6 +334,7 @@ fn tries() -> impl Strategy<Value = Vec<Try>> {
 #[derive(Clone, Debug, Default)]
 struct Model {
     exists: bool,
+    creator: AccountId,
     time: u64,
     generation: u64,
     members: BTreeMap<String, Lease>,
@@ -401,12 +402,12 @@ impl Model {
         };
         match op {
             GroupOp::Create { .. } => {}
-            GroupOp::Delete | GroupOp::Seek { .. } if who != 'a' => return Err(code::NOT_A_CONSUMER),
+            GroupOp::Delete | GroupOp::Seek { .. } if self.creator != signer => return Err(code::NOT_A_CONSUMER),
             GroupOp::Delete | GroupOp::Seek { .. } if !members.is_empty() => return Err(code::GROUP_BUSY),
             GroupOp::Seek { lane, to } if !is_there(lane, to) => return Err(code::POSITION),
             GroupOp::Delete | GroupOp::Seek { .. } => {}
             GroupOp::Join { member, session_us } => {
-                if who == 'c' {
+                if self.creator != signer && who != 'b' {
                     return Err(code::NOT_A_CONSUMER);
                 }
                 if members.get(member).is_some_and(|lease| lease.account != signer) {
@@ -450,6 +451,9 @@ impl Model {
             self.members.clear();
             return Ok(());
         };
+        if matches!(op, GroupOp::Create { .. }) {
+            self.creator = now.head.creator;
+        }
         self.follow_leases(op, &members, now)?;
         let before = if before.is_empty() { vec![GroupLane::default(); 4] } else { before };
         self.follow_cursors(op, &before, now)?;
