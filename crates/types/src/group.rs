@@ -195,10 +195,9 @@ impl Decode for GroupOp {
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(match reader.u8()? {
-            0 => Self::Create {
-                consumers: Writers::decode(reader)?,
-                starts: decode_starts(reader)?,
-            },
+            0 => {
+                Self::Create { consumers: Writers::decode(reader)?, starts: decode_starts(reader)? }
+            }
             1 => Self::Delete,
             2 => Self::Join { member: decode_name(reader)?, session_us: decode_session(reader)? },
             3 => {

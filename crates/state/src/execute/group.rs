@@ -50,9 +50,8 @@ impl<S: Store> Executor<'_, S> {
     ) -> Result<(), Stop> {
         let applied = Applied(self.view);
         let under = Layer { under: &applied, changes: &self.delta.groups };
-        let meter = trial
-            .meter
-            .get_or_insert_with(|| Meter::new(self.rules.steps_max.min(self.steps)));
+        let meter =
+            trial.meter.get_or_insert_with(|| Meter::new(self.rules.steps_max.min(self.steps)));
         let before = meter.steps;
         let mut groups = Groups {
             under,
@@ -321,12 +320,7 @@ impl Groups<'_> {
     }
 
     /// Gives lanes to the members that there are now, and those of `fresh` in a new generation.
-    fn share(
-        &mut self,
-        name: &str,
-        head: &mut GroupHead,
-        fresh: Option<&str>,
-    ) -> Result<(), Stop> {
+    fn share(&mut self, name: &str, head: &mut GroupHead, fresh: Option<&str>) -> Result<(), Stop> {
         self.charge(u64::from(head.member_count).saturating_add(u64::from(self.lane_count)))?;
         let members: Vec<String> =
             group::members(&self.space(), name)?.into_iter().map(|(member, _)| member).collect();

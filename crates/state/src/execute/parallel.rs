@@ -408,7 +408,9 @@ impl<'a, S: Store> Claims<'a, S> {
                     }
                     Action::Run(program) => self.of_program(program, &mut claims),
                     // Whoever comes later in the block may see it. What groups read is in no read set.
-                    Action::CreateStream(_) | Action::Define(_) | Action::Group(_) => is_free = false,
+                    Action::CreateStream(_) | Action::Define(_) | Action::Group(_) => {
+                        is_free = false
+                    }
                 }
             }
             if is_free && self.taken.is_disjoint(&claims) {

@@ -114,7 +114,9 @@ impl Sample for GroupAction {
         let op = match rng.u8(0..7) {
             0 => GroupOp::Create {
                 consumers: Writers::sample(rng),
-                starts: (0..rng.u16(0..4)).map(|lane| (Lane::new(lane), Cursor::sample(rng))).collect(),
+                starts: (0..rng.u16(0..4))
+                    .map(|lane| (Lane::new(lane), Cursor::sample(rng)))
+                    .collect(),
             },
             1 => GroupOp::Delete,
             2 => GroupOp::Join { member, session_us: rng.u32(SESSION_US_MIN..=SESSION_US_MAX) },

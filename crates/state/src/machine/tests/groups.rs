@@ -116,7 +116,8 @@ fn tell(blocks: &[(u64, Vec<Transaction>)], wanted: &Expect) -> Machine<MemorySt
         let Some(group) = machine.group("g").expect("healthy") else { continue };
         let lanes = group.lanes.iter().map(|lane| {
             let owner = lane.owner.as_ref();
-            let owner = owner.map_or("-".into(), |one| format!("{}/{}", one.member, one.generation));
+            let owner =
+                owner.map_or("-".into(), |one| format!("{}/{}", one.member, one.generation));
             format!("{owner}@{}", lane.cursor.seqno)
         });
         writeln!(text, "  {}", lanes.collect::<Vec<_>>().join(" ")).expect("a string takes it");
@@ -132,16 +133,30 @@ fn lanes_are_shared_out_move_with_their_members_and_cursors_go_on() {
         &[
             (1, vec![tx("a.1", None, vec![create_group(Writers::Anyone, &[(3, 50)])])]),
             (1, vec![tx("a.2", None, vec![join("m")])]),
-            (2, vec![tx("a.3", None, vec![commit("m", 0, 1, 0, to(7)), commit("m", 3, 1, 50, to(51))])]),
+            (
+                2,
+                vec![tx(
+                    "a.3",
+                    None,
+                    vec![commit("m", 0, 1, 0, to(7)), commit("m", 3, 1, 50, to(51))],
+                )],
+            ),
             (3, vec![tx("b.1", None, vec![join("n")])]),
             // Lanes 2 and 3 went to n: what m still says of them is refused, with all that stands beside it.
-            (4, vec![
-                tx("a.4", None, vec![commit("m", 1, 1, 0, to(5)), commit("m", 2, 1, 0, to(5))]),
-                tx("a.5", None, vec![commit("m", 1, 1, 0, to(5))]),
-                tx("a.6", None, vec![commit("m", 1, 1, 0, to(6))]),
-                tx("b.2", None, vec![commit("n", 3, 2, 51, to(60)), commit("n", 3, 2, 60, to(61))]),
-                tx("a.7", None, vec![commit("n", 3, 2, 61, to(62))]),
-            ]),
+            (
+                4,
+                vec![
+                    tx("a.4", None, vec![commit("m", 1, 1, 0, to(5)), commit("m", 2, 1, 0, to(5))]),
+                    tx("a.5", None, vec![commit("m", 1, 1, 0, to(5))]),
+                    tx("a.6", None, vec![commit("m", 1, 1, 0, to(6))]),
+                    tx(
+                        "b.2",
+                        None,
+                        vec![commit("n", 3, 2, 51, to(60)), commit("n", 3, 2, 60, to(61))],
+                    ),
+                    tx("a.7", None, vec![commit("n", 3, 2, 61, to(62))]),
+                ],
+            ),
             // m is silent for its session; n's beat is what finds that out.
             (1_000, vec![tx("b.3", None, vec![beat("n", place(4, 0))])]),
             (1_605, vec![tx("b.4", None, vec![beat("n", place(4, 0))])]),
@@ -158,14 +173,17 @@ fn a_later_process_of_a_name_takes_the_place_of_the_earlier_one() {
         &[
             (1, vec![tx("a.1", None, vec![create_group(Writers::Anyone, &[]), join("m")])]),
             (2, vec![tx("a.2", None, vec![join("m")]), tx("b.1", None, vec![join("m")])]),
-            (3, vec![
-                tx("a.3", None, vec![commit("m", 0, 1, 0, cursor(5, 0))]),
-                tx("a.4", None, vec![beat("m", place(1, 0))]),
-                tx("a.5", None, vec![leave("m", place(1, 0))]),
-                tx("a.6", None, vec![commit("m", 0, 2, 0, cursor(5, 0))]),
-                tx("a.7", None, vec![beat("m", place(2, 0))]),
-                tx("a.8", None, vec![leave("m", place(2, 0))]),
-            ]),
+            (
+                3,
+                vec![
+                    tx("a.3", None, vec![commit("m", 0, 1, 0, cursor(5, 0))]),
+                    tx("a.4", None, vec![beat("m", place(1, 0))]),
+                    tx("a.5", None, vec![leave("m", place(1, 0))]),
+                    tx("a.6", None, vec![commit("m", 0, 2, 0, cursor(5, 0))]),
+                    tx("a.7", None, vec![beat("m", place(2, 0))]),
+                    tx("a.8", None, vec![leave("m", place(2, 0))]),
+                ],
+            ),
         ],
         &expect![[""]],
     );
@@ -175,18 +193,32 @@ fn a_later_process_of_a_name_takes_the_place_of_the_earlier_one() {
 fn a_generation_is_not_given_again_when_a_group_is_created_again() {
     let machine = tell(
         &[
-            (1, vec![tx("a.1", None, vec![create_group(Writers::Creator, &[(1, 5)]), join("m"), join("m")])]),
-            (2, vec![
-                tx("a.2", None, vec![group("g", GroupOp::Delete)]),
-                tx("a.3", None, vec![seek(0, cursor(1, 0))]),
-                tx("a.4", None, vec![leave("m", place(1, 0)), seek(0, cursor(3, 1)), seek(0, cursor(1, 0))]),
-                tx("a.5", None, vec![leave("m", place(1, 0))]),
-                tx("b.1", None, vec![seek(0, cursor(1, 0))]),
-                tx("b.2", None, vec![group("g", GroupOp::Delete)]),
-                tx("a.6", None, vec![create_group(Writers::Creator, &[])]),
-                tx("a.7", None, vec![group("g", GroupOp::Delete)]),
-                tx("a.8", None, vec![join("m")]),
-            ]),
+            (
+                1,
+                vec![tx(
+                    "a.1",
+                    None,
+                    vec![create_group(Writers::Creator, &[(1, 5)]), join("m"), join("m")],
+                )],
+            ),
+            (
+                2,
+                vec![
+                    tx("a.2", None, vec![group("g", GroupOp::Delete)]),
+                    tx("a.3", None, vec![seek(0, cursor(1, 0))]),
+                    tx(
+                        "a.4",
+                        None,
+                        vec![leave("m", place(1, 0)), seek(0, cursor(3, 1)), seek(0, cursor(1, 0))],
+                    ),
+                    tx("a.5", None, vec![leave("m", place(1, 0))]),
+                    tx("b.1", None, vec![seek(0, cursor(1, 0))]),
+                    tx("b.2", None, vec![group("g", GroupOp::Delete)]),
+                    tx("a.6", None, vec![create_group(Writers::Creator, &[])]),
+                    tx("a.7", None, vec![group("g", GroupOp::Delete)]),
+                    tx("a.8", None, vec![join("m")]),
+                ],
+            ),
             (3, vec![tx("a.9", None, vec![create_group(Writers::Creator, &[]), join("m")])]),
             (4, vec![tx("a.10@2", None, vec![commit("m", 0, 1, 0, cursor(5, 0))])]),
         ],
@@ -201,30 +233,39 @@ fn who_may_join_is_said_at_creation_and_a_group_has_its_bounds() {
     let many = |from: u16, to: u16| (from..to).map(|number| join(&number.to_string())).collect();
     tell(
         &[
-            (1, vec![
-                tx("a.1", None, vec![join("m")]),
-                tx("a.2", None, vec![create_group(Writers::Creator, &[(4, 1)])]),
-                tx("a.3", None, vec![group("quipu_g", GroupOp::Delete)]),
-                tx(
-                    "a.4",
-                    None,
-                    vec![group("quipu_g", GroupOp::Create { consumers: Writers::Creator, starts: vec![] })],
-                ),
-                tx("a.5", None, vec![create_group(accounts, &[])]),
-                tx("b.1", None, vec![create_group(Writers::Creator, &[])]),
-                tx("c.1", None, vec![join("m")]),
-                tx("b.2", None, vec![join("m")]),
-                tx("b.3", None, vec![leave("m", place(1, 7))]),
-                tx("a.6", None, many(0, 200)),
-                tx("a.7", None, many(200, 256)),
-                tx("a.8", None, many(256, 257)),
-                tx("a.9", None, many(255, 256)),
-            ]),
+            (
+                1,
+                vec![
+                    tx("a.1", None, vec![join("m")]),
+                    tx("a.2", None, vec![create_group(Writers::Creator, &[(4, 1)])]),
+                    tx("a.3", None, vec![group("quipu_g", GroupOp::Delete)]),
+                    tx(
+                        "a.4",
+                        None,
+                        vec![group(
+                            "quipu_g",
+                            GroupOp::Create { consumers: Writers::Creator, starts: vec![] },
+                        )],
+                    ),
+                    tx("a.5", None, vec![create_group(accounts, &[])]),
+                    tx("b.1", None, vec![create_group(Writers::Creator, &[])]),
+                    tx("c.1", None, vec![join("m")]),
+                    tx("b.2", None, vec![join("m")]),
+                    tx("b.3", None, vec![leave("m", place(1, 7))]),
+                    tx("a.6", None, many(0, 200)),
+                    tx("a.7", None, many(200, 256)),
+                    tx("a.8", None, many(256, 257)),
+                    tx("a.9", None, many(255, 256)),
+                ],
+            ),
             (2, vec![tx("a.10", None, vec![commit("0", 0, 206, 0, cursor(1, 2))])]),
-            (3, vec![
-                tx("a.11", None, vec![commit("0", 4, 1, 0, cursor(1, 2))]),
-                tx("a.12", None, vec![commit("0", 2, 1, 0, cursor(1, 3))]),
-            ]),
+            (
+                3,
+                vec![
+                    tx("a.11", None, vec![commit("0", 4, 1, 0, cursor(1, 2))]),
+                    tx("a.12", None, vec![commit("0", 2, 1, 0, cursor(1, 3))]),
+                ],
+            ),
         ],
         &expect![[""]],
     );
@@ -233,7 +274,8 @@ fn who_may_join_is_said_at_creation_and_a_group_has_its_bounds() {
 #[test]
 fn a_commit_and_what_was_made_of_the_events_are_done_together_or_not_at_all() {
     let mut machine = open(MemoryStore::new());
-    let made = vec![create("s", None, Writers::Creator), create_group(Writers::Creator, &[]), join("m")];
+    let made =
+        vec![create("s", None, Writers::Creator), create_group(Writers::Creator, &[]), join("m")];
     apply(&mut machine, &[tx("a.1", None, made)]);
     let work = |from| vec![append("s", "AA", None), commit("m", 2, 1, from, cursor(9, 1))];
     let block = [tx("a.2", None, work(0)), tx("a.3", None, work(0)), tx("a.4", None, work(8))];
@@ -398,12 +440,20 @@ impl Model {
         members.retain(|_, lease| lease.end.get() >= self.time);
         let is_there = |lane: &Lane, to: &Cursor| lane.get() < LANES && to.height < height;
         let own = |members: &BTreeMap<String, Lease>, name: &str| {
-            members.get(name).copied().filter(|lease| lease.account == signer).ok_or(code::NOT_A_MEMBER)
+            members
+                .get(name)
+                .copied()
+                .filter(|lease| lease.account == signer)
+                .ok_or(code::NOT_A_MEMBER)
         };
         match op {
             GroupOp::Create { .. } => {}
-            GroupOp::Delete | GroupOp::Seek { .. } if self.creator != signer => return Err(code::NOT_A_CONSUMER),
-            GroupOp::Delete | GroupOp::Seek { .. } if !members.is_empty() => return Err(code::GROUP_BUSY),
+            GroupOp::Delete | GroupOp::Seek { .. } if self.creator != signer => {
+                return Err(code::NOT_A_CONSUMER);
+            }
+            GroupOp::Delete | GroupOp::Seek { .. } if !members.is_empty() => {
+                return Err(code::GROUP_BUSY);
+            }
             GroupOp::Seek { lane, to } if !is_there(lane, to) => return Err(code::POSITION),
             GroupOp::Delete | GroupOp::Seek { .. } => {}
             GroupOp::Join { member, session_us } => {
@@ -414,7 +464,8 @@ impl Model {
                     return Err(code::MEMBER_TAKEN);
                 }
                 let end = Time::new(self.time + u64::from(*session_us));
-                let lease = Lease { account: signer, joined: position, session_us: *session_us, end };
+                let lease =
+                    Lease { account: signer, joined: position, session_us: *session_us, end };
                 members.insert(member.clone(), lease);
             }
             GroupOp::Leave { member, joined } | GroupOp::Beat { member, joined } => {
@@ -443,7 +494,12 @@ impl Model {
     }
 
     /// Follows an action that was applied, and judges what the machine made of it.
-    fn follow(&mut self, op: &GroupOp, members: BTreeMap<String, Lease>, now: Option<&crate::Group>) -> Check {
+    fn follow(
+        &mut self,
+        op: &GroupOp,
+        members: BTreeMap<String, Lease>,
+        now: Option<&crate::Group>,
+    ) -> Check {
         let before = std::mem::take(&mut self.lanes);
         self.exists = now.is_some();
         prop_assert_eq!(now.is_none(), matches!(op, GroupOp::Delete));
@@ -467,7 +523,12 @@ impl Model {
         Ok(())
     }
 
-    fn follow_leases(&mut self, op: &GroupOp, wanted: &BTreeMap<String, Lease>, now: &crate::Group) -> Check {
+    fn follow_leases(
+        &mut self,
+        op: &GroupOp,
+        wanted: &BTreeMap<String, Lease>,
+        now: &crate::Group,
+    ) -> Check {
         let found: BTreeMap<String, Lease> = now.members.iter().cloned().collect();
         prop_assert_eq!(found.len(), usize::from(now.head.member_count));
         prop_assert!(found.keys().eq(wanted.keys()));
@@ -514,7 +575,12 @@ impl Model {
         Ok(())
     }
 
-    fn follow_owners(&mut self, before: &[GroupLane], rejoined: Option<&str>, now: &crate::Group) -> Check {
+    fn follow_owners(
+        &mut self,
+        before: &[GroupLane],
+        rejoined: Option<&str>,
+        now: &crate::Group,
+    ) -> Check {
         let owner = |lane: &GroupLane| lane.owner.as_ref().map(|owner| owner.member.clone());
         let mut counts: BTreeMap<&str, usize> =
             self.members.keys().map(|name| (name.as_str(), 0)).collect();
@@ -527,7 +593,11 @@ impl Model {
             prop_assert_eq!(first, joined, "a generation of a lane is given once");
             let old = &before[usize::from(number)];
             if owner(old).as_ref() == Some(member) && rejoined != Some(member) {
-                prop_assert_eq!(&old.owner, &lane.owner, "a lane that is kept is kept in its generation");
+                prop_assert_eq!(
+                    &old.owner,
+                    &lane.owner,
+                    "a lane that is kept is kept in its generation"
+                );
             } else {
                 prop_assert_eq!(*generation, now.head.generation);
                 prop_assert!(*generation > self.generation);
@@ -535,9 +605,10 @@ impl Model {
         }
         let (least, most) = (counts.values().min(), counts.values().max());
         prop_assert!(most.copied().unwrap_or(0) <= least.copied().unwrap_or(0) + 1, "M2");
-        let kept = before.iter().zip(&now.lanes).filter(|(old, new)| {
-            new.owner.is_some() && owner(old) == owner(new)
-        });
+        let kept = before
+            .iter()
+            .zip(&now.lanes)
+            .filter(|(old, new)| new.owner.is_some() && owner(old) == owner(new));
         let held: Vec<usize> = self
             .members
             .keys()
@@ -554,9 +625,13 @@ fn most_kept(held: &[usize], lane_count: usize) -> usize {
         return 0;
     }
     let (least, more) = (lane_count / held.len(), lane_count % held.len());
-    let choices = (0..1_usize << held.len()).filter(|choice| choice.count_ones() == u32::try_from(more).expect("small"));
+    let choices = (0..1_usize << held.len())
+        .filter(|choice| choice.count_ones() == u32::try_from(more).expect("small"));
     let kept = choices.map(|choice| {
-        let kept = held.iter().enumerate().map(|(member, held)| (*held).min(least + (choice >> member & 1)));
+        let kept = held
+            .iter()
+            .enumerate()
+            .map(|(member, held)| (*held).min(least + (choice >> member & 1)));
         kept.sum::<usize>()
     });
     kept.max().expect("there is a choice")
@@ -584,7 +659,9 @@ fn run(tries: &[Try]) -> std::result::Result<BTreeMap<String, usize>, TestCaseEr
         let wanted = model.outcome(one.who, height, position, &action.op);
         let seen = match (wanted, outcome) {
             (Ok(members), Outcome::Applied) => {
-                if members.len() < model.members.len() && !matches!(action.op, GroupOp::Leave { .. }) {
+                if members.len() < model.members.len()
+                    && !matches!(action.op, GroupOp::Leave { .. })
+                {
                     *model.seen.entry("ended".into()).or_default() += 1;
                 }
                 model.follow(&action.op, members, now.as_ref())?;
