@@ -2,6 +2,7 @@
 
 #![expect(clippy::arithmetic_side_effects, reason = "a test may fail loudly")]
 
+use proptest::strategy::ValueTree as _;
 use quipu_types::{Cursor, GroupAction, GroupOp, Position};
 
 use super::*;
@@ -104,7 +105,10 @@ fn tell(blocks: &[(u64, Vec<Transaction>)], wanted: &Expect) -> Machine<MemorySt
         let height = machine.applied().next().get();
         let block: Vec<_> = (0..)
             .zip(block)
-            .map(|(index, transaction)| (place(height, index), transaction.clone()))
+            .map(|(index, transaction)| {
+                let anchor = header_hash(height - 1);
+                (place(height, index), Transaction { anchor, ..transaction.clone() })
+            })
             .collect();
         for outcome in apply_at(&mut machine, *time, &block) {
             let outcome = match outcome {
@@ -163,7 +167,30 @@ fn lanes_are_shared_out_move_with_their_members_and_cursors_go_on() {
             (1_606, vec![tx("a.8", None, vec![commit("m", 0, 1, 7, to(8))])]),
             (1_607, vec![tx("b.5", None, vec![leave("n", place(4, 0))])]),
         ],
-        &expect![[""]],
+        &expect![[r#"
+            1: applied
+              -@0 -@0 -@0 -@50
+            1: applied
+              m/1@0 m/1@0 m/1@0 m/1@50
+            2: applied
+              m/1@7 m/1@0 m/1@0 m/1@51
+            3: applied
+              m/1@7 m/1@0 n/2@0 n/2@51
+            4: QP0239 lane was given to another
+            4: applied
+            4: QP0240 cursor stands elsewhere
+            4: applied
+            4: QP0238 not a member of the group
+              m/1@7 m/1@5 n/2@0 n/2@61
+            1000: applied
+              m/1@7 m/1@5 n/2@0 n/2@61
+            1605: applied
+              n/3@7 n/3@5 n/2@0 n/2@61
+            1606: QP0238 not a member of the group
+              n/3@7 n/3@5 n/2@0 n/2@61
+            1607: applied
+              -@7 -@5 -@0 -@61
+        "#]],
     );
 }
 
@@ -185,7 +212,20 @@ fn a_later_process_of_a_name_takes_the_place_of_the_earlier_one() {
                 ],
             ),
         ],
-        &expect![[""]],
+        &expect![[r#"
+            1: applied
+              m/1@0 m/1@0 m/1@0 m/1@0
+            2: applied
+            2: QP0244 member's name is taken
+              m/2@0 m/2@0 m/2@0 m/2@0
+            3: QP0239 lane was given to another
+            3: QP0238 not a member of the group
+            3: QP0238 not a member of the group
+            3: applied
+            3: applied
+            3: applied
+              -@5 -@0 -@0 -@0
+        "#]],
     );
 }
 
@@ -220,9 +260,25 @@ fn a_generation_is_not_given_again_when_a_group_is_created_again() {
                 ],
             ),
             (3, vec![tx("a.9", None, vec![create_group(Writers::Creator, &[]), join("m")])]),
-            (4, vec![tx("a.10@2", None, vec![commit("m", 0, 1, 0, cursor(5, 0))])]),
+            (4, vec![tx("a.10", None, vec![commit("m", 0, 1, 0, cursor(5, 0))])]),
         ],
-        &expect![[""]],
+        &expect![[r#"
+            1: applied
+              m/2@0 m/2@5 m/2@0 m/2@0
+            2: QP0241 group has members
+            2: QP0241 group has members
+            2: applied
+            2: QP0238 not a member of the group
+            2: QP0243 signer may not do this to the group
+            2: QP0243 signer may not do this to the group
+            2: QP0237 group exists already
+            2: applied
+            2: QP0236 no such group
+            3: applied
+              m/4@0 m/4@0 m/4@0 m/4@0
+            4: QP0239 lane was given to another
+              m/4@0 m/4@0 m/4@0 m/4@0
+        "#]],
     );
     assert_eq!(machine.groups("", 9).expect("healthy").len(), 1);
 }
@@ -262,12 +318,34 @@ fn who_may_join_is_said_at_creation_and_a_group_has_its_bounds() {
             (
                 3,
                 vec![
-                    tx("a.11", None, vec![commit("0", 4, 1, 0, cursor(1, 2))]),
-                    tx("a.12", None, vec![commit("0", 2, 1, 0, cursor(1, 3))]),
+                    tx("a.11", None, vec![commit("0", 0, 3, 0, cursor(1, 2))]),
+                    tx("a.12", None, vec![commit("0", 4, 1, 0, cursor(1, 2))]),
+                    tx("a.13", None, vec![commit("0", 2, 1, 0, cursor(1, 3))]),
                 ],
             ),
         ],
-        &expect![[""]],
+        &expect![[r#"
+            1: QP0236 no such group
+            1: QP0703 no such position
+            1: QP0236 no such group
+            1: QP0208 name is reserved
+            1: applied
+            1: QP0237 group exists already
+            1: QP0243 signer may not do this to the group
+            1: applied
+            1: applied
+            1: applied
+            1: applied
+            1: QP0242 group has too many members
+            1: applied
+              0/3@0 3/6@0 1/4@0 2/5@0
+            2: QP0703 no such position
+              0/3@0 3/6@0 1/4@0 2/5@0
+            3: applied
+            3: QP0703 no such position
+            3: QP0703 no such position
+              0/3@1 3/6@0 1/4@0 2/5@0
+        "#]],
     );
 }
 
@@ -364,12 +442,16 @@ fn tries() -> impl Strategy<Value = Vec<Try>> {
         }),
         2 => (0..9_u64).prop_map(|seqno| What::Seek { seqno }),
     ];
-    let after_us = prop_oneof![6 => 0..300_u64, 3 => 300..900_u64, 1 => 900..3_000_u64];
+    let after_us = prop_oneof![8 => 0..40_u64, 3 => 40..200_u64, 1 => 200..2_000_u64];
     let who = prop::sample::select(vec!['a', 'a', 'a', 'a', 'b', 'c']);
     let member = prop::sample::select(vec!["j", "k", "l", "m", "n", "o"]);
     let one = (after_us, who, member, 0..=LANES, what)
         .prop_map(|(after_us, who, member, lane, what)| Try { after_us, who, member, lane, what });
-    vec(one, 1..120)
+    let first = Try { after_us: 0, who: 'a', member: "m", lane: 0, what: What::Create };
+    vec(one, 1..120).prop_map(move |mut tries| {
+        tries.insert(0, first.clone());
+        tries
+    })
 }
 
 /// A group as a few maps; who gets which lane is taken from the machine, when it was seen to be fair.
@@ -392,7 +474,26 @@ struct Model {
 type Check = std::result::Result<(), TestCaseError>;
 
 impl Model {
-    fn action(&self, one: &Try) -> Action {
+    /// What is tried, and who signs it: for what only a member may do, mostly who may.
+    fn action(&self, one: &Try) -> (char, Action) {
+        let action = self.unsigned(one);
+        let member = match &action {
+            Action::Group(action) => match &action.op {
+                GroupOp::Leave { member, .. }
+                | GroupOp::Beat { member, .. }
+                | GroupOp::Commit { member, .. } => self.members.get(member),
+                _ => None,
+            },
+            _ => None,
+        };
+        let who = match member {
+            Some(lease) if one.who != 'c' => char::from(lease.account.0[0]),
+            _ => one.who,
+        };
+        (who, action)
+    }
+
+    fn unsigned(&self, one: &Try) -> Action {
         let lane = self.lanes.get(usize::from(one.lane)).cloned().unwrap_or_default();
         let lease = self.members.get(one.member);
         let joined = |is_wrong: bool| match lease {
@@ -412,7 +513,7 @@ impl Model {
                     Some(owner) if by % 2 == 0 => owner.member.as_str(),
                     _ => one.member,
                 };
-                let generation = owner.map_or(self.generation, |owner| owner.generation);
+                let generation = owner.as_ref().map_or(self.generation, |owner| owner.generation);
                 let from = lane.cursor.seqno.get().saturating_sub(from_back);
                 let to = cursor(from + by, height);
                 commit(member, one.lane, generation.saturating_sub(generation_back), from, to)
@@ -644,19 +745,19 @@ fn run(tries: &[Try]) -> std::result::Result<BTreeMap<String, usize>, TestCaseEr
     let mut sequences: BTreeMap<char, u64> = BTreeMap::new();
     for (number, one) in (1..).zip(tries) {
         model.time += one.after_us;
-        let action = model.action(one);
+        let (who, action) = model.action(one);
         let Action::Group(action) = &action else { unreachable!("all are") };
-        let sequence = sequences.entry(one.who).or_default();
+        let sequence = sequences.entry(who).or_default();
         *sequence += 1;
         let position = place(1, number);
         let anchor = machine.applied().get();
-        let who = format!("{}.{sequence}@{anchor}", one.who);
-        let transaction = tx(&who, None, vec![Action::Group(action.clone())]);
+        let signed = format!("{who}.{sequence}@{anchor}");
+        let transaction = tx(&signed, None, vec![Action::Group(action.clone())]);
         let before = machine.group("g").expect("healthy");
         let height = machine.applied().next();
         let outcome = apply_at(&mut machine, model.time, &[(position, transaction)])[0];
         let now = machine.group("g").expect("healthy");
-        let wanted = model.outcome(one.who, height, position, &action.op);
+        let wanted = model.outcome(who, height, position, &action.op);
         let seen = match (wanted, outcome) {
             (Ok(members), Outcome::Applied) => {
                 if members.len() < model.members.len()
@@ -711,16 +812,16 @@ proptest! {
                     lanes: group.lanes,
                     ..Model::default()
                 });
-                let mut action = model.action(one);
+                let (who, mut action) = model.action(one);
                 if let Action::Group(action) = &mut action
                     && let GroupOp::Commit { to, .. } = &mut action.op
                 {
                     to.height = Height::new(0);
                 }
-                let sequence = sequences.entry(one.who).or_default();
+                let sequence = sequences.entry(who).or_default();
                 *sequence += 1;
                 // The genesis is an anchor for a few heights only.
-                let at = |machine: &Machine<MemoryStore>| format!("{}.{sequence}@{}", one.who, machine.applied());
+                let at = |machine: &Machine<MemoryStore>| format!("{who}.{sequence}@{}", machine.applied());
                 let alone = (place(1, number), tx(&at(&many), None, vec![action.clone()]));
                 let outcome = apply_at(&mut many, time, &[alone])[0];
                 block.push((outcome, place(1, number), tx(&at(&few), None, vec![action])));
