@@ -406,6 +406,16 @@ fn groups_are_listed_in_pages_and_what_is_done_to_them_is_metered() {
     assert!(outcome_text(&receipt).starts_with("QP0223"), "{}", outcome_text(&receipt));
 }
 
+#[test]
+fn an_action_of_a_group_costs_as_an_event_of_its_size() {
+    let prices = Prices { append: 50, append_byte: 2, ..PRICES };
+    let action = commit("m", 1, 1, 0, cursor(5, 0));
+    let Action::Group(inner) = &action else { unreachable!("it is") };
+    let size = u64::try_from(inner.to_bytes().len()).expect("small");
+    let fee = prices.fee(&tx("a.1", None, vec![action.clone(), action]));
+    assert_eq!(fee, 2 * (50 + 2 * size));
+}
+
 /// What is tried in a block.
 #[derive(Clone, Debug)]
 struct Try {
