@@ -1,9 +1,9 @@
 //! What executing row programs costs, on one thread and on more: microseconds a transaction, the whole block counted.
 //!
 //! `cargo run -p quipu-state --example execute`: the median of some blocks. Each block is 1,000 transactions of one
-//! `UPDATE t SET n = n + 1 WHERE …` on a table of 100,000 rows: *apart* takes a row for each, *some* has 1 of 10 take one
-//! of 10 rows, *one row* has all take the same; *looked for* reads 50 rows and changes one of them. *commits* are of the
-//! cursors of a consumer group of 256 members in 64 lanes, *joins* of a member that begins anew.
+//! `UPDATE t SET n = n + 1 WHERE …` on a table of 100,000 rows: *apart* takes a row for each, *some* has 1 of 10 take
+//! one of 10 rows, *one row* has all take the same; *looked for* reads 50 rows and changes one of them. *commits* are of
+//! the cursors of a consumer group of 256 members in 64 lanes, *joins* of a member that begins anew.
 
 #![expect(clippy::disallowed_methods, reason = "it measures time")]
 #![expect(clippy::arithmetic_side_effects, reason = "a program for developers")]
@@ -40,6 +40,11 @@ const SHAPES: [(&str, Shape); 4] = [
     ("looked for", |number| (0..50).map(|more| (spread(number) + more) % ROW_COUNT).collect()),
 ];
 
+/// What a transaction does to a consumer group that stood so before its block, by the transaction's number.
+type GroupShape = fn(&Group, i64) -> Vec<Action>;
+
+const GROUP_SHAPES: [(&str, GroupShape); 2] = [("commits", commits), ("joins", joins)];
+
 const fn spread(number: i64) -> i64 {
     number * 7_919 % ROW_COUNT
 }
@@ -54,14 +59,13 @@ fn main() {
         }
         println!("{line}");
     }
-    for (name, shape) in [("commits", commits as fn(&Group, i64) -> Vec<Action>), ("joins", joins)]
-    {
+    for (name, shape) in GROUP_SHAPES {
         println!("{name:10}  1 threads {:6.2} us", measure_group(shape));
     }
 }
 
 /// Microseconds a transaction of a consumer group.
-fn measure_group(shape: fn(&Group, i64) -> Vec<Action>) -> f64 {
+fn measure_group(shape: GroupShape) -> f64 {
     let mut world = World::new(1);
     let create = GroupOp::Create { consumers: Writers::Creator, starts: vec![] };
     let members = (0..MEMBER_COUNT_MAX).map(|member| join(&member.to_string()));

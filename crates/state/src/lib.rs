@@ -20,8 +20,9 @@
 //!
 //! # What the state root covers
 //! Balances, streams (with their schemas), events counted per stream, producers' sequences, consumer groups with
-//! their cursors, and what stands now in the row space: rows, definitions, procedures, names and counters. Receipts have a root of their own; anchors, positions and
-//! receipts by height follow from headers, index entries from rows, and are not in it.
+//! their cursors, and what stands now in the row space: rows, definitions, procedures, names and counters. Receipts
+//! have a root of their own; anchors, positions and receipts by height follow from headers, index entries from rows,
+//! and are not in it.
 //!
 //! # Limits
 //! No contracts yet. Balances are read through the overlay and the store; the root keeps no old versions.

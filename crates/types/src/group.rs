@@ -1,9 +1,9 @@
 //! Consumer groups: who reads which lane, and how far it has come, as actions of the ledger.
 //!
 //! ```text
-//!  Create ─> group ── Join ─> member with a lease ── Beat, Commit ─> lease renewed ── Leave, or its end ─> no member
-//!               │                └ lanes shared out, each given in a generation
-//!               └ a cursor for each lane ── Commit: from where it stands, by who holds the lane, to further on
+//!  Create ─> group ── Join ─> member, a lease ── Beat, Commit: renewed ── Leave, or its end
+//!               │               └ lanes are shared out, each given in a generation
+//!               └ a cursor a lane ── Commit: from where it stands, by who holds the lane
 //! ```
 //! * What a consumer makes of events and the commit of its cursor are actions of one transaction: both or neither.
 //! * A member is the process that the [`Position`] of its Join names: a later Join under the same name takes its place,

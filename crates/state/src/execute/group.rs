@@ -1,13 +1,14 @@
 //! The rules of consumer groups: leases that end by the ledger's time, lanes shared out, cursors that go on.
 //!
 //! ```text
-//!  action ─> the group ─> leases that ended go (sweep) ─> what is asked ─> members changed? lanes are shared out anew
+//!  action ─> the group ─> leases that ended go (sweep) ─> what is asked
+//!                            └─ members changed? ────────────┴─> lanes are shared out anew
 //! ```
 //! # Invariants
 //! * M1 Every lane has one owner while there is a member, and none while there is none.
 //! * M2 Members hold as many lanes as each other, or one more or less; no lane moves that need not (`assign`).
-//! * M3 A cursor moves in a lane only by who holds it in its generation, from where it stands, not back; or by the creator
-//!   while there is no member.
+//! * M3 A cursor moves in a lane only by who holds it in its generation, from where it stands, not back; or by the
+//!   creator while there is no member.
 //! * M4 Who goes takes effect with the next action of the group that is applied, whoever's: a lease that has ended is
 //!   never renewed, and nothing is done under it.
 //!
