@@ -3,7 +3,7 @@
 //! ```text
 //!  POST /v1/transactions            GET /v1/transactions/{tx}[/proof]   GET /v1/producers/{key}
 //!  GET  /v1/headers[/{height}]      GET /v1/streams[/{name}[/events]]   GET /v1/status, validators, genesis
-//!  POST /v1/feed (frames for consumers that check them)
+//!  GET  /v1/groups[/{name}]         POST /v1/feed (frames for consumers who check them)
 //!  POST /v1/sql                     GET /v1/blocks (frames for who follows the ledger and checks it)
 //! ```
 //! Every error is `{code, message, hint}`; what a handler reads from the disk is read on worker threads.
@@ -12,6 +12,7 @@ mod blocks;
 pub(crate) mod error;
 mod feed;
 pub(crate) mod follow;
+mod group;
 pub(crate) mod read;
 pub mod shape;
 pub(crate) mod submit;
@@ -51,6 +52,8 @@ const SMALL_BODY_SIZE_MAX: usize = 1 << 20;
         read::streams,
         read::stream,
         follow::events,
+        group::groups,
+        group::group,
         blocks::blocks,
         feed::feed,
         read::status,
@@ -63,6 +66,7 @@ const SMALL_BODY_SIZE_MAX: usize = 1 << 20;
         (name = "transactions", description = "Submit signed transactions, ask what became of them, prove them."),
         (name = "ledger", description = "Headers, validators, status."),
         (name = "streams", description = "Streams and their events, in the ledger's order."),
+        (name = "groups", description = "Consumer groups: members, who holds which lane, committed cursors."),
         (name = "queries", description = "SQL."),
     )
 )]
@@ -88,6 +92,8 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/streams", get(read::streams))
         .route("/v1/streams/{name}", get(read::stream))
         .route("/v1/streams/{name}/events", get(follow::events))
+        .route("/v1/groups", get(group::groups))
+        .route("/v1/groups/{name}", get(group::group))
         .route("/v1/status", get(read::status))
         .route("/v1/validators", get(read::validators))
         .route("/v1/genesis", get(read::genesis))

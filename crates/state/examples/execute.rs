@@ -1,8 +1,9 @@
 //! What executing row programs costs, on one thread and on more: microseconds a transaction, the whole block counted.
 //!
 //! `cargo run -p quipu-state --example execute`: the median of some blocks. Each block is 1,000 transactions of one
-//! `UPDATE t SET n = n + 1 WHERE …` on a table of 100,000 rows: *apart* takes a row for each, *some* has 1 of 10 take one
-//! of 10 rows, *one row* has all take the same; *looked for* reads 50 rows and changes one of them.
+//! `UPDATE t SET n = n + 1 WHERE …` on a table of 100,000 rows: *apart* takes a row for each, *some* has 1 of 10 take
+//! one of 10 rows, *one row* has all take the same; *looked for* reads 50 rows and changes one of them. *commits* are of
+//! the cursors of a consumer group of 256 members in 64 lanes, *joins* of a member that begins anew.
 
 #![expect(clippy::disallowed_methods, reason = "it measures time")]
 #![expect(clippy::arithmetic_side_effects, reason = "a program for developers")]
@@ -11,15 +12,19 @@ use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use quipu_crypto::hash::sha256;
-use quipu_state::{ACTION_COUNT_MIN, Machine, MemoryStore, Ordered, OrderedBlock};
+use quipu_state::{
+    ACTION_COUNT_MIN, Group, GroupLane, Machine, MemoryStore, Ordered, OrderedBlock,
+};
+use quipu_types::cursor::Certified;
 use quipu_types::genesis::GENESIS_VERSION;
+use quipu_types::group::{MEMBER_COUNT_MAX, SESSION_US_MAX};
 use quipu_types::program::{
     Access, Binary, Conflict, Define, Expr, Op, Program, Selection, TableRef,
 };
 use quipu_types::table::{ColumnOptions, TABLE_ID_FIRST, TableSpec};
 use quipu_types::{
-    Action, ColumnType, Genesis, Hash, Height, Lane, Outcome, PublicKey, Schema, Seqno, Signature,
-    Suite, Time, Transaction, Value, Writers,
+    Action, ColumnType, Genesis, GroupAction, GroupOp, Hash, Height, Lane, Outcome, PublicKey,
+    Schema, Seqno, Signature, Suite, Time, Transaction, Value, Writers,
 };
 
 const ROW_COUNT: i64 = 100_000;
@@ -36,6 +41,11 @@ const SHAPES: [(&str, Shape); 4] = [
     ("looked for", |number| (0..50).map(|more| (spread(number) + more) % ROW_COUNT).collect()),
 ];
 
+/// What a transaction does to a consumer group that stood so before its block, by the transaction's number.
+type GroupShape = fn(&Group, i64) -> Vec<Action>;
+
+const GROUP_SHAPES: [(&str, GroupShape); 2] = [("commits", commits), ("joins", joins)];
+
 const fn spread(number: i64) -> i64 {
     number * 7_919 % ROW_COUNT
 }
@@ -50,6 +60,55 @@ fn main() {
         }
         println!("{line}");
     }
+    for (name, shape) in GROUP_SHAPES {
+        println!("{name:10}  1 threads {:6.2} us", measure_group(shape));
+    }
+}
+
+/// Microseconds a transaction of a consumer group.
+fn measure_group(shape: GroupShape) -> f64 {
+    let mut world = World::new(1);
+    let create = GroupOp::Create { consumers: Writers::Creator, starts: vec![] };
+    let members = (0..MEMBER_COUNT_MAX).map(|member| join(&member.to_string()));
+    world.apply(vec![vec![of_group(create)], members.collect()]);
+    let mut all: Vec<f64> = (0..BLOCK_COUNT)
+        .map(|_| {
+            let group = world.machine.group("g").expect("memory is healthy").expect("it is there");
+            world.apply((0..TRANSACTION_COUNT).map(|number| shape(&group, number)).collect())
+        })
+        .collect();
+    all.sort_by(f64::total_cmp);
+    all.get(all.len() / 2).copied().unwrap_or_default() / 1_000.0
+}
+
+/// A commit of each lane in turn.
+fn commits(group: &Group, number: i64) -> Vec<Action> {
+    let number = usize::try_from(number).unwrap_or_default();
+    let (lane, turn) = (number % group.lanes.len(), number / group.lanes.len());
+    let Some(GroupLane { owner: Some(owner), cursor }) = group.lanes.get(lane).cloned() else {
+        return vec![];
+    };
+    let from = cursor.seqno.get() + u64::try_from(turn).unwrap_or_default();
+    vec![of_group(GroupOp::Commit {
+        member: owner.member,
+        lane: Lane::new(u16::try_from(lane).unwrap_or_default()),
+        generation: owner.generation,
+        from: Seqno::new(from),
+        to: Certified { seqno: Seqno::new(from + 1), ..cursor },
+    })]
+}
+
+/// A member that begins anew, which is all that a full group takes.
+fn joins(_: &Group, number: i64) -> Vec<Action> {
+    vec![join(&(number % 256).to_string())]
+}
+
+fn join(member: &str) -> Action {
+    of_group(GroupOp::Join { member: member.into(), session_us: SESSION_US_MAX })
+}
+
+fn of_group(op: GroupOp) -> Action {
+    Action::Group(Box::new(GroupAction { group: "g".into(), op }))
 }
 
 /// Microseconds a transaction, and how many of a hundred were taken as they were tried.
@@ -165,7 +224,7 @@ fn genesis() -> Genesis {
         version: GENESIS_VERSION,
         name: "execute".into(),
         time_us: Time::new(1),
-        lane_count: 1,
+        lane_count: 64,
         clock_seed: "seed".into(),
         clock_rate_hz: 1,
         hash_rate_fastest_hz: 1,

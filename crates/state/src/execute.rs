@@ -14,6 +14,7 @@
 //!
 //! What actions do may have been tried before (`parallel`); all else is done here, in the ledger's order.
 
+pub(crate) mod group;
 pub(crate) mod parallel;
 
 use std::cell::RefCell;
@@ -51,6 +52,7 @@ const HEIGHT_RETURNED_SIZE_MAX: usize = 4 * RETURNED_SIZE_MAX;
 pub(crate) struct Rules {
     pub(crate) anchor_window: u64,
     pub(crate) open_streams: bool,
+    pub(crate) lane_count: u16,
     pub(crate) prices: Prices,
     /// Most steps of a transaction's programs.
     pub(crate) steps_max: u64,
@@ -77,6 +79,8 @@ pub(crate) struct Delta {
     pub(crate) sequences: BTreeMap<(Lane, PublicKey), Sequence>,
     /// Rows of tables, definitions among them.
     pub(crate) rows: Changes,
+    /// Records of consumer groups.
+    pub(crate) groups: Changes,
     /// What each program did, by the transaction's name, with the rows that it keeps for an answer.
     pub(crate) done: BTreeMap<Hash, Vec<Done>>,
     /// Bytes of those rows.
@@ -112,6 +116,7 @@ pub(crate) struct Trial<'a> {
     appended: BTreeMap<&'a str, Appended>,
     scratch: Vec<u8>,
     rows: Changes,
+    groups: Changes,
     meter: Option<Meter>,
     row_count: u64,
     done: Vec<Done>,
@@ -310,6 +315,7 @@ impl<'m, S: Store> Executor<'m, S> {
                 trial.row_count = trial.row_count.saturating_add(row_count);
                 Ok(())
             }
+            Action::Group(action) => self.group(trial, ordered, action),
         }
     }
 
@@ -462,6 +468,7 @@ impl<'m, S: Store> Executor<'m, S> {
             changed.extend(trial.rows.keys().map(|key| parallel::mark(key)));
         }
         self.delta.rows.extend(trial.rows);
+        self.delta.groups.extend(trial.groups);
         let created = trial.created.into_iter();
         self.delta.streams.extend(created.map(|(name, stream)| (name.to_owned(), stream)));
         Ok(())

@@ -19,9 +19,10 @@
 //!   and nothing has anything of one that was dropped.
 //!
 //! # What the state root covers
-//! Balances, streams (with their schemas), events counted per stream, producers' sequences, and what stands now in
-//! the row space: rows, definitions, procedures, names and counters. Receipts have a root of their own; anchors, positions and
-//! receipts by height follow from headers, index entries from rows, and are not in it.
+//! Balances, streams (with their schemas), events counted per stream, producers' sequences, consumer groups with
+//! their cursors, and what stands now in the row space: rows, definitions, procedures, names and counters. Receipts
+//! have a root of their own; anchors, positions and receipts by height follow from headers, index entries from rows,
+//! and are not in it.
 //!
 //! # Limits
 //! No contracts yet. Balances are read through the overlay and the store; the root keeps no old versions.
@@ -32,6 +33,7 @@ mod cache;
 pub mod conformance;
 mod execute;
 mod expr;
+pub mod group;
 mod machine;
 mod price;
 mod record;
@@ -43,6 +45,7 @@ mod value;
 mod view;
 
 pub use conformance::conformance;
+pub use group::{Group, GroupHead, GroupLane, Lease, Owner};
 pub use machine::{
     ACTION_COUNT_MIN, Applied, Machine, Ordered, OrderedBlock, SpeculationCounts, StateError,
     TriedCounts, trie_key,

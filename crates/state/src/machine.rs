@@ -18,6 +18,7 @@ use crate::cache::Cache;
 use crate::execute::parallel::Threads;
 pub use crate::execute::parallel::{ACTION_COUNT_MIN, TriedCounts};
 use crate::execute::{Delta, Executor, Rules};
+use crate::group::{self, Group, GroupHead};
 use crate::price::{PRICES, Prices};
 use crate::record::{
     Sequence, StateRecord, Stream, TxPlace, height_key, sequence_key, sequence_of_key,
@@ -151,6 +152,7 @@ impl<S: Store> Machine<S> {
         let rules = Rules {
             anchor_window: genesis.anchor_window_heights,
             open_streams: genesis.open_streams,
+            lane_count: genesis.lane_count,
             prices,
             steps_max: STEPS_MAX,
         };
@@ -293,6 +295,9 @@ impl<S: Store> Machine<S> {
         for ((lane, signer), sequence) in delta.sequences {
             put(Table::Sequence, sequence_key(lane, &signer), Some(sequence.to_bytes()));
         }
+        for (key, record) in delta.groups {
+            put(Table::Group, key, record);
+        }
         for (key, row) in &delta.rows {
             // An index' entries follow from the rows.
             if is_of_rows(key) {
@@ -421,6 +426,20 @@ impl<S: Store> Machine<S> {
             quipu_types::Decode::from_bytes(&value).map_err(|_| damaged(Table::Stream, &key).into())
         });
         streams.collect()
+    }
+
+    /// A consumer group, if it exists.
+    pub fn group(&self, name: &str) -> Result<Option<Group>, StateError> {
+        Ok(group::Applied(&self.view).group(name, self.rules.lane_count)?)
+    }
+
+    /// Up to `limit` consumer groups whose names are behind `after`, ascending.
+    pub fn groups(
+        &self,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<(String, GroupHead)>, StateError> {
+        Ok(group::Applied(&self.view).groups(after, limit)?)
     }
 
     /// What stood under a key of the row space at a height.

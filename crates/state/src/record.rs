@@ -10,6 +10,7 @@
 //!  tx          name 32                           → lane u16 · seqno u64 · height u64 · ordinal u32
 //!  state       height u64 BE                     → header hash · time · state root · receipts root · count u32
 //!  row, old    `rows`
+//!  group       `group`
 //!  meta        "chain" | "format" | "applied"    → 32 | u32 | u64
 //! ```
 //! Numbers in keys are big endian, so that they sort; in values little endian.

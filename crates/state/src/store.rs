@@ -46,11 +46,13 @@ pub enum Table {
     Row,
     /// Key of the row space and height → what stood there until then.
     Old,
+    /// Group, and member or lane → what stands there of it. Authenticated.
+    Group,
 }
 
 impl Table {
     /// Every table, ascending.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Meta,
         Self::Account,
         Self::Stream,
@@ -63,6 +65,7 @@ impl Table {
         Self::Trie,
         Self::Row,
         Self::Old,
+        Self::Group,
     ];
 
     /// The byte that stands for the table.
@@ -81,13 +84,17 @@ impl Table {
             Self::Trie => 9,
             Self::Row => 10,
             Self::Old => 11,
+            Self::Group => 12,
         }
     }
 
     /// Whether the state root covers the table.
     #[must_use]
     pub const fn is_authenticated(self) -> bool {
-        matches!(self, Self::Account | Self::Stream | Self::EventCount | Self::Sequence)
+        matches!(
+            self,
+            Self::Account | Self::Stream | Self::EventCount | Self::Sequence | Self::Group
+        )
     }
 }
 
@@ -106,6 +113,7 @@ impl fmt::Display for Table {
             Self::Trie => "trie",
             Self::Row => "row",
             Self::Old => "old",
+            Self::Group => "group",
         })
     }
 }

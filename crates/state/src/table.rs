@@ -54,7 +54,7 @@ const METER_SIZE: usize = 256;
 /// Columns of a row that cost as much as a row.
 const METER_COLUMN_COUNT: usize = 16;
 /// Steps of expressions that cost as much as a row.
-const ROW_STEPS: u64 = 16;
+pub(crate) const ROW_STEPS: u64 = 16;
 /// Most bytes of rows that a transaction gives back, for an answer or for their hash.
 pub const RETURNED_SIZE_MAX: usize = 16 << 20;
 /// Most bytes of a definition.

@@ -26,14 +26,14 @@ pub const OLDER_COUNT_MAX: usize = 64;
 pub const CURSORS_SIZE_MAX: usize =
     32 + 4 + LANE_COUNT_MAX * (Cursor::SIZE_MIN + OLDER_COUNT_MAX * Branch::SIZE_MIN);
 
-/// A place in a lane that a committed cut covers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A place in a lane that a committed cut covers, with everything before it. The default is the start, with its root not said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Certified {
     /// The newest height that was followed to its end; `0` is the genesis.
     pub height: Height,
     /// How far its cut reaches in the lane.
     pub seqno: Seqno,
-    /// Root of the lane's tree there.
+    /// Root of the lane's tree there; zero where it is not known.
     pub root: Hash,
 }
 

@@ -7,7 +7,7 @@
 //!  chunk    what a sequencer signs                 agreement    cuts, headers, votes, sets
 //!  receipt  the outcome of a transaction           genesis      the file operators trust
 //!  table    definitions, keys of rows              program      what a statement does to rows
-//!  procedure  programs under a name, calls of them
+//!  procedure  programs under a name, calls of them  group  consumer groups and their cursors
 //! ```
 //! # Invariants
 //! * T1 One value has one encoding: decoding accepts only the bytes that encoding gives.
@@ -23,6 +23,7 @@ pub mod code;
 pub mod codec;
 pub mod cursor;
 pub mod genesis;
+pub mod group;
 pub mod number;
 pub mod procedure;
 pub mod program;
@@ -41,6 +42,7 @@ pub use chunk::{ChunkHeader, ClockEntry, Mix};
 pub use code::Code;
 pub use codec::{Decode, DecodeError, Encode, Reader};
 pub use genesis::Genesis;
+pub use group::{GroupAction, GroupOp};
 pub use number::{
     AccountId, Hash, Height, Lane, Position, PublicKey, Seqno, Signature, Suite, Term, Time,
     ValidatorIndex,

@@ -22,6 +22,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::codec::{Decode, DecodeError, Encode, Reader, put_bytes, put_count, put_sized};
+use crate::group::GroupAction;
 use crate::number::{AccountId, Hash, PublicKey, Signature, Suite};
 use crate::procedure::Call;
 use crate::program::{Define, Program, Reads};
@@ -71,6 +72,8 @@ pub enum Action {
     Reads(Reads),
     /// Run a procedure.
     Call(Box<Call>),
+    /// Change a consumer group.
+    Group(Box<GroupAction>),
 }
 
 /// What `CreateStream` says.
@@ -413,6 +416,10 @@ impl Encode for Action {
                 out.push(7);
                 call.encode(out);
             }
+            Self::Group(action) => {
+                out.push(8);
+                action.encode(out);
+            }
         }
     }
 }
@@ -433,6 +440,7 @@ impl Decode for Action {
             5 => Self::Define(Box::new(Define::decode(reader)?)),
             6 => Self::Reads(Reads::decode(reader)?),
             7 => Self::Call(Box::new(Call::decode(reader)?)),
+            8 => Self::Group(Box::new(GroupAction::decode(reader)?)),
             tag => return Err(DecodeError::Tag { what: "action", tag: u64::from(tag) }),
         })
     }

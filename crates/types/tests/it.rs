@@ -16,6 +16,7 @@ use std::fmt::Write as _;
 
 use proptest::prelude::*;
 use quipu_types::agreement::{Propose, StateVote};
+use quipu_types::group::{SESSION_US_MAX, SESSION_US_MIN};
 use quipu_types::program::Op;
 use quipu_types::transaction::{Action, Envelope, Transaction};
 use quipu_types::*;
@@ -63,6 +64,7 @@ macro_rules! every_type {
             $call!(TableDef),
             $call!(ProcedureDef),
             $call!(Call),
+            $call!(GroupAction),
             $call!(Reads),
             $call!(ValidatorSet),
             $call!(Schema),
@@ -101,7 +103,7 @@ proptest! {
         noise in prop::collection::vec(any::<u8>(), 0..300)
     ) {
         macro_rules! total { ($type:ident) => { reencodes::<$type>(&noise)? } }
-        let _: [(); 25] = every_type!(total);
+        let _: [(); 26] = every_type!(total);
     }
 
     #[test]
@@ -122,6 +124,7 @@ proptest! {
         change!(TableDef);
         change!(ProcedureDef);
         change!(Call);
+        change!(GroupAction);
         change!(Reads);
         change!(Expr);
     }
@@ -138,7 +141,7 @@ proptest! {
                 prop_assert_eq!(other.to_bytes(), bytes);
             }
         }} }
-        let _: [(); 25] = every_type!(flip);
+        let _: [(); 26] = every_type!(flip);
     }
 }
 
@@ -267,6 +270,41 @@ fn a_key_that_was_read_is_no_longer_than_keys_are() {
     let longest = quipu_types::program::READ_KEY_SIZE_MAX;
     assert!(Reads::from_bytes(&reads(longest)).is_ok());
     assert!(Reads::from_bytes(&reads(longest + 1)).is_err());
+}
+
+#[test]
+fn what_no_group_has_is_refused_where_it_is_read() {
+    let read = |op: GroupOp| {
+        let bytes = GroupAction { group: "g".into(), op }.to_bytes();
+        GroupAction::from_bytes(&bytes).map_err(|error| error.to_string()).err()
+    };
+    let join = |member: &str, session_us| GroupOp::Join { member: member.into(), session_us };
+    assert_eq!(read(join("m", SESSION_US_MIN)), None);
+    assert_eq!(read(join(&"é".repeat(32), SESSION_US_MAX)), None);
+    let refused = |what: &str| Some(format!("{what} is not in canonical form"));
+    for session_us in [0, SESSION_US_MIN - 1, SESSION_US_MAX + 1] {
+        assert_eq!(read(join("m", session_us)), refused("session"));
+    }
+    for member in ["", "a\nb", "\0"] {
+        assert_eq!(read(join(member, SESSION_US_MIN)), refused("member"));
+    }
+    let long = read(join(&"m".repeat(65), SESSION_US_MIN));
+    assert_eq!(long.as_deref(), Some("member is 65, the most is 64"));
+    let create = |lanes: &[u16]| GroupOp::Create {
+        consumers: Writers::Creator,
+        starts: lanes
+            .iter()
+            .map(|lane| (Lane::new(*lane), quipu_types::cursor::Certified::default()))
+            .collect(),
+    };
+    assert_eq!(read(create(&[])), None);
+    assert_eq!(read(create(&[0, 7, 63])), None);
+    assert_eq!(read(create(&[7, 0])), refused("starts"));
+    assert_eq!(read(create(&[7, 7])), refused("starts"));
+    let many = read(create(&[0; 65]));
+    assert_eq!(many.as_deref(), Some("starts is 65, the most is 64"));
+    let bytes = GroupAction { group: "G".into(), op: GroupOp::Delete }.to_bytes();
+    assert!(GroupAction::from_bytes(&bytes).is_err());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use quipu_proof::{Bound, Verified};
-use quipu_types::{Action, Call, Define, Outcome};
+use quipu_types::{Action, Call, Define, GroupAction, GroupOp, Outcome};
 use serde_json::{Value as Json, json};
 
 use crate::args::Verify;
@@ -113,6 +113,7 @@ fn action_lines(action: &Action) -> Vec<(&'static str, String)> {
         Action::Define(define) => vec![("defines", defined(define))],
         Action::Call(call) => vec![("calls number", called(call))],
         Action::Reads(reads) => vec![("had read at height", reads.height.to_string())],
+        Action::Group(action) => vec![("group", grouped(action))],
     }
 }
 
@@ -140,6 +141,22 @@ fn called(call: &Call) -> String {
     });
     let arguments = arguments.collect::<Vec<_>>().join(", ");
     format!("{} ({})", call.procedure.id, shown(&arguments))
+}
+
+/// What is done to which consumer group.
+fn grouped(action: &GroupAction) -> String {
+    let GroupAction { group, op } = action;
+    match op {
+        GroupOp::Create { .. } => format!("creates {group}"),
+        GroupOp::Delete => format!("deletes {group}"),
+        GroupOp::Join { member, .. } => format!("{member:?} joins {group}"),
+        GroupOp::Leave { member, .. } => format!("{member:?} leaves {group}"),
+        GroupOp::Beat { member, .. } => format!("{member:?} stays in {group}"),
+        GroupOp::Commit { member, lane, from, to, .. } => {
+            format!("{member:?} moves {group} in lane {lane} from {from} to {}", to.seqno)
+        }
+        GroupOp::Seek { lane, to } => format!("sets {group} in lane {lane} to {}", to.seqno),
+    }
 }
 
 /// Printable ASCII as it is, every other byte as a dot.
@@ -176,6 +193,9 @@ fn as_json(verified: &Verified) -> Json {
             json!({ "index": index, "procedure": call.procedure.id, "call": called(call) })
         }
         Action::Reads(reads) => json!({ "index": index, "read_at": reads.height }),
+        Action::Group(action) => {
+            json!({ "index": index, "group": action.group, "done": grouped(action) })
+        }
     });
     let outcome = verified.receipt.map(|receipt| match receipt.outcome {
         Outcome::Applied => json!("applied"),

@@ -54,7 +54,9 @@ impl ApiError {
 
 fn status_of(wanted: Code) -> StatusCode {
     match wanted {
-        code::TX_UNKNOWN | code::NO_STREAM | code::POSITION => StatusCode::NOT_FOUND,
+        code::TX_UNKNOWN | code::NO_STREAM | code::NO_GROUP | code::POSITION => {
+            StatusCode::NOT_FOUND
+        }
         code::TOO_LARGE => StatusCode::PAYLOAD_TOO_LARGE,
         code::PROOF_UNAVAILABLE => StatusCode::CONFLICT,
         code::OVERLOADED | code::STOPPING => StatusCode::SERVICE_UNAVAILABLE,

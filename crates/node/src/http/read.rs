@@ -302,13 +302,7 @@ pub(crate) fn find_stream(shared: &Shared, name: &str) -> Result<quipu_state::St
 
 fn stream_body(stream: &quipu_state::Stream) -> StreamBody {
     let spec = &stream.spec;
-    let (writers, accounts) = match &spec.writers {
-        Writers::Creator => ("creator", Vec::new()),
-        Writers::Anyone => ("anyone", Vec::new()),
-        Writers::Accounts(accounts) => {
-            ("accounts", accounts.iter().map(ToString::to_string).collect())
-        }
-    };
+    let (writers, accounts) = writers_shown(&spec.writers);
     StreamBody {
         name: spec.name.clone(),
         schema: spec.schema.to_string(),
@@ -320,6 +314,17 @@ fn stream_body(stream: &quipu_state::Stream) -> StreamBody {
         accounts,
         creator: stream.creator.to_string(),
         spec: hex::encode(spec.to_bytes()),
+    }
+}
+
+/// Who may do something, and which accounts where they are named.
+pub(super) fn writers_shown(writers: &Writers) -> (&'static str, Vec<String>) {
+    match writers {
+        Writers::Creator => ("creator", Vec::new()),
+        Writers::Anyone => ("anyone", Vec::new()),
+        Writers::Accounts(accounts) => {
+            ("accounts", accounts.iter().map(ToString::to_string).collect())
+        }
     }
 }
 

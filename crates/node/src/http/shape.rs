@@ -144,6 +144,75 @@ pub struct StreamBody {
     pub spec: String,
 }
 
+/// One consumer group in a list.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct GroupSummaryBody {
+    /// Name.
+    pub name: String,
+    /// Account that created it.
+    pub creator: String,
+    /// Who may join beside its creator: `creator`, `anyone` or `accounts`.
+    pub consumers: String,
+    /// Accounts that may join, when the group names them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accounts: Vec<String>,
+    /// Grows whenever lanes are given.
+    pub generation: u64,
+    /// How many members it has.
+    pub member_count: u16,
+}
+
+/// One consumer group.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct GroupBody {
+    /// The height at which it stands so.
+    pub height: u64,
+    /// That header's time: what leases end by.
+    pub time_us: u64,
+    /// Name, rights, generation.
+    #[serde(flatten)]
+    pub summary: GroupSummaryBody,
+    /// One for each lane of the ledger, in order.
+    pub lanes: Vec<GroupLaneBody>,
+    /// Members by name.
+    pub members: Vec<MemberBody>,
+}
+
+/// One lane in a consumer group.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct GroupLaneBody {
+    /// The lane.
+    pub lane: u16,
+    /// The member that holds it; absent while there is no member.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// The generation in which the owner was given it: what its commits name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// Everything up to this transaction is consumed; 0 for nothing.
+    pub seqno: u64,
+    /// The height whose cut ends there, as the consumer said.
+    pub height: u64,
+    /// The lane's root there, as the consumer said; absent where it said none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
+}
+
+/// One member of a consumer group.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct MemberBody {
+    /// Name.
+    pub name: String,
+    /// Account that signs for it.
+    pub account: String,
+    /// Where its Join stands: tells the process from a later one of that name.
+    pub joined: String,
+    /// How long its lease lasts when nothing is heard.
+    pub session_us: u32,
+    /// The last instant of its lease. It is there until the group's next action after that.
+    pub lease_end_us: u64,
+}
+
 /// One event, as a line of a followed stream.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct EventBody {
@@ -381,6 +450,17 @@ pub struct HeadersQuery {
     pub from: Option<u64>,
     /// Most headers, at most 100.
     pub limit: Option<u64>,
+}
+
+/// Query of a list of consumer groups.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct GroupsQuery {
+    /// Only groups whose names are behind this one.
+    pub after: Option<String>,
+    /// Most groups, at most 1,000.
+    pub limit: Option<usize>,
 }
 
 /// Query of a stream's events.

@@ -120,6 +120,8 @@ fn the_interface_describes_every_route_that_it_serves() {
         [
             "/v1/blocks",
             "/v1/genesis",
+            "/v1/groups",
+            "/v1/groups/{name}",
             "/v1/headers",
             "/v1/headers/{height}",
             "/v1/producers/{key}",

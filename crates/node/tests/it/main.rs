@@ -11,6 +11,7 @@ mod check;
 mod feed;
 mod follow;
 mod garbage;
+mod group;
 mod ledger;
 mod pg;
 mod start;

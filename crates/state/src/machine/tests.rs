@@ -604,6 +604,8 @@ fn action() -> impl Strategy<Value = Action> {
         3 => (name.clone(), prop::sample::select(vec!["AA", "BB"]), any::<Option<i32>>())
             .prop_map(|(name, carrier, delay)| append(name, carrier, delay)),
         3 => (who, 0..800_u64).prop_map(|(to, amount)| transfer(to, amount)),
+        2 => (0..12_usize, 0..4_usize, 0..4_usize, 0..4_usize)
+            .prop_map(|(op, a, b, c)| groups::any_action([op, a, b, c])),
         1 => (name, route, writers)
             .prop_map(|(name, route, writers)| create(name, route, writers)),
     ]
@@ -706,5 +708,6 @@ proptest! {
     }
 }
 
+mod groups;
 mod speculation;
 mod tables;

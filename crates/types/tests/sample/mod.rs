@@ -4,7 +4,9 @@ mod table;
 
 use fastrand::Rng;
 use quipu_types::agreement::{Propose, StateVote};
+use quipu_types::cursor::Certified;
 use quipu_types::genesis::{GENESIS_VERSION, GenesisAccount, GenesisValidator};
+use quipu_types::group::{SESSION_US_MAX, SESSION_US_MIN};
 use quipu_types::transaction::{Action, Envelope, RouteRule, StreamSpec, Transaction, Writers};
 use quipu_types::*;
 
@@ -80,7 +82,7 @@ impl Sample for Schema {
 
 impl Sample for Action {
     fn sample(rng: &mut Rng) -> Self {
-        match rng.u8(0..7) {
+        match rng.u8(0..8) {
             0 => Self::Append { stream: name(rng), key: bytes(rng), payload: bytes(rng) },
             1 => Self::Transfer { to: AccountId(array(rng)), amount: rng.u64(..) },
             2 => Self::CreateStream(StreamSpec {
@@ -92,8 +94,45 @@ impl Sample for Action {
             3 => Self::Run(Box::new(Program::sample(rng))),
             4 => Self::Define(Box::new(Define::sample(rng))),
             5 => Self::Reads(Reads::sample(rng)),
-            _ => Self::Call(Box::new(Call::sample(rng))),
+            6 => Self::Call(Box::new(Call::sample(rng))),
+            _ => Self::Group(Box::new(GroupAction::sample(rng))),
         }
+    }
+}
+
+impl Sample for Certified {
+    fn sample(rng: &mut Rng) -> Self {
+        let (seqno, height) = (Seqno::new(rng.u64(..)), Height::new(rng.u64(..)));
+        Self { seqno, height, root: hash(rng) }
+    }
+}
+
+impl Sample for GroupAction {
+    fn sample(rng: &mut Rng) -> Self {
+        let lane = Lane::new(rng.u16(..));
+        let joined = Position { lane, seqno: Seqno::new(rng.u64(..)) };
+        let member = format!("{} é/{}", name(rng), rng.u8(..));
+        let op = match rng.u8(0..7) {
+            0 => GroupOp::Create {
+                consumers: Writers::sample(rng),
+                starts: (0..rng.u16(0..4))
+                    .map(|lane| (Lane::new(lane), Certified::sample(rng)))
+                    .collect(),
+            },
+            1 => GroupOp::Delete,
+            2 => GroupOp::Join { member, session_us: rng.u32(SESSION_US_MIN..=SESSION_US_MAX) },
+            3 => GroupOp::Leave { member, joined },
+            4 => GroupOp::Beat { member, joined },
+            5 => GroupOp::Commit {
+                member,
+                lane,
+                generation: rng.u64(..),
+                from: Seqno::new(rng.u64(..)),
+                to: Certified::sample(rng),
+            },
+            _ => GroupOp::Seek { lane, to: Certified::sample(rng) },
+        };
+        Self { group: name(rng), op }
     }
 }
 

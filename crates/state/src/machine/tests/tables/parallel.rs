@@ -58,7 +58,7 @@ fn threaded(machine: Machine<MemoryStore>) -> Machine<MemoryStore> {
     machine.with_threads(NonZeroUsize::new(3).expect("not zero"), 0)
 }
 
-/// Mostly of tables; else of accounts and streams, and what its signer says to have read before.
+/// Mostly of tables; else of accounts, streams and consumer groups, and what its signer says to have read before.
 fn any_action(tape: &mut Tape, model: &Model, space: &Rows) -> Action {
     match tape.below(16) {
         0 | 1 => transfer(tape.pick(&['a', 'b', 'c', 'd']), tape.pick(&[0, 1, 600, 1_000])),
@@ -76,6 +76,10 @@ fn any_action(tape: &mut Tape, model: &Model, space: &Rows) -> Action {
                 if ids.is_empty() || tape.below(2) == 0 { vec![] } else { vec![tape.pick(&ids)] };
             let height = Height::new(model.height.get() - 1);
             Action::Reads(Reads { height, tables, keys })
+        }
+        6 | 7 => {
+            let choices = [tape.below(12), tape.below(4), tape.below(4), tape.below(4)];
+            groups::any_action(choices)
         }
         _ => tape.action(model),
     }
