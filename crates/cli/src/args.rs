@@ -95,7 +95,7 @@ pub(crate) enum Command {
     Append(Append),
     /// Print a stream's events in the ledger's order.
     #[command(
-        after_help = "Examples:\n  quipu tail --url U --stream notes\n  quipu tail --url U --stream notes --from 3:120 --follow --json\n\n--from takes the position of the last transaction that you have; what follows it is printed."
+        after_help = "Examples:\n  quipu tail --url U --stream notes\n  quipu tail --url U --stream notes --from 3:120 --follow --json\n  quipu tail --url U,V --genesis genesis.json --stream notes --follow --cursor-file notes.cursor\n\nWith --genesis every lane is read whole and every event is checked against the validators of that ledger: one that\nis left out, swapped, repeated or invented on the way is found, and what was shown is kept as evidence.\nWithout, --from takes the position of the last transaction that you have; what follows it is printed."
     )]
     Tail(Tail),
     /// Ask a question in SQL.
@@ -550,6 +550,9 @@ pub(crate) struct Tail {
     /// Also what is not certified yet, milliseconds earlier; it may be rolled back.
     #[arg(long)]
     pub(crate) tentative: bool,
+    /// Where to keep what a server showed that is false.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) evidence_dir: PathBuf,
     /// Begin after the cursor in this file if it is there, and keep it up to date.
     #[arg(long, value_name = "FILE")]
     pub(crate) cursor_file: Option<PathBuf>,
@@ -587,7 +590,11 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "FILE")]
     pub(crate) genesis: PathBuf,
     /// The bundle; `-` reads standard input.
-    pub(crate) bundle: PathBuf,
+    #[arg(required_unless_present = "evidence")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// What a server showed that was refused: says whether, and why, it is false.
+    #[arg(long, value_name = "FILE", conflicts_with = "bundle")]
+    pub(crate) evidence: Option<PathBuf>,
     /// Machine output.
     #[arg(long)]
     pub(crate) json: bool,

@@ -7,7 +7,8 @@
 //!     └─ false: Evidence, ClientError::False; the next call goes on with another server
 //! ```
 //! * K1 What is told was checked (`quipu_proof::feed`, E1 to E3). After a reconnect nothing is told twice and nothing is left out.
-//! * K2 One request resumes all lanes. Only a roll back to a root that is not known here takes a second one, from what is certified.
+//! * K2 One request resumes all lanes: every place to which a roll back may go is known here since it was told. Only after a restart from a
+//!   stored cursor may a roll back go to a root that is not known; it takes a second request, from what is certified.
 //! * K3 A server that showed something false is not asked again by this consumer.
 
 use std::collections::VecDeque;
@@ -17,10 +18,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use quipu_consensus::schedule::Schedule;
 use quipu_net::{Decoder, FRAME_SIZE_MAX};
-use quipu_proof::feed::{Feed, FeedError, SequencerOf, Told, from_start};
+use quipu_proof::feed::{Feed, FeedError, Mark, SequencerOf, Told, from_start};
 use quipu_proof::names::chain_id;
 use quipu_types::cursor::{Cursor, Cursors, FeedRequest, Mode, Start};
-use quipu_types::{Encode, Genesis, Hash, Height, Lane};
+use quipu_types::{Encode, Genesis, Hash, Lane};
 
 use crate::evidence::Evidence;
 use crate::http::{Client, ClientError};
@@ -42,7 +43,10 @@ pub struct Consumer {
     request: FeedRequest,
     connection: Option<Connection>,
     told: VecDeque<Told>,
+    /// Ends of the chunks that no cut covers, as they were told.
+    marks: Vec<Mark>,
     failures: u32,
+    fall_backs: u64,
 }
 
 impl std::fmt::Debug for Consumer {
@@ -72,16 +76,23 @@ impl Consumer {
     ) -> Result<Self, ClientError> {
         let servers = urls.split(',').map(|url| Client::new(url).map(Arc::new));
         let servers = servers.collect::<Result<Vec<_>, _>>()?;
-        let schedule = Schedule::new(&genesis.validator_set(), usize::from(genesis.lane_count));
-        let set = genesis.validator_set();
-        let sequencer: SequencerOf = Arc::new(move |lane, term| {
-            set.get(schedule.sequencer(lane, term)).map(|validator| validator.key)
-        });
+        let sequencer = sequencers(&genesis);
         let every = (0..genesis.lane_count).map(Lane::new).collect::<Vec<_>>();
         let lanes = if lanes.is_empty() { &every } else { lanes };
         let request = from_start(chain_id(&genesis), lanes, mode, true);
         let (connection, told) = (None, VecDeque::new());
-        Ok(Self { servers, turn: 0, genesis, sequencer, request, connection, told, failures: 0 })
+        Ok(Self {
+            servers,
+            turn: 0,
+            genesis,
+            sequencer,
+            request,
+            connection,
+            told,
+            marks: Vec::new(),
+            failures: 0,
+            fall_backs: 0,
+        })
     }
 
     /// The same, from another place. Cursors bring their lanes with them.
@@ -117,6 +128,12 @@ impl Consumer {
         }
     }
 
+    /// How often a roll back could not be checked, so that a second request was needed (K2).
+    #[must_use]
+    pub const fn fall_backs(&self) -> u64 {
+        self.fall_backs
+    }
+
     /// What comes next, checked; `None` at the end of what is not followed further.
     ///
     /// Cancel safe.
@@ -149,11 +166,20 @@ impl Consumer {
             Told::Hello(_) => return,
             Told::Snapshot(snapshot) => Cursors::clone(&snapshot.cursors),
             Told::Tentative(batch) => {
-                let all = batch.transactions.len();
-                return self.keep_lane(batch.cursor(all));
+                let cursor = batch.cursor(batch.transactions.len());
+                let Cursor { lane, seqno, root, .. } = cursor;
+                self.marks.push(Mark { lane, seqno, root });
+                return self.keep_lane(cursor);
             }
-            Told::RolledBack { cursor, .. } => return self.keep_lane(Cursor::clone(cursor)),
+            Told::RolledBack { lane, to, cursor } => {
+                self.marks.retain(|mark| mark.lane != *lane || mark.seqno <= *to);
+                return self.keep_lane(Cursor::clone(cursor));
+            }
         };
+        self.marks.retain(|mark| {
+            let own = cursors.lanes.iter().find(|cursor| cursor.lane == mark.lane);
+            own.is_some_and(|cursor| cursor.certified.seqno < mark.seqno)
+        });
         self.request.start = Start::Cursors(cursors);
     }
 
@@ -173,8 +199,8 @@ impl Consumer {
         match client.open_feed(self.request.to_bytes().into()).await {
             Ok(body) => {
                 let server = body.url().to_string();
-                let feed =
-                    Feed::new(&self.genesis, self.request.clone(), Arc::clone(&self.sequencer));
+                let (request, sequencer) = (self.request.clone(), Arc::clone(&self.sequencer));
+                let feed = Feed::new(&self.genesis, request, sequencer).knowing(self.marks.clone());
                 let evidence = Evidence::new(&server, self.chain(), &self.request);
                 let decoder = Decoder::new(FRAME_SIZE_MAX);
                 self.connection = Some(Connection { server, body, decoder, feed, evidence });
@@ -243,6 +269,7 @@ impl Consumer {
     /// Resumes from the certified positions alone.
     fn fall_back(&mut self) {
         self.connection = None;
+        self.fall_backs = self.fall_backs.saturating_add(1);
         let Start::Cursors(cursors) = &mut self.request.start else { return };
         for cursor in &mut cursors.lanes {
             let Cursor { lane, certified, branch, seqno, .. } = *cursor;
@@ -285,8 +312,12 @@ enum Received {
     Lost(String),
 }
 
-/// A start after a height.
+/// Who sequences which lane in which term, by the genesis.
 #[must_use]
-pub const fn after(height: Height) -> Start {
-    Start::Height(height)
+pub fn sequencers(genesis: &Genesis) -> SequencerOf {
+    let set = genesis.validator_set();
+    let schedule = Schedule::new(&set, usize::from(genesis.lane_count));
+    Arc::new(move |lane, term| {
+        set.get(schedule.sequencer(lane, term)).map(|validator| validator.key)
+    })
 }

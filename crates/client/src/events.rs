@@ -74,9 +74,11 @@ impl Events {
         covered: Option<Covered>,
         events: &mut Vec<Event>,
     ) -> Result<(), ClientError> {
-        let mut receipts = batch.receipts.iter();
-        for ordered in &batch.transactions {
-            let receipt = receipts.next();
+        let with_receipts =
+            batch.with_receipts().map(|(ordered, receipt)| (ordered, Some(receipt)));
+        let alone = batch.transactions.iter().map(|ordered| (ordered, None));
+        let all: Vec<_> = if covered.is_some() { with_receipts.collect() } else { alone.collect() };
+        for (ordered, receipt) in all {
             if receipt.is_some_and(|receipt| receipt.outcome != Outcome::Applied) {
                 continue;
             }

@@ -6,10 +6,12 @@
 //! The request holds the cursors, the frames are what came since the last height that was right, with a base and answers that
 //! continue from there: the same checks give the same refusal. It shows *that* the bytes are false, not who made them: answers are not signed.
 
-use quipu_proof::feed::{Feed, FeedError, SequencerOf};
+use quipu_proof::feed::{Feed, FeedError};
 use quipu_types::codec::{put_bytes, put_count};
 use quipu_types::cursor::{Cursors, FeedRequest, Start};
 use quipu_types::{Decode, DecodeError, Encode, Genesis, Hash, Reader};
+
+use crate::consumer::sequencers;
 
 const MAGIC: &[u8; 8] = b"QUIPUEV1";
 /// Most bytes of a file: what a feed may hold, and a frame.
@@ -95,8 +97,8 @@ impl Evidence {
 
     /// Why what was shown is false; `None` when nothing in it is.
     #[must_use]
-    pub fn check(&self, genesis: &Genesis, sequencer: SequencerOf) -> Option<FeedError> {
-        let mut feed = Feed::new(genesis, self.request.clone(), sequencer);
+    pub fn check(&self, genesis: &Genesis) -> Option<FeedError> {
+        let mut feed = Feed::new(genesis, self.request.clone(), sequencers(genesis));
         self.frames.iter().find_map(|frame| feed.take_bytes(frame).err()).filter(FeedError::is_lie)
     }
 }

@@ -18,6 +18,8 @@
 //!   ([`FeedError::UnknownRoot`]), and he falls back to his certified cursor.
 //! * E4 After an error nothing more is taken: whoever goes on begins anew from the last cursor, with another server.
 //! * E5 Memory: what a lane has beyond its last cut, at most [`HELD_SIZE_MAX`] bytes of bodies together.
+//! * E6 Every transaction's outcome is told once with the cut that covers it, also to a tentative consumer who had the transaction before he
+//!   resumed.
 //! # Limits
 //! One validator set, epoch 0. That a tentative chunk was streamed by its sequencer is its signature's word; that the sequencer showed
 //! others the same is not known before the cut. The failover log's branches are the server's word, and decide nothing: roots do.
@@ -193,6 +195,17 @@ pub struct Snapshot {
     pub cursors: Arc<Cursors>,
 }
 
+/// A place in a lane whose root a consumer knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The lane.
+    pub lane: Lane,
+    /// The place.
+    pub seqno: Seqno,
+    /// The root of the lane's tree there.
+    pub root: Hash,
+}
+
 /// Who sequences a lane in a term.
 pub type SequencerOf = Arc<dyn Fn(Lane, Term) -> Option<PublicKey> + Send + Sync>;
 
@@ -213,6 +226,7 @@ pub struct Feed {
     set: ValidatorSet,
     request: FeedRequest,
     sequencer: SequencerOf,
+    marks: Vec<Mark>,
     base: Base,
     is_greeted: bool,
     has_base: bool,
@@ -240,12 +254,20 @@ impl Feed {
             set: genesis.validator_set(),
             request,
             sequencer,
+            marks: Vec::new(),
             base,
             is_greeted: false,
             has_base: false,
             lanes: Vec::new(),
             held_size: 0,
         }
+    }
+
+    /// The same, knowing more places to which it may be rolled back than the cursors do (E3).
+    #[must_use]
+    pub fn knowing(mut self, marks: Vec<Mark>) -> Self {
+        self.marks = marks;
+        self
     }
 
     /// The last height that was followed to its end.
@@ -360,7 +382,8 @@ impl Feed {
         let (feed, told) = match cursor {
             Some(cursor) => {
                 let to = Seqno::new(resumed.frontier.size());
-                let feed = LaneFeed::resume(&cursor, base, self.base.height, resumed);
+                let height = self.base.height;
+                let feed = LaneFeed::resume(&cursor, base, height, resumed, &self.marks);
                 let is_kept = to == cursor.seqno;
                 let feed = feed.map_err(|error| match error {
                     LaneFault::UnknownRoot => FeedError::UnknownRoot { lane, to },
@@ -374,7 +397,8 @@ impl Feed {
                 (feed.map_err(fault)?, None)
             }
         };
-        self.lanes.push(feed);
+        let is_tentative = self.request.mode == Mode::Tentative;
+        self.lanes.push(if is_tentative { feed.tentative() } else { feed });
         Ok(told.into_iter().collect())
     }
 
@@ -450,7 +474,7 @@ impl Feed {
                 let batch = certify(feed, &header, &self.base.cut)?;
                 batches.extend(batch.map(|batch| {
                     // What the consumer had of this height is left out.
-                    let had = batch.first_seqno().get().saturating_sub(after.next().get());
+                    let had = batch.first_outcome().get().saturating_sub(after.next().get());
                     (first.saturating_add(had), batch)
                 }));
             }

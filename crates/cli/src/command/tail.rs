@@ -95,7 +95,7 @@ impl<'a> Verified<'a> {
                 Ok(None) => return Ok(()),
                 Ok(Some(told)) => self.print(&told)?,
                 Err(ClientError::False { server, error, evidence }) => {
-                    return Err(keep(&server, &error, &evidence));
+                    return Err(keep(&self.args.evidence_dir, &server, &error, &evidence));
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -185,10 +185,15 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Writes what was false into the working directory.
-fn keep(server: &str, error: &quipu_proof::feed::FeedError, evidence: &Evidence) -> Failure {
+/// Keeps what was false.
+fn keep(
+    dir: &Path,
+    server: &str,
+    error: &quipu_proof::feed::FeedError,
+    evidence: &Evidence,
+) -> Failure {
     let failure = Failure::is_false(error.code(), format!("{server}: {error}"));
-    let path = PathBuf::from(format!("quipu-evidence-{}.bin", std::process::id()));
+    let path = dir.join(format!("quipu-evidence-{}.bin", std::process::id()));
     match std::fs::write(&path, evidence.to_file()) {
         Ok(()) => failure.and_help(&format!(
             "What it showed is kept: quipu verify --genesis FILE --evidence {}",

@@ -1,9 +1,12 @@
 //! `quipu verify`: is this proof true? Offline: the bundle and the genesis are all it reads.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
+use quipu_client::Evidence;
+use quipu_client::evidence::EVIDENCE_SIZE_MAX;
 use quipu_proof::{Bound, Verified};
-use quipu_types::{Action, Call, Define, GroupAction, GroupOp, Outcome};
+use quipu_types::{Action, Call, Define, Genesis, GroupAction, GroupOp, Outcome, code};
 use serde_json::{Value as Json, json};
 
 use crate::args::Verify;
@@ -16,7 +19,11 @@ const SHOWN_SIZE_MAX: usize = 256;
 /// Verifies a bundle; says what it proves.
 pub(crate) fn run(args: &Verify) -> Result<()> {
     let genesis = tools::genesis(&args.genesis)?;
-    let text = tools::read_text(&args.bundle, "bundle")?;
+    if let Some(path) = &args.evidence {
+        return evidence(path, &genesis, args.json);
+    }
+    let bundle = args.bundle.as_deref().ok_or_else(|| Failure::usage("which bundle?"))?;
+    let text = tools::read_text(bundle, "bundle")?;
     let verified = match quipu_proof::verify(&text, &genesis) {
         Ok(verified) => verified,
         Err(error) => {
@@ -34,6 +41,33 @@ pub(crate) fn run(args: &Verify) -> Result<()> {
         return tools::print(&as_json(&verified).to_string());
     }
     tools::print(as_text(&verified).trim_end())
+}
+
+/// Whether what a server showed is false, and why.
+fn evidence(path: &Path, genesis: &Genesis, json: bool) -> Result<()> {
+    let size = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    if usize::try_from(size).is_ok_and(|size| size > EVIDENCE_SIZE_MAX) {
+        return Err(Failure::file("evidence", path, "it is larger than evidence can be"));
+    }
+    let bytes = std::fs::read(path).map_err(|error| Failure::file("evidence", path, error))?;
+    let evidence = Evidence::from_file(&bytes).map_err(|error| {
+        let what = format!("{}: {error}", path.display());
+        Failure::new(code::PROOF_MALFORMED, what)
+            .with_help("The file is no evidence, or was changed after it was kept.")
+    })?;
+    let (server, found) = (evidence.server(), evidence.check(genesis));
+    if json {
+        let reason = found.as_ref().map(ToString::to_string);
+        let object = json!({ "false": found.is_some(), "server": server, "reason": reason });
+        tools::print(&object.to_string())?;
+    }
+    match found {
+        Some(error) => {
+            Err(Failure::is_false(error.code(), format!("what {server} showed is false: {error}")))
+        }
+        None if json => Ok(()),
+        None => tools::print(&format!("nothing in what {server} showed is false")),
+    }
 }
 
 fn as_text(verified: &Verified) -> String {

@@ -39,7 +39,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 const ANCHOR_COUNT: u64 = 20;
 /// Lines of a validator's log that a failed test shows.
 const LOG_LINE_COUNT: usize = 20;
-const SCHEMA: &str = "who text not null, n int8 not null";
+pub(crate) const SCHEMA: &str = "who text not null, n int8 not null";
 
 /// Asks until the answer is good.
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -98,6 +98,11 @@ impl Fleet {
 
     pub(crate) fn url(&self, index: usize) -> &str {
         &self.urls[index]
+    }
+
+    /// All addresses.
+    pub(crate) fn all_urls(&self) -> String {
+        self.urls.join(",")
     }
 
     pub(crate) fn server(&self, index: usize) -> &Server {
@@ -234,7 +239,8 @@ impl Drop for Fleet {
     }
 }
 
-fn check_events(events: &str, done: &[Appended]) {
+/// Every acknowledged event stands in `events` once, in order, where it was said.
+pub(crate) fn check_events(events: &str, done: &[Appended]) {
     let mut by_route: BTreeMap<&str, Vec<(i64, String)>> = BTreeMap::new();
     for line in events.lines() {
         let parts: Vec<&str> = line.split('|').collect();

@@ -3,7 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::fleet::{COUNT, Fleet, Load, longest_stop};
+use quipu_types::Genesis;
+use quipu_types::cursor::Mode;
+
+use crate::fleet::{COUNT, Fleet, Load, check_events, longest_stop};
+use crate::followers::Follower;
 
 /// How often a validator is killed; `QUIPU_KILL_COUNT` says otherwise.
 const KILL_COUNT: usize = 20;
@@ -20,6 +24,10 @@ fn any_of_four_is_killed_again_and_again_and_then_all() {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut fleet = Fleet::new();
     fleet.create_stream();
+    let genesis = std::fs::read_to_string(fleet.ledger.genesis()).unwrap();
+    let genesis = Genesis::from_json(&genesis).unwrap();
+    let follower = |mode| Follower::start(&fleet.runtime, &fleet.all_urls(), &genesis, mode);
+    let followers = [Mode::Certified, Mode::Tentative].map(follower);
     let load = Load::start(&fleet);
     load.until_answered(1, &[]);
     let mut windows = Vec::new();
@@ -50,6 +58,16 @@ fn any_of_four_is_killed_again_and_again_and_then_all() {
     }
     eprintln!("{kill_count} kills: longest stop {longest:?}; all killed: all answer after {all:?}");
     assert!(longest < STOP_MAX);
+    let height = (0..COUNT).map(|index| fleet.height(index)).max().unwrap();
+    for follower in followers {
+        let followed = follower.finish(&fleet.runtime, height);
+        eprintln!(
+            "a consumer was told {} chunks early, rolled back {} times, asked a second time {} times",
+            followed.chunks, followed.roll_backs, followed.second_rounds
+        );
+        check_events(&followed.events(), &done);
+        assert_eq!(followed.second_rounds, 0, "each resumes in one round");
+    }
     fleet.check(&done);
 }
 

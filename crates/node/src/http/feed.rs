@@ -125,8 +125,8 @@ struct Feeder {
 /// What was sent of a lane.
 struct LaneFeeder {
     lane: Lane,
-    /// The consumer had everything up to here.
-    had: Seqno,
+    /// The consumer knows every outcome up to here.
+    outcomes_after: Seqno,
     /// Index of the chunk that comes next.
     next: u64,
     /// Chunks that the consumer has and that no cut that was sent covers.
@@ -187,7 +187,7 @@ impl Feeder {
                     self.put_chunk(shared, (lane, next, last), &mut page)?;
                 }
                 Some(Todo::Close) => self.close(shared, &mut page)?,
-                None if self.next <= seen.certified => self.begin(shared, &mut page)?,
+                None if self.next <= newest(seen) => self.begin(shared, &mut page)?,
                 None => {
                     if self.mode == Mode::Tentative {
                         self.put_tail(shared, &mut page)?;
@@ -280,9 +280,9 @@ impl Feeder {
         for (lane, after, to) in moves(header, before) {
             let count = to.get().saturating_sub(after.get());
             if let Some(feeder) = self.lanes.iter().find(|feeder| feeder.lane == lane)
-                && feeder.had < to
+                && feeder.outcomes_after < to
             {
-                let had = feeder.had.get().saturating_sub(after.get());
+                let had = feeder.outcomes_after.get().saturating_sub(after.get());
                 let range = first.saturating_add(had)..first.saturating_add(count);
                 let place = |place: u64| usize::try_from(place).unwrap_or(usize::MAX);
                 ranges.push(place(range.start)..place(range.end));
@@ -373,6 +373,11 @@ fn hash_at(shared: &Shared, lane: Lane, index: u64) -> Result<Option<Hash>, ApiE
     let chunks = shared.tail.chunks(lane);
     let found = chunks.iter().find(|chunk| chunk.stored.header.index == index);
     Ok(found.map(|chunk| chunk.hash))
+}
+
+/// The newest height that can be sent. After a crash a state's certificate may be there before its header is again.
+fn newest(seen: Progress) -> Height {
+    seen.certified.min(seen.committed)
 }
 
 fn hello(shared: &Shared, seen: Progress) -> Frame {
@@ -488,8 +493,9 @@ impl Feeder {
     fn open(shared: &Shared, request: &FeedRequest) -> Result<(Self, Vec<u8>), ApiError> {
         let seen = shared.progress();
         check_lanes(shared, request)?;
-        let newest = header_at(shared, seen.certified)?.map(|(header, _)| header);
-        let base = base_of(shared, request, seen.certified)?;
+        let certified = newest(seen);
+        let newest = header_at(shared, certified)?.map(|(header, _)| header);
+        let base = base_of(shared, request, certified)?;
         let mut page = Vec::new();
         put(&mut page, &hello(shared, seen));
         let base_header = header_at(shared, base)?;
@@ -514,7 +520,14 @@ impl Feeder {
             let frontier = view.frontier(had).map_err(ApiError::damaged)?;
             let branch = view.branch_at(had);
             put(&mut page, &Frame::Resumed(Resumed { lane: *lane, branch, frontier }));
-            lanes.push(LaneFeeder::new(&view, tip, had).map_err(ApiError::damaged)?);
+            let outcomes_after = match (&request.start, request.mode) {
+                (Start::Cursors(cursors), Mode::Tentative) => {
+                    cursors.lanes.get(place).map_or(had, |cursor| cursor.certified.seqno)
+                }
+                _ => had,
+            };
+            let feeder = LaneFeeder::new(&view, tip, (had, outcomes_after));
+            lanes.push(feeder.map_err(ApiError::damaged)?);
         }
         let last = (!request.follow).then_some(seen.committed);
         let (mode, todo) = (request.mode, VecDeque::new());
@@ -524,7 +537,11 @@ impl Feeder {
 
 impl LaneFeeder {
     /// One that goes on after transaction `had`. `base` is the lane's tip at the height that the feed begins after.
-    fn new(view: &LaneView<'_>, base: &Tip, had: Seqno) -> Result<Self, LogError> {
+    fn new(
+        view: &LaneView<'_>,
+        base: &Tip,
+        (had, outcomes_after): (Seqno, Seqno),
+    ) -> Result<Self, LogError> {
         let (shared, lane) = (view.shared, view.lane);
         let committed = shared.reader.tip(lane)?;
         let mut sent = VecDeque::new();
@@ -545,7 +562,7 @@ impl LaneFeeder {
             last.saturating_add(1)
         };
         let floor = sent.len();
-        Ok(Self { lane, had, next, sent, floor })
+        Ok(Self { lane, outcomes_after, next, sent, floor })
     }
 }
 

@@ -47,7 +47,7 @@ fn runtime() -> Runtime {
 fn taken(told: &Told) -> Taken {
     let Told::Snapshot(snapshot) = told else { return Taken::new() };
     let lanes = snapshot.lanes.iter().flat_map(|batch| {
-        batch.transactions.iter().zip(&batch.receipts).map(|(ordered, receipt)| {
+        batch.with_receipts().map(|(ordered, receipt)| {
             let is_applied = receipt.outcome == Outcome::Applied;
             (batch.lane, ordered.seqno, is_applied, ordered.transaction.actions.len())
         })

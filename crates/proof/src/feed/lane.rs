@@ -14,8 +14,8 @@ use quipu_types::{
 };
 use thiserror::Error;
 
-use super::Told;
 use super::frame::Resumed;
+use super::{Mark, Told};
 use crate::names;
 
 /// Why a lane's part of a feed is false.
@@ -135,10 +135,13 @@ pub struct LaneBatch {
     pub start: Seqno,
     /// See `start`.
     pub end: Seqno,
-    /// In order, without a gap.
+    /// In order, without a gap; none that the consumer had.
     pub transactions: Vec<Arc<Ordered>>,
-    /// One for each; none while no cut covers them.
+    /// Up to `end`, one for each transaction that is certified with it: also of those that a tentative consumer had before.
+    /// None while no cut covers them.
     pub receipts: Vec<Receipt>,
+    /// The last transaction whose outcome was told before.
+    outcomes_after: Seqno,
     /// The tree before the first.
     before: Frontier,
     branch: Hash,
@@ -179,12 +182,25 @@ impl LaneBatch {
         }
     }
 
+    /// The transactions with their receipts.
+    pub fn with_receipts(&self) -> impl Iterator<Item = (&Arc<Ordered>, &Receipt)> {
+        let had = self.receipts.len().saturating_sub(self.transactions.len());
+        self.transactions.iter().zip(self.receipts.iter().skip(had))
+    }
+
+    /// Number of the first transaction whose outcome is told.
+    pub(super) fn first_outcome(&self) -> Seqno {
+        self.outcomes_after.next()
+    }
+
     /// Whether there is one receipt of each transaction, in order.
     pub(super) fn fits_receipts(&self) -> bool {
-        self.transactions.len() == self.receipts.len()
-            && self.transactions.iter().zip(&self.receipts).all(|(ordered, receipt)| {
-                (receipt.lane, receipt.seqno) == (self.lane, ordered.seqno)
-            })
+        let mut seqno = self.outcomes_after;
+        let is_next = |receipt: &Receipt| {
+            seqno = seqno.next();
+            (receipt.lane, receipt.seqno) == (self.lane, seqno)
+        };
+        self.receipts.iter().all(is_next) && seqno == self.end
     }
 }
 
@@ -219,6 +235,8 @@ pub(super) struct LaneFeed {
     held: VecDeque<Held>,
     held_size: usize,
     receipts: Vec<Receipt>,
+    /// The last transaction whose outcome the consumer knows.
+    outcomes_after: Seqno,
     older: Vec<Branch>,
 }
 
@@ -246,6 +264,7 @@ impl LaneFeed {
         base: Option<&Tip>,
         height: Height,
         resumed: Resumed,
+        marks: &[Mark],
     ) -> Result<Self, LaneFault> {
         let Resumed { branch, frontier, .. } = resumed;
         let (certified, to) = (cursor.certified, Seqno::new(frontier.size()));
@@ -259,7 +278,10 @@ impl LaneFeed {
         }
         let known = [(cursor.seqno, cursor.root), (certified.seqno, certified.root)];
         let older = cursor.older.iter().map(|older| (older.seqno, older.root));
-        let mut roots = known.into_iter().chain(older).filter(|(seqno, _)| *seqno == to);
+        let marks = marks.iter().filter(|mark| mark.lane == cursor.lane);
+        let marks = marks.map(|mark| (mark.seqno, mark.root));
+        let roots = known.into_iter().chain(older).chain(marks);
+        let mut roots = roots.filter(|(seqno, _)| *seqno == to);
         let root = frontier.root();
         let Some((_, wanted)) = roots.next() else { return Err(LaneFault::UnknownRoot) };
         if wanted != root {
@@ -287,8 +309,16 @@ impl LaneFeed {
             held: VecDeque::new(),
             held_size: 0,
             receipts: Vec::new(),
+            outcomes_after: cursor.seqno,
             older: cursor.older.clone(),
         }
+    }
+
+    /// The same for a tentative consumer, who was told the outcomes up to his certified position alone.
+    #[must_use]
+    pub(super) fn tentative(mut self) -> Self {
+        self.outcomes_after = self.certified.seqno;
+        self
     }
 
     pub(super) const fn lane(&self) -> Lane {
@@ -377,6 +407,7 @@ impl LaneFeed {
             end: last,
             transactions: transactions.clone(),
             receipts: Vec::new(),
+            outcomes_after: self.outcomes_after,
             before,
             branch: header.branch,
             certified: self.certified,
@@ -423,9 +454,13 @@ impl LaneFeed {
     }
 
     pub(super) fn add_receipts(&mut self, receipts: Vec<Receipt>) -> Result<(), LaneFault> {
-        let held: usize = self.held.iter().map(|held| held.transactions.len()).sum();
+        let known = self.end().size().saturating_sub(self.outcomes_after.get());
         self.receipts.extend(receipts);
-        if self.receipts.len() > held { Err(LaneFault::Receipts) } else { Ok(()) }
+        if u64::try_from(self.receipts.len()).is_ok_and(|count| count > known) {
+            Err(LaneFault::Receipts)
+        } else {
+            Ok(())
+        }
     }
 
     /// Certifies what a tip covers: what that adds, if it is anything new. `before` is the tip of the cut before.
@@ -441,7 +476,7 @@ impl LaneFeed {
         }
         let count = self.held.iter().take_while(|held| held.index <= tip.index).count();
         let Some(last) = count.checked_sub(1).and_then(|place| self.held.get(place)) else {
-            return self.certify_nothing(height, tip, before);
+            return self.certify_known(height, tip, before);
         };
         if last.index != tip.index {
             let held = Seqno::new(self.end().size());
@@ -462,22 +497,24 @@ impl LaneFeed {
             end: tip.seqno,
             transactions: covered.into_iter().flat_map(|held| held.transactions).collect(),
             receipts: std::mem::take(&mut self.receipts),
+            outcomes_after: self.outcomes_after,
             before: std::mem::replace(&mut self.tree, tree),
             branch,
             certified: self.certified,
             certified_after,
             older: self.older.clone(),
         };
+        self.outcomes_after = tip.seqno.max(self.outcomes_after);
         self.certified = certified_after;
         self.branch = branch;
         self.snapshot = (after, tip.seqno);
         self.last = Some((tip.index, tip.chunk_hash, tip.term));
         self.older.retain(|older| older.seqno > tip.seqno);
-        Ok(Some(batch).filter(|batch| !batch.transactions.is_empty()))
+        Ok(Some(batch).filter(|batch| batch.outcomes_after < batch.end))
     }
 
-    /// A cut that covers nothing that is held.
-    fn certify_nothing(
+    /// A cut that covers nothing that came since the lane was resumed.
+    fn certify_known(
         &mut self,
         height: Height,
         tip: &Tip,
@@ -499,9 +536,24 @@ impl LaneFeed {
         if tip.seqno == held && self.held.is_empty() && tip.index > 0 {
             self.last = Some((tip.index, tip.chunk_hash, tip.term));
         }
-        self.certified = Certified { height, seqno: tip.seqno, root: tip.lane_root };
+        let certified = Certified { height, seqno: tip.seqno, root: tip.lane_root };
+        let batch = LaneBatch {
+            lane: self.lane,
+            start: before.map_or(Seqno::default(), |tip| tip.seqno),
+            end: tip.seqno,
+            transactions: Vec::new(),
+            receipts: std::mem::take(&mut self.receipts),
+            outcomes_after: self.outcomes_after,
+            before: self.tree.clone(),
+            branch: self.branch,
+            certified: self.certified,
+            certified_after: certified,
+            older: self.older.clone(),
+        };
+        self.outcomes_after = tip.seqno.max(self.outcomes_after);
+        self.certified = certified;
         self.older.retain(|older| older.seqno > tip.seqno);
-        Ok(None)
+        Ok(Some(batch).filter(|batch| batch.outcomes_after < batch.end))
     }
 }
 
