@@ -20,6 +20,9 @@
 //! order is kept before all.
 
 mod queue;
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "sums of tests' own small numbers")]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -129,6 +129,8 @@ pub(super) struct Queue<R> {
     proven: BTreeSet<String>,
     /// Everything unanswered is signed anew as soon as no request is under way.
     renews: bool,
+    /// Nothing more of what is signed can stand, once the requests under way have come back.
+    is_cut: bool,
     /// The newest anchor is too old.
     wants_anchor: bool,
     requests: usize,
@@ -166,6 +168,7 @@ impl<R> Queue<R> {
             place: None,
             proven: BTreeSet::new(),
             renews: false,
+            is_cut: false,
             wants_anchor: false,
             requests: 0,
             request_size_max: REQUEST_SIZE_MAX,
@@ -288,7 +291,7 @@ impl<R> Queue<R> {
         now: Instant,
         sign: impl Fn(Place, &Draft<R>) -> Bytes,
     ) -> Option<Request> {
-        if self.ended.is_some() || self.renews || self.requests >= self.limits.in_flight_count {
+        if self.ended.is_some() || !self.may_send() {
             return None;
         }
         let first = self.signed.iter().position(|one| matches!(one.state, State::Waits(_)));
@@ -300,6 +303,10 @@ impl<R> Queue<R> {
             None => self.sign_more(now, sign)?,
         };
         self.request(range)
+    }
+
+    fn may_send(&self) -> bool {
+        self.requests < self.limits.in_flight_count && !self.renews && !self.is_cut
     }
 
     /// The signed batches from `first` on that wait too and fit the same request.
@@ -446,11 +453,17 @@ impl<R> Queue<R> {
             }
             if !front.is_refused() {
                 self.pop_applied(&answer, now);
-            } else if self.signed.iter().all(|one| matches!(one.state, State::Answered(_))) {
-                self.sort_out(now);
-            } else {
+                continue;
+            }
+            // What stands behind it decides what may follow.
+            let unsettled = self.signed.iter().find(|one| one.position().is_none());
+            self.is_cut = unsettled.is_some_and(|one| matches!(one.state, State::Answered(_)));
+            let is_known = unsettled.is_none() || (self.is_cut && self.requests == 0);
+            if !is_known {
                 break;
             }
+            self.is_cut = false;
+            self.sort_out(now);
         }
         if self.renews && self.requests == 0 {
             self.renew(now);
@@ -615,7 +628,7 @@ impl<R> Queue<R> {
             State::Waits(from) => Some(from),
             _ => None,
         });
-        let again = again.filter(|_| self.requests < self.limits.in_flight_count && !self.renews);
+        let again = again.filter(|_| self.may_send());
         let last =
             (!self.signed.is_empty()).then(|| self.progress.after(self.limits.delivery_time_max));
         [oldest, again, last].into_iter().flatten().min()
