@@ -459,8 +459,6 @@ struct LaneTask {
     queue: Queue<Reply>,
     requests: JoinSet<(Request, Result<Vec<SubmitAnswer>, Unanswered>)>,
     flushes: Vec<(u64, oneshot::Sender<()>)>,
-    /// The incarnation that was claimed last.
-    incarnation: u32,
     ended: watch::Receiver<Option<AppendError>>,
 }
 
@@ -468,8 +466,8 @@ impl LaneTask {
     fn new(shared: Arc<Shared>, route: Route, inbox: mpsc::UnboundedReceiver<Item>) -> Self {
         let queue = Queue::new(shared.limits, Instant::now());
         let (ended, requests) = (shared.ended.subscribe(), JoinSet::new());
-        let (is_closed, flushes, incarnation) = (false, Vec::new(), 0);
-        Self { shared, route, inbox, is_closed, queue, requests, flushes, incarnation, ended }
+        let (is_closed, flushes) = (false, Vec::new());
+        Self { shared, route, inbox, is_closed, queue, requests, flushes, ended }
     }
 
     /// Works until everything has its answer and no more can come, or the batcher has ended.
@@ -574,9 +572,7 @@ impl LaneTask {
         loop {
             match self.shared.client.producer(&key, self.route.as_deref()).await {
                 Ok(info) => {
-                    let next = info.incarnation.max(self.incarnation).checked_add(1);
-                    self.incarnation = next.ok_or(AppendError::Fenced)?;
-                    self.queue.claimed(self.incarnation);
+                    self.queue.claim(info.incarnation);
                     return Ok(());
                 }
                 Err(ClientError::Unreachable { .. } | ClientError::Busy { .. })

@@ -125,6 +125,8 @@ pub(super) struct Queue<R> {
     signed: VecDeque<Signed<R>>,
     /// Where the first of `signed` stands, or the next one will; none until it is claimed.
     place: Option<Place>,
+    /// The incarnation that was claimed last.
+    incarnation: u32,
     /// Streams that this signer has appended to (Q4).
     proven: BTreeSet<String>,
     /// Everything unanswered is signed anew as soon as no request is under way.
@@ -166,6 +168,7 @@ impl<R> Queue<R> {
             sealed: VecDeque::new(),
             signed: VecDeque::new(),
             place: None,
+            incarnation: 0,
             proven: BTreeSet::new(),
             renews: false,
             is_cut: false,
@@ -270,14 +273,22 @@ impl<R> Queue<R> {
 
     /// Whether an incarnation is to be claimed before anything can be signed.
     pub(super) fn wants_place(&self) -> bool {
-        self.place.is_none() && !self.sealed.is_empty() && self.requests == 0
+        let is_next = self.place.is_none() && self.requests == 0;
+        is_next && !self.sealed.is_empty() && self.ended.is_none()
     }
 
-    /// Signs under `incarnation` from now on, which nobody used in this lane.
-    pub(super) fn claimed(&mut self, incarnation: u32) {
-        self.place = Some(Place { incarnation, sequence: 1 });
-        self.stands = false;
-        self.used_count = 0;
+    /// Signs from now on under an incarnation that is above what the ledger knows, and above what was claimed before:
+    /// copies of what was signed under that may still be on their way.
+    pub(super) fn claim(&mut self, known: u32) {
+        match known.max(self.incarnation).checked_add(1) {
+            Some(incarnation) => {
+                self.incarnation = incarnation;
+                self.place = Some(Place { incarnation, sequence: 1 });
+                self.stands = false;
+                self.used_count = 0;
+            }
+            None => self.ended = Some(AppendError::Fenced),
+        }
     }
 
     /// Whether the newest anchor was refused; asked once.

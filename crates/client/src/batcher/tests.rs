@@ -176,8 +176,7 @@ impl World {
     fn post(&mut self) {
         self.queue.seal_due(self.now);
         if self.queue.wants_place() {
-            let next = self.ledger.incarnation + 1;
-            self.queue.claimed(next);
+            self.queue.claim(self.ledger.incarnation);
         }
         self.queue.take_wants_anchor();
         while let Some(request) = self.queue.next_request(self.now, sign) {
@@ -270,7 +269,7 @@ impl World {
                 return;
             }
         }
-        panic!("the queue does not come to rest: {:?}", self.queue);
+        panic!("the queue does not come to rest: {:?}", self.queue.ended());
     }
 }
 
