@@ -22,6 +22,9 @@
 mod queue;
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "sums of tests' own small numbers")]
+mod served;
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "sums of tests' own small numbers")]
 mod tests;
 
 use std::collections::BTreeMap;
@@ -154,6 +157,7 @@ impl AppendError {
 pub struct Appended {
     answer: Arc<SubmitAnswer>,
     action: u32,
+    event_count: u32,
 }
 
 impl Appended {
@@ -173,6 +177,12 @@ impl Appended {
     #[must_use]
     pub const fn action(&self) -> u32 {
         self.action
+    }
+
+    /// How many events its transaction has; 1 for one of the caller's own making.
+    #[must_use]
+    pub const fn event_count(&self) -> u32 {
+        self.event_count
     }
 }
 

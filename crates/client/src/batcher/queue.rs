@@ -490,8 +490,10 @@ impl<R> Queue<R> {
 
     fn finish_applied(&mut self, one: Signed<R>, answer: &Arc<SubmitAnswer>) {
         self.freed = self.freed.saturating_add(one.size);
+        let event_count = u32::try_from(one.replies.len()).unwrap_or(u32::MAX);
         for (reply, action) in one.replies.into_iter().zip(0_u32..) {
-            self.done.push((reply, Ok(Appended { answer: Arc::clone(answer), action })));
+            let answer = Arc::clone(answer);
+            self.done.push((reply, Ok(Appended { answer, action, event_count })));
         }
     }
 
