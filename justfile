@@ -21,7 +21,7 @@ sim *words:
 
 # Events a second into one validator, durable, over sockets; see docs/measurements.md.
 bench *words:
-    cargo run --release --locked -- bench ingest {{words}}
+    cargo run --release --locked -- bench produce {{words}}
 
 # Hashes and signature checks a second, beside other packages; see benches/peers/README.md.
 bench-hashes *words:
