@@ -656,6 +656,9 @@ pub(crate) struct Produce {
     /// Events a second to keep to, over all producers; latency counts from when each was due [default: as many as go].
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rate: Option<u64>,
+    /// Batches of a producer that wait for their answers at most [default: 256, 32 or 8, by the batch's size].
+    #[arg(long, value_name = "N", conflicts_with = "linger", value_parser = clap::value_parser!(u64).range(1..=4_096))]
+    pub(crate) in_flight: Option<u64>,
     /// Hand events over one by one, to be gathered for at most this long; latency is each event's own
     /// [default: batches are made beforehand].
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(..=60_000))]

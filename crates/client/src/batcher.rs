@@ -518,6 +518,8 @@ impl LaneTask {
                 },
                 () = tokio::time::sleep_until(wake.unwrap_or_else(tokio::time::Instant::now)),
                     if wake.is_some() => {}
+                // Nothing is to come, nothing to be done, and something left: a queue never says so.
+                else => return Err(AppendError::Stopped),
             }
         }
     }

@@ -65,6 +65,8 @@ struct Load {
     size: usize,
     /// Events a second to keep to; as many as go without.
     rate: Option<u64>,
+    /// Batches that a producer has in flight at most, when that was said.
+    in_flight: Option<usize>,
     /// How long events that come one by one wait for company.
     linger: Option<Duration>,
     /// Whether rows are of words, and travel compressed.
@@ -107,12 +109,18 @@ struct Measured {
 }
 
 impl Load {
+    /// Routes of one producer.
+    fn route_count(&self) -> usize {
+        self.in_flight.map_or(ROUTE_COUNT, |count| count.min(ROUTE_COUNT))
+    }
+
     /// Batches of one request: small ones travel together.
-    const fn request_batches(&self) -> usize {
-        match self.batch {
-            0..10 => 64,
-            10..500 => 8,
-            _ => 2,
+    fn request_batches(&self) -> usize {
+        match (self.in_flight, self.batch) {
+            (Some(count), _) => count.div_euclid(self.route_count()),
+            (None, 0..10) => 64,
+            (None, 10..500) => 8,
+            (None, _) => 2,
         }
     }
 
@@ -197,7 +205,8 @@ async fn measure_all(
             let (producers, size, rate) = (*producers, args.size, args.rate);
             let linger = args.linger.map(Duration::from_millis);
             let compresses = args.compress;
-            let load = Load { batch, producers, events, size, rate, linger, compresses };
+            let in_flight = args.in_flight.and_then(|count| usize::try_from(count).ok());
+            let load = Load { batch, producers, events, size, rate, in_flight, linger, compresses };
             check(&load)?;
             let measured = measure(&target, load).await?;
             if !args.json {
@@ -263,7 +272,8 @@ async fn measure(target: &Target, load: Load) -> Result<Measured> {
     for (producer, client) in (0..load.producers).zip(target.clients.iter().cycle()) {
         let key = Arc::new(SecretKey::generate());
         let own = Own { client: Arc::clone(client), key, load, bar: bar.clone() };
-        let routes = routes(target.lane_count, producer);
+        let mut routes = routes(target.lane_count, producer);
+        routes.truncate(load.route_count());
         workers.push(match load.linger {
             Some(linger) => {
                 vec![Worker::Batching(Batching::new(own, &routes, producer, linger).await?)]
@@ -304,7 +314,7 @@ async fn measure(target: &Target, load: Load) -> Result<Measured> {
         producers: load.producers,
         in_flight: match load.linger {
             Some(_) => Limits::default().in_flight_count.saturating_mul(ROUTE_COUNT),
-            None => load.request_batches().saturating_mul(ROUTE_COUNT),
+            None => load.request_batches().saturating_mul(load.route_count()),
         },
         linger_ms: load.linger.and_then(|linger| u64::try_from(linger.as_millis()).ok()),
         compresses: load.compresses,
