@@ -21,7 +21,12 @@ sim *words:
 
 # Events a second into one validator, durable, over sockets; see docs/measurements.md.
 bench *words:
-    cargo run --release --locked -- bench ingest {{words}}
+    cargo run --release --locked -- bench produce {{words}}
+
+# Events a second beside Redis Streams, NATS JetStream and PostgreSQL; benches/events/run.py says what it needs.
+bench-peers *words:
+    cargo build --release --locked
+    benches/events/run.py --quipu "${CARGO_TARGET_DIR:-target}/release/quipu" {{words}}
 
 # Hashes and signature checks a second, beside other packages; see benches/peers/README.md.
 bench-hashes *words:

@@ -90,7 +90,7 @@ pub(crate) enum Command {
     Stream(Stream),
     /// Append events to a stream.
     #[command(
-        after_help = "Examples:\n  quipu append --url U --signer dev.key --stream notes --data '{\"body\":\"hello\"}'\n  quipu append --url U --signer dev.key --stream notes --file notes.jsonl\n\nA file has one JSON object a line. It is read and checked whole before anything is appended."
+        after_help = "Examples:\n  quipu append --url U --signer dev.key --stream notes --data '{\"body\":\"hello\"}'\n  quipu append --url U --signer dev.key --stream notes --file notes.jsonl\n  tail -F app.jsonl | quipu append --url U --signer app.key --stream log --file -\n\nA file has one JSON object a line. It is read and checked whole before anything is appended;\nstandard input is appended as it comes. Rows of one route keep their order; each is appended once,\nwhatever is lost on the way. When something fails, the error says which lines are appended and\nwhere to go on with --from-line. Files and standard input want a key that nobody else writes with\nmeanwhile: a second process with it ends the first."
     )]
     Append(Append),
     /// Print a stream's events in the ledger's order.
@@ -495,6 +495,9 @@ pub(crate) struct Append {
     /// A file with one row a line, as JSON objects; `-` reads standard input.
     #[arg(long, value_name = "F.jsonl")]
     pub(crate) file: Option<PathBuf>,
+    /// Leave out the lines before this one, 1-based.
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "data")]
+    pub(crate) from_line: usize,
     /// Most events of one transaction.
     #[arg(long, value_name = "B", default_value_t = 1_000)]
     pub(crate) batch: usize,
@@ -632,9 +635,10 @@ pub(crate) struct Check {
 pub(crate) enum Bench {
     /// Measure how many events a second are ordered, committed, stored and executed.
     #[command(
-        after_help = "Examples:\n  quipu bench ingest --json\n  quipu bench ingest --validators 4 --batch 1000\n  quipu bench ingest --validators 4 --batch 1000 --rate 20000    latency below the full rate\n  quipu bench ingest --url U1,U2 --batch 1000 --producers 4\n\nWithout --url it starts a ledger of its own, each validator another process, in a temporary\ndirectory. Producers are spread over the validators. Without --batch or --producers it measures\nbatches of 1, 100 and 1,000 with 1 and 4 producers a validator. An answer counts when its events\nare final, durable on a quorum and executed."
+        alias = "ingest",
+        after_help = "Examples:\n  quipu bench produce --json\n  quipu bench produce --validators 4 --batch 1000\n  quipu bench produce --validators 4 --batch 1000 --rate 20000    latency below the full rate\n  quipu bench produce --batch 1000 --linger 5    events one by one, as a program has them\n  quipu bench produce --url U1,U2 --batch 1000 --producers 4\n\nWithout --url it starts a ledger of its own, each validator another process, in a temporary\ndirectory. Producers are spread over the validators. Without --batch or --producers it measures\nbatches of 1, 100 and 1,000 with 1 and 4 producers a validator. An answer counts when its events\nare final, durable on a quorum and executed."
     )]
-    Ingest(Ingest),
+    Produce(Produce),
     /// Show this machine's kernels for hashes and signatures, and measure them on one core.
     #[command(
         after_help = "Examples:\n  quipu bench accel\n  QUIPU_ACCEL=scalar quipu bench accel    the same without wide kernels\n\nQUIPU_ACCEL is auto, scalar, shani, avx2 or avx512, for every command. Results never depend on it."
@@ -650,9 +654,9 @@ pub(crate) struct BenchAccel {
     pub(crate) json: bool,
 }
 
-/// `quipu bench ingest`.
+/// `quipu bench produce`.
 #[derive(Debug, Args)]
-pub(crate) struct Ingest {
+pub(crate) struct Produce {
     /// HTTP addresses of a running ledger, with commas between them.
     #[arg(long = "url", value_name = "U1,U2,…")]
     pub(crate) urls: Option<String>,
@@ -674,6 +678,16 @@ pub(crate) struct Ingest {
     /// Events a second to keep to, over all producers; latency counts from when each was due [default: as many as go].
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rate: Option<u64>,
+    /// Batches of a producer that wait for their answers at most [default: 256, 32 or 8, by the batch's size].
+    #[arg(long, value_name = "N", conflicts_with = "linger", value_parser = clap::value_parser!(u64).range(1..=4_096))]
+    pub(crate) in_flight: Option<u64>,
+    /// Hand events over one by one, to be gathered for at most this long; latency is each event's own
+    /// [default: batches are made beforehand].
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(..=60_000))]
+    pub(crate) linger: Option<u64>,
+    /// Rows of words, compressed on their way [default: rows of noise, as they are].
+    #[arg(long)]
+    pub(crate) compress: bool,
     /// Machine output.
     #[arg(long)]
     pub(crate) json: bool,

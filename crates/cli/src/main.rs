@@ -58,8 +58,8 @@ fn run(wanted: Command) -> Result<()> {
         Command::Prove(args) => tools::runtime()?.block_on(command::prove::run(args)),
         Command::Status(args) => tools::runtime()?.block_on(command::status::run(args)),
         Command::Bench(Bench::Accel(args)) => command::bench_accel::run(&args),
-        Command::Bench(Bench::Ingest(args)) => {
-            tools::runtime()?.block_on(command::bench::run(args))
+        Command::Bench(Bench::Produce(args)) => {
+            tools::runtime()?.block_on(command::bench_produce::run(args))
         }
     }
 }

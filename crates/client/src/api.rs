@@ -21,6 +21,9 @@ pub struct SubmitAnswer {
     pub code: Option<String>,
     /// What happened, in words.
     pub message: Option<String>,
+    /// 0-based index of the action that it was refused for when executed, if it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<u32>,
 }
 
 impl SubmitAnswer {

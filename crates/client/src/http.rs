@@ -1,9 +1,10 @@
 //! Requests to one of several servers; the next one when one does not answer.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use quipu_net::encoding;
 use quipu_proof::feed::FeedError;
 use quipu_proof::names::chain_id;
 use quipu_types::{Encode, Genesis, Hash, PublicKey, Transaction};
@@ -25,6 +26,8 @@ const REPEAT_PAUSE: Duration = Duration::from_millis(25);
 const REPEAT_COUNT_MAX: u32 = 400;
 /// How long a server may take to answer; a commit takes milliseconds, a large query seconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// Most bodies that are sent as they are after one did not become smaller.
+const PLAIN_COUNT_MAX: u32 = 256;
 
 /// Why a request gave no answer.
 #[derive(Debug, Error)]
@@ -128,6 +131,43 @@ pub struct Client {
     http: reqwest::Client,
     pinned: Option<Hash>,
     ack: Ack,
+    compression: Option<Compression>,
+}
+
+/// Makes submitted bodies smaller while that pays (C4).
+#[derive(Debug, Default)]
+struct Compression {
+    /// Bodies that are sent as they are before the next try.
+    left_out: AtomicU32,
+    /// How many that were after the last try; 0 when it paid.
+    pause: AtomicU32,
+}
+
+impl Compression {
+    /// The body as a block, when it became smaller.
+    fn encode(&self, body: &[u8]) -> Option<Vec<u8>> {
+        if body.len() < encoding::ENCODE_SIZE_MIN {
+            return None;
+        }
+        let one_less = |left: u32| left.checked_sub(1);
+        if self.left_out.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
+            return None;
+        }
+        let block = encoding::encode(body);
+        let pause = match block {
+            Some(_) => 0,
+            None => self.pause.load(Ordering::Relaxed).saturating_mul(2).clamp(1, PLAIN_COUNT_MAX),
+        };
+        self.pause.store(pause, Ordering::Relaxed);
+        self.left_out.store(pause, Ordering::Relaxed);
+        block
+    }
+}
+
+/// Whether a server stands on this machine, to which bytes cost nothing.
+fn is_loopback(url: &str) -> bool {
+    let host = url.strip_prefix("http://").unwrap_or(url);
+    ["127.", "localhost", "[::1]"].iter().any(|name| host.starts_with(name))
 }
 
 impl Client {
@@ -144,12 +184,14 @@ impl Client {
             .no_proxy()
             .build()
             .map_err(|_| wrong())?;
+        let is_far = !servers.iter().all(|url| is_loopback(url));
         Ok(Self {
             servers,
             preferred: AtomicUsize::new(0),
             http,
             pinned: None,
             ack: Ack::default(),
+            compression: is_far.then(Compression::default),
         })
     }
 
@@ -165,6 +207,20 @@ impl Client {
     pub fn with_ack(mut self, ack: Ack) -> Self {
         self.ack = ack;
         self
+    }
+
+    /// The same, with submitted bodies compressed while that makes them smaller, or never. Unless said, those to
+    /// servers of other machines are.
+    #[must_use]
+    pub fn with_compression(mut self, compresses: bool) -> Self {
+        self.compression = compresses.then(Compression::default);
+        self
+    }
+
+    /// When submissions are answered.
+    #[must_use]
+    pub fn ack(&self) -> Ack {
+        self.ack
     }
 
     /// The pinned chain, when there is one.
@@ -226,14 +282,36 @@ impl Client {
 
     /// [`Client::submit`] of frames that are already encoded.
     pub async fn submit_frames(&self, body: Bytes) -> Result<Vec<SubmitAnswer>, ClientError> {
-        let path = match self.ack {
+        self.post(self.ack, body, ANSWER_TIMEOUT).await
+    }
+
+    /// [`Client::submit_frames`] with another moment of the answer, and another patience for each server's.
+    pub(crate) async fn post(
+        &self,
+        ack: Ack,
+        frames: Bytes,
+        time_max: Duration,
+    ) -> Result<Vec<SubmitAnswer>, ClientError> {
+        let path = match ack {
             Ack::Final => "/v1/transactions?ack=final",
             Ack::Executed => "/v1/transactions",
             Ack::Taken => "/v1/transactions?wait=none",
         };
-        let answer =
-            self.send(Method::POST, path, Some(("application/octet-stream", body))).await?;
+        let kind = "application/octet-stream";
+        let block = self.compression.as_ref().and_then(|compression| compression.encode(&frames));
+        let body = match block {
+            Some(block) => Body { kind, encoding: Some(encoding::SNAPPY), bytes: block.into() },
+            None => Body { kind, encoding: None, bytes: frames },
+        };
+        let answer = self.request(Method::POST, path, Some(body), Some(time_max)).await?;
         self.json(answer).await
+    }
+
+    /// Asks the next server first from now on: the one that answers leads nowhere.
+    pub(crate) fn prefer_next(&self) {
+        let next = |now: usize| now.checked_add(1)?.checked_rem(self.servers.len());
+        // There is a server, so there is a next one.
+        let _ = self.preferred.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 
     /// Submits encoded transactions in order until each has its final answer: what a busy ledger did not take is
@@ -288,8 +366,8 @@ impl Client {
     /// Runs a query.
     pub async fn sql(&self, query: &str) -> Result<SqlAnswer, ClientError> {
         let body = serde_json::json!({ "query": query }).to_string();
-        let answer =
-            self.send(Method::POST, "/v1/sql", Some(("application/json", body.into()))).await?;
+        let body = Body { kind: "application/json", encoding: None, bytes: body.into() };
+        let answer = self.send(Method::POST, "/v1/sql", Some(body)).await?;
         self.json(answer).await
     }
 
@@ -314,7 +392,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: Option<(&'static str, Bytes)>,
+        body: Option<Body>,
     ) -> Result<Response, ClientError> {
         self.request(method, path, body, Some(ANSWER_TIMEOUT)).await
     }
@@ -323,7 +401,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: Option<(&'static str, Bytes)>,
+        body: Option<Body>,
         timeout: Option<Duration>,
     ) -> Result<Response, ClientError> {
         let first = self.preferred.load(Ordering::Relaxed);
@@ -336,8 +414,11 @@ impl Client {
             if let Some(timeout) = timeout {
                 request = request.timeout(timeout);
             }
-            if let Some((kind, bytes)) = &body {
+            if let Some(Body { kind, encoding, bytes }) = &body {
                 request = request.header("content-type", *kind).body(bytes.clone());
+                if let Some(encoding) = encoding {
+                    request = request.header("content-encoding", *encoding);
+                }
             }
             match request.send().await {
                 Ok(answer) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => {
@@ -364,6 +445,13 @@ impl Client {
         serde_json::from_slice(&read(answer).await?)
             .map_err(|error| ClientError::Protocol { server, reason: error.to_string() })
     }
+}
+
+/// What is sent with a request.
+struct Body {
+    kind: &'static str,
+    encoding: Option<&'static str>,
+    bytes: Bytes,
 }
 
 /// Reads a body of at most [`RESPONSE_SIZE_MAX`] bytes (C3).
@@ -441,6 +529,39 @@ mod tests {
         let (first, answers) = tokio::join!(server, client.submit(&[]));
         assert_eq!(answers.unwrap().len(), 0);
         first
+    }
+
+    #[test]
+    fn what_does_not_become_smaller_is_tried_ever_less_often() {
+        let compression = Compression::default();
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut noise = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()[0]
+        };
+        let noise: Vec<u8> = (0..4_096).map(|_| noise()).collect();
+        let zeros = vec![0; 4_096];
+        assert!(compression.encode(&zeros).is_some() && compression.encode(&zeros).is_some());
+        // A try, then 1, 2, 4 bodies without one.
+        let tries = |body: &[u8], count: u32| {
+            let paid = (0..count).filter(|_| compression.encode(body).is_some()).count();
+            (paid, compression.left_out.load(Ordering::Relaxed))
+        };
+        assert_eq!(tries(&noise, 1), (0, 1));
+        assert_eq!(tries(&noise, 2), (0, 2));
+        assert_eq!(tries(&zeros, 3), (1, 0));
+        assert_eq!(tries(&zeros[..100], 1), (0, 0));
+    }
+
+    #[test]
+    fn only_what_leaves_the_machine_is_made_smaller_unless_said() {
+        let compresses = |urls: &str| Client::new(urls).unwrap().compression.is_some();
+        assert!(!compresses("http://127.0.0.1:1,http://localhost:2,http://[::1]:3"));
+        assert!(compresses("http://127.0.0.1:1,http://ledger.example:2"));
+        let near = Client::new("http://127.0.0.1:1").unwrap();
+        assert!(near.with_compression(true).compression.is_some());
     }
 
     #[tokio::test]

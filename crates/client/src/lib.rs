@@ -1,9 +1,11 @@
-//! The async client library: sign, submit, follow, resume, prove. Talks to any validator over HTTP.
+//! The async client library: sign, submit, batch, follow, resume, prove. Talks to any validator over HTTP.
 //!
 //! ```text
 //!  Producer ── rows ─> route ─> batches ─> sign ─> Client::submit ──┐
 //!     ^ sequence per lane, incarnation, anchor                      │ several servers: the next one
 //!     └────────── answers: position, height, code <─────────────────┘ when one does not answer
+//!
+//!  Batcher ── events one by one ─> a task a lane ─> signed batches, several requests at once ─> the same servers
 //! ```
 //! # Invariants
 //! * C1 A transaction is signed once. After a lost answer the same bytes are sent again, to any server: the
@@ -11,8 +13,10 @@
 //! * C2 What the chain is, the caller pins (a genesis) or the first server says; [`Client::pinned`] tells which.
 //! * C3 Nothing a server sends is buffered beyond [`RESPONSE_SIZE_MAX`], or [`LINE_SIZE_MAX`] a line.
 //! * C4 What a [`Consumer`] tells was checked against the genesis; what [`Follow`] gives is the server's word.
+//! * C5 What is submitted is compressed where that made the last bodies smaller and leaves the machine.
 
 pub mod api;
+pub mod batcher;
 pub mod blocks;
 pub mod consumer;
 pub mod events;
@@ -22,6 +26,7 @@ pub mod http;
 pub mod producer;
 
 pub use api::{Event, Status, StreamInfo, SubmitAnswer};
+pub use batcher::{AppendError, Appended, Appending, Batcher, Limits};
 pub use blocks::Blocks;
 pub use consumer::Consumer;
 pub use events::Events;

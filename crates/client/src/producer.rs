@@ -2,7 +2,8 @@
 //!
 //! A batch is one transaction: one signature over many events of one route. The producer keeps the next
 //! sequence of each lane it writes to; after an answer that shows it is behind (another process used the same
-//! key) it asks the server again. The anchor is the newest header it was told of.
+//! key) it asks the server again. The anchor is the newest header it was told of. Each call waits for its answer:
+//! whoever has many events for one key hands them to a [`Batcher`](crate::Batcher).
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,7 @@ use crate::api::SubmitAnswer;
 use crate::http::{Client, ClientError};
 
 /// Room left in a transaction for everything but its actions.
-const ENVELOPE_SIZE_MAX: usize = 1_024;
+pub(crate) const ENVELOPE_SIZE_MAX: usize = 1_024;
 /// What an action costs beside its payload, key and stream name.
 const ACTION_OVERHEAD: usize = 32;
 /// How often a batch is signed anew after its sequence turned out to be used by another process.
@@ -156,13 +157,10 @@ impl<'a> Producer<'a> {
     }
 }
 
-/// Whether a refusal means that another process used this key's sequence, or that the anchor is too old.
+/// Whether a refusal means that another process writes with this key.
 fn is_behind(answer: &SubmitAnswer) -> bool {
     answer.position.is_none()
-        && matches!(
-            answer.refusal(),
-            Some(code::SEQUENCE_USED | code::SEQUENCE_GAP | code::ANCHOR_UNKNOWN)
-        )
+        && matches!(answer.refusal(), Some(code::SEQUENCE_USED | code::FENCED | code::SEQUENCE_GAP))
 }
 
 /// Cuts events into lists of actions that each fit a transaction, in order.
@@ -176,9 +174,7 @@ pub fn batches(
     let mut out: Vec<Vec<Action>> = Vec::new();
     let mut room = 0_usize;
     for NewEvent { key, payload } in events {
-        let size = [stream.len(), key.len(), payload.len(), ACTION_OVERHEAD]
-            .iter()
-            .fold(0_usize, |sum, part| sum.saturating_add(*part));
+        let size = append_size(stream, &key, &payload);
         if size > size_max {
             return Err(ClientError::EventTooLarge { size, size_max });
         }
@@ -192,6 +188,12 @@ pub fn batches(
         }
     }
     Ok(out)
+}
+
+/// Bytes that an event takes of a transaction, at most.
+pub(crate) fn append_size(stream: &str, key: &[u8], payload: &[u8]) -> usize {
+    let parts = [stream.len(), key.len(), payload.len(), ACTION_OVERHEAD];
+    parts.iter().fold(0_usize, |sum, part| sum.saturating_add(*part))
 }
 
 /// The route of a row in a stream routed by `route_by`, or none for one routed by its signer.

@@ -6,6 +6,7 @@
 //!  push(bytes in any pieces) ─> [ Decoder ] ─> next_frame() ─> a frame's bytes ─> unpack ─> a message
 //!  a message ─> [ Outbox: votes, chunks, bulk ] ─> pop() ─> pack ─> a frame's bytes
 //!
+//!  encoding what a request's body is over HTTP, when it is made smaller
 //!  hello    who speaks on a link, to whom, over which channel; and why it is not believed
 //!  pack     what a frame holds: nothing, a message, a message made smaller
 //!  outbox   what waits to be sent to one peer: bounded in bytes, by class
@@ -17,6 +18,7 @@
 //!   stays broken, since no border after it can be trusted.
 //! * N3 A decoder holds at most one frame's announced bytes beyond what was pushed and not yet taken.
 
+pub mod encoding;
 pub mod hello;
 pub mod outbox;
 pub mod pack;

@@ -92,6 +92,20 @@ fn a_benchmark_reports_its_rate_and_leaves_nothing() {
 }
 
 #[test]
+fn events_that_come_one_by_one_are_gathered_and_words_travel_compressed() {
+    let temp = tempfile::tempdir().unwrap();
+    let args = ["--batch", "50", "--producers", "2", "--events", "2001", "--linger", "1"];
+    let output = bench(temp.path(), &[&args[..], &["--compress"]].concat()).wait_with_output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Json = serde_json::from_slice(&output.stdout).unwrap();
+    let result = &report["results"][0];
+    assert_eq!((&report["bench"], &result["events"]), (&"produce".into(), &2001.into()));
+    assert_eq!((&result["linger_ms"], &result["compresses"]), (&1.into(), &true.into()));
+    assert!(result["p99_us"].as_u64() > Some(0), "{result}");
+}
+
+#[test]
 fn a_validator_that_dies_is_named_and_its_log_is_kept() {
     let temp = tempfile::tempdir().unwrap();
     let bench = bench(temp.path(), &["--batch", "1", "--producers", "1", "--events", "1000000"]);

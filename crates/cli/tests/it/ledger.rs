@@ -1,6 +1,6 @@
 //! One ledger from its first key to its last question, and every way to hold it wrong.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
@@ -121,6 +121,55 @@ fn a_bad_row_names_its_line_and_nothing_of_its_file_is_appended() {
         &["append", "--url", &server.http, "--signer", &signer, "--stream", "none", "--data", "{}"],
     );
     assert!(said.contains("QP0203"), "{said}");
+    server.stop();
+}
+
+#[test]
+fn standard_input_is_appended_as_it_comes_and_a_failure_says_where_to_go_on() {
+    let ledger = Ledger::new();
+    let server = ledger.start();
+    ledger.create_stream(&server, "notes", NOTES, &["--route-by", "author"]);
+    let signer = ledger.signer();
+    let mut args = vec!["append", "--url", &server.http, "--signer", &signer, "--stream", "notes"];
+    args.extend(["--file", "-", "--json"]);
+    let mut child = Command::new(crate::harness::QUIPU)
+        .args(&args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+    // Answered while the input stays open.
+    for number in 0..3 {
+        writeln!(input, "{{\"author\":\"ann\",\"stars\":{number}}}").unwrap();
+        let line: Json = serde_json::from_str(&output.next().unwrap().unwrap()).unwrap();
+        assert_eq!((&line["events"], &line["status"]), (&json!(1), &json!("committed")));
+    }
+    writeln!(input, "\n{{\"author\":\"ben\",\"stars\":3}}\n{{\"autor\":\"ben\"}}").unwrap();
+    drop(input);
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("line 6: no column \"autor\""), "{said}");
+    assert!(said.contains("Appended: lines 1 to 5") && said.contains("--from-line 6"), "{said}");
+    args.extend(["--from-line", "6"]);
+    let rows = "{}\n".repeat(5) + &"{\"author\":\"cy\",\"stars\":4}\n".repeat(2_500);
+    let again = quipu_with(&args, &rows);
+    assert_eq!(again.code, Some(0), "{}", again.stderr);
+    let counts = again
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str::<Json>(line).unwrap()["events"].as_u64().unwrap());
+    assert_eq!(counts.sum::<u64>(), 2_500);
+    let stars: Vec<i64> = tail(&server, "notes")
+        .iter()
+        .filter(|event| event["data"]["author"] == "ann")
+        .map(|event| event["data"]["stars"].as_i64().unwrap())
+        .collect();
+    assert_eq!(stars, [0, 1, 2]);
+    assert_eq!(server.psql("select count(*) from notes"), "2504\n");
     server.stop();
 }
 

@@ -67,6 +67,9 @@ pub struct TxAnswer {
     /// What the code means here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// 0-based index of the action that it was refused for when executed, if it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<u32>,
 }
 
 /// Where a producer is.

@@ -1,6 +1,8 @@
 //! Submission: frames of signed transactions in, one answer each out, in their order.
 //!
 //! * The bytes of all bodies under way are bounded together; who comes late waits a little, then is told to pause.
+//! * A body may come as a Snappy block (`quipu_net::encoding`). Every bound counts what it holds, not what was sent; while
+//!   it arrives, room is kept for the most that so many bytes can hold.
 //! * Signatures are checked in batches on worker threads; the ledger's thread sees admitted transactions only.
 //! * A repeat, byte for byte or signed again, is answered with the first position.
 
@@ -12,6 +14,7 @@ use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use quipu_net::FrameError;
+use quipu_net::encoding::{self, EncodingError};
 use quipu_replica::{Admitted, Answer, Refusal};
 use quipu_types::transaction::TRANSACTION_SIZE_MAX;
 use quipu_types::{Code, Hash, Outcome, Position, Receipt, code};
@@ -46,13 +49,15 @@ pub(crate) fn body_units(size: usize) -> u32 {
 ///
 /// The body holds one or many frames, each a `u32` length (little endian) and a transaction's bytes. The answer has
 /// one member for each, in the same order. A repeat of a transaction that stands in the ledger is answered with
-/// its first position, so that sending again is always safe.
+/// its first position, so that sending again is always safe. `Content-Encoding: snappy` says that the body is one Snappy
+/// block; limits count what it holds.
 #[utoipa::path(
     post, path = "/v1/transactions", tag = "transactions", params(SubmitQuery),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses(
         (status = 200, body = [TxAnswer]), (status = 400, body = ErrorBody),
-        (status = 413, body = ErrorBody), (status = 503, body = ErrorBody),
+        (status = 413, body = ErrorBody), (status = 415, body = ErrorBody),
+        (status = 503, body = ErrorBody),
     )
 )]
 pub(crate) async fn submit(
@@ -64,31 +69,7 @@ pub(crate) async fn submit(
     if shared.stopping() {
         return Err(ApiError::stopping());
     }
-    let size_max = shared.limits.body_size_max;
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.parse::<usize>().ok());
-    if announced.is_some_and(|size| size > size_max) {
-        return Err(ApiError::new(code::TOO_LARGE, format!("a body has at most {size_max} bytes")));
-    }
-    let units = body_units(announced.unwrap_or(size_max));
-    let room = timeout(ROOM_TIME_MAX, shared.body_room.acquire_many(units))
-        .await
-        .map_err(|_| ApiError::new(code::OVERLOADED, "too many requests are under way"))?
-        .map_err(|_| ApiError::stopping())?;
-    let body = timeout(BODY_TIME_MAX, axum::body::to_bytes(body, size_max))
-        .await
-        .map_err(|_| {
-            ApiError::bad_request("the body did not arrive in time")
-                .with_status(StatusCode::REQUEST_TIMEOUT)
-        })?
-        .map_err(|error| ApiError::new(code::TOO_LARGE, format!("body: {error}")))?;
-    let worker = Arc::clone(&shared);
-    let admitted = tokio::task::spawn_blocking(move || admit(&worker, &body))
-        .await
-        .map_err(|_| ApiError::stopping())??;
-    drop(room);
+    let admitted = receive(&shared, &headers, body).await?;
     let timer = shared.metrics.submit_seconds.clone();
     let began = shared.clock.mono_us();
     let when = match (query.wait, query.ack) {
@@ -100,6 +81,89 @@ pub(crate) async fn submit(
     let micros = u32::try_from(shared.clock.mono_us().saturating_sub(began)).unwrap_or(u32::MAX);
     timer.record(f64::from(micros) / 1e6);
     Ok(Json(answers))
+}
+
+/// Takes a body whole, within the room for all, and admits what it holds.
+async fn receive(
+    shared: &Arc<Shared>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Vec<Result<Arc<Admitted>, Code>>, ApiError> {
+    let size_max = shared.limits.body_size_max;
+    let is_block = is_block(headers)?;
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse::<usize>().ok());
+    if announced.is_some_and(|size| size > size_max) {
+        return Err(ApiError::new(code::TOO_LARGE, format!("a body has at most {size_max} bytes")));
+    }
+    let size = match announced {
+        Some(size) if is_block => encoding::decoded_size_max(size, size_max),
+        Some(size) => size,
+        None => size_max,
+    };
+    let mut room = timeout(ROOM_TIME_MAX, shared.body_room.acquire_many(body_units(size)))
+        .await
+        .map_err(|_| ApiError::new(code::OVERLOADED, "too many requests are under way"))?
+        .map_err(|_| ApiError::stopping())?;
+    let body = timeout(BODY_TIME_MAX, axum::body::to_bytes(body, size_max))
+        .await
+        .map_err(|_| {
+            ApiError::bad_request("the body did not arrive in time")
+                .with_status(StatusCode::REQUEST_TIMEOUT)
+        })?
+        .map_err(|error| ApiError::new(code::TOO_LARGE, format!("body: {error}")))?;
+    if is_block {
+        let holds = encoding::decoded_size(&body, size_max).map_err(|error| undecoded(&error))?;
+        // What the bytes could have held, and do not.
+        drop(room.split(room.num_permits().saturating_sub(permits(holds))));
+    }
+    let worker = Arc::clone(shared);
+    let admitted = tokio::task::spawn_blocking(move || {
+        if is_block {
+            let body = encoding::decode(&body, size_max).map_err(|error| undecoded(&error))?;
+            admit(&worker, &body)
+        } else {
+            admit(&worker, &body)
+        }
+    });
+    admitted.await.map_err(|_| ApiError::stopping())?
+}
+
+fn permits(size: usize) -> usize {
+    usize::try_from(body_units(size)).unwrap_or(usize::MAX)
+}
+
+/// Whether the body is a Snappy block. Nothing else that says how to read it is understood.
+fn is_block(headers: &HeaderMap) -> Result<bool, ApiError> {
+    let unknown = |name: &str| {
+        let message = format!(
+            "no content encoding {name:?} is known; send the body as it is, or as one block with \
+             Content-Encoding: {}",
+            encoding::SNAPPY
+        );
+        ApiError::bad_request(message).with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+    };
+    let mut names = headers.get_all(header::CONTENT_ENCODING).iter();
+    let (first, second) = (names.next(), names.next());
+    if second.is_some() {
+        return Err(unknown("several"));
+    }
+    let Some(name) = first else { return Ok(false) };
+    match name.to_str().unwrap_or_default().trim() {
+        name if name.eq_ignore_ascii_case(encoding::SNAPPY) => Ok(true),
+        name if name.eq_ignore_ascii_case("identity") => Ok(false),
+        name => Err(unknown(name)),
+    }
+}
+
+fn undecoded(error: &EncodingError) -> ApiError {
+    let wanted = match error {
+        EncodingError::TooLong { .. } => code::TOO_LARGE,
+        _ => code::MALFORMED,
+    };
+    ApiError::new(wanted, format!("body: {error}"))
 }
 
 /// Cuts a body into transactions and checks each, in batches over the cores.
@@ -201,15 +265,19 @@ fn answer_of(shared: &Shared, tx: Hash, reply: Reply) -> Result<TxAnswer, ApiErr
             ..empty()
         },
         Answer::Final { receipt, height, time, .. } => committed(&Final { receipt, height, time }),
-        Answer::Used { tx, next, .. } => match shared.find(&tx)? {
+        Answer::Used { tx, next, otherwise, .. } => match shared.find(&tx)? {
             Some(found) => committed(&found),
             None => {
-                shared.metrics.refused(code::SEQUENCE_USED).increment(1);
+                shared.metrics.refused(otherwise).increment(1);
+                let what = match otherwise {
+                    code::FENCED => "a newer incarnation of this producer has begun",
+                    _ => "the sequence was used by another transaction",
+                };
                 let message = format!(
-                    "the sequence was used by another transaction; next is {} of incarnation {}",
+                    "{what}; next is {} of incarnation {}",
                     next.sequence, next.incarnation
                 );
-                invalid(tx.to_string(), code::SEQUENCE_USED, &message)
+                invalid(tx.to_string(), otherwise, &message)
             }
         },
         Answer::Refused(refusal) => {
@@ -240,12 +308,12 @@ fn invalid(tx: String, code: Code, message: &str) -> TxAnswer {
 /// A transaction that stands in the ledger, applied or not.
 pub(crate) fn committed(found: &Final) -> TxAnswer {
     let Receipt { lane, seqno, tx, outcome, .. } = found.receipt;
-    let (applied, code, message) = match outcome {
-        Outcome::Applied => (true, None, None),
+    let (applied, code, message, action) = match outcome {
+        Outcome::Applied => (true, None, None, None),
         Outcome::Refused { code, action } => {
             let place = action.map_or(String::new(), |action| format!(" (action {action})"));
             let message = format!("{}{place}", code.explanation().title);
-            (false, Some(code.to_string()), Some(message))
+            (false, Some(code.to_string()), Some(message), action)
         }
     };
     TxAnswer {
@@ -259,6 +327,7 @@ pub(crate) fn committed(found: &Final) -> TxAnswer {
         applied: Some(applied),
         code,
         message,
+        action,
     }
 }
 
@@ -274,5 +343,6 @@ fn empty() -> TxAnswer {
         applied: None,
         code: None,
         message: None,
+        action: None,
     }
 }

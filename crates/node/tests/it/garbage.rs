@@ -110,6 +110,42 @@ fn a_body_above_the_limit_is_refused_before_it_is_read() {
 }
 
 #[test]
+fn a_body_may_come_compressed_and_a_bomb_or_an_unknown_encoding_is_refused() {
+    let world = World::new();
+    let mut config = world.config();
+    config.limits.body_size_max = 1 << 16;
+    let served = crate::world::Served::start(config).unwrap();
+    let mut producer = world.producer(2);
+    let mut body = Vec::new();
+    let spec = "x".repeat(2_000);
+    let actions = (0..3).map(|number| create_stream(&format!("s{number}"))).collect();
+    quipu_net::put_frame(&mut body, &producer.sign(None, actions));
+    quipu_net::put_frame(&mut body, spec.as_bytes());
+    let post = |encoding: &str, body: &[u8]| {
+        let headers = [("Content-Encoding", encoding)];
+        let answer = request(served.at.http, "POST", "/v1/transactions", &headers, body);
+        (answer.status, answer.json())
+    };
+    let block = quipu_net::encoding::encode(&body).expect("letters repeat");
+    let (status, answer) = post("snappy", &block);
+    assert_eq!((status, &answer[0]["applied"]), (200, &true.into()), "{answer}");
+    assert_eq!(answer[1]["code"], "QP0001");
+    // The same as it is: a repeat.
+    assert_eq!(post("identity", &body).1[0]["position"], answer[0]["position"]);
+
+    let zeros = quipu_net::encoding::encode(&vec![0; 1 << 17]).expect("zeros repeat");
+    let refused = |(status, answer): (u16, serde_json::Value)| (status, answer["code"].clone());
+    assert_eq!(refused(post("snappy", &zeros)), (413, "QP0002".into()));
+    // 64 KiB, say three bytes; none follow that could hold them.
+    assert_eq!(refused(post("snappy", &[0x80, 0x80, 0x04])), (400, "QP0001".into()));
+    assert_eq!(refused(post("snappy", &[0xff; 40])), (400, "QP0001".into()));
+    let (status, answer) = post("br", &body);
+    let said = answer["message"].as_str().unwrap();
+    assert!(status == 415 && said.contains("\"br\"") && said.contains("snappy"), "{said}");
+    served.stop().unwrap();
+}
+
+#[test]
 fn the_interface_describes_every_route_that_it_serves() {
     let world = World::new();
     let served = world.start();
