@@ -353,7 +353,9 @@ impl GroupConsumer {
                     reading.open = None;
                 }
             }
-            Err(GroupError::Lost { .. } | GroupError::Moved { .. }) => self.forget(lane, generation),
+            Err(GroupError::Lost { .. } | GroupError::Moved { .. }) => {
+                self.forget(lane, generation)
+            }
             Err(_) => {}
         }
         done
@@ -464,12 +466,10 @@ fn is_wanted(batch: &LaneBatch, stream: Option<&str>) -> bool {
         let mut actions = ordered.transaction.actions.iter();
         match stream {
             None => actions.any(|action| !matches!(action, Action::Group(_))),
-            Some(wanted) => {
-                receipt.outcome == Outcome::Applied
-                    && actions.any(|action| {
-                        matches!(action, Action::Append { stream, .. } if stream == wanted)
-                    })
-            }
+            Some(wanted) => receipt.outcome == Outcome::Applied
+                && actions.any(
+                    |action| matches!(action, Action::Append { stream, .. } if stream == wanted),
+                ),
         }
     })
 }

@@ -232,8 +232,7 @@ impl<'a> Keeper<'a> {
         let passed = self.passed.borrow();
         let beyond = passed.iter().filter_map(|(lane, (generation, to))| {
             let held = *self.lanes.get(lane)?;
-            let is_beyond =
-                held.generation == *generation && held.committed.seqno < to.seqno;
+            let is_beyond = held.generation == *generation && held.committed.seqno < to.seqno;
             is_beyond.then_some((*lane, held, *to))
         });
         beyond.collect()
