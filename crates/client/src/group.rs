@@ -279,7 +279,7 @@ impl GroupConsumer {
             }
             let Some(consumer) = &mut self.consumer else { continue };
             let told = tokio::select! {
-                _ = self.share.changed() => { self.share.mark_changed(); continue }
+                _ = self.share.changed() => continue,
                 told = consumer.next() => told,
             };
             match told {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::Duration;
 
-use quipu_client::{Client, Events, GroupBatch, GroupConsumer, GroupError, Producer};
+use quipu_client::{Client, ClientError, Events, GroupBatch, GroupConsumer, GroupError, Producer};
 use quipu_types::cursor::Certified;
 use quipu_types::group::{GroupAction, GroupOp};
 use quipu_types::{Action, Hash, Height, Lane, Seqno, Writers, code};
@@ -251,6 +251,7 @@ impl<'a> Runner<'a> {
 
     async fn run(mut self) -> Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
+        let mut lie = None;
         let done = loop {
             let batch = tokio::select! {
                 batch = self.consumer.next() => batch,
@@ -263,10 +264,15 @@ impl<'a> Runner<'a> {
                     Ok(()) => {}
                     failed => break failed,
                 },
+                // Others may be honest.
+                Err(GroupError::Client(ClientError::False { server, error, .. })) => {
+                    eprintln!("{server} shows what is false: {error}");
+                    lie = Some(Failure::is_false(error.code(), format!("{server}: {error}")));
+                }
                 Err(error @ (GroupError::Replaced { .. } | GroupError::Stopped)) => {
                     return Err(failure(error));
                 }
-                Err(error) => break Err(failure(error)),
+                Err(error) => break Err(lie.unwrap_or_else(|| failure(error))),
             }
         };
         let left = self.consumer.leave().await.map_err(failure);

@@ -7,6 +7,7 @@
 //! In the end `b` has each number of `a` exactly once.
 
 use std::io::{BufRead, BufReader, Lines};
+use std::net::Ipv4Addr;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -19,6 +20,8 @@ use quipu_types::cursor::Certified;
 use quipu_types::group::{GroupAction, GroupOp};
 use quipu_types::{Action, Genesis, Hash, Height, Lane, Schema, Seqno, Value, code};
 use serde_json::{Value as Json, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
@@ -374,6 +377,85 @@ fn a_member_finds_its_successor_and_a_batch_of_a_lost_lane_is_refused() {
     assert_eq!(psql(&world.server.pg, "select who, n from b"), "second|0\n");
 }
 
+/// An address in front of the ledger that changes a byte of the first header of each feed, and nothing else.
+fn liar(world: &World) -> String {
+    let listener = world.runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let own = format!("http://{}", listener.local_addr().unwrap());
+    let target = world.server.http.strip_prefix("http://").unwrap().to_owned();
+    world.runtime.spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            let server = TcpStream::connect(&target).await.unwrap();
+            // Whoever is lied to may go away at any time.
+            tokio::spawn(async move { drop(pass(client, server).await) });
+        }
+    });
+    own
+}
+
+async fn pass(mut client: TcpStream, mut server: TcpStream) -> std::io::Result<()> {
+    // What stands before the hash of the header's parent: a greeting's frame, the base's length and tag, three numbers.
+    let place = (4 + 41) + (4 + 1) + (8 + 8 + 2);
+    let (mut up, mut down) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    // What came of a feed and is too short for the crime.
+    let mut held: Option<Vec<u8>> = None;
+    loop {
+        tokio::select! {
+            size = client.read(&mut up) => match size? {
+                0 => return Ok(()),
+                size => {
+                    if up[..size].starts_with(b"POST /v1/feed") {
+                        held = Some(Vec::new());
+                    }
+                    server.write_all(&up[..size]).await?;
+                }
+            },
+            size = server.read(&mut down) => match size? {
+                0 => return Ok(()),
+                size => {
+                    let is_feed = held.is_some();
+                    let mut answer = held.take().unwrap_or_default();
+                    answer.extend_from_slice(&down[..size]);
+                    if is_feed {
+                        let Some(byte) = body_byte(&mut answer, place) else {
+                            held = Some(answer);
+                            continue;
+                        };
+                        *byte ^= 1;
+                    }
+                    client.write_all(&answer).await?;
+                }
+            },
+        }
+    }
+}
+
+/// A byte of the first chunk of an answer's body, if it is there.
+fn body_byte(answer: &mut [u8], place: usize) -> Option<&mut u8> {
+    let head = answer.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+    let line = answer[head..].windows(2).position(|two| two == b"\r\n")? + 2;
+    answer.get_mut(head + line + place)
+}
+
+#[test]
+fn a_server_that_lies_is_named_and_the_next_one_is_read() {
+    let world = World::new();
+    world.ledger.append(&world.server, "a", &json!({ "who": "r", "n": 0 }));
+    let liar = liar(&world);
+    world.runtime.block_on(async {
+        let urls = format!("{liar},{}", world.server.http);
+        let key = keyfile::load(world.ledger.signer().as_ref(), None).unwrap();
+        let joined = GroupConsumer::join(&urls, world.genesis(), key, "g", "one", SESSION);
+        let mut consumer = joined.await.unwrap().with_stream("a");
+        let lie = consumer.next().await.unwrap_err();
+        let GroupError::Client(ClientError::False { server, .. }) = &lie else { panic!("{lie:?}") };
+        assert!(server.starts_with(&liar), "{server}");
+        let batch = consumer.next().await.unwrap().unwrap();
+        consumer.commit(&batch).await.unwrap().unwrap();
+        consumer.leave().await.unwrap();
+    });
+}
+
 #[test]
 fn the_commands_create_show_run_seek_and_delete_a_group() {
     let world = World::new();
@@ -430,7 +512,7 @@ fn the_commands_create_show_run_seek_and_delete_a_group() {
     assert!(fails(2, &[&seek[..], &["noon"]].concat()).contains("height:N"));
     let metrics = psql(
         &world.server.pg,
-        "select count(*) from quipu.metrics where name like 'quipu_group_lag_transactions{group=\"g\",lane=%'",
+        "select count(*) from quipu.metrics where name = 'quipu_group_lag_transactions' and labels like 'group=g,lane=%'",
     );
     assert_eq!(metrics, format!("{}\n", world.genesis().lane_count));
     let delete = ["consumers", "delete", "--url", url, "--signer", &signer, "g"];

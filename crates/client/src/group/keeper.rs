@@ -180,9 +180,17 @@ impl<'a> Keeper<'a> {
         }
     }
 
+    /// Takes cursors over what was passed, and goes.
     async fn leave(&mut self) -> Result<(), GroupError> {
         let (member, joined) = (self.member.name.clone(), self.joined);
-        let answer = self.act(vec![GroupOp::Leave { member, joined }]).await?;
+        let leave = GroupOp::Leave { member, joined };
+        let mut ops = self.commits_of_passed();
+        let has_commits = !ops.is_empty();
+        ops.push(leave.clone());
+        let mut answer = self.act(ops).await?;
+        if has_commits && !answer.is_committed() {
+            answer = self.act(vec![leave]).await?;
+        }
         if answer.is_committed() || answer.refusal() == Some(code::NOT_A_MEMBER) {
             Ok(())
         } else {
@@ -203,18 +211,7 @@ impl<'a> Keeper<'a> {
     }
 
     async fn beat_once(&mut self) -> Result<(), GroupError> {
-        let passed = self.passed();
-        let name = &self.member.name;
-        let commits: Vec<GroupOp> = passed
-            .iter()
-            .map(|(lane, held, to)| GroupOp::Commit {
-                member: name.clone(),
-                lane: *lane,
-                generation: held.generation,
-                from: held.committed.seqno,
-                to: *to,
-            })
-            .collect();
+        let commits = self.commits_of_passed();
         // A commit renews the lease, too.
         let is_told = !commits.is_empty() && self.act(commits).await?.is_committed();
         if !is_told {
@@ -227,13 +224,19 @@ impl<'a> Keeper<'a> {
         self.look().await
     }
 
-    /// What was passed over and is beyond the cursors.
-    fn passed(&self) -> Vec<(Lane, Held, Certified)> {
+    /// Commits of what was passed over and is beyond the cursors.
+    fn commits_of_passed(&self) -> Vec<GroupOp> {
         let passed = self.passed.borrow();
         let beyond = passed.iter().filter_map(|(lane, (generation, to))| {
-            let held = *self.lanes.get(lane)?;
+            let held = self.lanes.get(lane)?;
             let is_beyond = held.generation == *generation && held.committed.seqno < to.seqno;
-            is_beyond.then_some((*lane, held, *to))
+            is_beyond.then(|| GroupOp::Commit {
+                member: self.member.name.clone(),
+                lane: *lane,
+                generation: *generation,
+                from: held.committed.seqno,
+                to: *to,
+            })
         });
         beyond.collect()
     }
