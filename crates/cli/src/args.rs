@@ -98,6 +98,9 @@ pub(crate) enum Command {
         after_help = "Examples:\n  quipu tail --url U --stream notes\n  quipu tail --url U --stream notes --from 3:120 --follow --json\n  quipu tail --url U,V --genesis genesis.json --stream notes --follow --cursor-file notes.cursor\n\nWith --genesis every lane is read whole and every event is checked against the validators of that ledger: one that\nis left out, swapped, repeated or invented on the way is found, and what was shown is kept as evidence.\nWithout, --from takes the position of the last transaction that you have; what follows it is printed."
     )]
     Tail(Tail),
+    /// Consumer groups: processes that share out the ledger's lanes and commit how far they came.
+    #[command(subcommand)]
+    Consumers(Consumers),
     /// Ask a question in SQL.
     #[command(
         after_help = "Example:\n  quipu sql --url U \"select carrier, count(*) from flights group by 1 order by 2 desc\""
@@ -562,6 +565,121 @@ pub(crate) struct Tail {
     /// One JSON object a line.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `quipu consumers`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Consumers {
+    /// List the groups.
+    #[command(after_help = "Example:\n  quipu consumers list --url U")]
+    List {
+        #[command(flatten)]
+        server: Server,
+        /// Machine output.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a group: members with their leases, and who holds each lane, how far it is and how many transactions behind.
+    #[command(after_help = "Example:\n  quipu consumers show --url U billing")]
+    Show {
+        #[command(flatten)]
+        server: Server,
+        /// The group.
+        name: String,
+        /// Machine output.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Create a group.
+    #[command(
+        after_help = "Example:\n  quipu consumers create --url U --signer dev.key billing --from end --consumers anyone"
+    )]
+    Create {
+        #[command(flatten)]
+        server: Server,
+        #[command(flatten)]
+        signer: Signer,
+        /// The group's name.
+        name: String,
+        /// Who may join beside you: creator (nobody, unless the ledger is open), anyone, or accounts with commas between them.
+        #[arg(long, value_name = "WHO", default_value = "creator")]
+        consumers: String,
+        /// Where every lane begins: start, end or height:N.
+        #[arg(long, value_name = "PLACE", default_value = "start")]
+        from: String,
+        /// Machine output.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delete a group that has no members.
+    #[command(after_help = "Example:\n  quipu consumers delete --url U --signer dev.key billing")]
+    Delete {
+        #[command(flatten)]
+        server: Server,
+        #[command(flatten)]
+        signer: Signer,
+        /// The group.
+        name: String,
+        /// Machine output.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Set the cursors of a group that has no members.
+    #[command(
+        after_help = "Examples:\n  quipu consumers seek --url U --signer dev.key billing --to start\n  quipu consumers seek --url U --signer dev.key billing --to height:1200 --lane 3"
+    )]
+    Seek {
+        #[command(flatten)]
+        server: Server,
+        #[command(flatten)]
+        signer: Signer,
+        /// The group.
+        name: String,
+        /// Where to: start, end or height:N (after it).
+        #[arg(long, value_name = "PLACE")]
+        to: String,
+        /// Only these lanes.
+        #[arg(long = "lane", value_name = "N")]
+        lanes: Vec<u16>,
+        /// Machine output.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Be a member: read a share of the lanes, checked, and commit after each batch.
+    #[command(
+        after_help = "Examples:\n  quipu consumers run --url U --genesis G --signer dev.key --group billing --stream orders\n  quipu consumers run --url U --genesis G --signer dev.key --group billing --stream orders --exec ./bill\n\nEach batch is printed as JSON lines, or given to the program's standard input; when that has ended\nwell, it is committed. What was worked on and not committed when a process dies comes again, to\nwhoever holds the lane then. Ctrl-C or SIGTERM gives the lanes up at once."
+    )]
+    Run(RunConsumer),
+}
+
+/// `quipu consumers run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunConsumer {
+    #[command(flatten)]
+    pub(crate) server: Server,
+    #[command(flatten)]
+    pub(crate) signer: Signer,
+    /// The genesis file that you trust: every event is checked against its validators.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) genesis: PathBuf,
+    /// The group.
+    #[arg(long, value_name = "G")]
+    pub(crate) group: String,
+    /// The stream.
+    #[arg(long, value_name = "S")]
+    pub(crate) stream: String,
+    /// This process' name in the group [default: host and process number].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) member: Option<String>,
+    /// Seconds after which the lanes go to others when this process is silent, 1 to 300.
+    #[arg(long, value_name = "S", default_value_t = 10)]
+    pub(crate) session: u64,
+    /// A shell's command that gets each batch on its standard input.
+    #[arg(long, value_name = "CMD")]
+    pub(crate) exec: Option<String>,
+    /// End when everything that is there is read.
+    #[arg(long)]
+    pub(crate) once: bool,
 }
 
 /// `quipu sql`.

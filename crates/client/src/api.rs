@@ -101,6 +101,47 @@ pub struct HeaderInfo {
     pub hash: Hash,
 }
 
+/// A consumer group as a server says that it stands.
+#[derive(Clone, Debug, Deserialize)]
+pub struct GroupInfo {
+    /// The height at which it stands so.
+    pub height: u64,
+    /// That header's time, by which leases end; microseconds since 1970.
+    pub time_us: u64,
+    /// One a lane, in order.
+    pub lanes: Vec<GroupLaneInfo>,
+    /// By name.
+    pub members: Vec<MemberInfo>,
+}
+
+/// A lane in a consumer group.
+#[derive(Clone, Debug, Deserialize)]
+pub struct GroupLaneInfo {
+    /// The lane.
+    pub lane: u16,
+    /// The member that holds it.
+    pub owner: Option<String>,
+    /// The generation in which the owner was given it.
+    pub generation: Option<u64>,
+    /// Everything up to this transaction is consumed.
+    pub seqno: u64,
+    /// The height whose cut ends there, as the consumer said.
+    pub height: u64,
+    /// The lane's root there, as the consumer said.
+    pub root: Option<Hash>,
+}
+
+/// A member of a consumer group.
+#[derive(Clone, Debug, Deserialize)]
+pub struct MemberInfo {
+    /// Its name.
+    pub name: String,
+    /// Where its Join stands, `LANE:SEQNO`.
+    pub joined: String,
+    /// The last instant of its lease, microseconds since 1970.
+    pub lease_end_us: u64,
+}
+
 /// A validator's word on itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {

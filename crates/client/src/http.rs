@@ -384,7 +384,8 @@ impl Client {
 
     /// Opens a feed of lanes; `request` is a `FeedRequest`'s encoding.
     pub(crate) async fn open_feed(&self, request: Bytes) -> Result<Response, ClientError> {
-        let body = Some(("application/octet-stream", request));
+        let kind = "application/octet-stream";
+        let body = Some(Body { kind, encoding: None, bytes: request });
         self.request(Method::POST, "/v1/feed", body, None).await
     }
 

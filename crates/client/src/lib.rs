@@ -12,7 +12,7 @@
 //!   ledger answers a repeat with the first position, so nothing is appended twice.
 //! * C2 What the chain is, the caller pins (a genesis) or the first server says; [`Client::pinned`] tells which.
 //! * C3 Nothing a server sends is buffered beyond [`RESPONSE_SIZE_MAX`], or [`LINE_SIZE_MAX`] a line.
-//! * C4 What a [`Consumer`] tells was checked against the genesis; what [`Follow`] gives is the server's word.
+//! * C4 What a [`Consumer`] or a [`GroupConsumer`] tells was checked against the genesis; what [`Follow`] gives is the server's word.
 //! * C5 What is submitted is compressed where that made the last bodies smaller and leaves the machine.
 
 pub mod api;
@@ -22,6 +22,7 @@ pub mod consumer;
 pub mod events;
 pub mod evidence;
 pub mod follow;
+pub mod group;
 pub mod http;
 pub mod producer;
 
@@ -32,6 +33,7 @@ pub use consumer::Consumer;
 pub use events::Events;
 pub use evidence::Evidence;
 pub use follow::{Follow, FollowFrom};
+pub use group::{GroupBatch, GroupConsumer, GroupError};
 pub use http::{Ack, Client, ClientError};
 pub use producer::{NewEvent, Producer};
 

@@ -3,7 +3,8 @@
 //! Handles belong to one node, not to the process: several nodes in one process do not mix their numbers.
 
 use std::fmt;
-use std::sync::Arc;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{
@@ -21,6 +22,8 @@ const METADATA: Metadata<'static> = Metadata::new("quipu", Level::INFO, None);
 pub(crate) struct Metrics {
     registry: Registry,
     handle: PrometheusHandle,
+    /// What consumer groups lack, as text: groups come and go, and the registry forgets no name.
+    group_lags: Mutex<String>,
     /// Newest committed height.
     pub(crate) height_committed: Gauge,
     /// Newest executed height.
@@ -114,6 +117,7 @@ impl Metrics {
         let (bytes, seconds) = (Some(Unit::Bytes), Some(Unit::Seconds));
         let metrics = Self {
             handle: registry.0.handle(),
+            group_lags: Mutex::default(),
             height_committed: registry.gauge(
                 "quipu_height_committed",
                 None,
@@ -244,10 +248,29 @@ impl Metrics {
         self.registry.0.register_counter(&key, &METADATA)
     }
 
+    /// How many transactions each lane is beyond each group's cursor, in place of what was said before. Names need no escapes.
+    pub(crate) fn set_group_lags(&self, lags: &[(String, u16, u64)]) {
+        let mut text = String::new();
+        if !lags.is_empty() {
+            text.push_str("# HELP quipu_group_lag_transactions Committed transactions behind a consumer group's cursor.\n");
+            text.push_str("# TYPE quipu_group_lag_transactions gauge\n");
+        }
+        for (group, lane, lag) in lags {
+            // Text takes everything.
+            let _ = writeln!(
+                text,
+                "quipu_group_lag_transactions{{group=\"{group}\",lane=\"{lane}\"}} {lag}"
+            );
+        }
+        *self.group_lags.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    }
+
     /// The text that Prometheus reads.
     pub(crate) fn render(&self) -> String {
         self.handle.run_upkeep();
-        self.handle.render()
+        let mut text = self.handle.render();
+        text.push_str(&self.group_lags.lock().unwrap_or_else(PoisonError::into_inner));
+        text
     }
 
     /// Every sample as (name with labels, value): what the table `quipu.metrics` shows.
@@ -288,6 +311,20 @@ mod tests {
         assert!(samples.contains(&("quipu_events_total".into(), 3.0)), "{samples:?}");
         assert!(samples.contains(&("quipu_refused_total{code=\"QP0101\"}".into(), 2.0)));
         assert!(other.samples().contains(&("quipu_events_total".into(), 0.0)));
+    }
+
+    #[test]
+    fn a_group_that_went_is_not_shown_any_more() {
+        let metrics = Metrics::new();
+        metrics.set_group_lags(&[("old".into(), 0, 7)]);
+        metrics.set_group_lags(&[("new".into(), 3, 5)]);
+        let text = metrics.render();
+        assert!(
+            text.ends_with("gauge\nquipu_group_lag_transactions{group=\"new\",lane=\"3\"} 5\n")
+        );
+        assert!(!text.contains("old"), "{text}");
+        metrics.set_group_lags(&[]);
+        assert!(!metrics.render().contains("group_lag"));
     }
 
     #[test]

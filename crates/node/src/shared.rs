@@ -11,7 +11,7 @@ use quipu_crypto::{SecretKey, Verified};
 use quipu_log::LedgerReader;
 use quipu_replica::Admissions;
 use quipu_state::{Machine, StateError};
-use quipu_types::{Genesis, Hash, Height, Receipt, Time, ValidatorIndex};
+use quipu_types::{Genesis, Hash, Height, Lane, Receipt, Time, ValidatorIndex};
 use tokio::sync::{Semaphore, watch};
 
 use crate::awaited::Awaited;
@@ -32,6 +32,8 @@ use crate::tail::Tail;
 
 /// Bytes of clients' transactions that need no second check: seconds of the fastest stream.
 const ADMISSIONS_SIZE_MAX: usize = 16 << 20;
+/// Most consumer groups whose lag is measured.
+const LAG_GROUP_COUNT_MAX: usize = 64;
 
 /// How far the ledger is, as this process knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -326,6 +328,26 @@ impl Shared {
         }
         self.metrics.uptime_seconds.set(gauge_value(self.uptime_seconds()));
         self.metrics.disk_free_bytes.set(gauge_value(self.disk().0));
+        self.metrics.set_group_lags(&self.group_lags());
+    }
+
+    /// How far consumer groups are behind, lane by lane: the first [`LAG_GROUP_COUNT_MAX`] by name.
+    fn group_lags(&self) -> Vec<(String, u16, u64)> {
+        let groups =
+            self.machine().ok().and_then(|machine| machine.groups("", LAG_GROUP_COUNT_MAX).ok());
+        let mut lags = Vec::new();
+        for (name, _) in groups.unwrap_or_default() {
+            // One look each: the executor is not kept waiting for all.
+            let group = self.machine().ok().and_then(|machine| machine.group(&name).ok().flatten());
+            for (record, lane) in
+                group.map(|group| group.lanes).unwrap_or_default().iter().zip(0_u16..)
+            {
+                let Ok(tip) = self.reader.tip(Lane::new(lane)) else { continue };
+                let lag = tip.seqno.get().saturating_sub(record.cursor.seqno.get());
+                lags.push((name.clone(), lane, lag));
+            }
+        }
+        lags
     }
 
     pub(crate) fn uptime_seconds(&self) -> u64 {

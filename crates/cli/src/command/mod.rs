@@ -7,6 +7,7 @@ pub(crate) mod bench_produce;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod consumers;
 pub(crate) mod dev;
 pub(crate) mod explain;
 pub(crate) mod gateway;

@@ -9,6 +9,7 @@
 mod bench;
 mod ceremony;
 mod clients;
+mod consumers;
 mod crash;
 mod damage;
 mod false_feed;
