@@ -58,6 +58,12 @@ fn run(wanted: Command) -> Result<()> {
         Command::Sql(args) => tools::runtime()?.block_on(command::sql::run(args)),
         Command::Prove(args) => tools::runtime()?.block_on(command::prove::run(args)),
         Command::Status(args) => tools::runtime()?.block_on(command::status::run(args)),
+        Command::Bench(Bench::Consume(args)) => {
+            tools::runtime()?.block_on(command::bench_consume::consume(args))
+        }
+        Command::Bench(Bench::Resume(args)) => {
+            tools::runtime()?.block_on(command::bench_consume::resume(args))
+        }
         Command::Bench(Bench::Accel(args)) => command::bench_accel::run(&args),
         Command::Bench(Bench::Produce(args)) => {
             tools::runtime()?.block_on(command::bench_produce::run(args))

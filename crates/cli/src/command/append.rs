@@ -294,7 +294,8 @@ impl Lines {
             let text = std::str::from_utf8(&bytes).map(str::trim);
             let row = match (read, text) {
                 (Ok(0), _) => return,
-                _ if line < self.from && bytes.ends_with(b"\n") => continue,
+                // The last line may end without a newline; one that was cut short is no line.
+                (Ok(size), _) if line < self.from && is_whole(size, &bytes) => continue,
                 (Ok(_), Ok("")) => continue,
                 (Ok(_), Ok(text)) => self.row(text),
                 (Ok(_), Err(error)) => Err(format!("not UTF-8: {error}")),
@@ -310,6 +311,11 @@ impl Lines {
     fn row(&self, text: &str) -> Result<NewEvent, String> {
         read_row(&self.schema, &self.event_key, text)
     }
+}
+
+/// Whether what was read is a line, and not the beginning of one that is too long.
+fn is_whole(size: usize, bytes: &[u8]) -> bool {
+    bytes.ends_with(b"\n") || u64::try_from(size) != Ok(LINE_SIZE_MAX)
 }
 
 fn read_row(schema: &Schema, key: &[u8], text: &str) -> Result<NewEvent, String> {

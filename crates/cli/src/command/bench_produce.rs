@@ -168,8 +168,24 @@ async fn with_fleet(args: &Produce, fleet: &mut Fleet) -> Result<()> {
     }
 }
 
+/// Appends so many events in batches of a size, each of so many bytes, through all of `urls`.
+pub(crate) async fn fill(
+    urls: &[String],
+    (events, batch, size): (u64, usize, usize),
+) -> Result<()> {
+    let clients = urls.iter().map(|url| Ok(Arc::new(Client::new(url)?)));
+    let clients = clients.collect::<Result<Vec<_>>>()?;
+    let Some(first) = clients.first() else { return Err(Failure::usage("--url names nobody")) };
+    let lane_count = prepare(first).await?;
+    let producers = clients.len();
+    let (rate, in_flight, linger, compresses) = (None, None, None, false);
+    let load = Load { batch, producers, events, size, rate, in_flight, linger, compresses };
+    check(&load)?;
+    measure(&Target { clients, lane_count, pids: Vec::new() }, load).await.map(drop)
+}
+
 /// Ends when this process is asked to stop.
-async fn stopped() -> Failure {
+pub(crate) async fn stopped() -> Failure {
     match asked_to_stop().await {
         Ok(()) => Failure::new(code::STOPPING, "stopped before the measurement was done")
             .with_help("The bench's own ledger is gone; start it again."),

@@ -3,6 +3,7 @@
 pub(crate) mod append;
 pub(crate) mod bench;
 pub(crate) mod bench_accel;
+pub(crate) mod bench_consume;
 pub(crate) mod bench_produce;
 pub(crate) mod check;
 pub(crate) mod completions;

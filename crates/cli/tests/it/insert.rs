@@ -138,7 +138,7 @@ fn what_can_not_be_inserted_is_refused_by_name_and_changes_nothing() {
         ERROR:  42P07: stream exists already
         HINT:  Another transaction created a stream of this name first.
         ERROR:  42939: name is reserved
-        HINT:  Stream names beginning with pg_ or quipu_ are reserved.
+        HINT:  Names of streams and groups beginning with pg_ or quipu_ are reserved.
         ERROR:  42601: schema: no type "money"; there are bool, int2, int4, int8, numeric(p,s), text, bytea, date, timestamptz, uuid, jsonb, float8, timestamp
         ERROR:  42601: syntax error: Expected: an object type after CREATE, found: stream
         LINE 1: begin; create stream s (n int4)
