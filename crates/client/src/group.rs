@@ -1,25 +1,29 @@
-//! A member of a consumer group: it reads its share of the lanes, checked, and commits how far it came with what it made of them.
+//! A member of a consumer group: it reads its share of the lanes, checked, and commits how far it came with what it
+//! made of them.
 //!
 //! ```text
-//!  keeper, a task: Join ─ Beat … ─ Leave ──> share: the lanes that are held, generation, committed cursor
-//!        ^ commit(to), outputs                   │ another share: the lanes that stay go on where they were read,
-//!        │ one transaction                       v those that came begin at their cursors (places)
+//!  keeper, a task: Join ─ Beat … ─ Leave ──> share: lanes, generations, cursors
+//!     ^ outputs + Commit, one transaction      │ lanes that stay are read on,
+//!     │                                        v those that came from their cursors
 //!  caller ── commit_with(batch) <── next() <── Consumer over all lanes that are held
 //! ```
 //! # Invariants
-//! * R1 Batches are checked against the genesis, as everything of a [`Consumer`]; so is a committed cursor before a lane is read from
-//!   it: height, seqno and root are those of a header that a quorum committed.
-//! * R2 A commit takes the lane's cursor from where it stands to the batch's end in the transaction that holds the outputs. The ledger
-//!   refuses it whole when the lane went to another or the cursor moved: what was made of a batch is appended once, or not at all.
-//! * R3 A commit that may have landed is sent again byte for byte; where that comes to no answer, the group's cursor tells.
+//! * R1 Batches are checked against the genesis, as everything of a [`Consumer`]; so is a committed cursor before a
+//!   lane is read from it: height, seqno and root are those of a header that a quorum committed.
+//! * R2 A commit takes the lane's cursor from where it stands to the batch's end in the transaction that holds the
+//!   outputs. The ledger refuses it whole when the lane went to another or the cursor moved: what was made of a batch
+//!   is appended once, or not at all.
+//! * R3 A commit that may have landed is sent again byte for byte; where that comes to no answer, the group's cursor
+//!   tells.
 //! * R4 A batch of a lane that was lost is refused with [`GroupError::Lost`]; the consumer goes on with what it holds.
 //! * R5 Memory: the batches of one height, and what a [`Consumer`] holds.
 //!
-//! Commits are cumulative: they cover what was given of the lane before and was not committed. What nobody wants, this group's own
-//! beats and commits among it, is not given; the next beat moves the cursors over it.
+//! Commits are cumulative: they cover what was given of the lane before and was not committed. What nobody wants,
+//! this group's own beats and commits among it, is not given; the next beat moves the cursors over it.
 //! # Limits
-//! Which lanes are held, where cursors stand and what became of a commit is a server's word until the next commit: one that goes on
-//! from another place than the ledger's is refused there. Lanes that stay wait while those that came are read up to their height.
+//! Which lanes are held, where cursors stand and what became of a commit is a server's word until the next commit:
+//! one that goes on from another place than the ledger's is refused there. Lanes that stay wait while those that came
+//! are read up to their height.
 
 mod keeper;
 mod place;
@@ -182,8 +186,9 @@ impl std::fmt::Debug for GroupConsumer {
 }
 
 impl GroupConsumer {
-    /// Joins a group as `member`, by any server of `urls` (separated by commas), and waits for the first share. The lease lasts
-    /// `session` (1 to 300 s) when nothing is heard of this process; it beats by itself, on a task of the current runtime.
+    /// Joins a group as `member`, by any server of `urls` (separated by commas), and waits for the first share. The
+    /// lease lasts `session` (1 to 300 s) when nothing is heard of this process; it beats by itself, on a task of the
+    /// current runtime.
     ///
     /// # Errors
     /// When there is no such group, the key's account may not join, or nobody answers.
@@ -255,8 +260,8 @@ impl GroupConsumer {
     /// Cancel safe.
     ///
     /// # Errors
-    /// [`ClientError::False`] when a server showed what does not verify: it is not read from again, and the next call goes on with
-    /// the others. [`GroupError::Replaced`] and what a Join is refused for end the consumer.
+    /// [`ClientError::False`] when a server showed what does not verify: it is not read from again, and the next call
+    /// goes on with the others. [`GroupError::Replaced`] and what a Join is refused for end the consumer.
     pub async fn next(&mut self) -> Result<Option<GroupBatch>, GroupError> {
         loop {
             if self.share.has_changed().is_err() {
@@ -297,7 +302,8 @@ impl GroupConsumer {
         }
     }
 
-    /// Commits the lane's cursor to the batch's end, in a transaction of its own. `None` where an earlier try had landed.
+    /// Commits the lane's cursor to the batch's end, in a transaction of its own. `None` where an earlier try had
+    /// landed.
     ///
     /// # Errors
     /// As [`GroupConsumer::commit_with`].
@@ -305,12 +311,13 @@ impl GroupConsumer {
         self.settle(batch, None).await
     }
 
-    /// The same in one transaction with `actions`, under `route` (the signer's when there is none): all of it is done, or nothing.
+    /// The same in one transaction with `actions`, under `route` (the signer's when there is none): all of it is
+    /// done, or nothing.
     ///
     /// # Errors
     /// [`GroupError::Lost`], [`GroupError::Moved`]: nothing was done, drop what was made of the batch and go on with
-    /// [`GroupConsumer::next`]. [`GroupError::Refused`]: the outputs can not be applied. Else nobody answers: the same batch may be
-    /// committed again, with the same actions or others; one try at most counts.
+    /// [`GroupConsumer::next`]. [`GroupError::Refused`]: the outputs can not be applied. Else nobody answers: the
+    /// same batch may be committed again, with the same actions or others; one try at most counts.
     pub async fn commit_with(
         &mut self,
         batch: &GroupBatch,

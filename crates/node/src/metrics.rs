@@ -248,7 +248,8 @@ impl Metrics {
         self.registry.0.register_counter(&key, &METADATA)
     }
 
-    /// How many transactions each lane is beyond each group's cursor, in place of what was said before. Names need no escapes.
+    /// How many transactions each lane is beyond each group's cursor, in place of what was said before. Names need no
+    /// escapes.
     pub(crate) fn set_group_lags(&self, lags: &[(String, u16, u64)]) {
         let mut text = String::new();
         if !lags.is_empty() {

@@ -1,9 +1,9 @@
 //! `quipu consumers`: groups that share out a ledger's lanes among processes, and one such process.
 //!
 //! ```text
-//!  list, show         GET /v1/groups, with each lane's lag against its committed tip
-//!  create, delete, seek   one signed transaction; places are those of a committed header
-//!  run                GroupConsumer: read ─> print, or a program's standard input ─> commit ─> read …
+//!  list, show            GET /v1/groups, with each lane's lag against its tip
+//!  create, delete, seek  one signed transaction; places are those of a header
+//!  run                   GroupConsumer: read ─> print, or a program ─> commit …
 //! ```
 
 use std::collections::BTreeMap;

@@ -1,8 +1,9 @@
-//! Consumer groups as processes: each reads its share of stream `a` and writes to `b` in the transaction that commits its cursor.
+//! Consumer groups as processes: each reads its share of stream `a` and writes to `b` in the transaction that commits
+//! its cursor.
 //!
 //! ```text
-//!  feeder ── a ──> lanes ──> worker (this very binary, started again): GroupConsumer ── commit_with(b) ──> b
-//!                              killed with -9 at random moments
+//!  feeder ── a ──> lanes ──> worker: GroupConsumer ── commit_with(b) ──> b
+//!                            └ this very binary, started again, killed with -9
 //! ```
 //! In the end `b` has each number of `a` exactly once.
 

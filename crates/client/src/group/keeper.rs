@@ -1,8 +1,10 @@
 //! The task that speaks to the ledger for a member of a group: Join, Beat, Commit, Leave, one after the other.
 //!
 //! ```text
-//!  beat: every session/3, and when another's lease may have ended (that moves its lanes) ─> read the group ─> share
-//!  commit: outputs + Commit ─ landed ─> share        refused: not a member ─> join anew · fenced, moved ─> read
+//!  beat: every session/3, and when another's lease may have ended ─> read ─> share
+//!  commit: outputs + Commit ─┬─ landed ─> share
+//!                            ├─ fenced, moved ─> read ─> share
+//!                            └─ no member ─> read ─> join anew
 //! ```
 //! * S1 One transaction at a time, of one producer: a beat does not overtake a commit that is in doubt.
 //! * S2 The group is read as it stands at or after everything that was answered here.
@@ -306,7 +308,8 @@ impl<'a> Keeper<'a> {
         self.lanes.get(&lane).is_some_and(|held| held.committed.seqno < to.seqno)
     }
 
-    /// Whether the lane's cursor stands at the batch's end already: only who holds it in its generation put it there (R3).
+    /// Whether the lane's cursor stands at the batch's end already: only who holds it in its generation put it there
+    /// (R3).
     fn landed(&self, lane: Lane, generation: u64, to: Certified) -> Result<(), GroupError> {
         let held = self.lanes.get(&lane).filter(|held| held.generation == generation);
         match held {

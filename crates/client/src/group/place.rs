@@ -1,7 +1,8 @@
 //! Where a lane's committed cursor is in the ledger: asked of a server, checked against the genesis.
 //!
-//! A feed that begins after a height opens with that header, its certificate and the lanes' trees there. A cursor is right when it
-//! names that place. Where nothing came after it, the newest header names it, too: then nothing in between need be read.
+//! A feed that begins after a height opens with that header, its certificate and the lanes' trees there. A cursor is
+//! right when it names that place. Where nothing came after it, the newest header names it, too: then nothing in
+//! between need be read.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
