@@ -6,6 +6,7 @@
     reason = "what is missing fails the test; its numbers are small"
 )]
 
+mod batcher;
 mod bench;
 mod ceremony;
 mod clients;
