@@ -45,7 +45,7 @@ impl Drop for Memory {
 }
 
 /// `RssAnon` of a process, in bytes; 0 when it can not be read.
-fn anonymous_memory(pid: u32) -> u64 {
+pub(crate) fn anonymous_memory(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
     let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());

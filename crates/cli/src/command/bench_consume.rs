@@ -16,7 +16,7 @@ use quipu_types::cursor::{Cursors, Mode, Start};
 use quipu_types::{Action, Genesis};
 use tokio::task::JoinSet;
 
-use super::bench::{Memory, per_second, percentile};
+use super::bench::{anonymous_memory, per_second, percentile};
 use super::bench_produce::{fill, stopped};
 use crate::args::{Consume, Resume};
 use crate::failure::{Failure, Result};
@@ -73,7 +73,6 @@ pub(crate) async fn resume(args: Resume) -> Result<()> {
 async fn measure_consume(args: &Consume) -> Result<()> {
     let load = (args.events, args.batch, args.size);
     let filled = Filled::new(args.validators, load).await?;
-    let memory = Memory::watch(&filled.fleet.pids());
     let mut lines = Vec::new();
     let (began, cpu) = (Instant::now(), own_cpu());
     let mut consumer = filled.consumer()?.ending();
@@ -86,9 +85,8 @@ async fn measure_consume(args: &Consume) -> Result<()> {
     if args.consumers > 0 {
         lines.push(live(&filled, args).await?);
     }
-    let before = memory.maxima().first().copied().unwrap_or(0);
     if args.idle > 0 {
-        lines.push(idle(&filled, args.idle, before).await?);
+        lines.push(idle(&filled, args.idle).await?);
     }
     report(args.json, "consume", args.validators, &lines)
 }
@@ -120,17 +118,16 @@ async fn live(filled: &Filled, args: &Consume) -> Result<serde_json::Value> {
 }
 
 /// Many wait at the end.
-async fn idle(filled: &Filled, idle: usize, before: u64) -> Result<serde_json::Value> {
-    let memory = Memory::watch(&filled.fleet.pids());
+async fn idle(filled: &Filled, idle: usize) -> Result<serde_json::Value> {
+    let memory = || filled.fleet.pids().first().map_or(0, |pid| anonymous_memory(*pid));
+    let before = memory();
     let mut waiting = Vec::new();
     for _ in 0..idle {
         let mut consumer = filled.consumer()?.starting(Start::End);
         consumer.next().await?;
         waiting.push(consumer);
     }
-    // Until the memory was read once more.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let after = memory.maxima().first().copied().unwrap_or(0);
+    let after = memory();
     drop(waiting);
     Ok(serde_json::json!({
         "what": format!("idle, {idle} consumers: growth of the first validator"),
