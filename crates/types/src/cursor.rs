@@ -374,10 +374,10 @@ mod tests {
             let text = cursors.to_string();
             prop_assert_eq!(text.parse::<Cursors>(), Ok(cursors));
             let place = place.index(text.len());
-            let mut digits = text.into_bytes();
-            let digit = char::from(digits[place]).to_digit(16).unwrap();
-            digits[place] = char::from_digit(digit ^ u32::from(other), 16).unwrap() as u8;
-            let changed = String::from_utf8(digits).unwrap();
+            let digit = text[place..].chars().next().and_then(|digit| digit.to_digit(16)).unwrap();
+            let digit = char::from_digit(digit ^ u32::from(other), 16).unwrap();
+            let mut changed = text;
+            changed.replace_range(place..=place, &digit.to_string());
             prop_assert_eq!(changed.parse::<Cursors>(), Err(CursorError::Checksum));
         }
 

@@ -111,7 +111,7 @@ async fn live(filled: &Filled, args: &Consume) -> Result<serde_json::Value> {
     fill(&urls, (wanted, args.batch, args.size)).await?;
     let mut events = 0_u64;
     while let Some(done) = running.join_next().await {
-        events = events.saturating_add(done.map_err(|error| Failure::usage(error))??);
+        events = events.saturating_add(done.map_err(Failure::usage)??);
     }
     let what = format!("live, {} consumers, given to all", args.consumers);
     Ok(line(&what, events, began.elapsed().as_secs_f64(), None))

@@ -1,5 +1,6 @@
 //! Generated histories of one lane, seen by servers that are behind or ahead, and consumers that take, stop anywhere and resume
 //! anywhere. The oracle is the content itself: what a consumer keeps is compared with what the server has.
+#![expect(clippy::arithmetic_side_effects, reason = "a test's numbers are small")]
 
 use std::convert::Infallible;
 
