@@ -323,7 +323,7 @@ mod tests {
         assert!(
             text.ends_with("gauge\nquipu_group_lag_transactions{group=\"new\",lane=\"3\"} 5\n")
         );
-        assert!(!text.contains("old"), "{text}");
+        assert!(!text.contains("\"old\""), "{text}");
         metrics.set_group_lags(&[]);
         assert!(!metrics.render().contains("group_lag"));
     }
