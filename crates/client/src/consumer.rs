@@ -16,10 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quipu_consensus::schedule::Schedule;
 use quipu_net::{Decoder, FRAME_SIZE_MAX};
 use quipu_proof::feed::{Feed, FeedError, Mark, SequencerOf, Told, from_start};
 use quipu_proof::names::chain_id;
+use quipu_proof::schedule::Schedule;
 use quipu_types::cursor::{Cursor, Cursors, FeedRequest, Mode, Start};
 use quipu_types::{Encode, Genesis, Hash, Lane};
 

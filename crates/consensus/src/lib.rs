@@ -35,15 +35,14 @@ pub mod header;
 pub mod record;
 pub mod rules;
 pub mod safety;
-pub mod schedule;
 pub mod tally;
 
 pub use crate::core::{Config, Core, Event, Holdings, Need, Output, Refused};
 pub use evidence::{Evidence, SignedChunk};
 pub use header::{Context, HeaderError, LaneTerm, Parent, genesis_cut, lane_order, moves};
+pub use quipu_proof::schedule::{self, Schedule};
 pub use record::{Message, Record};
 pub use rules::Rules;
-pub use schedule::Schedule;
 
 /// What time it is: an argument everywhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

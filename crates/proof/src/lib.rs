@@ -32,6 +32,7 @@ pub mod feed;
 mod hexed;
 pub mod names;
 pub mod order;
+pub mod schedule;
 mod verify;
 
 pub use builder::{BuildError, Parts, Results, build};
