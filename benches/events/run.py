@@ -11,7 +11,7 @@ turn; a run's server begins empty. The tables go into docs/measurements.md.
 Parts (all without one):
     alone    each producer waits for a batch's answer before it sends the next
     many     as many batches in flight as quipu bench produce has: 256, 32, 8 at batches of 1, 100, 1,000
-    consume  one reader from the beginning
+    consume  one reader from the beginning; Quipu's checks every byte against the genesis
 """
 
 import argparse
@@ -160,8 +160,8 @@ class PostgreSQL(Server):
 class Quipu:
     """A ledger of its own for each run: every validator is another process."""
 
-    def __init__(self, client, binary, validators):
-        self.client, self.binary, self.validators = client, binary, validators
+    def __init__(self, binary, validators):
+        self.binary, self.validators = binary, validators
         self.name = f"Quipu, {validators} validator{'s' if validators > 1 else ''}"
         self.durability = "fdatasync on a quorum's disks before the answer; signed, ordered, agreed, executed, in SQL, provable"
 
@@ -180,25 +180,8 @@ class Quipu:
         return self.bench(producers, batch, in_flight, max(events, int(rate * seconds)))
 
     def consume(self, _):
-        with tempfile.TemporaryDirectory(prefix="quipu-bench-") as folder:
-            urls = pathlib.Path(folder, "urls.json")
-            command = [self.binary, "dev", "--dir", pathlib.Path(folder, "ledger"), "--no-sample", "--pg", "0", "--http", "0"]
-            command += ["--validators", str(self.validators), "--url-file", urls]
-            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            process = subprocess.Popen(command, **quiet)
-            try:
-                while not (urls.exists() and urls.stat().st_size):
-                    if process.poll() is not None:
-                        sys.exit(f"{command} ended")
-                    time.sleep(0.1)
-                url = json.loads(urls.read_text())["http"]
-                words = ["--producers", 4, "--batch", 1000, "--size", SIZE, "--events", CONSUMED_COUNT]
-                run([self.binary, "bench", "produce", "--json", "--url", url, *words])
-                address = url.removeprefix("http://").rstrip("/")
-                return json.loads(run([self.client, "consume", "quipu", address, "--events", CONSUMED_COUNT]))
-            finally:
-                process.terminate()
-                process.wait()
+        words = ["--events", CONSUMED_COUNT, "--batch", 1000, "--size", SIZE, "--validators", self.validators]
+        return json.loads(run([self.binary, "bench", "consume", "--json", *words]))["results"][0]
 
 
 def in_turn(sides, runs, measure):
@@ -249,7 +232,7 @@ def main():
     build = ["cargo", "build", "--release", "--locked", "--message-format", "json", "--manifest-path", manifest]
     built = [json.loads(line) for line in run(build).splitlines()]
     client = next(one["executable"] for one in built if one.get("executable"))
-    sides = [Quipu(client, arguments.quipu, arguments.validators)]
+    sides = [Quipu(arguments.quipu, arguments.validators)]
     for peer in (Redis(client, "always"), Redis(client, "everysec"), Nats(client), PostgreSQL(client)):
         if peer.program():
             sides.append(peer)

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  events produce redis|nats|postgres ADDRESS --producers P --batch B --in-flight W --seconds S --size BYTES
-//!  events consume redis|nats|postgres|quipu ADDRESS --events N
+//!  events consume redis|nats|postgres ADDRESS --events N
 //! ```
 //! One line of JSON comes out. A batch's latency counts from before its first byte is written until its last
 //! acknowledgement is read. `produce` begins with an empty stream.
@@ -11,7 +11,6 @@
 mod measure;
 mod nats;
 mod postgres;
-mod quipu;
 mod redis;
 
 use std::process::ExitCode;
@@ -61,7 +60,6 @@ fn run(words: &[String]) -> Result<String> {
         ("consume", "redis") => consume(events, |events| redis::read(address, events)),
         ("consume", "nats") => consume(events, |events| nats::read(address, events)),
         ("consume", "postgres") => consume(events, |events| postgres::read(address, events)),
-        ("consume", "quipu") => consume(events, |events| quipu::read(address, events)),
         _ => Err(format!("nobody knows how to {what} {peer}").into()),
     }
 }

@@ -4,7 +4,8 @@
 //! The schema by which a row is shown is the server's word, until it is asked of the state; payloads are what was signed.
 
 use quipu_proof::feed::{LaneBatch, Snapshot};
-use quipu_types::{Action, Hash, Outcome, Position, Schema};
+use quipu_types::transaction::EventRef;
+use quipu_types::{Hash, Outcome, Position, Schema};
 
 use crate::api::Event;
 use crate::http::{Client, ClientError};
@@ -82,12 +83,11 @@ impl Events {
             if receipt.is_some_and(|receipt| receipt.outcome != Outcome::Applied) {
                 continue;
             }
-            let transaction = &ordered.transaction;
+            let transaction = ordered.undecoded();
             let count = transaction.actions.len();
             let position = Position { lane: batch.lane, seqno: ordered.seqno };
-            for (action, place) in transaction.actions.iter().zip(0_u32..) {
-                let Action::Append { stream, key, payload } = action else { continue };
-                if *stream != self.stream || self.key.as_ref().is_some_and(|own| own != key) {
+            for (place, EventRef { stream, key, payload }) in transaction.events() {
+                if stream != self.stream || self.key.as_ref().is_some_and(|own| own != key) {
                     continue;
                 }
                 let at = covered.unwrap_or(Covered { height: 0, time_us: 0 });
@@ -97,7 +97,7 @@ impl Events {
                     height: at.height,
                     time_us: at.time_us,
                     tx: receipt.map_or_else(String::new, |own| tx_text(&own.tx, place, count)),
-                    signer: transaction.signer.to_string(),
+                    signer: transaction.signer().to_string(),
                     key: key_text(key),
                     data: self.schema.row_to_json(payload)?,
                 });

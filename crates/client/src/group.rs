@@ -470,13 +470,13 @@ impl GroupConsumer {
 /// Whether a batch holds an applied event of the stream; without one, anything but what groups do.
 fn is_wanted(batch: &LaneBatch, stream: Option<&str>) -> bool {
     batch.transactions.iter().zip(&batch.receipts).any(|(ordered, receipt)| {
-        let mut actions = ordered.transaction.actions.iter();
-        match stream {
-            None => actions.any(|action| !matches!(action, Action::Group(_))),
-            Some(wanted) => receipt.outcome == Outcome::Applied
-                && actions.any(
-                    |action| matches!(action, Action::Append { stream, .. } if stream == wanted),
-                ),
-        }
+        let Some(wanted) = stream else {
+            // What does not decode is the caller's to see.
+            return ordered.transaction().map_or(true, |transaction| {
+                transaction.actions.iter().any(|action| !matches!(action, Action::Group(_)))
+            });
+        };
+        receipt.outcome == Outcome::Applied
+            && ordered.undecoded().events().any(|(_, event)| event.stream == wanted)
     })
 }

@@ -433,7 +433,11 @@ impl Feed {
             let key = sequencer(lane, chunk.header.term);
             lane::check_signature(&chain, key, &chunk).map_err(fault)?;
         }
-        let batch = feed.push(&chunk).map_err(fault)?;
+        let batch = feed.push(chunk).map_err(fault)?;
+        if is_tentative && let Some(batch) = &batch {
+            // No quorum has accepted these yet.
+            batch.check().map_err(fault)?;
+        }
         Ok(batch.filter(|_| is_tentative).map(Told::Tentative).into_iter().collect())
     }
 

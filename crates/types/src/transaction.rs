@@ -41,6 +41,8 @@ pub const COMPACT_SIZE: usize = 176;
 
 const COMPACT: u8 = 1;
 const GENERAL: u8 = 2;
+/// The tag of an append.
+const APPEND: u8 = 1;
 const _: () = assert!(1 + 3 + 4 + 8 + 3 * 32 + 64 == COMPACT_SIZE, "the layout fills the packet");
 
 /// One thing a transaction does.
@@ -338,6 +340,104 @@ impl Decode for Transaction {
     }
 }
 
+/// A transaction as it stands in its bytes: its actions are found, not decoded.
+///
+/// What it leaves unchecked is whether each action decodes: for readers of what validators have accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undecoded<'a> {
+    signer: PublicKey,
+    incarnation: u32,
+    sequence: u64,
+    anchor: Hash,
+    route: Option<&'a [u8]>,
+    /// The encoding of each action.
+    pub actions: Encodings<'a>,
+    signature: Signature,
+}
+
+impl<'a> Undecoded<'a> {
+    /// Finds the parts of a transaction's bytes.
+    ///
+    /// # Errors
+    /// When they are not there.
+    pub fn read(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        if reader.u8()? != GENERAL {
+            // The compact form holds a transfer's fields, not its encoding.
+            let (transaction, actions) = Transaction::from_bytes_with_actions(bytes)?;
+            let Transaction { signer, incarnation, sequence, anchor, signature, .. } = transaction;
+            let route = None;
+            return Ok(Self { signer, incarnation, sequence, anchor, route, actions, signature });
+        }
+        let signer = PublicKey::decode(&mut reader)?;
+        let (incarnation, sequence) = (reader.u32()?, reader.u64()?);
+        let anchor = Hash::decode(&mut reader)?;
+        let route = match reader.bool("route")? {
+            true => Some(reader.bytes("route", ROUTE_SIZE_MAX)?),
+            false => None,
+        };
+        let count = reader.count("actions", ACTION_COUNT_MAX, 5)?;
+        let action = |_| reader.bytes("action", TRANSACTION_SIZE_MAX).map(Cow::Borrowed);
+        let actions = (0..count).map(action).collect::<Result<_, _>>()?;
+        let signature = Signature::decode(&mut reader)?;
+        reader.end()?;
+        Ok(Self { signer, incarnation, sequence, anchor, route, actions, signature })
+    }
+
+    /// As [`Transaction::envelope`].
+    #[must_use]
+    pub fn envelope(&self, actions_root: Hash) -> Envelope {
+        Envelope {
+            signer: self.signer,
+            incarnation: self.incarnation,
+            sequence: self.sequence,
+            anchor: self.anchor,
+            route: self.route.map(<[u8]>::to_vec),
+            action_count: u32::try_from(self.actions.len())
+                .expect("reading bounds the actions by ACTION_COUNT_MAX"),
+            actions_root,
+            signature: self.signature,
+        }
+    }
+
+    /// Who signed.
+    #[must_use]
+    pub const fn signer(&self) -> &PublicKey {
+        &self.signer
+    }
+
+    /// The events, each with the index of its action; an action that is none, or does not decode, is passed over.
+    pub fn events(&self) -> impl Iterator<Item = (u32, EventRef<'_>)> {
+        let actions = (0_u32..).zip(&self.actions);
+        actions.filter_map(|(index, action)| Some((index, EventRef::read(action)?)))
+    }
+}
+
+/// An event as it stands in its action's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventRef<'a> {
+    /// The stream's name.
+    pub stream: &'a str,
+    /// Its key; may be empty.
+    pub key: &'a [u8],
+    /// One row, encoded.
+    pub payload: &'a [u8],
+}
+
+impl<'a> EventRef<'a> {
+    fn read(action: &'a [u8]) -> Option<Self> {
+        let mut reader = Reader::new(action);
+        if reader.u8() != Ok(APPEND) {
+            return None;
+        }
+        let stream = reader.text("stream name", NAME_SIZE_MAX).ok()?;
+        let key = reader.bytes("event key", ROUTE_SIZE_MAX).ok()?;
+        let payload = reader.bytes("payload", TRANSACTION_SIZE_MAX).ok()?;
+        reader.end().ok()?;
+        Some(Self { stream, key, payload })
+    }
+}
+
 impl Envelope {
     /// What the signature covers, before the domain is put in front of it.
     #[must_use]
@@ -386,7 +486,7 @@ impl Encode for Action {
     fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Append { stream, key, payload } => {
-                out.push(1);
+                out.push(APPEND);
                 put_bytes(out, stream.as_bytes());
                 put_bytes(out, key);
                 put_bytes(out, payload);
@@ -429,7 +529,7 @@ impl Decode for Action {
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(match reader.u8()? {
-            1 => Self::Append {
+            APPEND => Self::Append {
                 stream: decode_name(reader)?,
                 key: reader.bytes("event key", ROUTE_SIZE_MAX)?.to_vec(),
                 payload: reader.bytes("payload", TRANSACTION_SIZE_MAX)?.to_vec(),

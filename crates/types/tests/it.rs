@@ -18,7 +18,7 @@ use proptest::prelude::*;
 use quipu_types::agreement::{Propose, StateVote};
 use quipu_types::group::{SESSION_US_MAX, SESSION_US_MIN};
 use quipu_types::program::Op;
-use quipu_types::transaction::{Action, Envelope, Transaction};
+use quipu_types::transaction::{Action, Envelope, EventRef, Transaction, Undecoded};
 use quipu_types::*;
 use sample::Sample;
 use sha2::{Digest, Sha256};
@@ -321,4 +321,29 @@ fn a_genesis_reads_back_and_a_broken_rule_is_named() {
     assert_eq!(check(&|g| g.validators.clear()), "genesis: 0 validators");
     let unknown = genesis.to_json().replacen("\"name\"", "\"nme\"", 1);
     assert!(Genesis::from_json(&unknown).unwrap_err().to_string().contains("unknown field `nme`"));
+}
+
+#[test]
+fn a_transaction_that_is_not_decoded_has_the_same_parts() {
+    for seed in 0..500 {
+        let transaction = Transaction::sample(&mut fastrand::Rng::with_seed(seed));
+        let bytes = transaction.to_bytes();
+        let found = Undecoded::read(&bytes).unwrap();
+        let root = Hash([7; 32]);
+        assert_eq!(found.envelope(root), transaction.envelope(root));
+        assert_eq!(*found.signer(), transaction.signer);
+        let encodings = transaction.actions.iter().map(Encode::to_bytes);
+        assert!(found.actions.iter().map(|action| action.to_vec()).eq(encodings));
+        let events =
+            (0_u32..).zip(&transaction.actions).filter_map(|(index, action)| match action {
+                Action::Append { stream, key, payload } => {
+                    Some((index, EventRef { stream, key, payload }))
+                }
+                _ => None,
+            });
+        assert!(found.events().eq(events));
+        for size in 0..bytes.len() {
+            assert!(Undecoded::read(&bytes[..size]).is_err(), "cut after {size} bytes");
+        }
+    }
 }

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use quipu_client::{Client, Consumer};
 use quipu_proof::feed::Told;
+use quipu_types::Genesis;
 use quipu_types::cursor::{Cursors, Mode, Start};
-use quipu_types::{Action, Genesis};
 use tokio::task::JoinSet;
 
 use super::bench::{anonymous_memory, per_second, percentile};
@@ -167,10 +167,7 @@ async fn measure_resume(args: &Resume) -> Result<()> {
 fn count(told: &Told) -> u64 {
     let Told::Snapshot(snapshot) = told else { return 0 };
     let transactions = snapshot.lanes.iter().flat_map(|batch| batch.with_receipts());
-    let events = transactions.map(|(ordered, _)| {
-        let is_event = |action: &&Action| matches!(action, Action::Append { .. });
-        ordered.transaction.actions.iter().filter(is_event).count()
-    });
+    let events = transactions.map(|(ordered, _)| ordered.undecoded().events().count());
     u64::try_from(events.sum::<usize>()).unwrap_or(u64::MAX)
 }
 

@@ -122,7 +122,7 @@ fn put(events: &mut Lines, batch: &LaneBatch) {
     for ordered in &batch.transactions {
         let seqno = usize::try_from(ordered.seqno.get()).unwrap();
         assert_eq!(seqno, own.len() + 1, "lane {}: once, in order", batch.lane);
-        own.push(lines(batch.lane, seqno, &ordered.transaction));
+        own.push(lines(batch.lane, seqno, &ordered.transaction().unwrap()));
     }
 }
 

@@ -49,7 +49,7 @@ fn taken(told: &Told) -> Taken {
     let lanes = snapshot.lanes.iter().flat_map(|batch| {
         batch.with_receipts().map(|(ordered, receipt)| {
             let is_applied = receipt.outcome == Outcome::Applied;
-            (batch.lane, ordered.seqno, is_applied, ordered.transaction.actions.len())
+            (batch.lane, ordered.seqno, is_applied, ordered.undecoded().actions.len())
         })
     });
     lanes.collect()
@@ -159,7 +159,7 @@ fn a_tentative_consumer_hears_of_everything_before_and_when_it_is_certain() {
     let mut producer = world.producer(7);
     let own = crate::world::secret(7).public();
     let count = |batch: &LaneBatch| {
-        let is_own = |ordered: &&Arc<Ordered>| ordered.transaction.signer == own;
+        let is_own = |ordered: &&Arc<Ordered>| *ordered.undecoded().signer() == own;
         batch.transactions.iter().filter(is_own).count()
     };
     let (mut early, mut late) = (0, 0);

@@ -1,16 +1,19 @@
 //! One lane of a feed: its tree, what no cut covers yet, and the cursor of who has taken it.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use quipu_crypto::domain::Tag;
-use quipu_crypto::hash::blake3;
-use quipu_crypto::merkle::Frontier;
+use quipu_crypto::hash::{blake3, leaf_hashes};
+use quipu_crypto::merkle::{self, Frontier};
 use quipu_crypto::verify_tagged;
 use quipu_types::chunk::{StoredChunk, split_body};
 use quipu_types::cursor::{Branch, Certified, Cursor, OLDER_COUNT_MAX};
+use quipu_types::transaction::Undecoded;
 use quipu_types::{
-    DecodeError, Encode, Hash, Height, Lane, PublicKey, Receipt, Seqno, Term, Tip, Transaction,
+    ChunkHeader, Decode, DecodeError, Encode, Envelope, Hash, Height, Lane, PublicKey, Receipt,
+    Seqno, Term, Tip, Transaction,
 };
 use thiserror::Error;
 
@@ -73,6 +76,16 @@ pub enum LaneFault {
         /// Why.
         error: DecodeError,
     },
+    /// A transaction does not decode.
+    #[error("transaction {lane}:{seqno} does not decode: {error}")]
+    Transaction {
+        /// The lane.
+        lane: Lane,
+        /// Its number.
+        seqno: Seqno,
+        /// Why.
+        error: DecodeError,
+    },
     /// The transactions give another root than the header says.
     #[error("the transactions of chunk {index} give another root than its header says")]
     ChunkRoot {
@@ -121,9 +134,38 @@ pub enum LaneFault {
 pub struct Ordered {
     /// Its number.
     pub seqno: Seqno,
-    /// What the client signed.
-    pub transaction: Transaction,
+    /// The chunk's body, shared by its transactions.
+    body: Arc<Vec<u8>>,
+    place: Range<usize>,
     leaf: Hash,
+}
+
+impl Ordered {
+    /// What the client signed, encoded.
+    ///
+    /// # Panics
+    /// Never: its place is in its body.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.body.get(self.place.clone()).expect("its place is in its body")
+    }
+
+    /// The same, its parts found and not copied.
+    ///
+    /// # Panics
+    /// Never: they were found before.
+    #[must_use]
+    pub fn undecoded(&self) -> Undecoded<'_> {
+        Undecoded::read(self.bytes()).expect("the same bytes were read when they came")
+    }
+
+    /// The same, decoded.
+    ///
+    /// # Errors
+    /// When an action does not decode, which no quorum of validators accepts.
+    pub fn transaction(&self) -> Result<Transaction, DecodeError> {
+        Transaction::from_bytes(self.bytes())
+    }
 }
 
 /// Neighbouring transactions of a lane: of a chunk that no cut covers, or what a cut adds.
@@ -180,6 +222,15 @@ impl LaneBatch {
             root: tree.root(),
             older,
         }
+    }
+
+    /// Whether every action decodes.
+    pub(super) fn check(&self) -> Result<(), LaneFault> {
+        let wrong = |ordered: &Arc<Ordered>| {
+            let (lane, seqno) = (self.lane, ordered.seqno);
+            ordered.transaction().err().map(|error| LaneFault::Transaction { lane, seqno, error })
+        };
+        self.transactions.iter().find_map(wrong).map_or(Ok(()), Err)
     }
 
     /// The transactions with their receipts.
@@ -360,8 +411,9 @@ impl LaneFeed {
     }
 
     /// Takes the next chunk; what is new in it, if anything is.
-    pub(super) fn push(&mut self, chunk: &StoredChunk) -> Result<Option<LaneBatch>, LaneFault> {
+    pub(super) fn push(&mut self, chunk: StoredChunk) -> Result<Option<LaneBatch>, LaneFault> {
         let StoredChunk { header, body, .. } = chunk;
+        let header = &header;
         let (index, first, last) = (header.index, header.first_seqno, header.last_seqno());
         let known = self.held.back().map(|held| (held.index, held.hash, held.term)).or(self.last);
         let before = self.end().clone();
@@ -386,10 +438,11 @@ impl LaneFeed {
             }
             None => {}
         }
-        if blake3(body) != header.body_digest {
+        if blake3(&body) != header.body_digest {
             return Err(LaneFault::Body { index });
         }
-        let all = decode(chunk).map_err(|error| LaneFault::Malformed { index, error })?;
+        let size = body.len();
+        let all = read(header, body).map_err(|error| LaneFault::Malformed { index, error })?;
         let transactions: Vec<_> = all.into_iter().filter(|one| one.seqno >= expected).collect();
         let mut tree = before.clone();
         tree.extend(&transactions.iter().map(|ordered| ordered.leaf).collect::<Vec<_>>());
@@ -399,7 +452,7 @@ impl LaneFeed {
         if header.branch != self.held.back().map_or(self.branch, |held| held.branch) {
             self.leave_branch(&before);
         }
-        self.held_size = self.held_size.saturating_add(body.len());
+        self.held_size = self.held_size.saturating_add(size);
         let start = Seqno::new(first.get().saturating_sub(1));
         let batch = LaneBatch {
             lane: self.lane,
@@ -423,7 +476,7 @@ impl LaneFeed {
             end: last,
             transactions,
             tree,
-            size: body.len(),
+            size,
         });
         Ok(Some(batch).filter(|batch| !batch.transactions.is_empty()))
     }
@@ -557,19 +610,25 @@ impl LaneFeed {
     }
 }
 
-/// The transactions of a chunk, with the leaves by which they stand in the lane's tree.
-fn decode(chunk: &StoredChunk) -> Result<Vec<Arc<Ordered>>, DecodeError> {
-    let header = &chunk.header;
-    let parts = split_body(&chunk.body, header.count)?
-        .into_iter()
-        .map(Transaction::from_bytes_with_actions)
-        .collect::<Result<Vec<_>, _>>()?;
-    let with_actions: Vec<names::WithActions<'_>> =
-        parts.iter().map(|(transaction, actions)| (transaction, actions.as_slice())).collect();
-    let leaves = names::envelope_leaves(&names::envelopes(&with_actions));
-    let mut seqno = header.first_seqno;
-    let ordered = parts.into_iter().zip(leaves).map(|((transaction, _), leaf)| {
-        let ordered = Ordered { seqno, transaction, leaf };
+/// The transactions of a chunk, with the leaves by which they stand in the lane's tree. Actions are hashed, not decoded.
+fn read(header: &ChunkHeader, body: Vec<u8>) -> Result<Vec<Arc<Ordered>>, DecodeError> {
+    let parts = split_body(&body, header.count)?;
+    let sizes: Vec<usize> = parts.iter().map(|bytes| bytes.len()).collect();
+    let parts = parts.into_iter().map(Undecoded::read).collect::<Result<Vec<_>, _>>()?;
+    let actions = parts.iter().flat_map(|parts| parts.actions.iter());
+    let encodings: Vec<&[u8]> = actions.map(|action| &**action).collect();
+    let counts: Vec<usize> = parts.iter().map(|parts| parts.actions.len()).collect();
+    let roots = merkle::roots(leaf_hashes(&encodings), &counts);
+    let envelopes: Vec<Envelope> =
+        parts.iter().zip(roots).map(|(parts, root)| parts.envelope(root)).collect();
+    let leaves = names::envelope_leaves(&envelopes);
+    let body = Arc::new(body);
+    let (mut seqno, mut end) = (header.first_seqno, 0_usize);
+    let ordered = sizes.into_iter().zip(leaves).map(|(size, leaf)| {
+        // Each stands behind its length.
+        let start = end.saturating_add(size_of::<u32>());
+        end = start.saturating_add(size);
+        let ordered = Ordered { seqno, body: Arc::clone(&body), place: start..end, leaf };
         seqno = seqno.next();
         Arc::new(ordered)
     });
