@@ -365,11 +365,12 @@ fn the_rule_by_examples() {
         branches: branches.to_vec(),
         ..View::default()
     };
+    let empty = root(&[]);
     let asked = |branch: Hash, at: usize, start: usize, end: usize| {
         let kept = view.content.iter().copied().chain(1_000..).take(at).collect::<Content>();
         let is_true = branch == z || at <= 200;
         let root = if is_true { root(&kept) } else { name(99) };
-        let cursor = Cursor::start(Lane::new(0), x, super::tests::root(&[]));
+        let cursor = Cursor::start(Lane::new(0), x, empty);
         let (seqno, start, end) = (seqno(at), seqno(start), seqno(end));
         match ask(&view, &Cursor { branch, seqno, start, end, root, ..cursor }) {
             Ok(Resume::Continue) => Ok(at),

@@ -352,15 +352,19 @@ impl LaneFeeder {
             // Its state will be certified in a moment; then the cut brings it.
             return Ok(Vec::new());
         }
-        let mut next = self.next;
-        let mut chunks = shared.tail.chunks(self.lane);
-        chunks.retain(|chunk| {
-            let is_next = chunk.stored.header.index == next;
-            next = next.saturating_add(u64::from(is_next));
-            is_next
-        });
-        Ok(chunks)
+        Ok(waiting(shared, self.lane, self.next))
     }
+}
+
+/// The chunks of a lane that no cut covers, from an index on, as far as they follow each other.
+fn waiting(shared: &Shared, lane: Lane, mut next: u64) -> Vec<Arc<Chunk>> {
+    let mut chunks = shared.tail.chunks(lane);
+    chunks.retain(|chunk| {
+        let is_next = chunk.stored.header.index == next;
+        next = next.saturating_add(u64::from(is_next));
+        is_next
+    });
+    chunks
 }
 
 /// Hash of the chunk that stands at an index of a lane now.
@@ -412,16 +416,10 @@ impl<'a> LaneView<'a> {
         let cut = header.map_or(first.as_slice(), |header| &header.cut);
         let certified = *tip_of(cut, lane).ok_or(LogError::NoLane { lane })?;
         let committed = shared.reader.tip(lane)?;
-        let mut next = committed.index.saturating_add(1);
-        let mut chunks = match mode {
+        let chunks = match mode {
             Mode::Certified => Vec::new(),
-            Mode::Tentative => shared.tail.chunks(lane),
+            Mode::Tentative => waiting(shared, lane, committed.index.saturating_add(1)),
         };
-        chunks.retain(|chunk| {
-            let is_next = chunk.stored.header.index == next;
-            next = next.saturating_add(u64::from(is_next));
-            is_next
-        });
         let high = match (mode, chunks.last()) {
             (Mode::Certified, _) => certified.seqno,
             (Mode::Tentative, Some(chunk)) => chunk.stored.header.last_seqno(),
