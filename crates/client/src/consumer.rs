@@ -15,23 +15,19 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use quipu_net::{Decoder, FRAME_SIZE_MAX};
 use quipu_proof::feed::{Feed, FeedError, Mark, SequencerOf, Told, from_start};
 use quipu_proof::names::chain_id;
 use quipu_proof::schedule::Schedule;
 use quipu_types::cursor::{Cursor, Cursors, FeedRequest, Mode, Start};
-use quipu_types::{Encode, Genesis, Hash, Lane};
+use quipu_types::{Genesis, Hash, Lane};
 
-use crate::evidence::Evidence;
+use crate::connection::{Broken, Connection, Received};
 use crate::http::{Client, ClientError};
 
 /// Pause before a lost feed is opened again.
 const REOPEN_PAUSE: Duration = Duration::from_millis(100);
 /// How often in a row a feed may be opened without telling anything.
 const REOPEN_COUNT_MAX: u32 = 100;
-/// Longest silence: servers greet far more often.
-const SILENCE_TIME: Duration = Duration::from_secs(30);
 
 /// A followed set of lanes. See the module's header.
 pub struct Consumer {
@@ -53,14 +49,6 @@ impl std::fmt::Debug for Consumer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Consumer").field("servers", &self.servers.len()).finish_non_exhaustive()
     }
-}
-
-struct Connection {
-    server: String,
-    body: reqwest::Response,
-    decoder: Decoder,
-    feed: Feed,
-    evidence: Evidence,
 }
 
 impl Consumer {
@@ -196,14 +184,11 @@ impl Consumer {
         let Some(client) = self.servers.get(self.turn.checked_rem(count).unwrap_or(0)) else {
             return Err(ClientError::Unreachable { tried: "every server given was false".into() });
         };
-        match client.open_feed(self.request.to_bytes().into()).await {
-            Ok(body) => {
-                let server = body.url().to_string();
-                let (request, sequencer) = (self.request.clone(), Arc::clone(&self.sequencer));
-                let feed = Feed::new(&self.genesis, request, sequencer).knowing(self.marks.clone());
-                let evidence = Evidence::new(&server, self.chain(), &self.request);
-                let decoder = Decoder::new(FRAME_SIZE_MAX);
-                self.connection = Some(Connection { server, body, decoder, feed, evidence });
+        let (request, sequencer) = (self.request.clone(), Arc::clone(&self.sequencer));
+        let feed = Feed::new(&self.genesis, request, sequencer).knowing(self.marks.clone());
+        match Connection::open(client, &self.genesis, &self.request, feed).await {
+            Ok(connection) => {
+                self.connection = Some(connection);
                 Ok(())
             }
             // Others may answer, or be further.
@@ -215,39 +200,23 @@ impl Consumer {
     }
 
     async fn receive(&mut self) -> Received {
-        let Some(connection) = &mut self.connection else { return Received::End };
-        match tokio::time::timeout(SILENCE_TIME, connection.body.chunk()).await {
-            Ok(Ok(Some(bytes))) => Received::Bytes(bytes),
-            Ok(Ok(None)) => Received::End,
-            Ok(Err(error)) => Received::Lost(crate::http::root_cause(&error)),
-            Err(_) => Received::Lost("the server is silent".into()),
+        match &mut self.connection {
+            Some(connection) => connection.receive().await,
+            None => Received::End,
         }
     }
 
     /// Checks what came.
     fn take(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
         let Some(connection) = &mut self.connection else { return Ok(()) };
-        connection.decoder.push(bytes);
+        connection.push(bytes);
         loop {
-            let frame = match connection.decoder.next_frame() {
-                Ok(None) => break,
-                Ok(Some(frame)) => frame,
-                Err(error) => {
-                    let (server, reason) = (connection.server.clone(), error.to_string());
-                    self.connection = None;
-                    return Err(ClientError::Protocol { server, reason });
-                }
-            };
-            connection.evidence.add(frame);
             let was_open = connection.feed.is_open();
-            match connection.feed.take_bytes(frame) {
-                Ok(told) => {
-                    let has_snapshot = told.iter().any(|told| matches!(told, Told::Snapshot(_)));
+            match connection.take() {
+                Ok(None) => return Ok(()),
+                Ok(Some(told)) => {
                     self.failures = 0;
                     self.told.extend(told);
-                    if has_snapshot {
-                        connection.evidence.restart(&connection.feed);
-                    }
                     if !was_open
                         && connection.feed.is_open()
                         && !matches!(self.request.start, Start::Cursors(_))
@@ -255,15 +224,18 @@ impl Consumer {
                         self.request.start = Start::Cursors(connection.feed.cursors());
                     }
                 }
-                Err(FeedError::UnknownRoot { .. }) => {
+                Err(Broken::Protocol(error)) => {
+                    self.connection = None;
+                    return Err(error);
+                }
+                Err(Broken::Feed(FeedError::UnknownRoot { .. })) => {
                     // Nothing false: from what is certified it can be checked (K2).
                     self.fall_back();
                     return Ok(());
                 }
-                Err(error) => return self.refuse(error),
+                Err(Broken::Feed(error)) => return self.refuse(error),
             }
         }
-        Ok(())
     }
 
     /// Resumes from the certified positions alone.
@@ -287,8 +259,7 @@ impl Consumer {
         if let Some(place) = self.turn.checked_rem(count) {
             self.servers.remove(place);
         }
-        let evidence = Box::new(connection.evidence);
-        Err(ClientError::False { server: connection.server, error: Box::new(error), evidence })
+        Err(connection.blame(error))
     }
 
     async fn lost(&mut self, reason: &str) -> Result<(), ClientError> {
@@ -304,12 +275,6 @@ impl Consumer {
         }
         Ok(())
     }
-}
-
-enum Received {
-    Bytes(Bytes),
-    End,
-    Lost(String),
 }
 
 /// Who sequences which lane in which term, by the genesis.

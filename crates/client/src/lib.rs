@@ -18,6 +18,7 @@
 pub mod api;
 pub mod batcher;
 pub mod blocks;
+mod connection;
 pub mod consumer;
 pub mod events;
 pub mod evidence;

@@ -8,15 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quipu_net::{Decoder, FRAME_SIZE_MAX};
 use quipu_proof::feed::Feed;
 use quipu_proof::names::chain_id;
 use quipu_types::cursor::{Certified, Cursor, FeedRequest, Mode, Start};
-use quipu_types::{Encode as _, Genesis, Hash, Height, Lane};
+use quipu_types::{Genesis, Hash, Height, Lane};
 
 use super::GroupError;
+use crate::connection::{Broken, Connection, Received};
 use crate::consumer::Consumer;
-use crate::evidence::Evidence;
 use crate::http::{Client, ClientError};
 
 /// How long a server may take to open a feed.
@@ -137,38 +136,28 @@ async fn open(
     genesis: &Genesis,
     request: &FeedRequest,
 ) -> Result<Vec<Cursor>, ClientError> {
-    let mut body = client.open_feed(request.to_bytes().into()).await?;
-    let server = body.url().to_string();
     // Asked of what no cut covers alone.
-    let mut feed = Feed::new(genesis, request.clone(), Arc::new(|_, _| None));
-    let mut evidence = Evidence::new(&server, chain_id(genesis), request);
-    let mut decoder = Decoder::new(FRAME_SIZE_MAX);
+    let feed = Feed::new(genesis, request.clone(), Arc::new(|_, _| None));
+    let mut connection = Connection::open(client, genesis, request, feed).await?;
     loop {
-        match body.chunk().await {
-            Ok(Some(bytes)) => decoder.push(&bytes),
-            Ok(None) => {
-                let tried = format!("{server}: it closed the feed");
-                return Err(ClientError::Unreachable { tried });
-            }
-            Err(error) => {
-                let tried = format!("{server}: {}", crate::http::root_cause(&error));
-                return Err(ClientError::Unreachable { tried });
+        let lost = |server: &str, reason: &str| ClientError::Unreachable {
+            tried: format!("{server}: {reason}"),
+        };
+        match connection.receive().await {
+            Received::Bytes(bytes) => connection.push(&bytes),
+            Received::End => return Err(lost(connection.server(), "it closed the feed")),
+            Received::Lost(reason) => return Err(lost(connection.server(), &reason)),
+        }
+        while !connection.feed.is_open() {
+            match connection.take() {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(Broken::Protocol(error)) => return Err(error),
+                Err(Broken::Feed(error)) => return Err(connection.blame(error)),
             }
         }
-        while !feed.is_open() {
-            let frame = decoder.next_frame().map_err(|error| ClientError::Protocol {
-                server: server.clone(),
-                reason: error.to_string(),
-            })?;
-            let Some(frame) = frame else { break };
-            evidence.add(frame);
-            if let Err(error) = feed.take_bytes(frame) {
-                let (error, evidence) = (Box::new(error), Box::new(evidence));
-                return Err(ClientError::False { server, error, evidence });
-            }
-        }
-        if feed.is_open() {
-            return Ok(feed.cursors().lanes);
+        if connection.feed.is_open() {
+            return Ok(connection.feed.cursors().lanes);
         }
     }
 }
