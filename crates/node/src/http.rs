@@ -15,6 +15,7 @@ pub(crate) mod follow;
 mod group;
 pub(crate) mod read;
 pub mod shape;
+mod stream;
 pub(crate) mod submit;
 
 use std::sync::Arc;

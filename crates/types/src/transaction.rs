@@ -257,8 +257,12 @@ impl Transaction {
 }
 
 fn decode_route(reader: &mut Reader<'_>) -> Result<Option<Vec<u8>>, DecodeError> {
+    Ok(read_route(reader)?.map(<[u8]>::to_vec))
+}
+
+fn read_route<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>, DecodeError> {
     Ok(match reader.bool("route")? {
-        true => Some(reader.bytes("route", ROUTE_SIZE_MAX)?.to_vec()),
+        true => Some(reader.bytes("route", ROUTE_SIZE_MAX)?),
         false => None,
     })
 }
@@ -372,10 +376,7 @@ impl<'a> Undecoded<'a> {
         let signer = PublicKey::decode(&mut reader)?;
         let (incarnation, sequence) = (reader.u32()?, reader.u64()?);
         let anchor = Hash::decode(&mut reader)?;
-        let route = match reader.bool("route")? {
-            true => Some(reader.bytes("route", ROUTE_SIZE_MAX)?),
-            false => None,
-        };
+        let route = read_route(&mut reader)?;
         let count = reader.count("actions", ACTION_COUNT_MAX, 5)?;
         let action = |_| reader.bytes("action", TRANSACTION_SIZE_MAX).map(Cow::Borrowed);
         let actions = (0..count).map(action).collect::<Result<_, _>>()?;

@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 
 use crate::harness::{Ledger, Ran, Server, quipu};
+use crate::liar::read_head;
 
 /// What it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,11 +69,7 @@ fn start(runtime: &Runtime, url: &str, crime: Crime) -> String {
 
 /// One request: a feed is lied about, anything else is passed on.
 async fn serve(mut stream: TcpStream, url: &str, crime: Crime) -> std::io::Result<()> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await?);
-    }
-    let head = String::from_utf8(head).unwrap();
+    let head = read_head(&mut stream).await?;
     let path = head.split(' ').nth(1).unwrap().to_owned();
     if !head.starts_with("POST /v1/feed") {
         let body: Json = Client::new(url).unwrap().get(&path).await.unwrap();

@@ -79,14 +79,19 @@ pub(crate) fn start_with(runtime: &Runtime, url: &str, crime: Crime, key: Key) -
     own
 }
 
-type Key = Option<(SecretKey, Hash)>;
-
-async fn serve(mut stream: TcpStream, url: &str, crime: Crime, key: &Key) -> std::io::Result<()> {
+/// A request up to its body.
+pub(crate) async fn read_head(stream: &mut TcpStream) -> std::io::Result<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await?);
     }
-    let head = String::from_utf8(head).unwrap();
+    Ok(String::from_utf8(head).unwrap())
+}
+
+type Key = Option<(SecretKey, Hash)>;
+
+async fn serve(mut stream: TcpStream, url: &str, crime: Crime, key: &Key) -> std::io::Result<()> {
+    let head = read_head(&mut stream).await?;
     let Some(from) = head.strip_prefix("GET /v1/blocks?from=") else {
         let answer = b"HTTP/1.1 503 no\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
         return stream.write_all(answer).await;

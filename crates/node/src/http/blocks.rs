@@ -10,24 +10,20 @@
 //! * B4 At the newest height the stream waits, and says hello every [`HELLO_TIME`], however the ledger moves.
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::{Query, State};
-use axum::http::{HeaderValue, header};
-use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
+use axum::response::Response;
 use quipu_replica::Frame;
 use quipu_replica::storage::cut_before;
-use quipu_types::{Encode, Height, Lane, code};
+use quipu_types::{Encode, Height, Lane};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 
 use super::error::ApiError;
 use super::on_worker;
 use super::shape::{BlocksQuery, ErrorBody};
+use super::stream::{self, Page};
 use crate::shared::{Progress, Shared};
 
 /// Bytes after which a page is sent.
@@ -56,9 +52,7 @@ pub(crate) async fn blocks(
     if query.from == 0 {
         return Err(ApiError::bad_request("from: the first height is 1"));
     }
-    let permit = Arc::clone(&shared.followers)
-        .try_acquire_owned()
-        .map_err(|_| ApiError::new(code::OVERLOADED, "too many streams are being read"))?;
+    let place = stream::admit(&shared)?;
     let (first, start) = (Height::new(query.from), Arc::clone(&shared));
     on_worker(move || match first <= start.progress().committed {
         true => start.reader.header(first).map(drop).map_err(ApiError::damaged),
@@ -71,19 +65,11 @@ pub(crate) async fn blocks(
         certified: Height::default(),
         is_greeted: false,
     };
-    let (sender, receiver) = mpsc::channel(PAGE_COUNT_MAX);
-    let gauge = shared.metrics.followers.clone();
-    tokio::spawn(async move {
-        gauge.increment(1.0);
-        feeder.run(&shared, &sender).await;
-        gauge.decrement(1.0);
-        drop(permit);
-    });
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    ];
-    Ok((headers, Body::from_stream(ReceiverStream::new(receiver))).into_response())
+    let feeding = Arc::clone(&shared);
+    let kind = "application/octet-stream";
+    Ok(stream::respond(&shared, place, kind, PAGE_COUNT_MAX, |sender| async move {
+        feeder.run(&feeding, &sender).await;
+    }))
 }
 
 struct Feeder {
@@ -97,7 +83,7 @@ struct Feeder {
 }
 
 impl Feeder {
-    async fn run(mut self, shared: &Arc<Shared>, client: &mpsc::Sender<io::Result<Bytes>>) {
+    async fn run(mut self, shared: &Arc<Shared>, client: &mpsc::Sender<Page>) {
         let mut progress = shared.watch();
         let mut greeting = tokio::time::interval(HELLO_TIME);
         loop {

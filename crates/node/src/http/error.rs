@@ -58,8 +58,9 @@ fn status_of(wanted: Code) -> StatusCode {
             StatusCode::NOT_FOUND
         }
         code::TOO_LARGE => StatusCode::PAYLOAD_TOO_LARGE,
-        code::PROOF_UNAVAILABLE => StatusCode::CONFLICT,
-        code::OVERLOADED | code::STOPPING => StatusCode::SERVICE_UNAVAILABLE,
+        code::PROOF_UNAVAILABLE | code::CURSOR_CONFLICT => StatusCode::CONFLICT,
+        code::PRUNED => StatusCode::GONE,
+        code::OVERLOADED | code::STOPPING | code::BEHIND => StatusCode::SERVICE_UNAVAILABLE,
         code::STORE_DAMAGED | code::STORE_FULL => StatusCode::INTERNAL_SERVER_ERROR,
         code::NOT_BUILT => StatusCode::NOT_IMPLEMENTED,
         _ => StatusCode::BAD_REQUEST,

@@ -15,15 +15,13 @@
 //!   resumed by the rule ([`mod@quipu_log::resume`]).
 
 use std::collections::VecDeque;
-use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use quipu_consensus::{genesis_cut, moves};
 use quipu_crypto::hash::leaf_hashes;
 use quipu_crypto::merkle::{Frontier, subset_path};
@@ -38,11 +36,11 @@ use quipu_replica::storage::cut_before;
 use quipu_types::cursor::{Cursor, FeedRequest, Mode, Start};
 use quipu_types::{Decode, Encode, Hash, Header, Height, Lane, Receipt, Seqno, Time, Tip, code};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 
 use super::error::ApiError;
 use super::on_worker;
 use super::shape::ErrorBody;
+use super::stream::{self, Page};
 use crate::shared::{Progress, Shared};
 
 /// Bytes after which a page is sent.
@@ -74,29 +72,17 @@ pub(crate) async fn feed(
     let request = FeedRequest::from_bytes(&body).map_err(|error| {
         ApiError::new(code::CURSOR, format!("the request does not decode: {error}"))
     })?;
-    let permit = Arc::clone(&shared.followers)
-        .try_acquire_owned()
-        .map_err(|_| ApiError::new(code::OVERLOADED, "too many streams are being read"))?;
+    let place = stream::admit(&shared)?;
     let worker = Arc::clone(&shared);
     let (feeder, opening) = on_worker(move || Feeder::open(&worker, &request)).await?;
-    let (sender, receiver) = mpsc::channel(PAGE_COUNT_MAX);
-    let gauge = shared.metrics.followers.clone();
-    tokio::spawn(async move {
-        gauge.increment(1.0);
+    let feeding = Arc::clone(&shared);
+    let kind = "application/octet-stream";
+    Ok(stream::respond(&shared, place, kind, PAGE_COUNT_MAX, |sender| async move {
         if send(&sender, opening).await {
-            feeder.run(&shared, &sender).await;
+            feeder.run(&feeding, &sender).await;
         }
-        gauge.decrement(1.0);
-        drop(permit);
-    });
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    ];
-    Ok((headers, Body::from_stream(ReceiverStream::new(receiver))).into_response())
+    }))
 }
-
-type Page = io::Result<Bytes>;
 
 /// `false` when the consumer is gone, or takes nothing.
 async fn send(consumer: &mpsc::Sender<Page>, page: Vec<u8>) -> bool {
@@ -564,17 +550,12 @@ impl LaneFeeder {
     }
 }
 
+fn refused(error: ResumeError) -> ApiError {
+    ApiError::new(error.code(), error.to_string())
+}
+
 /// Where a cursor goes on.
 fn resumed_at(view: &LaneView<'_>, cursor: &Cursor) -> Result<Seqno, ApiError> {
-    let refused = |error: ResumeError| {
-        let status = match error {
-            ResumeError::Behind { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            ResumeError::Conflict { .. } => StatusCode::CONFLICT,
-            ResumeError::Pruned { .. } => StatusCode::GONE,
-            ResumeError::Range { .. } => StatusCode::BAD_REQUEST,
-        };
-        ApiError::new(error.code(), error.to_string()).with_status(status)
-    };
     match resume(view, cursor).map_err(ApiError::damaged)?.map_err(refused)? {
         Resume::Continue => Ok(cursor.seqno),
         Resume::RollBack { to } => Ok(to),
@@ -617,9 +598,7 @@ fn base_of(shared: &Shared, request: &FeedRequest, newest: Height) -> Result<Hei
     if wanted <= newest {
         return Ok(wanted);
     }
-    let behind = ResumeError::Behind { cursor: wanted, here: newest };
-    let error = ApiError::new(behind.code(), behind.to_string());
-    Err(error.with_status(StatusCode::SERVICE_UNAVAILABLE))
+    Err(refused(ResumeError::Behind { cursor: wanted, here: newest }))
 }
 
 /// The newest height whose header is of an earlier time.

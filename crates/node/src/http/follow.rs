@@ -12,11 +12,9 @@
 //!   transaction's events) wait for it.
 //! * F4 A follower sleeps until the ledger moves; a line without content comes at least every 15 s.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -27,12 +25,12 @@ use quipu_replica::storage::cut_before;
 use quipu_state::Stream;
 use quipu_types::{Action, Decode, Header, Height, Outcome, Position, Receipt, Transaction, code};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 
 use super::error::ApiError;
 use super::on_worker;
 use super::read::find_stream;
 use super::shape::{ErrorBody, EventBody, EventsQuery};
+use super::stream::{self, Page};
 use crate::shared::Shared;
 use crate::view;
 
@@ -71,38 +69,27 @@ pub(crate) async fn events(
         .map(|text| text.parse().map_err(|error| ApiError::bad_request(format!("from: {error}"))))
         .transpose()?;
     let key = query.key.as_deref().map(parse_key).transpose()?;
-    let permit = Arc::clone(&shared.followers)
-        .try_acquire_owned()
-        .map_err(|_| ApiError::new(code::OVERLOADED, "too many streams are being read"))?;
+    let permit = stream::admit(&shared)?;
     let start = Arc::clone(&shared);
-    let (stream, place) = on_worker(move || {
+    let (followed, place) = on_worker(move || {
         let stream = find_stream(&start, &name)?;
         let place = place_after(&start, from)?;
         Ok((stream, place))
     })
     .await?;
     let follower = Follower {
-        stream: Arc::new(stream),
+        stream: Arc::new(followed),
         place,
         left: query.limit.unwrap_or(u64::MAX),
         follow: query.follow,
         key,
         sse,
     };
-    let (sender, receiver) = mpsc::channel(PAGE_COUNT_MAX);
-    let gauge = shared.metrics.followers.clone();
-    tokio::spawn(async move {
-        gauge.increment(1.0);
-        follower.run(&shared, &sender).await;
-        gauge.decrement(1.0);
-        drop(permit);
-    });
+    let feeding = Arc::clone(&shared);
     let kind = if sse { "text/event-stream" } else { "application/x-ndjson" };
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    ];
-    Ok((headers, Body::from_stream(ReceiverStream::new(receiver))).into_response())
+    Ok(stream::respond(&shared, permit, kind, PAGE_COUNT_MAX, |sender| async move {
+        follower.run(&feeding, &sender).await;
+    }))
 }
 
 /// The next transaction to look at: of `height` the one at `ordinal`.
@@ -120,8 +107,6 @@ struct Follower {
     key: Option<Vec<u8>>,
     sse: bool,
 }
-
-type Page = Result<Bytes, io::Error>;
 
 impl Follower {
     async fn run(mut self, shared: &Arc<Shared>, client: &mpsc::Sender<Page>) {
