@@ -211,7 +211,8 @@ impl Tape {
         let table = model.tables.get(&id);
         let mut version = table.map_or(Height::new(0), |table| table.def.version);
         if self.below(40) == 39 {
-            version = version.next();
+            // One that no change in this tape gives: what was written for another definition fits none.
+            version = Height::new(u64::MAX);
         }
         let table_ref = TableRef { id, version };
         let kind = if model.tables.len() < 2 { 0 } else { self.below(24) };
