@@ -17,6 +17,7 @@
 //!
 //! This crate does not know who signs what, and why.
 
+pub mod coin;
 pub mod domain;
 pub mod hash;
 pub mod keyfile;

@@ -8,6 +8,7 @@
 //!  receipt  the outcome of a transaction           genesis      the file operators trust
 //!  table    definitions, keys of rows              program      what a statement does to rows
 //!  procedure  programs under a name, calls of them  group  consumer groups and their cursors
+//!  coin     keys, parts and coins of open rounds
 //! ```
 //! # Invariants
 //! * T1 One value has one encoding: decoding accepts only the bytes that encoding gives.
@@ -21,6 +22,7 @@ pub mod agreement;
 pub mod chunk;
 pub mod code;
 pub mod codec;
+pub mod coin;
 pub mod cursor;
 pub mod genesis;
 pub mod group;
@@ -41,6 +43,7 @@ pub use agreement::{
 pub use chunk::{ChunkHeader, ClockEntry, Mix};
 pub use code::Code;
 pub use codec::{Decode, DecodeError, Encode, Reader};
+pub use coin::{COIN_PART_COUNT_MAX, Coin, CoinKey, CoinPart, CoinSetup};
 pub use genesis::Genesis;
 pub use group::{GroupAction, GroupOp};
 pub use number::{

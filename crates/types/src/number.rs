@@ -85,7 +85,7 @@ number!(
 );
 
 /// Two digits a byte, without an allocation.
-fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+pub(crate) fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     let mut digits = [0; 64];
     for part in bytes.chunks(32) {
         let text = digits.get_mut(..part.len().saturating_mul(2)).ok_or(fmt::Error)?;
@@ -175,6 +175,7 @@ macro_rules! hex_bytes {
         }
     };
 }
+pub(crate) use hex_bytes;
 
 hex_bytes!(Hash, 32);
 hex_bytes!(AccountId, 32);
