@@ -4,37 +4,45 @@
 //!            ┌────────────────────────────── height h ──────────────────────────────┐
 //!  due ──> propose ──> prevote (header valid, chunks held) ──> polka ──> precommit ──> QC2 ──> Commit, h + 1
 //!   r = 0     │ r > 0: with a certificate of round changes             (bodies durable)
-//!             └<── change to r + 1 <── timer, a third beyond, a proposal of a later round
+//!             └<── change to r + 1 <── timer, a third beyond, a proposal of a later round, the coin of an open round
 //! ```
+//! In an open round all of this goes on for every proposer at once, and the coin says whose counts (`rounds`).
+//!
 //! A height is **due** soon after the last commit when a replicated tip lies beyond the cut (and the state certificates
 //! allow lanes to move), else `interval_idle` after it (`pace`): certificates of idle heights do not start heights. The
 //! timer of round 0 begins when the height is due, that of a later round when it is entered.
 
+mod coins;
 mod intake;
 mod needs;
 mod pace;
+mod repeat;
+mod rounds;
+mod vote;
 mod work;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use quipu_crypto::coin::{CoinError, CoinScheme, CoinSecret};
 use quipu_crypto::{SecretKey, Verified};
 use quipu_proof::names::header_hash;
 use quipu_types::{
-    Ack, ChunkHeader, CommitCertificate, Genesis, Hash, Header, Height, Lane, Propose, Signature,
-    SignedState, StateCertificate, StateVote, Term, Time, Tip, ValidatorIndex, ValidatorSet,
+    Ack, ChunkHeader, CommitCertificate, Genesis, Hash, Header, Height, Lane, RoundKind, Signature,
+    SignedState, StateCertificate, StateVote, Term, Tip, ValidatorIndex, ValidatorSet,
 };
 use thiserror::Error;
 
 use crate::Now;
+use crate::certificate::CertificateError;
 use crate::evidence::Evidence;
-use crate::header::{CertificateError, Context, HeaderError, Parent, tip_of};
+use crate::header::{Context, HeaderError, Parent};
 use crate::record::{Message, Record};
 use crate::rules::Rules;
-use crate::safety::{OwnPrecommit, Report, Safety, Said};
+use crate::safety::{OwnPrecommit, Safety, Said};
 use crate::tally::{Acks, StateVotes};
 use pace::Pace;
-use work::{Proposal, Work};
+use work::Work;
 
 /// Least time after a commit at which a suspicion alone starts a height.
 pub const SUSPICION_INTERVAL_US: u64 = 50_000;
@@ -64,13 +72,26 @@ pub struct Config {
     pub rules: Rules,
     /// Signatures of validators that were checked already; whoever checks some of them shares it.
     pub verified: Arc<Verified>,
+    /// The coin of open rounds; none where every round is led.
+    pub coin: Option<CoinScheme>,
+    /// The own shares of the coin; without them others throw it.
+    pub coin_secret: Option<CoinSecret>,
 }
 
 impl Config {
     /// What the genesis of `chain` says, with every rule.
-    #[must_use]
-    pub fn new(genesis: &Genesis, chain: Hash, key: SecretKey) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// When the genesis deals a coin that is none.
+    pub fn new(
+        genesis: &Genesis,
+        chain: Hash,
+        key: SecretKey,
+        coin_secret: Option<CoinSecret>,
+    ) -> Result<Self, CoinError> {
+        let powers: Vec<u64> = genesis.validators.iter().map(|one| one.power).collect();
+        let coin = genesis.coin.as_ref().map(|setup| CoinScheme::new(setup, &powers)).transpose()?;
+        Ok(Self {
             chain,
             set: genesis.validator_set(),
             lane_count: genesis.lane_count,
@@ -79,7 +100,9 @@ impl Config {
             interval_idle_us: genesis.height_interval_idle_ms.saturating_mul(1_000),
             rules: Rules::ALL,
             verified: Arc::default(),
-        }
+            coin,
+            coin_secret,
+        })
     }
 }
 
@@ -279,6 +302,7 @@ pub struct Core {
     context: Context,
     pace: Pace,
     safety: Safety,
+    coin_secret: Option<CoinSecret>,
     parent: Parent,
     /// Whether the last commit has left, so that the next height may begin.
     is_settled: bool,
@@ -306,10 +330,9 @@ impl Core {
         parent: Parent,
         records: Vec<Record>,
     ) -> Result<Self, StartError> {
-        let Config { chain, set, lane_count, key, interval_min_us, interval_idle_us, .. } = config;
-        let (rules, verified) = (config.rules, config.verified);
+        let Config { chain, set, lane_count, key, interval_min_us, interval_idle_us, rules, verified, coin, coin_secret } = config;
         let own = set.index_of(&key.public()).ok_or(StartError::NotAValidator)?;
-        let context = Context { rules, verified, ..Context::new(chain, set, lane_count) };
+        let context = Context { rules, verified, coin, ..Context::new(chain, set, lane_count) };
         let mut safety = Safety::new(key, &context, own);
         for record in records {
             safety.restore(record);
@@ -318,6 +341,7 @@ impl Core {
             context,
             pace: Pace::new(interval_min_us, interval_idle_us, now.mono_us),
             safety,
+            coin_secret,
             parent,
             is_settled: true,
             muted_until: None,
@@ -353,14 +377,18 @@ impl Core {
         let headers = self.safety.prevoted_headers(height).cloned();
         self.work.values.extend(headers.map(|header| (header_hash(&header), header)));
         for OwnPrecommit { vote, polka, .. } in self.safety.precommits(height) {
-            self.work.raise(polka);
-            self.work.precommits.entry(vote.round).or_default().add(vote.clone());
+            if self.context.rules.polka_logged {
+                self.work.raise(polka);
+            }
+            let at = (vote.round, vote.instance);
+            self.work.precommits.entry(at).or_default().add(vote.clone());
         }
-        if let Some((change, polka)) = self.safety.changed(height).cloned() {
-            self.work.round = change.round;
+        if let Some(own) = self.safety.changed(height).cloned() {
+            self.work.round = own.change.round;
             self.work.since_us = Some(now.mono_us);
-            self.work.raise(&polka);
-            self.work.changes.insert(self.safety.own(), (change, polka));
+            self.learn(&own.coins);
+            self.work.raise(&own.polka);
+            self.work.changes.insert(self.safety.own(), own);
         }
     }
 
@@ -408,10 +436,13 @@ impl Core {
         if !self.is_settled {
             return None;
         }
-        let Some(deadline) = self.deadline() else { return Some(self.due_at(holdings)) };
+        if self.work.since_us.is_none() {
+            return Some(self.due_at(holdings));
+        }
         let repeat_at = self.work.said_us.saturating_add(REPEAT_US);
         let waits = self.is_muted() || self.work.decided.is_some();
-        Some(if waits { repeat_at } else { deadline.min(repeat_at) })
+        let deadline = self.deadline().filter(|_| !waits);
+        Some(deadline.map_or(repeat_at, |deadline| deadline.min(repeat_at)))
     }
 
     /// The last [`Output::Commit`] has left: its votes are durable. Until then no height is begun, so a slow medium holds
@@ -498,14 +529,6 @@ impl Core {
         self.parent.height.next()
     }
 
-    fn leader(&self, round: u32) -> ValidatorIndex {
-        self.context.schedule.leader(self.parent.primary, round)
-    }
-
-    fn leads(&self) -> bool {
-        self.leader(self.work.round) == self.safety.own()
-    }
-
     /// Whether a leader has begun this height.
     fn has_heard(&self) -> bool {
         !self.work.proposals.is_empty()
@@ -561,7 +584,7 @@ impl Core {
         if !self.is_settled {
             return false;
         }
-        if self.decide() || self.commit(now, holdings) {
+        if self.toss() || self.decide() || self.commit(now, holdings) {
             return true;
         }
         if self.work.since_us.is_none() && now.mono_us >= self.due_at(holdings) {
@@ -575,25 +598,42 @@ impl Core {
         }
         let went = self.pull(now)
             || self.follow(now)
+            || self.end_open(now)
             || self.time_out(now)
             || self.propose(now, holdings)
             || self.prevote(holdings)
-            || self.precommit(now, holdings);
+            || self.precommit(now, holdings)
+            || self.share();
         if !went {
             self.repeat_if_due(now, holdings);
         }
         went
     }
 
-    /// A quorum of precommits in any round decides.
+    /// A quorum of precommits in any round decides; in an open round those of the instance that the coin elects.
     fn decide(&mut self) -> bool {
         if self.work.decided.is_some() {
             return false;
         }
-        let set = &self.context.set;
-        let found = self.work.precommits.values().find_map(|votes| votes.quorum(set));
-        let Some((digest, precommits)) = found else { return false };
-        self.work.decided = Some((digest, CommitCertificate { precommits }));
+        let rules = self.context.rules;
+        let found = self.work.precommits.iter().find_map(|((round, instance), votes)| {
+            let coin = match self.kind(*round).0 {
+                RoundKind::Led => None,
+                RoundKind::Open if !rules.coin_commits => None,
+                RoundKind::Open => {
+                    let (coin, elected) = self.work.coins.of(*round)?;
+                    Some((elected == *instance).then_some(coin)?)
+                }
+            };
+            let (digest, precommits) = votes.quorum(&self.context.set)?;
+            Some((digest, CommitCertificate { precommits, coin }))
+        });
+        let Some((digest, certificate)) = found else { return false };
+        if certificate.coin.is_some() {
+            // Whoever lacks a vote of the elected instance would wait for the next round.
+            self.outputs.push_back(Output::Send(Message::Done(certificate.clone())));
+        }
+        self.work.decided = Some((digest, certificate));
         true
     }
 
@@ -637,297 +677,6 @@ impl Core {
             self.work.asked_us = Some(now.mono_us);
             self.outputs.push_back(Output::WantValue { height: self.height(), digest });
         }
-    }
-
-    /// A third beyond pulls (its honest ones have left this round).
-    fn pull(&mut self, now: Now) -> bool {
-        match self.work.pulled_to(&self.context.set) {
-            Some(round) if round > self.work.round => {
-                self.enter(now, round);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// A justified proposal of a later round pulls.
-    fn follow(&mut self, now: Now) -> bool {
-        match self.work.proposals.keys().next_back().copied() {
-            Some(round) if round > self.work.round => {
-                self.enter(now, round);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    fn deadline(&self) -> Option<u64> {
-        let more = ROUND_MORE_US.saturating_mul(u64::from(self.work.round));
-        Some(self.work.since_us?.saturating_add(ROUND_US).saturating_add(more))
-    }
-
-    fn time_out(&mut self, now: Now) -> bool {
-        if self.deadline().is_none_or(|at| now.mono_us < at) {
-            return false;
-        }
-        self.enter(now, self.work.round.saturating_add(1));
-        true
-    }
-
-    /// Rule (a): whoever enters a round, in whatever way, first says so; that ends all its voting below.
-    fn enter(&mut self, now: Now, round: u32) {
-        assert!(round > self.work.round, "rounds are entered upwards");
-        let high = self.work.high.clone();
-        let said = self.safety.change(self.height(), round, high);
-        self.work.round = round;
-        self.work.since_us = Some(now.mono_us);
-        self.work.said_us = now.mono_us;
-        let (change, polka) =
-            self.say(said, |(change, polka)| Message::RoundChange { change, polka });
-        self.work.changes.insert(self.safety.own(), (change, polka));
-    }
-
-    fn propose(&mut self, now: Now, holdings: &impl Holdings) -> bool {
-        let round = self.work.round;
-        if !self.leads() || self.work.proposals.contains_key(&round) {
-            return false;
-        }
-        if round == 0 && now.mono_us < self.due_at(holdings) {
-            return false;
-        }
-        let said = match self.safety.proposed((self.height(), round)).cloned() {
-            Some(message) => Some(Said { message, record: None }),
-            None => self.new_proposal(round, holdings),
-        };
-        let Some(said) = said else { return false };
-        let propose = self.say(said, |propose| Message::Propose(Box::new(propose)));
-        let proposal = Proposal::new(propose);
-        self.work.values.insert(proposal.digest, proposal.propose.header.clone());
-        self.work.proposals.insert(round, proposal);
-        true
-    }
-
-    fn new_proposal(&mut self, round: u32, holdings: &impl Holdings) -> Option<Said<Propose>> {
-        let certificate = match round {
-            0 => None,
-            _ => Some(self.work.certificate(&self.context.set, round)?),
-        };
-        let high = certificate.as_ref().and_then(quipu_types::RoundChangeCertificate::high);
-        let header = match high {
-            Some(high) => {
-                let known = self.work.values.get(&high.digest).cloned();
-                if known.is_none()
-                    && let Some(certificate) = &certificate
-                {
-                    // The bytes are asked for by the polka's name.
-                    self.work.raise(&certificate.polka);
-                }
-                known?
-            }
-            None => {
-                let cut = self.next_cut(holdings)?;
-                let (own, certificate) = (self.safety.own(), self.certificate.clone());
-                self.parent.next(&self.context, own, cut, certificate)
-            }
-        };
-        self.safety.propose(round, header, certificate)
-    }
-
-    /// A tip for each lane; `None` while a chunk that inclusion demands is not held.
-    fn next_cut(&self, holdings: &impl Holdings) -> Option<Vec<Tip>> {
-        if !self.parent.may_move(self.certificate.as_ref()) {
-            return Some(self.parent.cut.clone());
-        }
-        let tip = |before: &Tip| {
-            let tip = self.replicated(before, holdings).unwrap_or(*before);
-            let required = self.parent.index_required(&self.context, before.lane);
-            if tip.index >= required {
-                return Some(tip);
-            }
-            self.available(before, holdings).filter(|tip| tip.index >= required)
-        };
-        self.parent.cut.iter().map(tip).collect()
-    }
-
-    /// I3, for a prevote: each tip is the old one, or held, linked to it, and acked by a third.
-    fn holds(&self, header: &Header, holdings: &impl Holdings) -> bool {
-        let (set, rules) = (&self.context.set, self.context.rules);
-        header.cut.iter().zip(&self.parent.cut).all(|(tip, before)| {
-            let available = || self.available(before, holdings).map_or(0, |tip| tip.index);
-            tip == before
-                || (is_linked(tip, holdings) && available() >= tip.index)
-                || (!rules.hold_headers && set.is_third(self.acks.power_on(set, tip)))
-        })
-    }
-
-    /// Rounds that are voted in: the current one. Without rule (a) those below it too.
-    fn open_rounds(&self) -> std::ops::RangeInclusive<u32> {
-        let round = self.work.round;
-        if self.context.rules.change_before_vote { round..=round } else { 0..=round }
-    }
-
-    fn prevote(&mut self, holdings: &impl Holdings) -> bool {
-        let height = self.height();
-        let due = self.open_rounds().find_map(|round| {
-            let proposal = self.work.proposals.get(&round)?;
-            let own = self.work.prevotes.get(&round).and_then(|votes| votes.of(self.own()));
-            let is_new = own.is_none() && self.holds(&proposal.propose.header, holdings);
-            let said = self.safety.prevoted((height, round)).is_some();
-            (own.is_none() && (is_new || said)).then(|| proposal.clone())
-        });
-        let Some(proposal) = due else { return false };
-        let Proposal { propose, digest, hash } = proposal;
-        let Some(said) = self.safety.prevote(&propose, digest, hash) else { return false };
-        let is_first = said.record.is_some();
-        let vote = self.say(said, Message::Prevote);
-        self.work.prevotes.entry(propose.round).or_default().add(vote);
-        if is_first {
-            self.outputs.push_back(Output::Speculate { header: propose.header, hash: digest });
-        }
-        true
-    }
-
-    fn precommit(&mut self, now: Now, holdings: &impl Holdings) -> bool {
-        let set = &self.context.set;
-        let polka = self.open_rounds().rev().find_map(|round| {
-            let own = self.work.precommits.get(&round).and_then(|votes| votes.of(self.own()));
-            let (digest, polka) = self.work.prevotes.get(&round)?.quorum(set)?;
-            own.is_none().then_some((digest, polka))
-        });
-        let Some((digest, polka)) = polka else { return false };
-        self.work.raise(&polka);
-        let Some(header) = self.work.values.get(&digest).cloned() else {
-            return false;
-        };
-        if !self.may_precommit(&header, holdings) {
-            return false;
-        }
-        let report = self.report(now, &header, holdings);
-        let said = self.safety.precommit(&self.context.set, polka, report);
-        let Some(said) = said else { return false };
-        let vote = self.say(said, Message::Precommit);
-        self.work.precommits.entry(vote.round).or_default().add(vote);
-        true
-    }
-
-    /// I3, for a precommit: the bodies are held, checked and durable. A polka says that a third acknowledged the tips.
-    fn may_precommit(&self, header: &Header, holdings: &impl Holdings) -> bool {
-        !self.context.rules.hold_bodies
-            || self.moved_tips(header).all(|tip| is_durable(tip, holdings))
-    }
-
-    /// What a precommit for `header` says of the lanes and the time.
-    fn report(&self, now: Now, header: &Header, holdings: &impl Holdings) -> Report {
-        let rules = self.context.rules;
-        let is_ended = |lane: Lane| header.term_changes.iter().any(|(ended, _)| *ended == lane);
-        let live = |tip: &&Tip| !is_ended(tip.lane) || !rules.tips_of_live_terms;
-        let best = |tip: &Tip| {
-            if !rules.tips_extend {
-                let own = self.safety.acked().find(|acked| acked.lane == tip.lane);
-                return own.filter(|own| own.index > tip.index).copied();
-            }
-            if !rules.tips_acked {
-                return beyond(tip, holdings, holdings.durable(tip.lane));
-            }
-            self.available_here(tip, holdings).filter(|tip| is_durable(tip, holdings))
-        };
-        let tips: Vec<Tip> = header.cut.iter().filter(live).filter_map(best).collect();
-        let mut acks: Vec<Ack> = Vec::new();
-        for tip in &tips {
-            let vouches = |named: &Tip| named.index >= tip.index && is_linked(named, holdings);
-            for word in self.acks.behind(tip.lane, vouches) {
-                if !acks.contains(&word) {
-                    acks.push((*word).clone());
-                }
-            }
-        }
-        let current = |(lane, term): &(Lane, Term)| {
-            self.parent.term(*lane).is_some_and(|current| current.term == *term) && !is_ended(*lane)
-        };
-        let suspects = holdings.suspects().into_iter().filter(current).collect();
-        let time = Time::new(now.wall_us).max(header.time.next());
-        Report { tips, acks, suspects, time }
-    }
-
-    /// Logs what is new, then sends.
-    fn say<T: Clone>(&mut self, said: Said<T>, message: impl FnOnce(T) -> Message) -> T {
-        self.outputs.extend(said.record.map(Output::Persist));
-        self.outputs.push_back(Output::Send(message(said.message.clone())));
-        said.message
-    }
-
-    /// What was said and may not have been heard: of this height, of the lanes, of the state.
-    fn words(&self) -> Vec<Message> {
-        let height = self.height();
-        let place = (height, self.work.round);
-        let mut words: Vec<Message> =
-            self.safety.last_acks().into_iter().map(Message::Ack).collect();
-        let change = self.safety.changed(height).cloned();
-        words.extend(change.map(|(change, polka)| Message::RoundChange { change, polka }));
-        let propose = self.safety.proposed(place).cloned();
-        words.extend(propose.map(|propose| Message::Propose(Box::new(propose))));
-        words.extend(self.safety.prevoted(place).cloned().map(Message::Prevote));
-        words.extend(
-            self.safety.precommitted(place).map(|own| Message::Precommit(own.vote.clone())),
-        );
-        words.extend(self.safety.last_state().map(Message::StateVote));
-        words
-    }
-
-    fn repeat_to(&mut self, to: ValidatorIndex) {
-        let words = self.words().into_iter();
-        self.outputs.extend(words.map(|message| Output::Reply { to, message }));
-    }
-
-    /// Says again, byte for byte, what was said of a height that takes long, and the acks of chunks that no cut reaches.
-    fn repeat_if_due(&mut self, now: Now, holdings: &impl Holdings) {
-        let waits = self.work.since_us.is_some() || self.has_unordered();
-        if !waits || now.mono_us < self.work.said_us.saturating_add(REPEAT_US) {
-            return;
-        }
-        let is_first = self.work.said_us == 0 && self.work.since_us.is_none();
-        self.work.said_us = now.mono_us;
-        if is_first {
-            return;
-        }
-        if !self.context.rules.same_bytes && !self.is_muted() {
-            self.safety.forget_precommit((self.height(), self.work.round));
-            self.work.precommits.remove(&self.work.round);
-            self.precommit(now, holdings);
-        }
-        self.outputs.extend(self.words().into_iter().map(Output::Send));
-        self.outputs.push_back(Output::Stuck);
-        self.unordered.0 = now.mono_us;
-    }
-
-    /// Says again, byte for byte, the acks of tips that no cut reached in [`REPEAT_US`]: heights that are decided at once
-    /// repeat nothing, and may go on without a lane whose acks were lost.
-    fn repeat_acks(&mut self, now: Now) {
-        let (looked_us, before) = &self.unordered;
-        if now.mono_us < looked_us.saturating_add(REPEAT_US) {
-            return;
-        }
-        let unordered: Vec<Tip> = self.unordered().copied().collect();
-        let is_late = |tip: &Tip| before.contains(tip) && unordered.contains(tip);
-        let words = self.safety.last_acks().into_iter();
-        let late = words.filter(|word| word.tips.iter().any(is_late));
-        self.outputs.extend(late.map(|word| Output::Send(Message::Ack(word))));
-        self.unordered = (now.mono_us, unordered);
-    }
-
-    /// The own acked tips that no cut reaches; those of a term that ended are void.
-    fn unordered(&self) -> impl Iterator<Item = &Tip> {
-        self.safety.acked().filter(|acked| {
-            let is_beyond =
-                tip_of(&self.parent.cut, acked.lane).is_some_and(|tip| acked.index > tip.index);
-            let current = self.parent.term(acked.lane);
-            is_beyond && current.is_some_and(|current| acked.term >= current.term)
-        })
-    }
-
-    /// Whether an own ack names what no cut reaches.
-    fn has_unordered(&self) -> bool {
-        self.unordered().next().is_some()
     }
 
     fn executed(&mut self, state: SignedState) {

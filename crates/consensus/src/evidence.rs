@@ -4,20 +4,22 @@
 //!
 //! | kind | two signed things |
 //! |---|---|
-//! | proposals, prevotes, precommits, round changes | of one place, and different |
-//! | amnesia | a precommit in round r, and a later round change to r' > r whose polka is below r |
+//! | proposals, prevotes, precommits, round changes | of one place, and different; each instance of an open round is a place |
+//! | amnesia | a precommit in round r, and a later round change to r' > r whose polka is below r; in an open round the coin too, that elects its instance |
 //! | acks | one (lane, term, index), named itself by both, and different tips |
 //! | chunks | one (lane, term, index), and different headers |
 //! | states | one height, and different roots |
 
 use quipu_crypto::Tag;
-use quipu_types::codec::{Decode, DecodeError, Encode, Reader};
+use quipu_types::codec::{Decode, DecodeError, Encode, Reader, put_option};
 use quipu_types::{
-    Ack, ChunkHeader, Precommit, Prevote, Propose, RoundChange, RoundKind, Signature, StateVote,
+    Ack, ChunkHeader, Coin, Precommit, Prevote, Propose, RoundChange, RoundKind, Signature, StateVote,
     ValidatorIndex,
 };
 
-use crate::header::{Context, verify_by};
+use crate::certificate::verify_by;
+use crate::header::Context;
+use crate::safety::place;
 
 /// A chunk's header with its sequencer's signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +42,7 @@ pub enum Evidence {
     /// Two round changes to one round.
     RoundChanges(Box<[RoundChange; 2]>),
     /// A precommit that a later round change forgot.
-    Amnesia(Box<(Precommit, RoundChange)>),
+    Amnesia(Box<(Precommit, RoundChange, Option<Coin>)>),
     /// Two acks of one place in a lane.
     Acks(Box<[Ack; 2]>),
     /// Two chunks of one place in a lane.
@@ -68,6 +70,11 @@ impl Evidence {
     /// Whom it names, if it holds.
     #[must_use]
     pub fn culprit(&self, context: &Context) -> Option<ValidatorIndex> {
+        // Where a vote stands: each instance of an open round is a place of its own.
+        let at = |height, round, kind, instance| match context.rules.instance_votes {
+            true => place(height, round, kind, instance),
+            false => (height, round, None),
+        };
         let (culprit, differ) = match self {
             Self::Proposals(pair) => {
                 let [a, b] = &**pair;
@@ -76,20 +83,30 @@ impl Evidence {
             }
             Self::Prevotes(pair) => {
                 let [a, b] = &**pair;
-                let place = |v: &Prevote| (v.height, v.round, v.kind, v.validator);
-                (a.validator, place(a) == place(b) && a.signed_body() != b.signed_body())
+                let at = |v: &Prevote| (at(v.height, v.round, v.kind, v.instance), v.kind, v.validator);
+                (a.validator, at(a) == at(b) && a.signed_body() != b.signed_body())
             }
             Self::Precommits(pair) => {
                 let [a, b] = &**pair;
-                let place = |v: &Precommit| (v.height, v.round, v.kind, v.validator);
-                (a.validator, place(a) == place(b) && a.signed_body() != b.signed_body())
+                let at = |v: &Precommit| (at(v.height, v.round, v.kind, v.instance), v.kind, v.validator);
+                (a.validator, at(a) == at(b) && a.signed_body() != b.signed_body())
             }
             Self::RoundChanges(pair) => {
                 let [a, b] = &**pair;
                 let place = |c: &RoundChange| (c.height, c.round, c.kind, c.validator);
                 (a.validator, place(a) == place(b) && a.signed_body() != b.signed_body())
             }
-            Self::Amnesia(pair) => (pair.0.validator, forgets(&pair.0, &pair.1)),
+            Self::Amnesia(said) => {
+                let (vote, change, coin) = &**said;
+                let is_elected = match vote.kind {
+                    RoundKind::Led => coin.is_none(),
+                    RoundKind::Open => coin.is_some_and(|coin| {
+                        let place = (vote.height, vote.round);
+                        context.elected(place, &coin) == Some(vote.instance)
+                    }),
+                };
+                (vote.validator, is_elected && forgets(vote, change))
+            }
             Self::Acks(pair) => {
                 let [a, b] = &**pair;
                 (a.validator, a.validator == b.validator && acks_differ(a, b))
@@ -152,12 +169,13 @@ fn change_part(change: &RoundChange) -> Part {
     Part(Tag::RoundChange, change.signed_body(), change.signature)
 }
 
-/// Whether a round change forgets a precommit of its own author.
+/// Whether a round change forgets a precommit of its own author; one of an open round counts only if it is of the
+/// instance that the coin elects.
 #[must_use]
 pub fn forgets(vote: &Precommit, change: &RoundChange) -> bool {
     let same = (vote.height, vote.validator) == (change.height, change.validator);
     let below = change.high.is_none_or(|high| high.round < vote.round);
-    same && vote.kind == RoundKind::Led && change.round > vote.round && below
+    same && change.round > vote.round && below
 }
 
 /// Whether two acks name different tips of one (lane, term, index).
@@ -207,6 +225,7 @@ impl Encode for Evidence {
                 out.push(5);
                 pair.0.encode(out);
                 pair.1.encode(out);
+                put_option(out, pair.2.as_ref());
             }
             Self::Acks(pair) => put_pair(out, 6, pair),
             Self::Chunks(pair) => put_pair(out, 7, pair),
@@ -224,9 +243,11 @@ impl Decode for Evidence {
             2 => Self::Prevotes(read_pair(reader)?),
             3 => Self::Precommits(read_pair(reader)?),
             4 => Self::RoundChanges(read_pair(reader)?),
-            5 => {
-                Self::Amnesia(Box::new((Precommit::decode(reader)?, RoundChange::decode(reader)?)))
-            }
+            5 => Self::Amnesia(Box::new((
+                Precommit::decode(reader)?,
+                RoundChange::decode(reader)?,
+                reader.option("coin")?,
+            ))),
             6 => Self::Acks(read_pair(reader)?),
             7 => Self::Chunks(read_pair(reader)?),
             8 => Self::States(read_pair(reader)?),

@@ -10,23 +10,26 @@
 //!   lane's current term.
 //! * **Terms**: a lane's term ends in this header exactly when precommits of a third in `prev_commit` suspect it; the next
 //!   begins after this header's tip, on the branch that this header's hash names.
+//! * **Rounds**: of which kind those of the next height are follows from the parent's word and from the kind of the round
+//!   that decided it, as `prev_commit` says: never from a certificate that a validator happens to hold.
 //! * More than [`STATE_LAG_MAX`] heights after the newest state certificate, a cut moves no lane.
 
 use std::sync::Arc;
 
-use quipu_crypto::suite::VerifyItem;
+use quipu_crypto::coin::CoinScheme;
 use quipu_crypto::{Tag, Verified, merkle, signing_bytes};
 use quipu_proof::names::header_hash;
 pub use quipu_proof::order::{lane_order, moves, tip_of};
+use quipu_types::round::coin_body;
 use quipu_types::{
-    CommitCertificate, Encode, Hash, Header, Height, High, Lane, Precommit, Prevote, PublicKey,
-    RoundChangeCertificate, RoundKind, Seqno, Signature, StateCertificate, Term, Time, Tip,
-    ValidatorIndex, ValidatorSet,
+    Coin, CommitCertificate, Hash, Header, Height, Lane, Precommit, PublicKey, Rounds,
+    Seqno, Signature, StateCertificate, Term, Time, Tip, ValidatorIndex, ValidatorSet,
 };
 use thiserror::Error;
 
+use crate::certificate::{CertificateError, check_commit, check_state_certificate};
 use crate::rules::Rules;
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, elect};
 
 /// Heights that a cut may move lanes beyond the newest state certificate.
 pub const STATE_LAG_MAX: u64 = 64;
@@ -61,6 +64,8 @@ pub struct Parent {
     pub commit: Option<CommitCertificate>,
     /// Newest height whose state certificate stands in it or before it.
     pub certified: Height,
+    /// Of which kind the rounds after it are.
+    pub rounds: Rounds,
 }
 
 /// What does not change from header to header in an epoch.
@@ -76,14 +81,30 @@ pub struct Context {
     pub rules: Rules,
     /// Signatures of validators that were checked already.
     pub verified: Arc<Verified>,
+    /// The coin of open rounds; none where every round is led.
+    pub coin: Option<CoinScheme>,
 }
 
 impl Context {
-    /// The context of a set over `lane_count` lanes.
+    /// The context of a set over `lane_count` lanes, without what makes coins: parts are not checked.
     #[must_use]
     pub fn new(chain: Hash, set: ValidatorSet, lane_count: u16) -> Self {
         let schedule = Schedule::new(&set, usize::from(lane_count));
-        Self { chain, set, schedule, rules: Rules::ALL, verified: Arc::default() }
+        Self { chain, set, schedule, rules: Rules::ALL, verified: Arc::default(), coin: None }
+    }
+
+    /// What the coin of an open round signs.
+    #[must_use]
+    pub fn coin_message(&self, (height, round): (Height, u32)) -> Vec<u8> {
+        signing_bytes(&self.chain, self.set.epoch, Tag::Coin, &coin_body(height, round))
+    }
+
+    /// The instance that `coin` elects in an open round, if it is that round's coin.
+    #[must_use]
+    pub fn elected(&self, place: (Height, u32), coin: &Coin) -> Option<ValidatorIndex> {
+        let key = self.set.coin?;
+        let message = self.coin_message(place);
+        self.verified.verify_coin(&key, &message, coin).then(|| elect(&self.set, coin))
     }
 
     /// Whether `signature` is of `body` under `tag` by `key`, in this ledger and epoch.
@@ -145,6 +166,9 @@ pub enum HeaderError {
         /// What is due.
         due: Time,
     },
+    /// Not the rounds that follow from `prev_commit`.
+    #[error("the kinds of the next rounds do not follow from how the header before was decided")]
+    Rounds,
     /// `prev_commit` does not commit the parent.
     #[error("prev_commit: {0}")]
     PrevCommit(CertificateError),
@@ -156,38 +180,6 @@ pub enum HeaderError {
     NotBuilt {
         /// The field.
         what: &'static str,
-    },
-}
-
-/// Why a certificate does not hold.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CertificateError {
-    /// It is there and must not be, or the other way round.
-    #[error("missing, or where none belongs")]
-    Presence,
-    /// Its votes are not about what it is to certify.
-    #[error("the vote of validator {validator} is about something else")]
-    Foreign {
-        /// Whose.
-        validator: ValidatorIndex,
-    },
-    /// A signer is not of the set, or its signature does not verify.
-    #[error("the signature of validator {validator} does not verify")]
-    Signature {
-        /// Whose.
-        validator: ValidatorIndex,
-    },
-    /// Signers do not ascend.
-    #[error("signers do not ascend")]
-    Order,
-    /// Less than a quorum.
-    #[error("{power} of {power_total} is no quorum")]
-    Power {
-        /// Stake of the signers.
-        power: u128,
-        /// Stake of all.
-        power_total: u128,
     },
 }
 
@@ -209,7 +201,7 @@ pub fn genesis_cut(lane_count: u16) -> Vec<Tip> {
 impl Parent {
     /// What height 1 follows.
     #[must_use]
-    pub fn genesis(chain: Hash, time: Time, lane_count: u16) -> Self {
+    pub fn genesis(chain: Hash, time: Time, lane_count: u16, rounds: Rounds) -> Self {
         Self {
             height: Height::default(),
             hash: chain,
@@ -219,6 +211,7 @@ impl Parent {
             primary: 0,
             commit: None,
             certified: Height::default(),
+            rounds,
         }
     }
 
@@ -246,7 +239,14 @@ impl Parent {
             primary: schedule.primary_after(header, before.primary),
             commit: Some(commit),
             certified: certified_after(before.certified, header.state_certificate.as_ref()),
+            rounds: header.rounds,
         }
+    }
+
+    /// What the header that follows says of the rounds after it; `commit` is the certificate that it carries.
+    fn rounds_due(&self, commit: Option<&CommitCertificate>) -> Rounds {
+        let decided = commit.and_then(|commit| commit.precommits.first()).map(|vote| vote.kind);
+        self.rounds.after(self.height.next(), decided)
     }
 
     /// The term of a lane.
@@ -335,6 +335,7 @@ impl Parent {
             state_certificate,
             next_set_hash: None,
             evidence_root: merkle::empty_root(),
+            rounds: self.rounds_due(self.commit.as_ref()),
         }
     }
 }
@@ -424,6 +425,11 @@ fn check_links(header: &Header, parent: &Parent, context: &Context) -> Result<()
         (Some(carried), Some(_)) => check_commit(carried, parent.height, &parent.hash, context)
             .map_err(HeaderError::PrevCommit),
         _ => Err(HeaderError::PrevCommit(CertificateError::Presence)),
+    }?;
+    if header.rounds == parent.rounds_due(header.prev_commit.as_ref()) {
+        Ok(())
+    } else {
+        Err(HeaderError::Rounds)
     }
 }
 
@@ -472,172 +478,4 @@ fn check_terms(header: &Header, by_header: &Parent, context: &Context) -> Result
         Some((lane, _)) => Err(HeaderError::Terms { lane: *lane, ends: false }),
         None => Ok(()),
     }
-}
-
-/// Signatures that count as one: each validator's once, ascending, together of a quorum. They are checked together.
-struct Quorum<'a> {
-    context: &'a Context,
-    last: Option<ValidatorIndex>,
-    power: u128,
-    unchecked: Vec<(ValidatorIndex, PublicKey, Vec<u8>, &'a Signature)>,
-}
-
-impl<'a> Quorum<'a> {
-    const fn new(context: &'a Context) -> Self {
-        Self { context, last: None, power: 0, unchecked: Vec::new() }
-    }
-
-    /// Counts a signature of `body`.
-    fn add(
-        &mut self,
-        validator: ValidatorIndex,
-        tag: Tag,
-        body: &[u8],
-        signature: &'a Signature,
-    ) -> Result<(), CertificateError> {
-        let Context { chain, set, .. } = self.context;
-        if self.last >= Some(validator) {
-            return Err(CertificateError::Order);
-        }
-        self.last = Some(validator);
-        let key = set.get(validator).ok_or(CertificateError::Signature { validator })?.key;
-        let message = signing_bytes(chain, set.epoch, tag, body);
-        self.unchecked.push((validator, key, message, signature));
-        self.power = self.power.saturating_add(set.power(validator));
-        Ok(())
-    }
-
-    /// Whether what was counted so far is enough.
-    fn is_enough(&self) -> bool {
-        self.context.set.is_quorum(self.power)
-    }
-
-    fn check(self) -> Result<(), CertificateError> {
-        let Self { context, power, .. } = self;
-        // What is cheap to see goes first.
-        if !context.set.is_quorum(power) {
-            let power_total = context.set.power_total();
-            return Err(CertificateError::Power { power, power_total });
-        }
-        let items: Vec<VerifyItem<'_>> = self
-            .unchecked
-            .iter()
-            .map(|(_, key, message, signature)| VerifyItem { key, message, signature })
-            .collect();
-        let verdicts = context.verified.verify_many(&items);
-        match self.unchecked.iter().zip(verdicts).find(|(_, holds)| !holds) {
-            Some(((validator, ..), _)) => {
-                Err(CertificateError::Signature { validator: *validator })
-            }
-            None => Ok(()),
-        }
-    }
-}
-
-/// Whether a certificate commits the header `digest` at `height`.
-///
-/// # Errors
-/// Which vote does not hold, or that they are too few.
-pub fn check_commit(
-    certificate: &CommitCertificate,
-    height: Height,
-    digest: &Hash,
-    context: &Context,
-) -> Result<(), CertificateError> {
-    let first = certificate.precommits.first().ok_or(CertificateError::Presence)?;
-    let mut quorum = Quorum::new(context);
-    for vote in &certificate.precommits {
-        let validator = vote.validator;
-        let same = (vote.height, vote.digest) == (height, *digest)
-            && (vote.round, vote.kind, vote.instance) == (first.round, first.kind, first.instance);
-        if !same {
-            return Err(CertificateError::Foreign { validator });
-        }
-        if !context.rules.all_signatures && quorum.is_enough() {
-            continue;
-        }
-        quorum.add(validator, Tag::Precommit, &vote.signed_body(), &vote.signature)?;
-    }
-    quorum.check()
-}
-
-/// Whether a quorum prevoted one header in one round (a polka, QC1).
-///
-/// # Errors
-/// Which vote does not hold, or that they are too few.
-pub fn check_polka(
-    polka: &[Prevote],
-    height: Height,
-    high: &High,
-    context: &Context,
-) -> Result<(), CertificateError> {
-    let mut quorum = Quorum::new(context);
-    for vote in polka {
-        let validator = vote.validator;
-        let place = (vote.height, vote.round, vote.kind, vote.instance, vote.digest);
-        if place != (height, high.round, RoundKind::Led, high.instance, high.digest) {
-            return Err(CertificateError::Foreign { validator });
-        }
-        quorum.add(validator, Tag::Prevote, &vote.signed_body(), &vote.signature)?;
-    }
-    quorum.check()
-}
-
-/// Whether a quorum changed to `round`, and the certificate carries the polka of the highest that they name.
-///
-/// # Errors
-/// Which word or vote does not hold, or that they are too few.
-pub fn check_round_change(
-    certificate: &RoundChangeCertificate,
-    height: Height,
-    round: u32,
-    context: &Context,
-) -> Result<(), CertificateError> {
-    let mut quorum = Quorum::new(context);
-    for change in &certificate.changes {
-        let validator = change.validator;
-        let below = change.high.is_none_or(|high| high.round < round);
-        if (change.height, change.round, change.kind) != (height, round, RoundKind::Led) || !below {
-            return Err(CertificateError::Foreign { validator });
-        }
-        quorum.add(validator, Tag::RoundChange, &change.signed_body(), &change.signature)?;
-    }
-    quorum.check()?;
-    match certificate.high() {
-        None if certificate.polka.is_empty() => Ok(()),
-        None => Err(CertificateError::Presence),
-        Some(high) => check_polka(&certificate.polka, height, &high, context),
-    }
-}
-
-/// Whether a quorum signed a state.
-///
-/// # Errors
-/// Which signature does not hold, or that they are too few.
-pub fn check_state_certificate(
-    certificate: &StateCertificate,
-    context: &Context,
-) -> Result<(), CertificateError> {
-    let body = certificate.state.to_bytes();
-    let mut quorum = Quorum::new(context);
-    for (validator, signature) in &certificate.signatures {
-        quorum.add(*validator, Tag::StateVote, &body, signature)?;
-    }
-    quorum.check()
-}
-
-/// Whether `validator` signed `body`.
-///
-/// # Errors
-/// When it is not of the set, or did not.
-pub(crate) fn verify_by(
-    context: &Context,
-    validator: ValidatorIndex,
-    tag: Tag,
-    body: &[u8],
-    signature: &Signature,
-) -> Result<(), CertificateError> {
-    let wrong = CertificateError::Signature { validator };
-    let key = context.set.get(validator).ok_or(wrong)?.key;
-    if context.verifies(&key, tag, body, signature) { Ok(()) } else { Err(wrong) }
 }

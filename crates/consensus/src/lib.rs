@@ -29,6 +29,7 @@
 //! finished height is answered with the committed headers (decision 0007). A commit waits until its chunks are durable
 //! here. Evidence is put out, and not acted on.
 
+pub mod certificate;
 pub mod core;
 pub mod evidence;
 pub mod header;
@@ -41,7 +42,7 @@ pub use crate::core::{Config, Core, Event, Holdings, Need, Output, Refused};
 pub use evidence::{Evidence, SignedChunk};
 pub use header::{Context, HeaderError, LaneTerm, Parent, genesis_cut, lane_order, moves};
 pub use quipu_proof::schedule::{self, Schedule};
-pub use record::{Message, Record};
+pub use record::{Change, Message, Record};
 pub use rules::Rules;
 
 /// What time it is: an argument everywhere.

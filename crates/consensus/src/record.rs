@@ -2,7 +2,9 @@
 //!
 //! ```text
 //!  message = tag u8 · Propose (1) | Prevote (2) | Precommit (3) | Ack (4) | StateVote (5)
-//!                   | RoundChange (6) and the polka that it names (count u32, prevotes)
+//!                   | RoundChange (6), the polka that it names (count u32, prevotes) and the coins of the open rounds
+//!                     below (count u32, coins)
+//!                   | Done (7): a commit certificate | CoinShare (8)
 //!  record  = the same, but a prevote is followed by the header that it is for, and a precommit is followed by the prevotes that allowed it (count u32, votes) and by the
 //!            acks that its tips stand on (count u32, acks)
 //! ```
@@ -10,10 +12,22 @@
 
 use quipu_types::agreement::VALIDATOR_COUNT_MAX;
 use quipu_types::codec::put_list;
+use quipu_types::round::read_coins;
 use quipu_types::{
-    Ack, Decode, DecodeError, Encode, Header, Height, Precommit, Prevote, Propose, Reader,
-    RoundChange, StateVote, ValidatorIndex,
+    Ack, CoinShare, CommitCertificate, Decode, DecodeError, Encode, Header, Height, Precommit,
+    Prevote, Propose, Reader, RoundChange, RoundCoin, StateVote, ValidatorIndex,
 };
+
+/// A round change with what it stands on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// What is signed.
+    pub change: RoundChange,
+    /// The polka that it names; empty when it names none.
+    pub polka: Vec<Prevote>,
+    /// The coins of every open round below, ascending.
+    pub coins: Vec<RoundCoin>,
+}
 
 /// What one validator tells the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,12 +43,11 @@ pub enum Message {
     /// What execution gave.
     StateVote(StateVote),
     /// A round is left.
-    RoundChange {
-        /// For which.
-        change: RoundChange,
-        /// The polka that it names; empty when it names none.
-        polka: Vec<Prevote>,
-    },
+    RoundChange(Change),
+    /// A height was decided in an open round.
+    Done(CommitCertificate),
+    /// A part in a coin.
+    CoinShare(CoinShare),
 }
 
 /// What a validator writes down before it says it.
@@ -63,12 +76,7 @@ pub enum Record {
     /// Own word on a state.
     StateVote(StateVote),
     /// Own change of round.
-    RoundChange {
-        /// For which.
-        change: RoundChange,
-        /// The polka that it names; empty when it names none.
-        polka: Vec<Prevote>,
-    },
+    RoundChange(Change),
 }
 
 impl Message {
@@ -79,12 +87,14 @@ impl Message {
             Self::Propose(propose) => Some(propose.height),
             Self::Prevote(vote) => Some(vote.height),
             Self::Precommit(vote) => Some(vote.height),
-            Self::RoundChange { change, .. } => Some(change.height),
+            Self::RoundChange(own) => Some(own.change.height),
+            Self::Done(certificate) => certificate.precommits.first().map(|vote| vote.height),
+            Self::CoinShare(share) => Some(share.height),
             Self::Ack(_) | Self::StateVote(_) => None,
         }
     }
 
-    /// Who signed it.
+    /// Who signed it; of what anyone may say, whom it is about.
     #[must_use]
     pub fn validator(&self) -> ValidatorIndex {
         match self {
@@ -93,7 +103,11 @@ impl Message {
             Self::Precommit(vote) => vote.validator,
             Self::Ack(ack) => ack.validator,
             Self::StateVote(vote) => vote.validator,
-            Self::RoundChange { change, .. } => change.validator,
+            Self::RoundChange(own) => own.change.validator,
+            Self::Done(certificate) => {
+                certificate.precommits.first().map_or_else(Default::default, |vote| vote.instance)
+            }
+            Self::CoinShare(share) => share.validator,
         }
     }
 }
@@ -108,7 +122,7 @@ impl Record {
             Self::Precommit { vote, .. } => Message::Precommit(vote),
             Self::Ack(ack) => Message::Ack(ack),
             Self::StateVote(vote) => Message::StateVote(vote),
-            Self::RoundChange { change, polka } => Message::RoundChange { change, polka },
+            Self::RoundChange(own) => Message::RoundChange(own),
         }
     }
 
@@ -121,7 +135,7 @@ impl Record {
             Self::Precommit { vote, .. } => Some(vote.height),
             Self::Ack(_) => None,
             Self::StateVote(vote) => Some(vote.state.height),
-            Self::RoundChange { change, .. } => Some(change.height),
+            Self::RoundChange(own) => Some(own.change.height),
         }
     }
 }
@@ -134,10 +148,9 @@ impl Encode for Message {
             Self::Precommit(vote) => put(out, 3, vote),
             Self::Ack(ack) => put(out, 4, ack),
             Self::StateVote(vote) => put(out, 5, vote),
-            Self::RoundChange { change, polka } => {
-                put(out, 6, change);
-                put_list(out, polka);
-            }
+            Self::RoundChange(own) => put(out, 6, own),
+            Self::Done(certificate) => put(out, 7, certificate),
+            Self::CoinShare(share) => put(out, 8, share),
         }
     }
 }
@@ -152,10 +165,9 @@ impl Decode for Message {
             3 => Self::Precommit(Precommit::decode(reader)?),
             4 => Self::Ack(Ack::decode(reader)?),
             5 => Self::StateVote(StateVote::decode(reader)?),
-            6 => Self::RoundChange {
-                change: RoundChange::decode(reader)?,
-                polka: reader.list("polka", VALIDATOR_COUNT_MAX)?,
-            },
+            6 => Self::RoundChange(Change::decode(reader)?),
+            7 => Self::Done(CommitCertificate::decode(reader)?),
+            8 => Self::CoinShare(CoinShare::decode(reader)?),
             tag => return Err(DecodeError::Tag { what: "message", tag: u64::from(tag) }),
         })
     }
@@ -176,10 +188,7 @@ impl Encode for Record {
             }
             Self::Ack(ack) => put(out, 4, ack),
             Self::StateVote(vote) => put(out, 5, vote),
-            Self::RoundChange { change, polka } => {
-                put(out, 6, change);
-                put_list(out, polka);
-            }
+            Self::RoundChange(own) => put(out, 6, own),
         }
     }
 }
@@ -201,11 +210,28 @@ impl Decode for Record {
             },
             4 => Self::Ack(Ack::decode(reader)?),
             5 => Self::StateVote(StateVote::decode(reader)?),
-            6 => Self::RoundChange {
-                change: RoundChange::decode(reader)?,
-                polka: reader.list("polka", VALIDATOR_COUNT_MAX)?,
-            },
+            6 => Self::RoundChange(Change::decode(reader)?),
             tag => return Err(DecodeError::Tag { what: "record", tag: u64::from(tag) }),
+        })
+    }
+}
+
+impl Encode for Change {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.change.encode(out);
+        put_list(out, &self.polka);
+        put_list(out, &self.coins);
+    }
+}
+
+impl Decode for Change {
+    const SIZE_MIN: usize = RoundChange::SIZE_MIN + 8;
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            change: RoundChange::decode(reader)?,
+            polka: reader.list("polka", VALIDATOR_COUNT_MAX)?,
+            coins: read_coins(reader)?,
         })
     }
 }
@@ -224,7 +250,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_a_decoder_panic_and_what_decodes_has_one_form(
-            tag in 0_u8..8, bytes in proptest::collection::vec(0_u8..3, 0..600),
+            tag in 0_u8..10, bytes in proptest::collection::vec(0_u8..3, 0..600),
         ) {
             let mut all = vec![tag];
             all.extend(bytes);

@@ -36,6 +36,16 @@ pub struct Rules {
     pub same_bytes: bool,
     /// Every signature of a stored certificate is verified, not only those of the first quorum.
     pub all_signatures: bool,
+    /// Precommits of an open round commit only with the coin that elects their instance.
+    pub coin_commits: bool,
+    /// Nobody leaves for a round without the coins of every open round below it (rule (c)).
+    pub change_with_coins: bool,
+    /// A coin is thrown when instances whose owners are a quorum have their precommits.
+    pub owners_done: bool,
+    /// In an open round a validator votes once for each instance, and votes for several are no crime.
+    pub instance_votes: bool,
+    /// What is known of the highest polka outlives a restart: it is logged with the precommit.
+    pub polka_logged: bool,
     /// A round change of a finished height is answered with the headers committed from there on, and so is who asks for
     /// them: either alone would do.
     pub answers: bool,
@@ -60,6 +70,11 @@ impl Rules {
         acks_beyond: true,
         same_bytes: true,
         all_signatures: true,
+        coin_commits: true,
+        change_with_coins: true,
+        owners_done: true,
+        instance_votes: true,
+        polka_logged: true,
         answers: true,
     };
 }

@@ -6,8 +6,8 @@
 //!      propose · prevote · precommit · change · ack · state · chunk ─> Said { message, record: new or none }
 //! ```
 //! # Invariants
-//! * S1 For a (height, round) there is one own proposal, one prevote, one precommit. Asked again, for whatever value,
-//!   the first is given, byte for byte (consensus I1).
+//! * S1 For a (height, round) there is one own proposal; one prevote and one precommit, in an open round for each
+//!   instance. Asked again, for whatever value, the first is given, byte for byte (consensus I1).
 //! * S2 A precommit is made from a polka for its digest, and logged with it.
 //! * S3 One chunk is acked for each (lane, index) of a term; acks never go back. One chunk header is signed for each.
 //! * S5 Once a round change to r' was said, nothing is voted or proposed in a round below r' (rule (a)).
@@ -18,17 +18,29 @@ use std::sync::Arc;
 
 use quipu_crypto::{SecretKey, Tag, Verified, signing_bytes};
 use quipu_types::{
-    Ack, ChunkHeader, Encode, Hash, Header, Height, High, Lane, Precommit, Prevote, Propose,
-    RoundChange, RoundChangeCertificate, RoundKind, Signature, SignedState, StateVote, Term, Time,
-    Tip, ValidatorIndex, ValidatorSet,
+    Ack, ChunkHeader, CoinPart, CoinShare, Encode, Hash, Header, Height, High, Lane, Precommit,
+    Prevote, Propose, RoundChange, RoundChangeCertificate, RoundCoin, RoundKind, Signature,
+    SignedState, StateVote, Term, Time, Tip, ValidatorIndex, ValidatorSet,
 };
 
 use crate::header::Context;
-use crate::record::Record;
+use crate::record::{Change, Message, Record};
 use crate::rules::Rules;
 
-/// A place that is voted in: height and round.
-pub type Place = (Height, u32);
+/// A place that is voted in: height, round, and in an open round the instance. What is said of a whole round (proposals,
+/// round changes) stands where the votes of a led one do.
+pub type Place = (Height, u32, Option<ValidatorIndex>);
+
+/// Where the votes of a round and instance stand.
+#[must_use]
+pub fn place(height: Height, round: u32, kind: RoundKind, instance: ValidatorIndex) -> Place {
+    (height, round, (kind == RoundKind::Open).then_some(instance))
+}
+
+/// Every place of a round.
+fn of_round(height: Height, round: u32) -> std::ops::RangeInclusive<Place> {
+    (height, round, None)..=(height, round, Some(ValidatorIndex::new(u16::MAX)))
+}
 
 /// What was said, and the record to log before it leaves; no record when it was logged before.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +56,7 @@ struct Own {
     propose: Option<Propose>,
     prevote: Option<(Prevote, Box<Header>)>,
     precommit: Option<OwnPrecommit>,
-    change: Option<(RoundChange, Vec<Prevote>)>,
+    change: Option<Change>,
 }
 
 /// A precommit with what it stands on.
@@ -115,23 +127,23 @@ impl Safety {
 
     /// Remembers a logged record. The first of a place stands.
     pub fn restore(&mut self, record: Record) {
-        let place = |height, round| (height, round);
         match record {
             Record::Propose(propose) => {
-                let own = self.places.entry(place(propose.height, propose.round)).or_default();
+                let own = self.places.entry((propose.height, propose.round, None)).or_default();
                 own.propose.get_or_insert(*propose);
             }
             Record::Prevote { vote, header } => {
-                let own = self.places.entry(place(vote.height, vote.round)).or_default();
-                own.prevote.get_or_insert((vote, header));
+                let at = place(vote.height, vote.round, vote.kind, vote.instance);
+                self.places.entry(at).or_default().prevote.get_or_insert((vote, header));
             }
             Record::Precommit { vote, polka, acks } => {
-                let own = self.places.entry(place(vote.height, vote.round)).or_default();
-                own.precommit.get_or_insert(OwnPrecommit { vote, polka, acks });
+                let at = place(vote.height, vote.round, vote.kind, vote.instance);
+                let own = OwnPrecommit { vote, polka, acks };
+                self.places.entry(at).or_default().precommit.get_or_insert(own);
             }
-            Record::RoundChange { change, polka } => {
-                let own = self.places.entry(place(change.height, change.round)).or_default();
-                own.change.get_or_insert((change, polka));
+            Record::RoundChange(own) => {
+                let at = (own.change.height, own.change.round, None);
+                self.places.entry(at).or_default().change.get_or_insert(own);
             }
             Record::Ack(ack) => self.remember_ack(&ack),
             Record::StateVote(vote) => {
@@ -149,10 +161,10 @@ impl Safety {
         }
     }
 
-    /// The own proposal of a place, if one was made.
+    /// The own proposal of a round, if one was made.
     #[must_use]
-    pub fn proposed(&self, place: Place) -> Option<&Propose> {
-        self.places.get(&place)?.propose.as_ref()
+    pub fn proposed(&self, height: Height, round: u32) -> Option<&Propose> {
+        self.places.get(&(height, round, None))?.propose.as_ref()
     }
 
     /// The own prevote of a place, if one was made.
@@ -163,8 +175,7 @@ impl Safety {
 
     /// The headers that were prevoted at a height: a prevoter serves them, after a restart too.
     pub fn prevoted_headers(&self, height: Height) -> impl Iterator<Item = &Header> {
-        let places = self.places.range((height, 0)..=(height, u32::MAX));
-        places.filter_map(|(_, own)| own.prevote.as_ref().map(|(_, header)| &**header))
+        self.of_height(height).filter_map(|own| own.prevote.as_ref().map(|(_, header)| &**header))
     }
 
     /// The own precommit of a place, if one was made.
@@ -175,8 +186,7 @@ impl Safety {
 
     /// The own precommits of a height, by round.
     pub fn precommits(&self, height: Height) -> impl Iterator<Item = &OwnPrecommit> {
-        let places = self.places.range((height, 0)..=(height, u32::MAX));
-        places.filter_map(|(_, own)| own.precommit.as_ref())
+        self.of_height(height).filter_map(|own| own.precommit.as_ref())
     }
 
     /// The own precommits of every height that is remembered.
@@ -186,35 +196,39 @@ impl Safety {
 
     /// The own change to the highest round of a height.
     #[must_use]
-    pub fn changed(&self, height: Height) -> Option<&(RoundChange, Vec<Prevote>)> {
-        let places = self.places.range((height, 0)..=(height, u32::MAX));
-        places.rev().find_map(|(_, own)| own.change.as_ref())
+    pub fn changed(&self, height: Height) -> Option<&Change> {
+        self.of_height(height).rev().find_map(|own| own.change.as_ref())
+    }
+
+    fn of_height(&self, height: Height) -> impl DoubleEndedIterator<Item = &Own> {
+        let last = (height, u32::MAX, Some(ValidatorIndex::new(u16::MAX)));
+        self.places.range((height, 0, None)..=last).map(|(_, own)| own)
     }
 
     /// Whether a round of a height was left.
-    fn has_left(&self, (height, round): Place) -> bool {
+    fn has_left(&self, (height, round, _): Place) -> bool {
         self.rules.change_before_vote
-            && self.changed(height).is_some_and(|(change, _)| change.round > round)
+            && self.changed(height).is_some_and(|own| own.change.round > round)
     }
 
-    /// Proposes `header` in a led round; `None` in a round that was left.
+    /// Proposes `header` in a round; `None` in one that was left.
     pub fn propose(
         &mut self,
-        round: u32,
+        (round, kind): (u32, RoundKind),
         header: Header,
         certificate: Option<RoundChangeCertificate>,
     ) -> Option<Said<Propose>> {
-        let place = (header.height, round);
-        if let Some(message) = self.proposed(place).cloned() {
+        if let Some(message) = self.proposed(header.height, round).cloned() {
             return Some(Said { message, record: None });
         }
+        let place = (header.height, round, None);
         if self.has_left(place) {
             return None;
         }
         let mut message = Propose {
             height: header.height,
             round,
-            kind: RoundKind::Led,
+            kind,
             instance: self.own,
             header,
             certificate,
@@ -234,7 +248,7 @@ impl Safety {
         digest: Hash,
         proposal: Hash,
     ) -> Option<Said<Prevote>> {
-        let place = (propose.height, propose.round);
+        let place = place(propose.height, propose.round, propose.kind, propose.instance);
         if let Some(message) = self.prevoted(place).cloned() {
             return Some(Said { message, record: None });
         }
@@ -270,7 +284,7 @@ impl Safety {
         report: Report,
     ) -> Option<Said<Precommit>> {
         let first = polka.first().expect("S2: a polka has votes").clone();
-        let place = (first.height, first.round);
+        let place = place(first.height, first.round, first.kind, first.instance);
         if let Some(own) = self.precommitted(place) {
             return Some(Said { message: own.vote.clone(), record: None });
         }
@@ -306,49 +320,65 @@ impl Safety {
         Some(Said { message, record })
     }
 
-    /// Leaves every round of `height` below `round`; `high` is the highest polka seen in the height.
+    /// Leaves every round of `height` below `round`; `high` is the highest polka seen in the height, `coins` those of every
+    /// open round below. A precommit of an instance that its coin did not elect `is_void`.
     ///
     /// # Panics
-    /// When `high` does not reach an own precommit below `round`: that would be amnesia.
+    /// When `high` does not reach an own precommit below `round` that is not void: that would be amnesia.
     pub fn change(
         &mut self,
-        height: Height,
-        round: u32,
+        (height, round, kind): (Height, u32, RoundKind),
         high: Option<(High, Vec<Prevote>)>,
-    ) -> Said<(RoundChange, Vec<Prevote>)> {
-        let known = self.places.get(&(height, round)).and_then(|own| own.change.clone());
+        coins: Vec<RoundCoin>,
+        is_void: impl Fn(&Precommit) -> bool,
+    ) -> Said<Change> {
+        let known = self.places.get(&(height, round, None)).and_then(|own| own.change.clone());
         if let Some(message) = known {
             return Said { message, record: None };
         }
         let (high, polka) = high.map_or((None, Vec::new()), |(high, polka)| (Some(high), polka));
         let reached = high.map(|high| high.round);
-        let forgotten = self
-            .precommits(height)
-            .any(|own| own.vote.round < round && reached < Some(own.vote.round));
+        let forgotten = self.precommits(height).any(|own| {
+            own.vote.round < round && reached < Some(own.vote.round) && !is_void(&own.vote)
+        });
         assert!(
             !forgotten || !self.rules.change_before_vote,
             "S2: a round change names the polka of every own precommit"
         );
-        let mut change = RoundChange {
-            height,
-            round,
-            kind: RoundKind::Led,
-            high,
-            validator: self.own,
-            signature: UNSIGNED,
-        };
+        let (validator, signature) = (self.own, UNSIGNED);
+        let mut change = RoundChange { height, round, kind, high, validator, signature };
         change.signature = self.sign(Tag::RoundChange, &change.signed_body());
-        let message = (change, polka.clone());
-        self.places.entry((height, round)).or_default().change = Some(message.clone());
-        Said { message, record: Some(Record::RoundChange { change, polka }) }
+        let message = Change { change, polka, coins };
+        self.places.entry((height, round, None)).or_default().change = Some(message.clone());
+        Said { record: Some(Record::RoundChange(message.clone())), message }
     }
 
-    /// Makes a precommit be said anew: for the test that shows why none ever is.
-    pub fn forget_precommit(&mut self, place: Place) {
+    /// Signs the own part in the coin of an open round. It is a function of the place, so it is not logged: made anew it
+    /// is the same.
+    #[must_use]
+    pub fn share(&self, height: Height, round: u32, parts: Vec<CoinPart>) -> CoinShare {
+        let (validator, signature) = (self.own, UNSIGNED);
+        let mut message = CoinShare { height, round, validator, parts, signature };
+        message.signature = self.sign(Tag::CoinShare, &message.signed_body());
+        message
+    }
+
+    /// Makes the precommits of a round be said anew: for the test that shows why none ever is.
+    pub fn forget_precommits(&mut self, height: Height, round: u32) {
         assert!(!self.rules.same_bytes, "I1: what was said is never said anew");
-        if let Some(own) = self.places.get_mut(&place) {
+        for own in self.places.range_mut(of_round(height, round)).map(|(_, own)| own) {
             own.precommit = None;
         }
+    }
+
+    /// The own votes of a round, prevotes first.
+    #[must_use]
+    pub fn votes(&self, height: Height, round: u32) -> Vec<Message> {
+        let places = || self.places.range(of_round(height, round)).map(|(_, own)| own);
+        let prevotes = places().filter_map(|own| own.prevote.as_ref());
+        let prevotes = prevotes.map(|(vote, _)| Message::Prevote(vote.clone()));
+        let precommits = places().filter_map(|own| own.precommit.as_ref());
+        prevotes.chain(precommits.map(|own| Message::Precommit(own.vote.clone()))).collect()
     }
 
     /// Acknowledges chunks; `None` when nothing is new in `tips`. They ascend by lane.
@@ -438,7 +468,7 @@ impl Safety {
 
     /// Forgets votes of heights up to `committed`, and state votes of heights up to `certified`.
     pub fn forget(&mut self, committed: Height, certified: Height) {
-        self.places.retain(|(height, _), _| *height > committed);
+        self.places.retain(|(height, ..), _| *height > committed);
         self.states.retain(|height, _| *height > certified);
     }
 
@@ -455,8 +485,7 @@ impl Safety {
                 let OwnPrecommit { vote, polka, acks } = own;
                 Record::Precommit { vote, polka, acks }
             }));
-            let change = own.change.clone();
-            records.extend(change.map(|(change, polka)| Record::RoundChange { change, polka }));
+            records.extend(own.change.clone().map(Record::RoundChange));
         }
         records
     }

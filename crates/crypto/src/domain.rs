@@ -53,11 +53,13 @@ pub enum Tag {
     Possession = 14,
     /// A validator's hello on a link to another: who speaks, to whom, over which channel.
     Link = 15,
+    /// The place of a common coin: what the shares of the coin's key sign.
+    Coin = 16,
 }
 
 impl Tag {
     /// Every tag, in the order of the bytes.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Transaction,
         Self::Chunk,
         Self::Ack,
@@ -73,6 +75,7 @@ impl Tag {
         Self::Complaint,
         Self::Possession,
         Self::Link,
+        Self::Coin,
     ];
 
     /// The byte that stands for the tag in signed bytes.

@@ -14,14 +14,18 @@
 
 use std::fmt;
 
-use quipu_types::{Hash, PublicKey, Signature};
+use quipu_types::{Coin, CoinKey, Hash, PublicKey, Signature};
 
+use crate::coin;
 use crate::hash::blake3;
 use crate::recent::{CacheCounts, Recent};
 use crate::suite::{VerifyItem, verify, verify_many};
 
 /// Signatures that one validator remembers: the votes and acks of some hundred heights, of a hundred validators.
 pub const COUNT_DEFAULT: usize = 1 << 15;
+
+/// Stands where a suite's tag does, and is none.
+const COIN_TAG: u8 = u8::MAX;
 
 /// The memory. One serves a whole validator; its users share it.
 pub struct Verified(Recent<Hash, ()>);
@@ -79,6 +83,17 @@ impl Verified {
             holds
         };
         names.into_iter().zip(known).map(|(name, known)| verdict_of(name, known)).collect()
+    }
+
+    /// As [`coin::verify`].
+    #[must_use]
+    pub fn verify_coin(&self, key: &CoinKey, message: &[u8], coin: &Coin) -> bool {
+        let name = blake3(&[&[COIN_TAG][..], &key.0, &coin.0, message].concat());
+        let holds = self.knows(&name) || coin::verify(key, message, coin);
+        if holds {
+            self.keep(name);
+        }
+        holds
     }
 
     /// Remembers a signature that was made here, by the key itself.

@@ -6,13 +6,15 @@
 
 use quipu_crypto::domain::{Tag, signing_bytes};
 use quipu_crypto::suite::{VerifyItem, verify_many};
+use quipu_types::round::coin_body;
 use quipu_types::{
-    CommitCertificate, Encode, Hash, Header, Height, RoundKind, Signature, StateCertificate,
-    ValidatorIndex, ValidatorSet,
+    CommitCertificate, Encode, Hash, Header, Height, Precommit, RoundKind, Signature,
+    StateCertificate, ValidatorIndex, ValidatorSet,
 };
 use thiserror::Error;
 
 use crate::names::header_hash;
+use crate::schedule::elect;
 
 /// Why a certificate proves nothing.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -60,9 +62,9 @@ pub enum CertificateError {
         /// Who voted.
         validator: ValidatorIndex,
     },
-    /// Precommits of an open round mean nothing without the coin that elects their instance.
-    #[error("precommits of an open round come without their coin")]
-    OpenRound,
+    /// Precommits of an open round mean nothing without the coin that elects their instance; those of a led one have none.
+    #[error("the coin that belongs to the precommits' round is missing, wrong, or elects another instance")]
+    Coin,
     /// A voter counted twice, or out of order.
     #[error("validator {validator} stands twice or out of order")]
     NotAscending {
@@ -130,9 +132,10 @@ pub fn verify_certificate(
         if place != Some((vote.round, vote.kind, vote.instance)) {
             return Err(CertificateError::MixedRounds { validator });
         }
-        if vote.kind == RoundKind::Open {
-            return Err(CertificateError::OpenRound);
-        }
+    }
+    let first = certificate.precommits.first();
+    if first.is_some_and(|vote| !is_elected(chain, set, vote, certificate)) {
+        return Err(CertificateError::Coin);
     }
     let votes: Vec<Vote> = certificate
         .precommits
@@ -144,6 +147,24 @@ pub fn verify_certificate(
         })
         .collect();
     tally(set, &votes)
+}
+
+/// Whether the coin of an open round elects the instance of its precommits; a led round has none.
+fn is_elected(
+    chain: &Hash,
+    set: &ValidatorSet,
+    vote: &Precommit,
+    certificate: &CommitCertificate,
+) -> bool {
+    match (vote.kind, &certificate.coin, &set.coin) {
+        (RoundKind::Led, coin, _) => coin.is_none(),
+        (RoundKind::Open, Some(coin), Some(key)) => {
+            let body = coin_body(vote.height, vote.round);
+            let message = signing_bytes(chain, set.epoch, Tag::Coin, &body);
+            quipu_crypto::coin::verify(key, &message, coin) && elect(set, coin) == vote.instance
+        }
+        (RoundKind::Open, ..) => false,
+    }
 }
 
 /// Checks that `certificate` is of the state after `height` in the ledger `chain` by validators `set`.

@@ -4,12 +4,14 @@
 //!  rank       stake descending, then public key descending
 //!  led round k of a height: rank (primary + k) mod n
 //!  lane l, term 1: dealt by stake (lane 0: rank 0)      term t: the others in turn, then the first again
+//!  open round              everyone proposes; the coin elects one, each with the chance of its part of the stake
 //! ```
 //! The **primary** after header x is the leader of the round that decided x - 1, if that round was not the first (what
 //! x's `prev_commit` says); every [`PRIMARY_HEIGHT_COUNT`] heights it is the next in rank. It leads from x + 1 on. So
 //! nobody's own certificate decides who leads, only what is inside committed headers.
 
-use quipu_types::{Header, Lane, RoundKind, Term, ValidatorIndex, ValidatorSet};
+use quipu_crypto::hash::sha256;
+use quipu_types::{Coin, Header, Lane, RoundKind, Term, ValidatorIndex, ValidatorSet};
 
 /// Heights after which the next in rank becomes the primary, however well the last one leads.
 pub const PRIMARY_HEIGHT_COUNT: u64 = 1_024;
@@ -47,7 +49,7 @@ impl Schedule {
         self.rank.len()
     }
 
-    /// Who leads a led round, when `primary` is the primary's rank.
+    /// Who leads the led round of number `round` among a height's led ones, when `primary` is the primary's rank.
     #[must_use]
     pub fn leader(&self, primary: usize, round: u32) -> ValidatorIndex {
         let round = usize::try_from(round).unwrap_or(usize::MAX);
@@ -97,6 +99,26 @@ impl Schedule {
     }
 }
 
+/// Whom a coin elects: 256 bits of its hash modulo the stake of all, so that the bias is below 2^-185.
+///
+/// # Panics
+/// When nobody has stake, which no checked set has.
+#[must_use]
+pub fn elect(set: &ValidatorSet, coin: &Coin) -> ValidatorIndex {
+    let total = set.power_total();
+    let mut place = sha256(&coin.0).0.into_iter().fold(0_u128, |rest, byte| {
+        let next = rest.wrapping_shl(8) | u128::from(byte);
+        next.checked_rem(total).expect("a set's stake is above zero")
+    });
+    for (index, validator) in (0_u16..).zip(&set.validators) {
+        match place.checked_sub(u128::from(validator.power)) {
+            None => return ValidatorIndex::new(index),
+            Some(rest) => place = rest,
+        }
+    }
+    unreachable!("the place is below the sum of the powers")
+}
+
 fn modulo(number: usize, count: usize) -> usize {
     number.checked_rem(count).unwrap_or(0)
 }
@@ -137,7 +159,7 @@ mod tests {
             key: PublicKey::new(Suite::Ed25519Sha256, &[number; 32]).expect("32 bytes"),
             power: *power,
         });
-        ValidatorSet { epoch: 0, validators: validators.collect() }
+        ValidatorSet { epoch: 0, validators: validators.collect(), coin: None }
     }
 
     fn lanes(powers: &[u64], lane_count: u16, term: u64) -> Vec<u16> {

@@ -123,7 +123,7 @@ impl Letter {
             PeerMessage::Agreement(Message::Propose(propose)) => Word::Propose(propose.round),
             PeerMessage::Agreement(Message::Prevote(vote)) => Word::Prevote(vote.round),
             PeerMessage::Agreement(Message::Precommit(vote)) => Word::Precommit(vote.round),
-            PeerMessage::Agreement(Message::RoundChange { change, .. }) => {
+            PeerMessage::Agreement(Message::RoundChange(Change { change, .. })) => {
                 Word::Change(change.round)
             }
             PeerMessage::Agreement(Message::Ack(_)) => Word::Ack,
@@ -141,7 +141,7 @@ impl Letter {
             Message::Propose(propose) => propose.height,
             Message::Prevote(vote) => vote.height,
             Message::Precommit(vote) => vote.height,
-            Message::RoundChange { change, .. } => change.height,
+            Message::RoundChange(Change { change, .. }) => change.height,
             Message::Ack(_) | Message::StateVote(_) => return None,
         };
         Some(height.get())

@@ -79,7 +79,7 @@ impl Words {
         for bytes in records {
             let record = decode(&bytes)?;
             words.written.push(record.message().to_bytes());
-            if let Record::RoundChange { change, .. } = record {
+            if let Record::RoundChange(Change { change, .. }) = record {
                 words.leave(change.height, change.round, change.high.map(|high| high.round));
             }
             words.recorded.insert(bytes);
@@ -102,12 +102,12 @@ impl Words {
             Record::Propose(propose) => (propose.height, propose.round),
             Record::Prevote { vote, .. } => (vote.height, vote.round),
             Record::Precommit { vote, .. } => (vote.height, vote.round),
-            Record::RoundChange { change, .. } => (change.height, change.round),
+            Record::RoundChange(Change { change, .. }) => (change.height, change.round),
             Record::Ack(_) | Record::StateVote(_) => return Ok(true),
         };
         let (left, high) = self.left.get(&height).copied().unwrap_or_default();
         rule(round >= left, "A5", || format!("a word on round {round}, {left} was gone to"))?;
-        if let Record::RoundChange { change, .. } = record {
+        if let Record::RoundChange(Change { change, .. }) = record {
             let named = change.high.map(|high| high.round);
             rule(named >= high, "A6", || format!("high went from {high:?} to {named:?}"))?;
             self.leave(height, round, named);
@@ -165,7 +165,7 @@ fn places(message: &Message) -> Vec<(Place, Vec<u8>)> {
         Message::Propose(propose) => place("propose", propose.height, propose.round),
         Message::Prevote(vote) => place("prevote", vote.height, vote.round),
         Message::Precommit(vote) => place("precommit", vote.height, vote.round),
-        Message::RoundChange { change, .. } => place("change", change.height, change.round),
+        Message::RoundChange(Change { change, .. }) => place("change", change.height, change.round),
         Message::StateVote(vote) => place("state", vote.state.height, 0),
         Message::Ack(ack) => {
             let tip = |tip: &Tip| {
@@ -221,7 +221,7 @@ impl Witness {
             self.said.insert(place, bytes);
             match message {
                 Message::Precommit(vote) => self.polka((vote.height, vote.round), vote.digest)?,
-                Message::RoundChange { change, .. } => {
+                Message::RoundChange(Change { change, .. }) => {
                     let high = change.high.map(|high| ((change.height, high.round), high.digest));
                     high.map_or(Ok(()), |(place, digest)| self.polka(place, digest))?;
                 }

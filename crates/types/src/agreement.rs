@@ -11,7 +11,8 @@
 
 use crate::codec::{Decode, DecodeError, Encode, Reader, put_count, put_list, put_option};
 use crate::number::{Hash, Height, Lane, PublicKey, Seqno, Signature, Term, Time, ValidatorIndex};
-use crate::round::RoundChangeCertificate;
+use crate::coin::{Coin, CoinKey};
+use crate::round::{RoundChangeCertificate, Rounds};
 
 /// Most validators of a set.
 pub const VALIDATOR_COUNT_MAX: usize = 128;
@@ -84,6 +85,8 @@ pub struct Header {
     pub next_set_hash: Option<Hash>,
     /// RFC 9162 root over the evidence that this header brings; the empty root when none.
     pub evidence_root: Hash,
+    /// Of which kind the rounds of the next height are.
+    pub rounds: Rounds,
 }
 
 /// A proposal of one header. Tag `Propose`.
@@ -156,6 +159,8 @@ pub struct Precommit {
 pub struct CommitCertificate {
     /// Their votes; all of one height, round, kind, instance and digest.
     pub precommits: Vec<Precommit>,
+    /// In an open round: the coin that elects their instance. Without it they prove nothing.
+    pub coin: Option<Coin>,
 }
 
 /// What execution of a height gave.
@@ -205,6 +210,8 @@ pub struct ValidatorSet {
     pub epoch: u64,
     /// The validators.
     pub validators: Vec<Validator>,
+    /// The key of the coin of open rounds; none when none was dealt: then every round is led.
+    pub coin: Option<CoinKey>,
 }
 
 impl ValidatorSet {
@@ -430,11 +437,12 @@ impl Encode for Header {
         put_option(out, self.state_certificate.as_ref());
         put_option(out, self.next_set_hash.as_ref());
         self.evidence_root.encode(out);
+        self.rounds.encode(out);
     }
 }
 
 impl Decode for Header {
-    const SIZE_MIN: usize = 8 + 8 + 2 + 32 + 4 + 4 + 8 + 1 + 4 + 1 + 1 + 32;
+    const SIZE_MIN: usize = 8 + 8 + 2 + 32 + 4 + 4 + 8 + 1 + 4 + 1 + 1 + 32 + Rounds::SIZE_MIN;
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
@@ -450,6 +458,7 @@ impl Decode for Header {
             state_certificate: reader.option("state_certificate")?,
             next_set_hash: reader.option("next_set_hash")?,
             evidence_root: Hash::decode(reader)?,
+            rounds: Rounds::decode(reader)?,
         })
     }
 }
@@ -533,16 +542,17 @@ impl Decode for Precommit {
 impl Encode for CommitCertificate {
     fn encode(&self, out: &mut Vec<u8>) {
         put_list(out, &self.precommits);
+        put_option(out, self.coin.as_ref());
     }
 }
 
 impl Decode for CommitCertificate {
-    const SIZE_MIN: usize = 4;
+    const SIZE_MIN: usize = 5;
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let precommits: Vec<Precommit> = reader.list("precommits", VALIDATOR_COUNT_MAX)?;
         ascending("commit certificate", precommits.iter().map(|vote| vote.validator.get()))?;
-        Ok(Self { precommits })
+        Ok(Self { precommits, coin: reader.option("coin")? })
     }
 }
 
@@ -630,16 +640,18 @@ impl Encode for ValidatorSet {
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.epoch.to_le_bytes());
         put_list(out, &self.validators);
+        put_option(out, self.coin.as_ref());
     }
 }
 
 impl Decode for ValidatorSet {
-    const SIZE_MIN: usize = 12;
+    const SIZE_MIN: usize = 13;
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             epoch: reader.u64()?,
             validators: reader.list("validators", VALIDATOR_COUNT_MAX)?,
+            coin: reader.option("coin")?,
         })
     }
 }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::agreement::{LANE_COUNT_MAX, VALIDATOR_COUNT_MAX, Validator, ValidatorSet};
-use crate::codec::{Encode, put_bytes, put_count};
+use crate::codec::{Encode, put_bytes, put_count, put_option};
+use crate::coin::CoinSetup;
 use crate::number::{AccountId, PublicKey, Signature, Time};
 
 /// Most bytes of a genesis file.
@@ -45,6 +46,10 @@ pub struct Genesis {
     pub validators: Vec<GenesisValidator>,
     /// Balances at height 0, ascending by account.
     pub accounts: Vec<GenesisAccount>,
+    /// The coin of open rounds, as it was dealt: whoever dealt it is trusted to have forgotten the secret. None: every
+    /// round is led.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coin: Option<CoinSetup>,
 }
 
 /// A validator of the first epoch.
@@ -117,7 +122,8 @@ impl Genesis {
             .iter()
             .map(|validator| Validator { key: validator.key, power: validator.power })
             .collect();
-        ValidatorSet { epoch: 0, validators }
+        let coin = self.coin.as_ref().map(|setup| setup.key);
+        ValidatorSet { epoch: 0, validators, coin }
     }
 
     /// Checks a draft: everything but who validates, which is not known yet.
@@ -206,5 +212,6 @@ impl Encode for Genesis {
             account.account.encode(out);
             out.extend_from_slice(&account.balance.to_le_bytes());
         }
+        put_option(out, self.coin.as_ref());
     }
 }

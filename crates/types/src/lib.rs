@@ -53,7 +53,7 @@ pub use number::{
 pub use procedure::{Call, ProcedureDef, ProcedureParameter, ProcedureSpec};
 pub use program::{Define, Expr, Program, Reads, TableRef};
 pub use receipt::{Outcome, Receipt};
-pub use round::{High, RoundChange, RoundChangeCertificate};
+pub use round::{CoinShare, High, RoundChange, RoundChangeCertificate, RoundCoin, Rounds};
 pub use row::{Column, ColumnType, Schema, Value, ValueRef};
 pub use table::{TableDef, TableSpec};
 pub use transaction::{Action, Envelope, RouteRule, StreamSpec, Transaction, Unsigned, Writers};

@@ -55,6 +55,8 @@ macro_rules! every_type {
             $call!(Precommit),
             $call!(RoundChange),
             $call!(RoundChangeCertificate),
+            $call!(CoinShare),
+            $call!(Rounds),
             $call!(CommitCertificate),
             $call!(StateVote),
             $call!(StateCertificate),
@@ -103,7 +105,7 @@ proptest! {
         noise in prop::collection::vec(any::<u8>(), 0..300)
     ) {
         macro_rules! total { ($type:ident) => { reencodes::<$type>(&noise)? } }
-        let _: [(); 26] = every_type!(total);
+        let _: [(); 28] = every_type!(total);
     }
 
     #[test]
@@ -141,7 +143,7 @@ proptest! {
                 prop_assert_eq!(other.to_bytes(), bytes);
             }
         }} }
-        let _: [(); 26] = every_type!(flip);
+        let _: [(); 28] = every_type!(flip);
     }
 }
 

@@ -4,20 +4,20 @@ use quipu_crypto::suite::VerifyItem;
 use quipu_crypto::{Tag, signing_bytes};
 use quipu_proof::names::header_hash;
 use quipu_types::{
-    Ack, CommitCertificate, Encode, Hash, Header, Height, Precommit, Prevote, Propose, PublicKey,
-    RoundKind, Signature, StateVote, ValidatorIndex,
+    Ack, CoinShare, CommitCertificate, Encode, Hash, Header, Height, Precommit, Prevote, Propose,
+    PublicKey, RoundChange, RoundKind, Signature, StateVote, ValidatorIndex,
 };
 
-use super::work::{Change, Proposal};
+use super::work::Proposal;
 use super::{Core, Output, Refused};
-use crate::evidence::{Evidence, forgets};
-use crate::header::{
-    self, CertificateError, Context, HeaderError, check_commit, check_polka, check_round_change,
-    tip_of, verify_by,
+use crate::certificate::{
+    CertificateError, check_coins, check_commit, check_polka, check_round_change, verify_by,
 };
-use crate::record::Message;
+use crate::evidence::{Evidence, forgets};
+use crate::header::{self, Context, HeaderError, tip_of};
+use crate::record::{Change, Message};
 
-/// Messages of the next height that are kept for each validator: one of each kind.
+/// Messages of the next height that are kept for each validator, beside its two votes for each instance: one of each kind.
 const AHEAD_COUNT_MAX: usize = 4;
 /// Heights above the own whose state votes are kept.
 const STATES_AHEAD_MAX: u64 = 8;
@@ -43,7 +43,7 @@ impl Core {
             match self.when(height) {
                 When::Now => {}
                 When::Past => {
-                    if let Message::RoundChange { .. } = &message
+                    if let Message::RoundChange(_) = &message
                         && self.context.rules.answers
                     {
                         self.outputs.push_back(Output::Answer { to: from, height });
@@ -72,7 +72,9 @@ impl Core {
             Message::Propose(propose) => self.proposal(*propose),
             Message::Prevote(vote) => self.prevote_of(vote),
             Message::Precommit(vote) => self.precommit_of(vote),
-            Message::RoundChange { change, polka } => self.change_of((change, polka)),
+            Message::RoundChange(own) => self.change_of(own),
+            Message::Done(certificate) => self.done(certificate),
+            Message::CoinShare(share) => self.share_of(share),
         }
     }
 
@@ -98,13 +100,14 @@ impl Core {
         }
         let kind = std::mem::discriminant(&message);
         let own = |kept: &&Message| kept.validator() == sender;
-        let is_change = matches!(message, Message::RoundChange { .. });
+        let is_change = matches!(message, Message::RoundChange(_));
         if is_change {
             // Of round changes only the newest counts.
             self.ahead
                 .retain(|kept| kept.validator() != sender || std::mem::discriminant(kept) != kind);
         }
-        if self.ahead.iter().filter(own).count() >= AHEAD_COUNT_MAX {
+        let votes = self.context.set.validators.len().saturating_mul(2);
+        if self.ahead.iter().filter(own).count() >= AHEAD_COUNT_MAX.saturating_add(votes) {
             return Err(Refused::Ahead { height });
         }
         self.ahead.push(message);
@@ -154,7 +157,7 @@ impl Core {
         if propose.header.height != height {
             return Err(Refused::Leader { instance, height });
         }
-        if let Some(known) = self.work.proposals.get(&propose.round) {
+        if let Some(known) = self.work.proposals.get(&(propose.round, instance)) {
             if known.propose.signed_body() == propose.signed_body() {
                 return Ok(());
             }
@@ -166,7 +169,11 @@ impl Core {
         let proposal = Proposal::new(propose);
         let value = proposal.propose.header.clone();
         self.work.values.insert(proposal.digest, value);
-        self.work.proposals.insert(proposal.propose.round, proposal);
+        if let Some(certificate) = &proposal.propose.certificate {
+            let coins = certificate.coins.clone();
+            self.learn(&coins);
+        }
+        self.work.proposals.insert((proposal.propose.round, instance), proposal);
         Ok(())
     }
 
@@ -180,7 +187,7 @@ impl Core {
             (Some(certificate), 1..) => certificate,
             _ => return Err(own),
         };
-        check_round_change(certificate, height, round, &self.context)?;
+        check_round_change(certificate, (height, round), &self.parent.rounds, &self.context)?;
         let justified = match certificate.high() {
             Some(high) => header_hash(&propose.header) == high.digest,
             None => fresh,
@@ -195,7 +202,8 @@ impl Core {
     fn prevote_of(&mut self, vote: Prevote) -> Result<(), Refused> {
         self.place(vote.round, vote.kind, vote.instance)?;
         let height = vote.height;
-        match self.work.prevotes.entry(vote.round).or_default().add(vote) {
+        let at = (vote.round, vote.instance);
+        match self.work.prevotes.entry(at).or_default().add(vote) {
             Some(pair) => self.found(Evidence::Prevotes(Box::new(pair)), height),
             None => Ok(()),
         }
@@ -204,55 +212,96 @@ impl Core {
     fn precommit_of(&mut self, vote: Precommit) -> Result<(), Refused> {
         self.place(vote.round, vote.kind, vote.instance)?;
         let height = vote.height;
-        let later = self.work.changes.get(&vote.validator).filter(|(c, _)| forgets(&vote, c));
-        if let Some((change, _)) = later {
-            let pair = Box::new((vote.clone(), *change));
-            self.outputs.push_back(Output::Evidence(Box::new(Evidence::Amnesia(pair))));
+        let later = self.work.changes.get(&vote.validator).map(|own| own.change);
+        if let Some(evidence) = later.and_then(|change| self.amnesia(&vote, &change)) {
+            self.outputs.push_back(Output::Evidence(Box::new(evidence)));
         }
-        match self.work.precommits.entry(vote.round).or_default().add(vote) {
+        let at = (vote.round, vote.instance);
+        match self.work.precommits.entry(at).or_default().add(vote) {
             Some(pair) => self.found(Evidence::Precommits(Box::new(pair)), height),
             None => Ok(()),
         }
     }
 
-    fn change_of(&mut self, (change, polka): Change) -> Result<(), Refused> {
-        let (height, validator) = (change.height, change.validator);
-        if change.round == 0 || change.high.is_some_and(|high| high.round >= change.round) {
-            return Err(Refused::Unjustified { instance: validator, height, round: change.round });
+    /// What a precommit and a later round change of one validator prove, if the one forgets the other.
+    fn amnesia(&self, vote: &Precommit, change: &RoundChange) -> Option<Evidence> {
+        let coin = match vote.kind {
+            RoundKind::Led => None,
+            RoundKind::Open => {
+                let (coin, elected) = self.work.coins.of(vote.round)?;
+                let counts = elected == vote.instance || !self.context.rules.coin_commits;
+                Some(counts.then_some(coin)?)
+            }
+        };
+        forgets(vote, change).then(|| Evidence::Amnesia(Box::new((vote.clone(), *change, coin))))
+    }
+
+    fn change_of(&mut self, own: Change) -> Result<(), Refused> {
+        let Change { change, polka, coins } = &own;
+        let (height, validator, round) = (change.height, change.validator, change.round);
+        let rounds = self.parent.rounds;
+        let is_below = change.high.is_none_or(|high| high.round < round);
+        if round == 0 || !is_below || change.kind != self.kind(round).0 {
+            return Err(Refused::Unjustified { instance: validator, height, round });
         }
-        if let Some((known, _)) = self.work.changes.get(&validator) {
-            if known.round > change.round || *known == change {
+        if let Some(Change { change: known, .. }) = self.work.changes.get(&validator) {
+            if known.round > round || known == change {
                 return Ok(());
             }
-            if known.round == change.round && known.signed_body() != change.signed_body() {
-                let pair = Box::new([*known, change]);
+            if known.round == round && known.signed_body() != change.signed_body() {
+                let pair = Box::new([*known, *change]);
                 return self.found(Evidence::RoundChanges(pair), height);
             }
         }
+        check_coins(coins, (height, round), (change.high.as_ref(), &rounds), &self.context)?;
         match &change.high {
-            Some(high) => check_polka(&polka, height, high, &self.context)?,
+            Some(high) => {
+                check_polka(polka, height, (high, self.kind(high.round).0), &self.context)?;
+            }
             None if polka.is_empty() => {}
             None => return Err(CertificateError::Presence.into()),
         }
-        self.work.changes.insert(validator, (change, polka));
-        let own = self.work.precommits.values().filter_map(|votes| votes.of(validator));
-        let forgotten = own.into_iter().find(|vote| forgets(vote, &change)).cloned();
-        match forgotten {
-            Some(vote) => self.found(Evidence::Amnesia(Box::new((vote, change))), height),
-            None => Ok(()),
-        }
+        let coins = coins.clone();
+        self.learn(&coins);
+        let own_votes = self.work.precommits.values().filter_map(|votes| votes.of(validator));
+        let forgotten = own_votes.into_iter().find_map(|vote| self.amnesia(vote, &own.change));
+        self.work.changes.insert(validator, own);
+        forgotten.map_or(Ok(()), |evidence| self.found(evidence, height))
     }
 
-    /// A led round that is kept, by its leader.
-    fn place(&self, round: u32, kind: RoundKind, instance: ValidatorIndex) -> Result<(), Refused> {
-        let height = self.height();
-        if kind != RoundKind::Led {
-            return Err(Refused::NotBuilt { what: "open rounds" });
+    /// A height was decided in an open round; the certificate was checked.
+    fn done(&mut self, certificate: CommitCertificate) -> Result<(), Refused> {
+        let digest = certificate.digest().ok_or(CertificateError::Presence)?;
+        self.work.decided.get_or_insert((digest, certificate));
+        Ok(())
+    }
+
+    fn share_of(&mut self, share: CoinShare) -> Result<(), Refused> {
+        let CoinShare { height, round, validator, .. } = share;
+        if self.kind(round).0 != RoundKind::Open || self.context.coin.is_none() {
+            return Err(Refused::Unjustified { instance: validator, height, round });
         }
-        if !self.work.keeps(round) {
+        if !self.work.keeps(round, RoundKind::Open) {
             return Err(Refused::Ahead { height });
         }
-        if instance == self.leader(round) {
+        self.work.coins.add(share);
+        Ok(())
+    }
+
+    /// A round that is kept, of that kind, and who may propose in it.
+    fn place(&self, round: u32, kind: RoundKind, instance: ValidatorIndex) -> Result<(), Refused> {
+        let height = self.height();
+        if kind != self.kind(round).0 {
+            return Err(Refused::Unjustified { instance, height, round });
+        }
+        if !self.work.keeps(round, kind) {
+            return Err(Refused::Ahead { height });
+        }
+        let may_propose = match kind {
+            RoundKind::Led => instance == self.leader(round),
+            RoundKind::Open => self.context.set.get(instance).is_some(),
+        };
+        if may_propose {
             Ok(())
         } else {
             Err(Refused::Leader { instance, height })
@@ -262,7 +311,7 @@ impl Core {
     /// A header that was asked for by its hash.
     pub(super) fn value(&mut self, header: Header) -> Result<(), Refused> {
         let digest = header_hash(&header);
-        if self.work.missing() != Some(digest) {
+        if !self.work.lacks(&digest) {
             return Err(Refused::Stale { height: header.height });
         }
         header::check(&header, &self.parent, &self.context)?;
@@ -312,7 +361,7 @@ impl Core {
             .filter(is_due)
             .filter_map(|message| {
                 let key = set.get(message.validator())?.key;
-                let (tag, body, signature) = signed_part(message);
+                let (tag, body, signature) = signed_part(message)?;
                 Some((key, signing_bytes(chain, set.epoch, tag, &body), signature))
             })
             .collect();
@@ -328,21 +377,27 @@ impl Core {
     }
 
     fn verify(&self, message: &Message) -> Result<(), Refused> {
-        let (tag, body, signature) = signed_part(message);
+        if let Message::Done(certificate) = message {
+            let vote = certificate.precommits.first().ok_or(CertificateError::Presence)?;
+            return Ok(check_commit(certificate, vote.height, &vote.digest, &self.context)?);
+        }
+        let Some((tag, body, signature)) = signed_part(message) else { return Ok(()) };
         Ok(verify_by(&self.context, message.validator(), tag, &body, &signature)?)
     }
 }
 
-/// What a message's signature covers, and is.
-fn signed_part(message: &Message) -> (Tag, Vec<u8>, Signature) {
-    match message {
+/// What a message's signature covers, and is; a message of others' signatures has none of its own.
+fn signed_part(message: &Message) -> Option<(Tag, Vec<u8>, Signature)> {
+    Some(match message {
         Message::Propose(propose) => (Tag::Propose, propose.signed_body(), propose.signature),
         Message::Prevote(vote) => (Tag::Prevote, vote.signed_body(), vote.signature),
         Message::Precommit(vote) => (Tag::Precommit, vote.signed_body(), vote.signature),
         Message::Ack(ack) => (Tag::Ack, ack.signed_body(), ack.signature),
         Message::StateVote(vote) => (Tag::StateVote, vote.state.to_bytes(), vote.signature),
-        Message::RoundChange { change, .. } => {
+        Message::RoundChange(Change { change, .. }) => {
             (Tag::RoundChange, change.signed_body(), change.signature)
         }
-    }
+        Message::CoinShare(share) => (Tag::CoinShare, share.signed_body(), share.signature),
+        Message::Done(_) => return None,
+    })
 }

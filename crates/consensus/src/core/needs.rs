@@ -1,6 +1,6 @@
 //! Which chunks are missing, and who has them.
 
-use quipu_types::{Tip, ValidatorIndex};
+use quipu_types::{Hash, Header, Tip, ValidatorIndex};
 
 use super::{Core, Holdings, Need, is_linked};
 use crate::header::tip_of;
@@ -13,20 +13,18 @@ impl Core {
         let mut needs: Vec<Need> = Vec::new();
         let rules = self.context.rules;
         let decided = self.work.decided.as_ref().map(|(digest, _)| *digest);
-        let high = self.work.high.as_ref().map(|(high, _)| high.digest);
-        let proposed = self.work.proposals.get(&self.work.round).map(|proposal| proposal.digest);
-        let value = [decided, high, proposed]
-            .into_iter()
-            .flatten()
-            .find_map(|digest| self.work.values.get(&digest));
-        let value = value.map(|header| header.cut.iter().zip(&self.parent.cut));
-        for (tip, before) in value.into_iter().flatten().filter(|(tip, before)| tip != before) {
-            let reached = self.available(before, holdings).map_or(0, |tip| tip.index);
-            let is_enough = decided.is_some() || reached >= tip.index || !rules.acks_beyond;
-            if !is_linked(tip, holdings) || !is_enough {
-                let overrides = decided.is_some() || self.is_available(tip, holdings);
-                let (tip, holders) = (*tip, self.holders(tip));
-                needs.push(Need { tip, holders, is_due: true, overrides });
+        for header in self.values_wanted() {
+            for (tip, before) in header.cut.iter().zip(&self.parent.cut) {
+                if tip == before || needs.iter().any(|need| need.tip.lane == tip.lane) {
+                    continue;
+                }
+                let reached = self.available(before, holdings).map_or(0, |tip| tip.index);
+                let is_enough = decided.is_some() || reached >= tip.index || !rules.acks_beyond;
+                if !is_linked(tip, holdings) || !is_enough {
+                    let overrides = decided.is_some() || self.is_available(tip, holdings);
+                    let (tip, holders) = (*tip, self.holders(tip));
+                    needs.push(Need { tip, holders, is_due: true, overrides });
+                }
             }
         }
         for before in &self.parent.cut {
@@ -38,6 +36,18 @@ impl Core {
             }
         }
         needs
+    }
+
+    /// The headers whose chunks the height waits for: the decided one, else that of the highest polka and those that are
+    /// proposed.
+    fn values_wanted(&self) -> Vec<&Header> {
+        let of = |digest: &Hash| self.work.values.get(digest);
+        if let Some((digest, _)) = &self.work.decided {
+            return of(digest).into_iter().collect();
+        }
+        let high = self.work.high.as_ref().map(|(high, _)| &high.digest);
+        let proposed = self.work.proposals_of(self.work.round).map(|one| &one.digest);
+        high.into_iter().chain(proposed).filter_map(of).collect()
     }
 
     fn holders(&self, tip: &Tip) -> Vec<ValidatorIndex> {

@@ -71,7 +71,7 @@ impl Pace {
 impl Core {
     /// When the next height begins, if it does not before.
     pub(super) fn due_at(&self, holdings: &impl Holdings) -> u64 {
-        let logged = self.safety.proposed((self.height(), 0)).is_some();
+        let logged = self.safety.proposed(self.height(), 0).is_some();
         let cause = if logged || self.has_heard() {
             Cause::Begun
         } else if let Some(count) = self.moved(holdings) {

@@ -6,6 +6,7 @@
 )]
 
 mod evidence;
+mod open;
 mod random;
 mod rounds;
 mod steps;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use quipu_consensus::{Message, Parent, Record};
 
-use crate::world::{CHAIN, GENESIS_TIME, IDLE_US, LANES, MIN_US, Node, World, start};
+use crate::world::{CHAIN, GENESIS_TIME, IDLE_US, LANES, MIN_US, Node, ROUNDS, World, start};
 
 proptest! {
     #![proptest_config(ProptestConfig {
@@ -39,7 +39,7 @@ proptest! {
         let kept = random.usize(0..=node.log.len());
         let (records, lost) = node.log.split_at(kept);
         let said: Vec<Message> = records.iter().map(Record::message).collect();
-        let parent = Parent::genesis(CHAIN, GENESIS_TIME, LANES);
+        let parent = Parent::genesis(CHAIN, GENESIS_TIME, LANES, ROUNDS);
         let mut again = Node { log: records.to_vec(), ..Node::new(&[1], 0) };
         again.core = start(&[1], 0, again.now, parent, records.to_vec());
         again.now.wall_us += 77_777;

@@ -1,17 +1,19 @@
 //! Worlds of cores: every message goes through its bytes, every vote through its record.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
 
 use quipu_consensus::core::Refused;
 use quipu_consensus::{
-    Config, Context, Core, Event, Evidence, Holdings, Message, Now, Output, Parent, Record, Rules,
+    Change, Config, Context, Core, Event, Evidence, Holdings, Message, Now, Output, Parent, Record, Rules,
     genesis_cut,
 };
+use quipu_crypto::coin::{self, CoinScheme, CoinSecret};
 use quipu_crypto::Tag;
 use quipu_crypto::suite::SecretKey;
 use quipu_types::agreement::Validator;
 use quipu_types::{
-    CommitCertificate, Decode, Encode, Hash, Header, Height, Lane, Seqno, Signature, SignedState,
+    CommitCertificate, Decode, Encode, Hash, Header, Height, Lane, RoundKind, Rounds, Seqno, Signature, SignedState,
     Suite, Term, Time, Tip, ValidatorIndex, ValidatorSet,
 };
 
@@ -20,6 +22,22 @@ pub(crate) const GENESIS_TIME: Time = Time::new(1_000_000);
 pub(crate) const LANES: u16 = 3;
 pub(crate) const MIN_US: u64 = 5_000;
 pub(crate) const IDLE_US: u64 = 1_000_000;
+pub(crate) const ROUNDS: Rounds = Rounds::genesis(true);
+
+/// What was dealt for a set.
+type Dealing = Arc<(CoinScheme, Vec<Vec<u8>>)>;
+
+/// The coin of a set, and each validator's shares as bytes. Dealt once in a process: it takes milliseconds.
+pub(crate) fn dealing(powers: &[u64]) -> Dealing {
+    static DEALT: Mutex<BTreeMap<Vec<u64>, Dealing>> = Mutex::new(BTreeMap::new());
+    let mut dealt = DEALT.lock().expect("no dealing panics");
+    let deal = || {
+        let (setup, secrets) = coin::deal(powers, &[42; 32]);
+        let scheme = CoinScheme::new(&setup, powers).expect("a right dealing");
+        Arc::new((scheme, secrets.iter().map(|secret| secret.to_bytes().to_vec()).collect()))
+    };
+    Arc::clone(dealt.entry(powers.to_vec()).or_insert_with(deal))
+}
 
 /// Chunks of every lane up to an index, the same for everyone.
 #[derive(Clone, Debug, Default)]
@@ -69,7 +87,7 @@ pub(crate) fn set(powers: &[u64]) -> ValidatorSet {
     let validators = validators
         .map(|(index, power)| Validator { key: key(index).public(), power: *power })
         .collect();
-    ValidatorSet { epoch: 0, validators }
+    ValidatorSet { epoch: 0, validators, coin: Some(dealing(powers).0.key()) }
 }
 
 pub(crate) fn context(powers: &[u64]) -> Context {
@@ -116,7 +134,7 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new(powers: &[u64], index: usize) -> Self {
-        let parent = Parent::genesis(CHAIN, GENESIS_TIME, LANES);
+        let parent = Parent::genesis(CHAIN, GENESIS_TIME, LANES, ROUNDS);
         let core = start(powers, index, Now::default(), parent.clone(), Vec::new());
         Self {
             core,
@@ -174,7 +192,8 @@ impl Node {
 
     fn say(&mut self, to: Option<ValidatorIndex>, message: Message) {
         let logged = self.log.iter().any(|record| record.message() == message);
-        assert!(logged, "I2: a message comes after its record");
+        let is_own = !matches!(message, Message::Done(_) | Message::CoinShare(_));
+        assert!(logged || !is_own, "I2: a message comes after its record");
         self.sent.push((to, message));
     }
 
@@ -216,6 +235,7 @@ pub(crate) fn start(
     parent: Parent,
     records: Vec<Record>,
 ) -> Core {
+    let dealing = dealing(powers);
     let config = Config {
         chain: CHAIN,
         set: set(powers),
@@ -224,7 +244,9 @@ pub(crate) fn start(
         interval_min_us: MIN_US,
         interval_idle_us: IDLE_US,
         rules: Rules::ALL,
-        verified: std::sync::Arc::default(),
+        verified: Arc::default(),
+        coin: Some(dealing.0.clone()),
+        coin_secret: Some(CoinSecret::from_bytes(&dealing.1[index]).expect("its own bytes")),
     };
     Core::new(now, config, parent, records).expect("a validator's key")
 }
@@ -245,12 +267,17 @@ fn name(message: &Message) -> String {
         }
         Message::Ack(ack) => format!("Ack {:?}", ack.tips.len()),
         Message::StateVote(vote) => format!("StateVote {}", vote.state.height),
-        Message::RoundChange { change, polka } => {
+        Message::RoundChange(Change { change, polka, .. }) => {
             let high = change.high.map_or("no polka".to_owned(), |high| {
                 format!("the polka of round {}, {} votes", high.round, polka.len())
             });
             format!("RoundChange {}{} with {high}", change.height, round(change.round))
         }
+        Message::Done(certificate) => {
+            let vote = &certificate.precommits[0];
+            format!("Done {}{} instance {}", vote.height, round(vote.round), vote.instance)
+        }
+        Message::CoinShare(share) => format!("CoinShare {}{}", share.height, round(share.round)),
     }
 }
 
@@ -282,7 +309,11 @@ pub(crate) enum Packet {
 pub(crate) type Loses = Box<dyn Fn(usize, usize, &Message) -> bool>;
 
 /// A kind of message, whose, at which height and round: spoken of in one way only.
-type Place = (u8, ValidatorIndex, Height, u32);
+type Place = (u8, ValidatorIndex, Height, u32, Option<ValidatorIndex>);
+
+fn open(kind: RoundKind, instance: ValidatorIndex) -> Option<ValidatorIndex> {
+    (kind == RoundKind::Open).then_some(instance)
+}
 
 /// Validators that hear each other.
 pub(crate) struct World {
@@ -317,13 +348,18 @@ impl World {
     /// I1 for everything that is ever said, before and after restarts.
     fn assert_one_word(&mut self, message: &Message) {
         let place = match message {
-            Message::Propose(said) => (1, said.instance, said.height, said.round),
-            Message::Prevote(said) => (2, said.validator, said.height, said.round),
-            Message::Precommit(said) => (3, said.validator, said.height, said.round),
-            Message::RoundChange { change, .. } => {
-                (4, change.validator, change.height, change.round)
+            Message::Propose(said) => (1, said.instance, said.height, said.round, None),
+            Message::Prevote(said) => {
+                (2, said.validator, said.height, said.round, open(said.kind, said.instance))
             }
-            Message::Ack(_) | Message::StateVote(_) => return,
+            Message::Precommit(said) => {
+                (3, said.validator, said.height, said.round, open(said.kind, said.instance))
+            }
+            Message::RoundChange(Change { change, .. }) => {
+                (4, change.validator, change.height, change.round, None)
+            }
+            Message::CoinShare(share) => (5, share.validator, share.height, share.round, None),
+            Message::Ack(_) | Message::StateVote(_) | Message::Done(_) => return,
         };
         let first = self.spoken.entry(place).or_insert_with(|| message.clone());
         assert_eq!(first, message, "I1: said twice, in two ways");

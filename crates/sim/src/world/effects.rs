@@ -378,7 +378,7 @@ pub(super) fn describe_message(message: &Message) -> String {
         }
         Message::Ack(ack) => format!("{own} acks [{}]", describe_tips(&ack.tips)),
         Message::StateVote(vote) => format!("{own} votes for state {}", vote.state.height),
-        Message::RoundChange { change, .. } => {
+        Message::RoundChange(Change { change, .. }) => {
             let high = change.high.map(|high| (high.round, short(&high.digest)));
             format!("{own} changes {}/{} {high:?}", change.height, change.round)
         }

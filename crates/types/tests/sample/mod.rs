@@ -7,6 +7,7 @@ use quipu_types::agreement::{Propose, StateVote};
 use quipu_types::cursor::Certified;
 use quipu_types::genesis::{GENESIS_VERSION, GenesisAccount, GenesisValidator};
 use quipu_types::group::{SESSION_US_MAX, SESSION_US_MIN};
+use quipu_types::round::{Mode, Start};
 use quipu_types::transaction::{Action, Envelope, RouteRule, StreamSpec, Transaction, Writers};
 use quipu_types::*;
 
@@ -222,8 +223,33 @@ impl Sample for Header {
             state_certificate: rng.bool().then(|| StateCertificate::sample(rng)),
             next_set_hash: rng.bool().then(|| hash(rng)),
             evidence_root: hash(rng),
+            rounds: Rounds::sample(rng),
         }
     }
+}
+
+impl Sample for Rounds {
+    fn sample(rng: &mut Rng) -> Self {
+        let mode = [Mode::LedOnly, Mode::Led, Mode::Open][rng.usize(..3)];
+        let start = [Start::Led, Start::Trial, Start::Open][rng.usize(..3)];
+        Self { mode, start, backoff: rng.u8(..), trial: Height::new(rng.u64(..)) }
+    }
+}
+
+impl Sample for CoinShare {
+    fn sample(rng: &mut Rng) -> Self {
+        Self {
+            height: Height::new(rng.u64(..)),
+            round: rng.u32(..),
+            validator: validator(rng),
+            parts: list(rng, |rng| CoinPart(array(rng))),
+            signature: signature(rng),
+        }
+    }
+}
+
+fn coins(rng: &mut Rng) -> Vec<RoundCoin> {
+    (0..rng.u32(..3)).map(|round| RoundCoin { round, coin: Coin(array(rng)) }).collect()
 }
 
 impl Sample for Propose {
@@ -267,7 +293,7 @@ impl Sample for RoundChangeCertificate {
         for (index, vote) in (0..).zip(&mut polka) {
             vote.validator = ValidatorIndex::new(index);
         }
-        Self { changes, polka }
+        Self { changes, polka, coins: coins(rng) }
     }
 }
 
@@ -309,7 +335,7 @@ impl Sample for CommitCertificate {
         for (index, vote) in (0..).zip(&mut precommits) {
             vote.validator = ValidatorIndex::new(index);
         }
-        Self { precommits }
+        Self { precommits, coin: rng.bool().then(|| Coin(array(rng))) }
     }
 }
 
@@ -358,7 +384,8 @@ impl Sample for ValidatorSet {
     fn sample(rng: &mut Rng) -> Self {
         let validators =
             list(rng, |rng| Validator { key: PublicKey::sample(rng), power: rng.u64(..) });
-        Self { epoch: rng.u64(..), validators }
+        let coin = rng.bool().then(|| CoinKey(array(rng)));
+        Self { epoch: rng.u64(..), validators, coin }
     }
 }
 
@@ -384,5 +411,6 @@ pub(crate) fn genesis() -> Genesis {
             possession: Signature([0; 64]),
         }],
         accounts: vec![GenesisAccount { account: AccountId([5; 32]), balance: 1_000 }],
+        coin: None,
     }
 }

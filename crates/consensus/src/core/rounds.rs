@@ -1,0 +1,164 @@
+//! Rounds of a height: of which kind each is, how it is left and entered.
+//!
+//! ```text
+//!  led   ── timer ──────────────────────────────────────────────────────────────────> RoundChange(r + 1)
+//!  open  ── precommits of a quorum, of instances of a quorum of owners ─> CoinShare
+//!           ½ of the shares ─> Coin ─> the elected instance: committed, or its polka counts ─> RoundChange(r + 1)
+//!  both  ── round changes of a third beyond, a proposal of a later round ─> RoundChange(r')
+//! ```
+//! Only a led round has a timer. Nobody leaves for a round without the coins of every open round below it (rule (c)).
+//! Parts in coins are not logged: they are a function of the place, and safe to say twice.
+
+use quipu_types::{RoundCoin, RoundKind, ValidatorIndex};
+
+use super::work::instances;
+use super::{Core, ROUND_MORE_US, ROUND_US};
+use crate::Now;
+use crate::record::Message;
+use crate::schedule::elect;
+
+impl Core {
+    /// The kind of a round of this height, and which of its led rounds it is or would be.
+    pub(super) fn kind(&self, round: u32) -> (RoundKind, u32) {
+        self.parent.rounds.kind(self.height(), round)
+    }
+
+    fn is_open(&self, round: u32) -> bool {
+        self.kind(round).0 == RoundKind::Open
+    }
+
+    /// Who leads a led round.
+    pub(super) fn leader(&self, round: u32) -> ValidatorIndex {
+        self.context.schedule.leader(self.parent.primary, self.kind(round).1)
+    }
+
+    /// Whether this validator proposes in the round: in an open one everyone does.
+    pub(super) fn leads(&self) -> bool {
+        let round = self.work.round;
+        self.is_open(round) || self.leader(round) == self.safety.own()
+    }
+
+    /// A third beyond pulls (its honest ones have left this round).
+    pub(super) fn pull(&mut self, now: Now) -> bool {
+        match self.work.pulled_to(&self.context.set) {
+            Some(round) if round > self.work.round => {
+                self.enter(now, round);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A justified proposal of a later round pulls.
+    pub(super) fn follow(&mut self, now: Now) -> bool {
+        match self.work.proposals.keys().next_back().copied() {
+            Some((round, _)) if round > self.work.round => {
+                self.enter(now, round);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// When the round's timer ends; an open round has none.
+    pub(super) fn deadline(&self) -> Option<u64> {
+        if self.is_open(self.work.round) && self.context.rules.change_with_coins {
+            return None;
+        }
+        let more = ROUND_MORE_US.saturating_mul(u64::from(self.work.round));
+        Some(self.work.since_us?.saturating_add(ROUND_US).saturating_add(more))
+    }
+
+    pub(super) fn time_out(&mut self, now: Now) -> bool {
+        if self.deadline().is_none_or(|at| now.mono_us < at) {
+            return false;
+        }
+        self.enter(now, self.work.round.saturating_add(1));
+        true
+    }
+
+    /// An open round whose coin is known, and did not decide, is over.
+    pub(super) fn end_open(&mut self, now: Now) -> bool {
+        let round = self.work.round;
+        let is_over = self.is_open(round) && self.work.coins.of(round).is_some();
+        if is_over {
+            self.enter(now, round.saturating_add(1));
+        }
+        is_over
+    }
+
+    /// Rule (a): whoever enters a round, in whatever way, first says so; that ends all its voting below.
+    fn enter(&mut self, now: Now, round: u32) {
+        assert!(round > self.work.round, "rounds are entered upwards");
+        self.raise_elected();
+        let (high, coins) = (self.work.high.clone(), self.work.coins.below(round));
+        let place = (self.height(), round, self.kind(round).0);
+        let work = &self.work;
+        let is_void = |vote: &_| work.is_void(vote) || !self.context.rules.polka_logged;
+        let said = self.safety.change(place, high, coins, is_void);
+        self.work.round = round;
+        self.work.since_us = Some(now.mono_us);
+        self.work.said_us = now.mono_us;
+        self.work.share = None;
+        let own = self.say(said, Message::RoundChange);
+        self.work.changes.insert(self.safety.own(), own);
+    }
+
+    /// Polkas of elected instances that came together since count too.
+    fn raise_elected(&mut self) {
+        for instance in self.work.coins.elected().collect::<Vec<_>>() {
+            let votes = self.work.prevotes.get(&instance);
+            if let Some((_, polka)) = votes.and_then(|votes| votes.quorum(&self.context.set)) {
+                self.work.raise(&polka);
+            }
+        }
+        self.work.raise_elected();
+    }
+
+    /// Keeps coins that others attached, and that were checked.
+    pub(super) fn learn(&mut self, coins: &[RoundCoin]) {
+        for RoundCoin { round, coin } in coins {
+            if self.work.coins.of(*round).is_none()
+                && let Some(elected) = self.context.elected((self.height(), *round), coin)
+            {
+                self.work.coins.learn(*round, *coin, elected);
+            }
+        }
+    }
+
+    /// Says the own part in the coin, once instances whose owners are a quorum have their precommits: then the coin elects
+    /// one of those with the same chance.
+    pub(super) fn share(&mut self) -> bool {
+        let round = self.work.round;
+        let is_due = self.is_open(round)
+            && self.work.share.is_none()
+            && self.work.coins.of(round).is_none()
+            && self.is_done(round);
+        let Some(secret) = self.coin_secret.as_ref().filter(|_| is_due) else { return false };
+        let parts = secret.sign(&self.context.coin_message((self.height(), round)));
+        let share = self.safety.share(self.height(), round, parts);
+        self.work.share = Some(share.clone());
+        self.work.coins.add(share.clone());
+        self.outputs.push_back(super::Output::Send(Message::CoinShare(share)));
+        true
+    }
+
+    /// Whether instances of a round whose owners, who proposed them, are a quorum have their precommits.
+    fn is_done(&self, round: u32) -> bool {
+        let (set, rules) = (&self.context.set, self.context.rules);
+        let done = self.work.precommits.range(instances(round));
+        let done = done.filter(|(_, votes)| votes.quorum(set).is_some());
+        let power = done.fold(0_u128, |power, ((_, owner), _)| power.saturating_add(set.power(*owner)));
+        if rules.owners_done { set.is_quorum(power) } else { power > 0 }
+    }
+
+    /// Makes a coin of the parts that came.
+    pub(super) fn toss(&mut self) -> bool {
+        let Some(scheme) = &self.context.coin else { return false };
+        let height = self.height();
+        let message = |round| self.context.coin_message((height, round));
+        let Some((round, coin)) = self.work.coins.toss(scheme, message) else { return false };
+        self.work.coins.learn(round, coin, elect(&self.context.set, &coin));
+        true
+    }
+}
