@@ -35,6 +35,11 @@ fn given(secrets: &[CoinSecret], mask: usize) -> Given {
     signing.map(|(place, secret)| (index(place), secret.sign(MESSAGE))).collect()
 }
 
+/// The order of the groups, least byte first.
+fn order() -> [u8; 32] {
+    bytes("01000000fffffffffe5bfeff02a4bd5305d8a10908d83933487d9d2953a7ed73")
+}
+
 /// `x` as a compressed point of G1, if it is one.
 fn at(x: u8) -> Option<Signature> {
     let mut bytes = [0; 48];
@@ -45,10 +50,9 @@ fn at(x: u8) -> Option<Signature> {
 /// A point of order 3: of the curve, outside its group.
 fn of_order_3() -> Signature {
     // The curve has r·h points, and 3 divides h once: r·h/3 times any point has order 3 or 1.
-    let order = bytes::<32>("01000000fffffffffe5bfeff02a4bd5305d8a10908d83933487d9d2953a7ed73");
     let cofactor = bytes::<16>("398e55558ee3aa2e72a01cc7aa2e2413");
     let multiple = |point: Signature| {
-        let point = [point].mult(&order, 255).to_signature();
+        let point = [point].mult(&order(), 255).to_signature();
         [point].mult(&cofactor, 128).to_signature()
     };
     let mut points = (1..).filter_map(at).map(multiple);
@@ -286,8 +290,9 @@ fn keys_that_are_no_points_of_the_group_are_refused() {
     let on_curve = |bytes: &[u8; 96]| PublicKey::from_bytes(bytes).is_ok();
     let stray = (0..).map(|x| with_first(0x80, x)).find(on_curve).unwrap();
     let mut keys = vec![stray, [0; 96], [0xff; 96], with_first(0xc0, 0), with_first(0xc0, 1)];
-    let point = PublicKey::from_bytes(&setup.parts[0].0).unwrap();
-    let sum = [point, PublicKey::from_bytes(&stray).unwrap()].add().to_public_key();
+    // The group's key and a point that its order does not send to the identity: no pairing tells them apart.
+    let stray = [PublicKey::from_bytes(&stray).unwrap()].mult(&order(), 255).to_public_key();
+    let sum = [PublicKey::from_bytes(&setup.key.0).unwrap(), stray].add().to_public_key();
     keys.push(sum.to_bytes());
     for key in keys.into_iter().map(CoinKey) {
         assert!(!verify(&key, MESSAGE, &coin), "{key}");
