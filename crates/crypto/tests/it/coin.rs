@@ -290,7 +290,7 @@ fn keys_that_are_no_points_of_the_group_are_refused() {
     let on_curve = |bytes: &[u8; 96]| PublicKey::from_bytes(bytes).is_ok();
     let stray = (0..).map(|x| with_first(0x80, x)).find(on_curve).unwrap();
     let mut keys = vec![stray, [0; 96], [0xff; 96], with_first(0xc0, 0), with_first(0xc0, 1)];
-    // The group's key and a point that its order does not send to the identity: no pairing tells them apart.
+    // The group's key, moved by a point whose order is prime to the group's.
     let stray = [PublicKey::from_bytes(&stray).unwrap()].mult(&order(), 255).to_public_key();
     let sum = [PublicKey::from_bytes(&setup.key.0).unwrap(), stray].add().to_public_key();
     keys.push(sum.to_bytes());
