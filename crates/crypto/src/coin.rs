@@ -4,7 +4,7 @@
 //! Sources: Boldyreva, "Threshold Signatures … Based on the Gap-Diffie-Hellman-Group Signature Scheme" (PKC 2003);
 //! Cachin, Kursawe, Shoup, "Random Oracles in Constantinople" (PODC 2000), section 4: the coin; RFC 9380 for the hash
 //! to G1; draft-irtf-cfrg-bls-signature, minimal signatures (G1), keys in G2; Cascudo, David, "SCRAPE" (ACNS 2017) for
-//! the check of a setup. Curve and pairing are `blst`'s; the numbers modulo the order are [`field`]'s.
+//! the check of a setup. Curve and pairing are `blst`'s; the numbers modulo the order are `field`'s.
 //!
 //! ```text
 //!  powers of n ---> W = 6n + 1 virtual shares, t = 3n + 1
@@ -52,7 +52,7 @@ mod field;
 /// Ties the hash to the curve to this use of it (RFC 9380, section 3.1).
 const DOMAIN: &[u8] = b"QUIPU-COIN-V01-CS01-with-BLS12381G1_XMD:SHA-256_SSWU_RO_";
 
-/// Salt and info of the coefficients that follow from a seed.
+/// Salt of the coefficients that follow from a seed.
 const DEAL_SALT: &[u8] = b"quipu/coin/deal/1";
 
 /// Bits of a scalar below the groups' order.
