@@ -5,6 +5,7 @@
 //!  chain, epoch, tag, body -> domain -> suite (sign, verify, verify many by accel)
 //!                                         ^
 //!  a file of mode 0600 ----> keyfile -----+
+//!  coin (threshold BLS12-381: parts of many, one coin)
 //! ```
 //! # Invariants
 //! * C1 What is proven is hashed by SHA-256 in plain RFC 9162 trees; other hashes belong to bulk

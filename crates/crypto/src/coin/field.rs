@@ -28,6 +28,7 @@ const SQUARE: Scalar = Scalar([
 
 /// A number modulo `r`, in Montgomery's form.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(Debug))]
 pub(super) struct Scalar([u64; 4]);
 
 impl Scalar {
@@ -160,4 +161,96 @@ fn subtract([a0, a1, a2, a3]: [u64; 4], [b0, b1, b2, b3]: [u64; 4]) -> ([u64; 4]
     let (w2, borrow) = a2.borrowing_sub(b2, borrow);
     let (w3, borrow) = a3.borrowing_sub(b3, borrow);
     ([w0, w1, w2, w3], borrow)
+}
+
+#[cfg(test)]
+mod tests {
+    use blst::MultiPoint as _;
+    use blst::min_sig::{PublicKey, SecretKey};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// `r - below`, greatest byte first.
+    fn order_less(below: u64) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        let words = [ORDER[3], ORDER[2], ORDER[1], ORDER[0].wrapping_sub(below)];
+        for (to, word) in bytes.chunks_mut(8).zip(words) {
+            to.copy_from_slice(&word.to_be_bytes());
+        }
+        bytes
+    }
+
+    /// Any number below `r`, its ends more often.
+    fn scalars() -> impl Strategy<Value = Scalar> {
+        let any = any::<[u8; 32]>().prop_map(|mut bytes| {
+            bytes[0] &= 0x3f;
+            Scalar::from_be_bytes(&bytes)
+        });
+        let low = (0..4_u128).prop_map(Scalar::new);
+        let high = (1..4_u64).prop_map(|below| Scalar::from_be_bytes(&order_less(below)));
+        prop_oneof![4 => any, 1 => low, 1 => high]
+    }
+
+    /// `scalar·g2`, by blst.
+    fn point(scalar: Scalar) -> PublicKey {
+        let mut one = [0; 32];
+        one[31] = 1;
+        let generator = SecretKey::from_bytes(&one).unwrap().sk_to_pk();
+        [generator].mult(&scalar.to_le_bytes(), 255).to_public_key()
+    }
+
+    #[test]
+    fn the_constants_are_those_of_the_order() {
+        assert_eq!(ORDER[0].wrapping_mul(ORDER_INVERSE), u64::MAX, "-1 modulo 2^64");
+        let square = (0..512).fold(Scalar([1, 0, 0, 0]), |double, _| double.plus(double));
+        assert!(square == SQUARE, "2^512");
+        assert_eq!(order_less(1), {
+            let mut bytes = Scalar::ZERO.minus(Scalar::new(1)).to_le_bytes();
+            bytes.reverse();
+            bytes
+        });
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_field(a in scalars(), b in scalars(), c in scalars()) {
+            prop_assert!(a.plus(b) == b.plus(a) && a.times(b) == b.times(a));
+            prop_assert!(a.plus(b).plus(c) == a.plus(b.plus(c)));
+            prop_assert!(a.times(b).times(c) == a.times(b.times(c)));
+            prop_assert!(a.times(b.plus(c)) == a.times(b).plus(a.times(c)));
+            prop_assert!(a.minus(b).plus(b) == a);
+            let mut bytes = a.to_le_bytes();
+            bytes.reverse();
+            prop_assert!(Scalar::from_be_bytes(&bytes) == a);
+            let one = if a == Scalar::ZERO { Scalar::ZERO } else { Scalar::new(1) };
+            prop_assert!(a.times(a.invert()) == one);
+        }
+
+        #[test]
+        fn small_numbers_multiply_as_integers_do(a in any::<u64>(), b in any::<u64>()) {
+            let (a, b) = (u128::from(a), u128::from(b));
+            prop_assert!(Scalar::new(a).times(Scalar::new(b)) == Scalar::new(a.wrapping_mul(b)));
+            prop_assert!(Scalar::new(a).plus(Scalar::new(b)) == Scalar::new(a.wrapping_add(b)));
+        }
+
+        #[test]
+        fn all_inverses_are_each_ones(numbers in prop::collection::vec(scalars(), 0..9)) {
+            let numbers: Vec<Scalar> =
+                numbers.into_iter().filter(|number| *number != Scalar::ZERO).collect();
+            let each: Vec<Scalar> = numbers.iter().map(|number| number.invert()).collect();
+            prop_assert!(invert_all(&numbers) == each);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn points_multiply_by_products_as_by_one_after_the_other(a in scalars(), b in scalars()) {
+            let both = [point(a)].mult(&b.to_le_bytes(), 255).to_public_key();
+            prop_assert!(point(a.times(b)) == both);
+            prop_assert!(point(a.plus(b)) == [point(a), point(b)].add().to_public_key());
+        }
+    }
 }

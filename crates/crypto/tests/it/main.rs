@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod coin;
 mod domain;
 mod hash;
 mod keyfile;
