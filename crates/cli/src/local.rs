@@ -337,6 +337,7 @@ pub(crate) fn draft(name: &str) -> Genesis {
         open_streams: true,
         validators: Vec::new(),
         accounts: Vec::new(),
+        coin: None,
     }
 }
 

@@ -24,7 +24,7 @@ mod work;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use quipu_crypto::coin::{CoinError, CoinScheme, CoinSecret};
+use quipu_crypto::coin::{CoinScheme, CoinSecret};
 use quipu_crypto::{SecretKey, Verified};
 use quipu_proof::names::header_hash;
 use quipu_types::{
@@ -72,26 +72,17 @@ pub struct Config {
     pub rules: Rules,
     /// Signatures of validators that were checked already; whoever checks some of them shares it.
     pub verified: Arc<Verified>,
-    /// The coin of open rounds; none where every round is led.
+    /// What makes coins of parts; without it this validator waits for the coins of others.
     pub coin: Option<CoinScheme>,
     /// The own shares of the coin; without them others throw it.
     pub coin_secret: Option<CoinSecret>,
 }
 
 impl Config {
-    /// What the genesis of `chain` says, with every rule.
-    ///
-    /// # Errors
-    /// When the genesis deals a coin that is none.
-    pub fn new(
-        genesis: &Genesis,
-        chain: Hash,
-        key: SecretKey,
-        coin_secret: Option<CoinSecret>,
-    ) -> Result<Self, CoinError> {
-        let powers: Vec<u64> = genesis.validators.iter().map(|one| one.power).collect();
-        let coin = genesis.coin.as_ref().map(|setup| CoinScheme::new(setup, &powers)).transpose()?;
-        Ok(Self {
+    /// What the genesis of `chain` says, with every rule; without what makes coins.
+    #[must_use]
+    pub fn new(genesis: &Genesis, chain: Hash, key: SecretKey) -> Self {
+        Self {
             chain,
             set: genesis.validator_set(),
             lane_count: genesis.lane_count,
@@ -100,9 +91,9 @@ impl Config {
             interval_idle_us: genesis.height_interval_idle_ms.saturating_mul(1_000),
             rules: Rules::ALL,
             verified: Arc::default(),
-            coin,
-            coin_secret,
-        })
+            coin: None,
+            coin_secret: None,
+        }
     }
 }
 

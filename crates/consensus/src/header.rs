@@ -81,7 +81,7 @@ pub struct Context {
     pub rules: Rules,
     /// Signatures of validators that were checked already.
     pub verified: Arc<Verified>,
-    /// The coin of open rounds; none where every round is led.
+    /// What makes coins of parts, where that is done.
     pub coin: Option<CoinScheme>,
 }
 

@@ -637,6 +637,7 @@ mod tests {
             state_certificate: None,
             next_set_hash: None,
             evidence_root: empty_root(),
+            rounds: quipu_types::Rounds::genesis(false),
         };
         let precommit = Precommit {
             height: header.height,
@@ -650,7 +651,7 @@ mod tests {
             validator: header.proposer,
             signature,
         };
-        let certificate = CommitCertificate { precommits: vec![precommit] };
+        let certificate = CommitCertificate { precommits: vec![precommit], coin: None };
         ledger.append_header(&header, &certificate).unwrap();
         ledger
     }

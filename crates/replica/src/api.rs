@@ -17,12 +17,14 @@ use std::sync::Arc;
 
 use quipu_consensus::{Evidence, Rules};
 use quipu_crypto::merkle::Frontier;
+use quipu_crypto::coin::{CoinScheme, CoinSecret};
 use quipu_crypto::{SecretKey, Verified};
 use quipu_log::{StoredChunk, TermRecord};
 use quipu_state::{Applied, Machine, Ordered, OrderedBlock, StateError, Store};
 use quipu_types::{
     ChunkHeader, Code, CommitCertificate, Genesis, Hash, Header, Height, Lane, Position, PublicKey,
-    Receipt, Seqno, SignedState, StateCertificate, Term, Time, Tip, ValidatorIndex,
+    Receipt, RoundKind, Rounds, Seqno, SignedState, StateCertificate, Term, Time, Tip,
+    ValidatorIndex,
 };
 
 use crate::admission::Admitted;
@@ -420,6 +422,10 @@ pub struct Config {
     pub rules: Rules,
     /// Signatures of validators that were checked already: those that check a validator's messages share one.
     pub verified: Arc<Verified>,
+    /// What makes coins of open rounds of parts; without it this validator waits for the coins of others.
+    pub coin: Option<CoinScheme>,
+    /// The own shares of the coin; without them others throw it.
+    pub coin_secret: Option<CoinSecret>,
 }
 
 impl Config {
@@ -437,6 +443,8 @@ impl Config {
             wal_before_send: true,
             rules: Rules::ALL,
             verified: Arc::default(),
+            coin: None,
+            coin_secret: None,
         }
     }
 }
@@ -519,6 +527,10 @@ pub struct Status {
     pub stopping: bool,
     /// The round of the height that is being decided.
     pub round: u32,
+    /// Whether that round has a leader.
+    pub kind: RoundKind,
+    /// Of which kind rounds are, after the last committed height.
+    pub rounds: Rounds,
     /// Each lane's term and sequencer.
     pub terms: Vec<(Term, ValidatorIndex)>,
     /// Whether it signs nothing, because it does not know what it said before.

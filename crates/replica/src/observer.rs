@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use quipu_consensus::Context;
-use quipu_consensus::header::check_commit;
+use quipu_consensus::certificate::check_commit;
 use quipu_types::{CommitCertificate, Height, ValidatorIndex};
 
 /// Heights after a question at which a sequencer hands its lanes over.

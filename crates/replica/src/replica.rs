@@ -200,6 +200,8 @@ impl Replica {
         let core = core::Config {
             rules: config.rules,
             verified: config.verified,
+            coin: config.coin,
+            coin_secret: config.coin_secret,
             ..core::Config::new(&genesis, chain, key)
         };
         let core = Core::new(now, core, parent, records).map_err(|_| StartError::NotAValidator)?;
@@ -321,6 +323,8 @@ impl Replica {
             tips: self.lanes.tips(),
             stopping: self.stopping_us.is_some(),
             round: self.core.round(),
+            kind: self.core.kind(self.core.round()).0,
+            rounds: parent.rounds,
             terms: self
                 .lanes
                 .all
@@ -584,7 +588,8 @@ fn others(genesis: &quipu_types::Genesis, own: ValidatorIndex) -> Vec<ValidatorI
 
 /// What the next header follows.
 pub(crate) fn parent(recovered: &Recovered, genesis: &quipu_types::Genesis, chain: Hash) -> Parent {
-    let first = Parent::genesis(chain, genesis.time_us, genesis.lane_count);
+    let rounds = genesis.rounds();
+    let first = Parent::genesis(chain, genesis.time_us, genesis.lane_count, rounds);
     let Some((header, certificate)) = &recovered.head else { return first };
     Parent {
         height: header.height,
@@ -595,6 +600,7 @@ pub(crate) fn parent(recovered: &Recovered, genesis: &quipu_types::Genesis, chai
         primary: recovered.primary,
         commit: Some(certificate.clone()),
         certified: recovered.certified,
+        rounds: header.rounds,
     }
 }
 

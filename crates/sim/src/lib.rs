@@ -33,6 +33,7 @@
 
 pub mod actors;
 mod client;
+mod coins;
 mod disk;
 mod network;
 mod node;
@@ -69,6 +70,10 @@ pub struct Profile {
     pub wal_before_send: bool,
     /// Which rules of agreement hold.
     pub rules: Rules,
+    /// How often of a hundred a world has a coin, and so open rounds.
+    pub coin_percent: u8,
+    /// Whether every led timer fires as soon as anything is heard: then only open rounds decide.
+    pub has_storms: bool,
 }
 
 impl Profile {
@@ -84,6 +89,8 @@ impl Profile {
             keeps_trace: false,
             wal_before_send: true,
             rules: Rules::ALL,
+            coin_percent: 75,
+            has_storms: true,
         }
     }
 
@@ -139,6 +146,8 @@ pub struct Totals {
     pub heights_again: u64,
     /// Heights decided in a round above 0.
     pub late_rounds: u64,
+    /// Heights decided in an open round.
+    pub open_rounds: u64,
     /// Round changes said.
     pub round_changes: u64,
     /// Terms of lanes that ended.
@@ -170,7 +179,7 @@ pub struct Totals {
 impl Totals {
     /// Every total with its name.
     #[must_use]
-    pub const fn rows(&self) -> [(&'static str, u64); 38] {
+    pub const fn rows(&self) -> [(&'static str, u64); 39] {
         [
             ("kills", self.kills),
             ("power cuts", self.power_cuts),
@@ -197,6 +206,7 @@ impl Totals {
             ("heights", self.heights),
             ("heights at others", self.heights_again),
             ("heights of later rounds", self.late_rounds),
+            ("heights of open rounds", self.open_rounds),
             ("round changes", self.round_changes),
             ("term changes", self.term_changes),
             ("lanes cut back", self.cuts_back),
@@ -234,7 +244,7 @@ impl Totals {
     }
 
     /// In the order of [`rows`](Self::rows).
-    const fn fields(&mut self) -> [&mut u64; 38] {
+    const fn fields(&mut self) -> [&mut u64; 39] {
         [
             &mut self.kills,
             &mut self.power_cuts,
@@ -261,6 +271,7 @@ impl Totals {
             &mut self.heights,
             &mut self.heights_again,
             &mut self.late_rounds,
+            &mut self.open_rounds,
             &mut self.round_changes,
             &mut self.term_changes,
             &mut self.cuts_back,

@@ -10,9 +10,10 @@ use quipu_log::{Ledger, LedgerConfig, SyncGroup};
 use quipu_replica::storage::{read_block, recover};
 use quipu_replica::{Barrier, Block, Config, Now, Observer, Replica};
 use quipu_state::{Machine, MemoryStore};
-use quipu_types::{Genesis, Hash, Height, Receipt, SignedState};
+use quipu_types::{Genesis, Hash, Height, Receipt, RoundKind, SignedState, ValidatorIndex};
 
 use crate::actors::{Actor, Crime};
+use crate::coins::Dealing;
 use crate::disk::{CrashDisk, DiskFaults};
 use crate::shape::{LANE_COUNT, key};
 use crate::verdict::{self, History};
@@ -56,6 +57,8 @@ pub(crate) struct Node {
     /// Counts processes: what was meant for one that died is nobody's.
     pub(crate) life: u64,
     mono_ahead_us: u64,
+    /// In a storm: the last round whose timer fired at once.
+    stormed: (Height, u32),
     pub(crate) wall_skew_us: i64,
     /// Whether the disk is not its first one, and the threshold if it was found.
     pub(crate) observer: Option<Option<Height>>,
@@ -97,6 +100,7 @@ impl Node {
             store: Some(MemoryStore::new()),
             alive: None,
             life: 0,
+            stormed: (Height::default(), 0),
             mono_ahead_us: random.u64(..1_000_000_000),
             wall_skew_us: random.i64(-500_000..500_000),
             observer: None,
@@ -110,6 +114,17 @@ impl Node {
     pub(crate) fn now(&self, world_us: u64) -> Now {
         let wall_us = (2_000_000 + world_us).saturating_add_signed(self.wall_skew_us);
         Now { wall_us, mono_us: world_us + self.mono_ahead_us }
+    }
+
+    /// Makes the timer of a led round fire with what comes next, once.
+    pub(crate) fn storm(&mut self) {
+        let Some(alive) = &self.alive else { return };
+        let status = alive.replica.status();
+        let place = (status.height, status.round + 1);
+        if status.kind == RoundKind::Led && self.stormed != place {
+            self.stormed = place;
+            self.mono_ahead_us += STORM_US;
+        }
     }
 
     /// When its monotonic clock shows `mono_us`.
@@ -241,11 +256,20 @@ impl Node {
         config.wal_before_send = profile.wal_before_send;
         config.rules = profile.rules;
         config.verified = Arc::clone(&self.verified);
+        if genesis.coin.is_some() {
+            let powers: Vec<u64> = genesis.validators.iter().map(|one| one.power).collect();
+            let dealing = Dealing::of(&powers);
+            config.coin = Some(dealing.scheme.clone());
+            config.coin_secret = dealing.secret(ValidatorIndex::new(u16::from(self.number)));
+        }
         let nonce = random.u64(..);
         config.observer = self.observer.map(|threshold| Observer { nonce, threshold });
         config
     }
 }
+
+/// Longer than the timers of the first led rounds.
+const STORM_US: u64 = 2_000_000;
 
 /// Most bytes that a validator takes before they are executed.
 pub(crate) const PENDING_SIZE_MAX: usize = 20_000;

@@ -1,12 +1,15 @@
 //! Who takes part in a world, with which stake, and how slow their network and disks are: all of it from the seed.
 #![expect(clippy::arithmetic_side_effects, reason = "numbers of a bounded run")]
 
+use std::ops::Range;
+
 use quipu_crypto::suite::SecretKey;
 use quipu_types::genesis::{GENESIS_VERSION, GenesisAccount, GenesisValidator};
 use quipu_types::{Genesis, Signature, Suite, Time};
 
 use crate::Profile;
 use crate::actors::Crime;
+use crate::coins::Dealing;
 
 /// Lanes of every world.
 pub(crate) const LANE_COUNT: u16 = 3;
@@ -30,6 +33,10 @@ pub(crate) struct Shape {
     pub(crate) slow_per_mille: u16,
     /// Time after which a height is made though nothing is pending.
     pub(crate) idle_ms: u64,
+    /// Whether there is a coin, and so open rounds.
+    pub(crate) has_coin: bool,
+    /// When every led timer fires as soon as its round begins, in microseconds from the start.
+    pub(crate) storm_us: Range<u64>,
 }
 
 impl Shape {
@@ -55,6 +62,8 @@ impl Shape {
             twice_per_mille: rough(random, 50),
             slow_per_mille: rough(random, 10),
             idle_ms: random.u64(60..250),
+            has_coin: random.u8(..100) < profile.coin_percent,
+            storm_us: storm(random, profile),
             powers,
         }
     }
@@ -86,10 +95,21 @@ impl Shape {
             open_streams: true,
             validators: (0..).zip(&self.powers).map(validator).collect(),
             accounts,
+            coin: self.has_coin.then(|| Dealing::of(&self.powers).setup.clone()),
         };
         genesis.check().expect("the simulation's genesis keeps the rules");
         genesis
     }
+}
+
+/// In half of the worlds some time in which no led round can be.
+fn storm(random: &mut fastrand::Rng, profile: &Profile) -> Range<u64> {
+    let all_us = profile.fault_ms * 1_000;
+    if !profile.has_storms || random.bool() {
+        return 0..0;
+    }
+    let from_us = random.u64(..all_us / 2);
+    from_us..from_us + random.u64(all_us / 8..all_us / 2)
 }
 
 /// Some validators, of less than a third of the stake together, that break rules; in most worlds none.

@@ -35,7 +35,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use quipu_consensus::Rules;
-use quipu_consensus::{Context, Message, Parent};
+use quipu_consensus::{Change, Context, Message, Parent};
 use quipu_crypto::suite::SecretKey;
 use quipu_proof::names::{TransactionDraft, chain_id, sign_transaction};
 use quipu_replica::{Admissions, PeerMessage, Refused, admit, receive};
@@ -142,6 +142,8 @@ impl Letter {
             Message::Prevote(vote) => vote.height,
             Message::Precommit(vote) => vote.height,
             Message::RoundChange(Change { change, .. }) => change.height,
+            Message::CoinShare(share) => share.height,
+            Message::Done(certificate) => certificate.precommits.first()?.height,
             Message::Ack(_) | Message::StateVote(_) => return None,
         };
         Some(height.get())
@@ -440,7 +442,7 @@ impl Stage {
     pub fn parent(&self, number: u16, height: u64) -> Option<Parent> {
         let node = self.nodes.get(&number)?;
         let chain = self.context.chain;
-        let mut parent = Parent::genesis(chain, self.genesis.time_us, LANE_COUNT);
+        let mut parent = Parent::genesis(chain, self.genesis.time_us, LANE_COUNT, self.genesis.rounds());
         let height = usize::try_from(height).ok()?;
         let headers = node.headers().get(..height)?;
         for (header, certificate) in headers {
@@ -587,5 +589,6 @@ fn genesis(seeds: &[[u8; 32]], powers: &[u64]) -> Genesis {
         open_streams: true,
         validators: seeds.iter().zip(powers).enumerate().map(validator).collect(),
         accounts: Vec::new(),
+        coin: None,
     }
 }

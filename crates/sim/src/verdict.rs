@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use quipu_consensus::header::{Context, check_commit};
+use quipu_consensus::certificate::check_commit;
+use quipu_consensus::header::Context;
 use quipu_crypto::Tag;
 use quipu_crypto::suite::verify_tagged;
 use quipu_log::{Check, LedgerReader};

@@ -11,11 +11,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quipu_consensus::header::tip_of;
-use quipu_consensus::{Context, Message, Record, genesis_cut};
+use quipu_consensus::{Change, Context, Message, Record, genesis_cut};
 use quipu_log::Ledger;
 use quipu_proof::names::{chunk_hash, header_hash};
 use quipu_types::{
-    CommitCertificate, Decode, Encode, Hash, Header, Height, Lane, Term, Tip, ValidatorIndex,
+    CommitCertificate, Decode, Encode, Hash, Header, Height, Lane, RoundKind, Term, Tip,
+    ValidatorIndex,
 };
 
 use crate::shape::LANE_COUNT;
@@ -31,7 +32,7 @@ type Place = (&'static str, ValidatorIndex, u64, u64, u64);
 #[derive(Debug, Default)]
 pub(crate) struct Witness {
     said: BTreeMap<Place, Vec<u8>>,
-    polkas: BTreeMap<(Height, u32), Hash>,
+    polkas: BTreeMap<(Height, u32, u64), Hash>,
     precommitted: BTreeMap<(Height, Hash), BTreeSet<ValidatorIndex>>,
     headers: BTreeMap<Hash, Header>,
     /// The committed headers in order, from height 1.
@@ -40,6 +41,7 @@ pub(crate) struct Witness {
     pub(crate) term_changes: u64,
     pub(crate) round_changes: u64,
     pub(crate) late_rounds: u64,
+    pub(crate) open_rounds: u64,
 }
 
 /// What one process wrote, and what of it is durable.
@@ -161,10 +163,15 @@ fn decode(bytes: &[u8]) -> Result<Record, Broken> {
 fn places(message: &Message) -> Vec<(Place, Vec<u8>)> {
     let own = message.validator();
     let place = |kind, height: Height, round: u32| (kind, own, height.get(), u64::from(round), 0);
+    let vote = |kind, height, round, of: RoundKind, instance: ValidatorIndex| {
+        (kind, own, Height::get(height), u64::from(round), open(of, instance))
+    };
     let place = match message {
         Message::Propose(propose) => place("propose", propose.height, propose.round),
-        Message::Prevote(vote) => place("prevote", vote.height, vote.round),
-        Message::Precommit(vote) => place("precommit", vote.height, vote.round),
+        Message::Prevote(own) => vote("prevote", own.height, own.round, own.kind, own.instance),
+        Message::Precommit(own) => {
+            vote("precommit", own.height, own.round, own.kind, own.instance)
+        }
         Message::RoundChange(Change { change, .. }) => place("change", change.height, change.round),
         Message::StateVote(vote) => place("state", vote.state.height, 0),
         Message::Ack(ack) => {
@@ -174,8 +181,18 @@ fn places(message: &Message) -> Vec<(Place, Vec<u8>)> {
             };
             return ack.tips.iter().map(tip).collect();
         }
+        Message::CoinShare(share) => place("share", share.height, share.round),
+        Message::Done(_) => return Vec::new(),
     };
     vec![(place, message.to_bytes())]
+}
+
+/// Each instance of an open round is a place of its own.
+fn open(kind: RoundKind, instance: ValidatorIndex) -> u64 {
+    match kind {
+        RoundKind::Led => 0,
+        RoundKind::Open => u64::from(instance.get()) + 1,
+    }
 }
 
 impl Witness {
@@ -190,7 +207,7 @@ impl Witness {
             Record::Prevote { header, .. } => self.header(header),
             _ => {}
         }
-        self.round_changes += u64::from(matches!(record, Record::RoundChange { .. }));
+        self.round_changes += u64::from(matches!(record, Record::RoundChange(_)));
         Ok(())
     }
 
@@ -199,7 +216,7 @@ impl Witness {
     }
 
     /// A quorum prevoted `digest`, says someone.
-    fn polka(&mut self, place: (Height, u32), digest: Hash) -> Result<(), Broken> {
+    fn polka(&mut self, place: (Height, u32, u64), digest: Hash) -> Result<(), Broken> {
         let known = *self.polkas.entry(place).or_insert(digest);
         let what = || format!("two headers were prevoted at {place:?}: {known} {digest}");
         rule(known == digest, "A2", what)
@@ -220,10 +237,15 @@ impl Witness {
             }
             self.said.insert(place, bytes);
             match message {
-                Message::Precommit(vote) => self.polka((vote.height, vote.round), vote.digest)?,
-                Message::RoundChange(Change { change, .. }) => {
-                    let high = change.high.map(|high| ((change.height, high.round), high.digest));
-                    high.map_or(Ok(()), |(place, digest)| self.polka(place, digest))?;
+                Message::Precommit(vote) => {
+                    let instance = open(vote.kind, vote.instance);
+                    self.polka((vote.height, vote.round, instance), vote.digest)?;
+                }
+                Message::RoundChange(Change { change, polka, .. }) => {
+                    if let (Some(high), Some(vote)) = (change.high, polka.first()) {
+                        let instance = open(vote.kind, vote.instance);
+                        self.polka((change.height, high.round, instance), high.digest)?;
+                    }
                 }
                 _ => {}
             }
@@ -322,7 +344,9 @@ impl Witness {
             self.terms.insert(*lane, *term);
             self.term_changes += 1;
         }
-        self.late_rounds += u64::from(certificate.precommits.first().is_some_and(|v| v.round > 0));
+        let first = certificate.precommits.first();
+        self.late_rounds += u64::from(first.is_some_and(|vote| vote.round > 0));
+        self.open_rounds += u64::from(first.is_some_and(|vote| vote.kind == RoundKind::Open));
         self.committed.push(header.clone());
         Ok(true)
     }

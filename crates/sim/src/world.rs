@@ -249,6 +249,7 @@ impl World {
         self.totals.term_changes += self.witness.term_changes;
         self.totals.round_changes += self.witness.round_changes;
         self.totals.late_rounds += self.witness.late_rounds;
+        self.totals.open_rounds += self.witness.open_rounds;
         Ok(())
     }
 
@@ -423,6 +424,9 @@ impl World {
             Input::Received { from, .. } => Some(usize::from(from.get())),
             _ => None,
         };
+        if self.shape.storm_us.contains(&self.now_us) {
+            self.node_mut(at).storm();
+        }
         let now = self.node(at).now(self.now_us);
         let from_ns = self.probe.as_mut().map(Probe::now_ns);
         let Some(alive) = &mut self.node_mut(at).alive else { return Ok(()) };

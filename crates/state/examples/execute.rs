@@ -234,5 +234,6 @@ fn genesis() -> Genesis {
         open_streams: true,
         validators: vec![],
         accounts: vec![],
+        coin: None,
     }
 }

@@ -219,6 +219,7 @@ fn genesis() -> Genesis {
         open_streams: false,
         validators: vec![],
         accounts: vec![GenesisAccount { account, balance: 1_000 }],
+        coin: None,
     }
 }
 

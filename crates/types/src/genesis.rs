@@ -10,6 +10,7 @@ use crate::agreement::{LANE_COUNT_MAX, VALIDATOR_COUNT_MAX, Validator, Validator
 use crate::codec::{Encode, put_bytes, put_count, put_option};
 use crate::coin::CoinSetup;
 use crate::number::{AccountId, PublicKey, Signature, Time};
+use crate::round::Rounds;
 
 /// Most bytes of a genesis file.
 pub const GENESIS_SIZE_MAX: usize = 1 << 20;
@@ -124,6 +125,12 @@ impl Genesis {
             .collect();
         let coin = self.coin.as_ref().map(|setup| setup.key);
         ValidatorSet { epoch: 0, validators, coin }
+    }
+
+    /// Of which kind the rounds of height 1 are.
+    #[must_use]
+    pub const fn rounds(&self) -> Rounds {
+        Rounds::genesis(self.coin.is_some())
     }
 
     /// Checks a draft: everything but who validates, which is not known yet.

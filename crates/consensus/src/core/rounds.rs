@@ -19,7 +19,8 @@ use crate::schedule::elect;
 
 impl Core {
     /// The kind of a round of this height, and which of its led rounds it is or would be.
-    pub(super) fn kind(&self, round: u32) -> (RoundKind, u32) {
+    #[must_use]
+    pub fn kind(&self, round: u32) -> (RoundKind, u32) {
         self.parent.rounds.kind(self.height(), round)
     }
 

@@ -256,6 +256,7 @@ fn committed(height: Height, prev_header: Hash, cut: Vec<Tip>) -> (Header, Commi
         state_certificate: None,
         next_set_hash: None,
         evidence_root: Hash::ZERO,
+        rounds: quipu_types::Rounds::genesis(false),
     };
     let vote = Precommit {
         height,
@@ -269,7 +270,7 @@ fn committed(height: Height, prev_header: Hash, cut: Vec<Tip>) -> (Header, Commi
         validator: ValidatorIndex::new(0),
         signature: Signature([5; 64]),
     };
-    (header, CommitCertificate { precommits: vec![vote] })
+    (header, CommitCertificate { precommits: vec![vote], coin: None })
 }
 
 /// Everything a ledger hands out is what the model holds, or an error; how many reads were errors.

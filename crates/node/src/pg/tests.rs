@@ -256,6 +256,7 @@ fn ingest(store: &ColumnStore, height: u64, actions: Vec<Action>) {
         state_certificate: None,
         next_set_hash: None,
         evidence_root: Hash::ZERO,
+        rounds: quipu_types::Rounds::genesis(false),
     };
     let ingested = IngestTx {
         lane: receipt.lane,

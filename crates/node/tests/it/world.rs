@@ -60,6 +60,7 @@ impl World {
                 ),
             }],
             accounts: vec![GenesisAccount { account: secret(2).account(), balance: 1_000 }],
+            coin: None,
         };
         let world = Self { root, genesis };
         std::fs::create_dir(world.dir()).unwrap();

@@ -9,7 +9,7 @@ use quipu_proof::{
 };
 use quipu_types::{
     CommitCertificate, Hash, Height, Outcome, RoundKind, Seqno, Signature, Time, ValidatorIndex,
-    code,
+    ValidatorSet, code,
 };
 
 use crate::reason;
@@ -174,7 +174,7 @@ fn votes_that_do_not_agree_are_refused() {
     corpus.lie("an open round without its coin", |world, bundle| {
         let header = bundle.header.0.clone();
         let vote = |index| world.precommit(&header, index, |vote| vote.kind = RoundKind::Open);
-        bundle.certificate.0 = CommitCertificate { precommits: (0..4).map(vote).collect() };
+        bundle.certificate.0 = CommitCertificate { precommits: (0..4).map(vote).collect(), coin: None };
     });
     corpus.lie("prevotes for precommits", |world, bundle| {
         for (vote, key) in bundle.certificate.0.precommits.iter_mut().zip(&world.keys) {
@@ -190,11 +190,53 @@ fn votes_that_do_not_agree_are_refused() {
         a vote of another round                                  false     header: MixedRounds
         a vote of another instance                               false     header: MixedRounds
         a vote of another kind of round                          false     header: MixedRounds
-        an open round without its coin                           false     header: OpenRound
+        an open round without its coin                           false     header: Coin
         prevotes for precommits                                  false     header: BadSignature
         certificate of the header before                         false     header: OtherHeight
     "#]]
     .assert_eq(&corpus.text());
+}
+
+#[test]
+fn an_open_round_commits_only_with_the_coin_that_elects_its_instance() {
+    let mut world = World::with_coin("w", &POWERS);
+    world.grow();
+    let (set, header) = (world.set(), world.blocks[1].header());
+    let verify = |set: &ValidatorSet, certificate: &CommitCertificate| {
+        verify_certificate(&world.chain, set, header, certificate).map(|support| support.power)
+    };
+    for round in [0, 3, 4] {
+        let right = world.certify_open(header, round);
+        assert_eq!(verify(&set, &right), Ok(set.power_total()));
+        let wrong = |change: &dyn Fn(&mut CommitCertificate)| {
+            let mut certificate = right.clone();
+            change(&mut certificate);
+            assert_eq!(verify(&set, &certificate), Err(CertificateError::Coin), "{certificate:?}");
+        };
+        wrong(&|certificate| certificate.coin = None);
+        let (chain, height) = (&world.chain, header.height);
+        wrong(&|one| one.coin = Some(world.coin(chain, height, round + 1)));
+        wrong(&|one| one.coin = Some(world.coin(chain, height.next(), round)));
+        wrong(&|one| one.coin = Some(world.coin(&Hash([3; 32]), height, round)));
+        wrong(&|one| one.coin.as_mut().expect("it has one").0[47] ^= 1);
+        // All of them voted for another instance too, which was not elected.
+        let elected = right.precommits[0].instance;
+        let other = (0..4).map(ValidatorIndex::new).find(|one| *one != elected);
+        wrong(&|one| {
+            for (index, vote) in one.precommits.iter_mut().enumerate() {
+                *vote = world.precommit(header, index, |vote| {
+                    (vote.kind, vote.round) = (RoundKind::Open, round);
+                    vote.instance = other.expect("four validators");
+                });
+            }
+        });
+        let bare = ValidatorSet { coin: None, ..set.clone() };
+        assert_eq!(verify(&bare, &right), Err(CertificateError::Coin), "the set has no coin");
+    }
+    let mut led = world.certify(header);
+    assert_eq!(verify(&set, &led), Ok(set.power_total()));
+    led.coin = Some(world.coin(&world.chain, header.height, 0));
+    assert_eq!(verify(&set, &led), Err(CertificateError::Coin), "a led round has no coin");
 }
 
 #[test]

@@ -150,7 +150,7 @@ fn whatever_is_changed_in_a_bundle_it_is_refused_by_name() {
         /action/bytes            Json · action: RootMismatch
         /action/index            Json · action: IndexBeyondSize · action: PathTooLong · action: RootMismatch
         /action/path             Json · PathTooLong · action: PathTooLong · action: PathTooShort · action: RootMismatch
-        /certificate             Json · header: BadSignature · header: MixedRounds · header: OpenRound · header: OtherHeader · header: OtherHeight · header: UnknownValidator
+        /certificate             Json · header: BadSignature · header: MixedRounds · header: OtherHeader · header: OtherHeight · header: UnknownValidator
         /chain                   Json · OtherChain
         /envelope                ClientSignature · Json · OtherTransaction
         /header                  Json · header: HandOver · header: OtherHeader · header: OtherHeight
@@ -170,14 +170,14 @@ fn whatever_is_changed_in_a_bundle_it_is_refused_by_name() {
         /receipt/path            Json · PathTooLong · receipt: PathTooLong · receipt: PathTooShort · receipt: RootMismatch
         /time                    Json · NotCanonical
         /time/anchor             Json
-        /time/anchor/certificate Json · anchor: BadSignature · anchor: MixedRounds · anchor: OpenRound · anchor: OtherHeader · anchor: OtherHeight · anchor: UnknownValidator
+        /time/anchor/certificate Json · anchor: BadSignature · anchor: MixedRounds · anchor: OtherHeader · anchor: OtherHeight · anchor: UnknownValidator
         /time/anchor/header      Json · anchor: HandOver · anchor: OtherHeader · anchor: OtherHeight
         /time/next               Json
-        /time/next/certificate   Json · next header: BadSignature · next header: MixedRounds · next header: OpenRound · next header: OtherHeader · next header: OtherHeight · next header: UnknownValidator
+        /time/next/certificate   Json · next header: BadSignature · next header: MixedRounds · next header: OtherHeader · next header: OtherHeight · next header: UnknownValidator
         /time/next/header        Json · next header: HandOver · next header: OtherHeader · next header: OtherHeight
         /tx                      Json · OtherTransaction
         /version                 Json · Version
-        11514 changes
+        11607 changes
     "#]].assert_eq(&lines.concat());
 }
 

@@ -66,10 +66,10 @@ fn a_bundle_keeps_its_form() {
             "index": 3,
             "path": "3 times \"32 bytes\""
           },
-          "certificate": "391 bytes",
+          "certificate": "392 bytes",
           "chain": "32 bytes",
           "envelope": "178 bytes",
-          "header": "1130 bytes",
+          "header": "1142 bytes",
           "lane_path": {
             "index": 6,
             "path": "3 times \"32 bytes\"",
@@ -79,7 +79,7 @@ fn a_bundle_keeps_its_form() {
             "lane": 0,
             "seqno": 7
           },
-          "previous": "465 bytes",
+          "previous": "476 bytes",
           "receipt": {
             "bytes": "65 bytes",
             "certificate": "274 bytes",
@@ -89,18 +89,18 @@ fn a_bundle_keeps_its_form() {
           },
           "time": {
             "anchor": {
-              "certificate": "391 bytes",
-              "header": "465 bytes"
+              "certificate": "392 bytes",
+              "header": "476 bytes"
             },
             "next": {
-              "certificate": "391 bytes",
-              "header": "1130 bytes"
+              "certificate": "392 bytes",
+              "header": "1142 bytes"
             }
           },
           "tx": "32 bytes",
           "version": 1
         }
-        16 bundles: 885f6c97bbd272d285e38d1a67f549922ed81e441060318c5be05b16a2abcfa4
+        16 bundles: bf8bf82d875acf4462061a69984b31b416d5d5e4560855d4d45425b1ac2c36e7
     "#]]
     .assert_eq(&format!("{value:#}\n{} bundles: {all}\n", lines.len()));
 }

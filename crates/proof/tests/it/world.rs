@@ -1,6 +1,7 @@
 //! A small ledger: clients, lanes, headers, certificates, receipts; honest unless a test says otherwise.
 
-use quipu_crypto::domain::Tag;
+use quipu_crypto::coin::{CoinScheme, CoinSecret, Combined};
+use quipu_crypto::domain::{Tag, signing_bytes};
 use quipu_crypto::merkle::{MemoryNodes, empty_root, inclusion_path, root};
 use quipu_crypto::suite::{SecretKey, sign_tagged};
 use quipu_crypto::{leaf_hash, sha256};
@@ -9,10 +10,12 @@ use quipu_proof::names::{
     tx_name,
 };
 use quipu_proof::order::tip_of;
+use quipu_proof::schedule::elect;
 use quipu_proof::{Bundle, Committed, Parts, Results, build};
 use quipu_types::genesis::{GENESIS_VERSION, GenesisValidator};
+use quipu_types::round::coin_body;
 use quipu_types::{
-    Action, CommitCertificate, Encode, Genesis, Hash, Header, Height, Lane, Outcome, Position,
+    Action, Coin, CommitCertificate, Encode, Genesis, Hash, Header, Height, Lane, Outcome, Position,
     Precommit, Receipt, RoundKind, Seqno, Signature, SignedState, StateCertificate, Suite, Term,
     Time, Tip, Transaction, ValidatorIndex, ValidatorSet,
 };
@@ -48,6 +51,7 @@ pub(crate) struct World {
     pub(crate) signers: Vec<usize>,
     /// Microseconds between headers.
     pub(crate) interval_us: u64,
+    coin_secrets: Vec<CoinSecret>,
     client: SecretKey,
     leaves: Vec<Vec<Hash>>,
     pub(crate) blocks: Vec<Block>,
@@ -90,6 +94,7 @@ impl World {
             open_streams: true,
             validators,
             accounts: vec![],
+            coin: None,
         };
         genesis.check().unwrap();
         Self {
@@ -98,11 +103,48 @@ impl World {
             epoch: 0,
             signers: (0..keys.len()).collect(),
             keys,
+            coin_secrets: Vec::new(),
             interval_us: 5_000,
             client: key(99, 0),
             leaves: vec![vec![]; usize::from(LANE_COUNT)],
             blocks: vec![],
         }
+    }
+
+    /// As [`new`](Self::new), with a coin; see [`certify_open`](Self::certify_open).
+    pub(crate) fn with_coin(name: &str, powers: &[u64]) -> Self {
+        let mut world = Self::new(name, powers);
+        let (setup, secrets) = quipu_crypto::coin::deal(powers, &[5; 32]);
+        world.genesis.coin = Some(setup);
+        world.chain = chain_id(&world.genesis);
+        world.coin_secrets = secrets;
+        world
+    }
+
+    /// The coin of an open round in the ledger `chain`.
+    pub(crate) fn coin(&self, chain: &Hash, height: Height, round: u32) -> Coin {
+        let setup = self.genesis.coin.as_ref().expect("a world with a coin");
+        let powers: Vec<u64> = self.genesis.validators.iter().map(|one| one.power).collect();
+        let scheme = CoinScheme::new(setup, &powers).expect("a right dealing");
+        let message = signing_bytes(chain, self.epoch, Tag::Coin, &coin_body(height, round));
+        let parts = (0..).map(ValidatorIndex::new).zip(&self.coin_secrets);
+        let parts = parts.map(|(validator, secret)| (validator, secret.sign(&message))).collect();
+        match scheme.combine(&message, &parts) {
+            Combined::Coin(coin) => coin,
+            other => panic!("all parts make a coin, not {other:?}"),
+        }
+    }
+
+    /// Precommits of an open round on `header`, with the coin that elects their instance.
+    pub(crate) fn certify_open(&self, header: &Header, round: u32) -> CommitCertificate {
+        let coin = self.coin(&self.chain, header.height, round);
+        let elected = elect(&self.set(), &coin);
+        let vote = |index: &usize| {
+            self.precommit(header, *index, |vote| {
+                (vote.kind, vote.round, vote.instance) = (RoundKind::Open, round, elected);
+            })
+        };
+        CommitCertificate { precommits: self.signers.iter().map(vote).collect(), coin: Some(coin) }
     }
 
     pub(crate) fn set(&self) -> ValidatorSet {
@@ -207,6 +249,7 @@ impl World {
             state_certificate: last.map(|block| block.state.clone()),
             next_set_hash: None,
             evidence_root: empty_root(),
+            rounds: quipu_types::Rounds::genesis(false),
         }
     }
 
@@ -238,7 +281,7 @@ impl World {
 
     pub(crate) fn certify(&self, header: &Header) -> CommitCertificate {
         let votes = self.signers.iter().map(|index| self.precommit(header, *index, |_| ()));
-        CommitCertificate { precommits: votes.collect() }
+        CommitCertificate { precommits: votes.collect(), coin: None }
     }
 
     pub(crate) fn certify_state(&self, state: SignedState) -> StateCertificate {

@@ -183,6 +183,7 @@ fn create_stream(store: &ColumnStore) {
         state_certificate: None,
         next_set_hash: None,
         evidence_root: Hash::ZERO,
+        rounds: quipu_types::Rounds::genesis(false),
     };
     let (transaction, receipt) = (&transaction, &receipt);
     let transactions = [IngestTx { lane, seqno, tx, transaction, receipt, not_before_us: 0 }];

@@ -156,6 +156,7 @@ impl Feeder {
             state_certificate: None,
             next_set_hash: None,
             evidence_root: Hash::ZERO,
+            rounds: quipu_types::Rounds::genesis(false),
         }
     }
 }

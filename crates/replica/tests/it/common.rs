@@ -45,6 +45,7 @@ pub(crate) fn genesis(validator_count: u8) -> Genesis {
         open_streams: true,
         validators,
         accounts: Vec::new(),
+        coin: None,
     }
 }
 

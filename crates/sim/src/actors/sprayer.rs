@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use quipu_consensus::Message;
+use quipu_consensus::{Change, Message};
 use quipu_crypto::Tag;
 use quipu_replica::PeerMessage;
 use quipu_types::{Decode, Hash, Height, High, Prevote, RoundChange, RoundKind, Signature};
@@ -35,7 +35,7 @@ impl Sprayer {
         };
         change.signature = scene.sign(Tag::RoundChange, &change.signed_body());
         let polka = self.vote.iter().filter(|_| high.is_some()).cloned().collect();
-        word(Message::RoundChange { change, polka })
+        word(Message::RoundChange(Change { change, polka, coins: Vec::new() }))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What criminals can do: sign anything with their own keys, and send it to whom they like.
 
 use quipu_clock::Generator;
-use quipu_consensus::Message;
+use quipu_consensus::{Change, Message};
 use quipu_crypto::Tag;
 use quipu_crypto::hash::blake3;
 use quipu_crypto::suite::sign_tagged;
@@ -155,7 +155,7 @@ impl Stage {
             signature: UNSIGNED,
         };
         change.signature = self.sign(criminal, Tag::RoundChange, &change.signed_body());
-        self.agree(criminal, to, Message::RoundChange { change, polka });
+        self.agree(criminal, to, Message::RoundChange(Change { change, polka, coins: Vec::new() }));
         change
     }
 
@@ -179,7 +179,7 @@ impl Stage {
             }
         }
         changes.sort_by_key(|change| change.validator);
-        RoundChangeCertificate { changes, polka }
+        RoundChangeCertificate { changes, polka, coins: Vec::new() }
     }
 
     /// The precommits of a place that were said by these, as a certificate.
@@ -187,7 +187,7 @@ impl Stage {
     pub fn commit_certificate(&self, height: u64, round: u32, who: &[u16]) -> CommitCertificate {
         let votes = self.precommits(height, round);
         let own = |vote: &Precommit| who.contains(&vote.validator.get());
-        CommitCertificate { precommits: votes.into_iter().filter(own).collect() }
+        CommitCertificate { precommits: votes.into_iter().filter(own).collect(), coin: None }
     }
 
     /// The polka of a place, if anyone's prevotes are one.

@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quipu_consensus::{Context, LaneTerm, Message, Parent};
+use quipu_consensus::{Change, Context, LaneTerm, Message, Parent};
 use quipu_proof::names::{chunk_hash, header_hash, term_start};
 use quipu_replica::PeerMessage;
 use quipu_types::{
-    ChunkHeader, Hash, Header, Height, Lane, Precommit, Prevote, Propose, RoundChange, Term, Time,
-    Tip, ValidatorIndex,
+    ChunkHeader, Hash, Header, Height, Lane, Precommit, Prevote, Propose, RoundChange, Rounds, Term,
+    Time, Tip, ValidatorIndex,
 };
 
 use super::node::Node;
@@ -45,7 +45,7 @@ pub(super) struct Judge {
 
 impl Judge {
     pub(super) fn new(context: Context, criminals: Vec<u16>, time: Time) -> Self {
-        let Parent { hash, cut, terms, .. } = Parent::genesis(context.chain, time, LANE_COUNT);
+        let Parent { hash, cut, terms, .. } = Parent::genesis(context.chain, time, LANE_COUNT, Rounds::genesis(context.set.coin.is_some()));
         Self {
             context,
             criminals,
@@ -89,7 +89,7 @@ impl Judge {
                 let place = (vote.height, vote.round, vote.validator);
                 self.prevotes.entry(place).or_insert_with(|| vote.clone());
             }
-            PeerMessage::Agreement(Message::RoundChange { change, polka }) => {
+            PeerMessage::Agreement(Message::RoundChange(Change { change, polka, .. })) => {
                 let place = (change.height, change.round, change.validator);
                 self.changes.entry(place).or_insert_with(|| (*change, polka.clone()));
             }

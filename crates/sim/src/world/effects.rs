@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quipu_consensus::{Evidence, Message};
+use quipu_consensus::{Change, Evidence, Message};
 use quipu_replica::storage::write;
 use quipu_replica::{
     Barrier, Block, Effect, Input, PeerMessage, Received, Request, lane_order, serve,
@@ -282,6 +282,11 @@ fn leave(
         what: format!("an honest validator's message does not read: {error}"),
     })?;
     match message {
+        // Others' votes, and what is a function of its place, may leave at once.
+        PeerMessage::Agreement(Message::Done(_)) => Ok(()),
+        PeerMessage::Agreement(message @ Message::CoinShare(_)) => {
+            witness.say(&message, &alive.words, &alive.ledger)
+        }
         PeerMessage::Agreement(message) if message.validator() == own => {
             let said = bytes.get(1..).unwrap_or_default();
             // Who lost its disk may hear its old words again, and hand them on.
@@ -381,6 +386,12 @@ pub(super) fn describe_message(message: &Message) -> String {
         Message::RoundChange(Change { change, .. }) => {
             let high = change.high.map(|high| (high.round, short(&high.digest)));
             format!("{own} changes {}/{} {high:?}", change.height, change.round)
+        }
+        Message::CoinShare(share) => format!("{own} shares {}/{}", share.height, share.round),
+        Message::Done(certificate) => {
+            let vote = certificate.precommits.first();
+            let place = vote.map(|vote| (vote.height.get(), vote.round));
+            format!("{own} is elected and done: {place:?}")
         }
     }
 }

@@ -49,6 +49,11 @@ impl Setting {
             same_bytes,
             all_signatures,
             answers,
+            coin_commits,
+            change_with_coins,
+            owners_done,
+            instance_votes,
+            polka_logged,
         } = rules;
         let all = [
             ("wal_before_send", wal_before_send),
@@ -69,6 +74,11 @@ impl Setting {
             ("same_bytes", same_bytes),
             ("all_signatures", all_signatures),
             ("answers", answers),
+            ("coin_commits", coin_commits),
+            ("change_with_coins", change_with_coins),
+            ("owners_done", owners_done),
+            ("instance_votes", instance_votes),
+            ("polka_logged", polka_logged),
         ];
         all.into_iter().filter(|(_, holds)| !holds).map(|(name, _)| name).collect()
     }
@@ -173,6 +183,11 @@ fn every_rule_has_a_play() {
         same_bytes,
         all_signatures,
         answers,
+        coin_commits,
+        change_with_coins,
+        owners_done,
+        instance_votes,
+        polka_logged,
     } = &mut all.rules;
     [
         change_before_vote,
@@ -192,6 +207,11 @@ fn every_rule_has_a_play() {
         same_bytes,
         all_signatures,
         answers,
+        coin_commits,
+        change_with_coins,
+        owners_done,
+        instance_votes,
+        polka_logged,
     ]
     .into_iter()
     .for_each(none);

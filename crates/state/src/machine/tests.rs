@@ -33,6 +33,7 @@ fn genesis(open_streams: bool) -> Genesis {
         open_streams,
         validators: vec![],
         accounts: vec![account(b'a', 1_000), account(b'b', u64::MAX - 5), account(b'c', 0)],
+        coin: None,
     }
 }
 

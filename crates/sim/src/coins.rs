@@ -1,0 +1,37 @@
+//! Coins as a genesis deals them, from the stakes alone. Dealt once in a process: a dealing takes milliseconds.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use quipu_crypto::coin::{self, CoinScheme, CoinSecret};
+use quipu_types::{CoinSetup, ValidatorIndex};
+
+/// What was dealt to validators of some stakes.
+#[derive(Debug)]
+pub(crate) struct Dealing {
+    /// What all know.
+    pub(crate) setup: CoinSetup,
+    /// What makes coins of parts.
+    pub(crate) scheme: CoinScheme,
+    secrets: Vec<CoinSecret>,
+}
+
+impl Dealing {
+    /// What was dealt to validators of these stakes.
+    pub(crate) fn of(powers: &[u64]) -> Arc<Self> {
+        static DEALT: Mutex<BTreeMap<Vec<u64>, Arc<Dealing>>> = Mutex::new(BTreeMap::new());
+        let mut dealt = DEALT.lock().unwrap_or_else(PoisonError::into_inner);
+        let deal = || {
+            let (setup, secrets) = coin::deal(powers, &[42; 32]);
+            let scheme = CoinScheme::new(&setup, powers).expect("a dealing of our own is right");
+            Arc::new(Self { setup, scheme, secrets })
+        };
+        Arc::clone(dealt.entry(powers.to_vec()).or_insert_with(deal))
+    }
+
+    /// A validator's shares.
+    pub(crate) fn secret(&self, validator: ValidatorIndex) -> Option<CoinSecret> {
+        let secret = self.secrets.get(usize::from(validator.get()))?;
+        Some(CoinSecret::from_bytes(&secret.to_bytes()).expect("its own bytes read back"))
+    }
+}
