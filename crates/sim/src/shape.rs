@@ -51,6 +51,7 @@ impl Shape {
         };
         let powers = powers.to_vec();
         let crimes = crimes(random, &powers, profile);
+        let has_coin = powers.len() > 1 && random.u8(..100) < profile.coin_percent;
         let is_rough = random.bool();
         let rough =
             |random: &mut fastrand::Rng, most: u16| if is_rough { random.u16(..most) } else { 0 };
@@ -62,8 +63,8 @@ impl Shape {
             twice_per_mille: rough(random, 50),
             slow_per_mille: rough(random, 10),
             idle_ms: random.u64(60..250),
-            has_coin: random.u8(..100) < profile.coin_percent,
-            storm_us: storm(random, profile),
+            has_coin,
+            storm_us: if has_coin { storm(random, profile) } else { 0..0 },
             powers,
         }
     }
@@ -102,7 +103,7 @@ impl Shape {
     }
 }
 
-/// In half of the worlds some time in which no led round can be.
+/// In half of the worlds with a coin some time in which no led round can be.
 fn storm(random: &mut fastrand::Rng, profile: &Profile) -> Range<u64> {
     let all_us = profile.fault_ms * 1_000;
     if !profile.has_storms || random.bool() {
