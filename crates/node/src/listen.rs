@@ -116,7 +116,7 @@ impl Guarded {
     }
 }
 
-/// Serves HTTP/1 and HTTP/2 until `stop` is ready, then lets open requests finish. Dropped, it closes everything.
+/// Serves HTTP/1 and HTTP/2 until `stop` is ready, then lets open requests finish. Dropped, it closes every connection.
 pub(crate) async fn serve(listener: Guarded, router: Router, stop: impl Future<Output = ()>) {
     let mut server = auto::Builder::new(TokioExecutor::new());
     server

@@ -223,6 +223,31 @@ fn a_feed_has_the_bytes_of_http_and_followers_are_counted_together() {
 }
 
 #[test]
+fn one_that_does_not_read_holds_up_neither_the_others_nor_the_end() {
+    let world = World::new();
+    let served = world.start();
+    with(served.at, async |channel| {
+        let mut ledger = LedgerClient::new(channel);
+        let mut producer = world.producer(2);
+        fill(&mut ledger, &mut producer, 9).await;
+        let asked = from_start(world.chain(), &[0, 1, 2, 3].map(Lane::new), Mode::Certified, true);
+        let request: bytes::Bytes = asked.to_bytes().into();
+        let idle = Endpoint::from_shared(format!("http://{}", served.at.http)).unwrap();
+        let mut idle = LedgerClient::new(idle.connect().await.unwrap());
+        let mut unread = Vec::new();
+        // Together they are more than the client's window: the last ones wait at the validator.
+        for _ in 0..40 {
+            let asked = FeedRequest { request: request.clone() };
+            unread.push(idle.feed(asked).await.unwrap());
+        }
+        let fresh = producer.sign(Some(&route("JFK")), vec![append("readings", 99, "JFK")]);
+        assert_eq!(submit(&mut ledger, fresh).await.applied, Some(true));
+        tokio::task::spawn_blocking(move || served.stop().unwrap()).await.unwrap();
+        drop(unread);
+    });
+}
+
+#[test]
 fn what_is_wrong_is_refused_by_status_and_code() {
     let world = World::new();
     let served = world.start();
