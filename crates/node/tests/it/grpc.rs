@@ -24,7 +24,13 @@ use crate::world::{
     Producer, Served, World, append, broken, connect, create_stream, open, request, route,
 };
 
-#[expect(clippy::allow_attributes, unreachable_pub, reason = "generated")]
+#[expect(
+    clippy::allow_attributes,
+    clippy::as_conversions,
+    clippy::too_many_lines,
+    unreachable_pub,
+    reason = "generated"
+)]
 mod proto {
     tonic::include_proto!("quipu.v1");
 }
