@@ -56,6 +56,8 @@ pub(crate) mod proto {
 const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ledger.bin"));
 /// Largest message to health and reflection.
 const QUESTION_SIZE_MAX: usize = 4 << 10;
+/// Most characters of an error's message: clients take 8 KiB of headers, and one may need 12 bytes there.
+const MESSAGE_LENGTH_MAX: usize = 400;
 /// Bytes of a feed in one message.
 const PART_SIZE_MAX: usize = 1 << 20;
 
@@ -98,7 +100,9 @@ impl From<ApiError> for Status {
             _ => tonic::Code::InvalidArgument,
         };
         let body = error.into_body();
-        let mut status = Self::new(wanted, body.message);
+        // It stands in a header, and may name what was sent.
+        let message: String = body.message.chars().take(MESSAGE_LENGTH_MAX).collect();
+        let mut status = Self::new(wanted, message);
         for (name, text) in [("quipu-code", body.code), ("quipu-hint", body.hint)] {
             if let Ok(value) = MetadataValue::try_from(text) {
                 status.metadata_mut().insert(name, value);

@@ -239,9 +239,10 @@ fn one_that_does_not_read_holds_up_neither_the_others_nor_the_end() {
         let asked = from_start(world.chain(), &[0, 1, 2, 3].map(Lane::new), Mode::Certified, true);
         let request: bytes::Bytes = asked.to_bytes().into();
         let idle = Endpoint::from_shared(format!("http://{}", served.at.http)).unwrap();
+        let idle = idle.initial_stream_window_size(1 << 10);
         let mut idle = LedgerClient::new(idle.connect().await.unwrap());
         let mut unread = Vec::new();
-        // Together they are more than the client's window: the last ones wait at the validator.
+        // Each has more to say than the client lets come.
         for _ in 0..40 {
             let asked = FeedRequest { request: request.clone() };
             unread.push(idle.feed(asked).await.unwrap());
@@ -267,6 +268,8 @@ fn what_is_wrong_is_refused_by_status_and_code() {
         let other = from_start(Hash([9; 32]), &[Lane::new(0)], Mode::Certified, false).to_bytes();
         let name = sha256(b"nothing").to_string();
         let cursor = |text: &str| FollowRequest { cursor: text.into(), ..all_of("readings") };
+        // Of those that take most bytes in a header.
+        let long = "\u{10ffff}".repeat(250_000);
         let mut show = |what: &str, refused: Option<Status>| {
             let refused = refused.unwrap_or_else(|| panic!("{what} is no error"));
             let (status, code) = refusal(&refused);
@@ -291,6 +294,8 @@ fn what_is_wrong_is_refused_by_status_and_code() {
             ("lane of a cursor", cursor("9:1")),
             ("cursor ahead", cursor("0:999")),
             ("strange key", FollowRequest { key: Some("\\xzz".into()), ..all_of("readings") }),
+            ("long name of a stream", all_of(&long)),
+            ("long cursor", cursor(&long)),
         ] {
             show(what, ledger.follow(wanted).await.err());
         }
@@ -298,6 +303,8 @@ fn what_is_wrong_is_refused_by_status_and_code() {
         {
             show(what, ledger.feed(FeedRequest { request: asked.into() }).await.err());
         }
+        let asked = GetTransactionRequest { tx: long };
+        show("long name of a transaction", ledger.get_transaction(asked).await.err());
         let asked = GetTransactionRequest { tx: "xyz".into() };
         show("name of a transaction", ledger.get_transaction(asked).await.err());
         show("proof", ledger.prove(ProveRequest { tx: name, action: None }).await.err());
@@ -317,8 +324,11 @@ fn what_is_wrong_is_refused_by_status_and_code() {
         QP0703 NotFound lane of a cursor
         QP0703 NotFound cursor ahead
         QP0702 InvalidArgument strange key
+        QP0702 InvalidArgument long name of a stream
+        QP0702 InvalidArgument long cursor
         QP0720 InvalidArgument feed of nothing
         QP0720 InvalidArgument cursor of another ledger
+        QP0702 InvalidArgument long name of a transaction
         QP0702 InvalidArgument name of a transaction
         QP0404 NotFound proof
         QP0703 NotFound header
