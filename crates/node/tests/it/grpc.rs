@@ -254,27 +254,22 @@ fn one_that_does_not_read_holds_up_neither_the_others_nor_the_end() {
     });
 }
 
+/// What was refused, as a line.
+fn line(what: &str, refused: Option<Status>) -> String {
+    let refused = refused.unwrap_or_else(|| panic!("{what} is no error"));
+    let (status, code) = refusal(&refused);
+    format!("{code} {status:?} {what}\n")
+}
+
 #[test]
-fn what_is_wrong_is_refused_by_status_and_code() {
+fn a_submission_that_is_wrong_is_refused_by_status_and_code() {
     let world = World::new();
     let served = world.start();
     let mut shown = String::new();
     with(served.at, async |channel| {
         let mut ledger = LedgerClient::new(channel);
-        let mut producer = world.producer(2);
-        fill(&mut ledger, &mut producer, 1).await;
-        let good = producer.sign(None, vec![create_stream("more")]);
-        let gap = producer.sign_as(99, None, vec![create_stream("more")]);
-        let other = from_start(Hash([9; 32]), &[Lane::new(0)], Mode::Certified, false).to_bytes();
-        let name = sha256(b"nothing").to_string();
-        let cursor = |text: &str| FollowRequest { cursor: text.into(), ..all_of("readings") };
-        // Of those that take most bytes in a header.
-        let long = "\u{10ffff}".repeat(250_000);
-        let mut show = |what: &str, refused: Option<Status>| {
-            let refused = refused.unwrap_or_else(|| panic!("{what} is no error"));
-            let (status, code) = refusal(&refused);
-            shown.push_str(&format!("{code} {status:?} {what}\n"));
-        };
+        let good = world.producer(2).sign(None, vec![create_stream("more")]);
+        let gap = world.producer(2).sign_as(99, None, vec![create_stream("more")]);
         for (what, transaction) in [
             ("no transaction", vec![]),
             ("malformed transaction", vec![7; 300]),
@@ -284,32 +279,10 @@ fn what_is_wrong_is_refused_by_status_and_code() {
             ("large message", vec![0; MESSAGE_SIZE_MAX]),
         ] {
             let submitted = ledger.submit(submission(transaction, Wait::Executed)).await;
-            show(what, submitted.err());
+            shown.push_str(&line(what, submitted.err()));
         }
         let strange = SubmitRequest { transaction: good.into(), wait: 9 };
-        show("wait", ledger.submit(strange).await.err());
-        for (what, wanted) in [
-            ("unknown stream", all_of("nothing")),
-            ("strange cursor", cursor("x")),
-            ("lane of a cursor", cursor("9:1")),
-            ("cursor ahead", cursor("0:999")),
-            ("strange key", FollowRequest { key: Some("\\xzz".into()), ..all_of("readings") }),
-            ("long name of a stream", all_of(&long)),
-            ("long cursor", cursor(&long)),
-        ] {
-            show(what, ledger.follow(wanted).await.err());
-        }
-        for (what, asked) in [("feed of nothing", vec![7; 40]), ("cursor of another ledger", other)]
-        {
-            show(what, ledger.feed(FeedRequest { request: asked.into() }).await.err());
-        }
-        let asked = GetTransactionRequest { tx: long };
-        show("long name of a transaction", ledger.get_transaction(asked).await.err());
-        let asked = GetTransactionRequest { tx: "xyz".into() };
-        show("name of a transaction", ledger.get_transaction(asked).await.err());
-        show("proof", ledger.prove(ProveRequest { tx: name, action: None }).await.err());
-        let asked = GetHeaderRequest { height: Some(1 << 40) };
-        show("header", ledger.get_header(asked).await.err());
+        shown.push_str(&line("wait", ledger.submit(strange).await.err()));
     });
     expect_test::expect![[r#"
         QP0001 InvalidArgument no transaction
@@ -319,6 +292,49 @@ fn what_is_wrong_is_refused_by_status_and_code() {
         QP0002 ResourceExhausted large transaction
         QP0002 ResourceExhausted large message
         QP0702 InvalidArgument wait
+    "#]]
+    .assert_eq(&shown);
+    served.stop().unwrap();
+}
+
+#[test]
+fn a_question_that_is_wrong_is_refused_by_status_and_code() {
+    let world = World::new();
+    let served = world.start();
+    let mut shown = String::new();
+    with(served.at, async |channel| {
+        let mut ledger = LedgerClient::new(channel);
+        fill(&mut ledger, &mut world.producer(2), 1).await;
+        let other = from_start(Hash([9; 32]), &[Lane::new(0)], Mode::Certified, false).to_bytes();
+        let cursor = |text: &str| FollowRequest { cursor: text.into(), ..all_of("readings") };
+        // Of those that take most bytes in a header.
+        let long = "\u{10ffff}".repeat(250_000);
+        for (what, wanted) in [
+            ("unknown stream", all_of("nothing")),
+            ("strange cursor", cursor("x")),
+            ("lane of a cursor", cursor("9:1")),
+            ("cursor ahead", cursor("0:999")),
+            ("strange key", FollowRequest { key: Some("\\xzz".into()), ..all_of("readings") }),
+            ("long name of a stream", all_of(&long)),
+            ("long cursor", cursor(&long)),
+        ] {
+            shown.push_str(&line(what, ledger.follow(wanted).await.err()));
+        }
+        for (what, asked) in [("feed of nothing", vec![7; 40]), ("cursor of another ledger", other)]
+        {
+            let fed = ledger.feed(FeedRequest { request: asked.into() }).await;
+            shown.push_str(&line(what, fed.err()));
+        }
+        for (what, tx) in [("name of a transaction", "xyz".into()), ("long name", long)] {
+            let found = ledger.get_transaction(GetTransactionRequest { tx }).await;
+            shown.push_str(&line(what, found.err()));
+        }
+        let tx = sha256(b"nothing").to_string();
+        shown.push_str(&line("proof", ledger.prove(ProveRequest { tx, action: None }).await.err()));
+        let asked = GetHeaderRequest { height: Some(1 << 40) };
+        shown.push_str(&line("header", ledger.get_header(asked).await.err()));
+    });
+    expect_test::expect![[r#"
         QP0203 NotFound unknown stream
         QP0702 InvalidArgument strange cursor
         QP0703 NotFound lane of a cursor
@@ -328,8 +344,8 @@ fn what_is_wrong_is_refused_by_status_and_code() {
         QP0702 InvalidArgument long cursor
         QP0720 InvalidArgument feed of nothing
         QP0720 InvalidArgument cursor of another ledger
-        QP0702 InvalidArgument long name of a transaction
         QP0702 InvalidArgument name of a transaction
+        QP0702 InvalidArgument long name
         QP0404 NotFound proof
         QP0703 NotFound header
     "#]]
