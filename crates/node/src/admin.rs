@@ -7,8 +7,9 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use quipu_types::Height;
 
-use crate::shared::Shared;
+use crate::shared::{Progress, Shared};
 
 /// Most heights that execution may lag behind the order while the node calls itself ready.
 pub(crate) const LAG_HEIGHTS_MAX: u64 = 64;
@@ -33,16 +34,21 @@ async fn health(State(shared): State<Arc<Shared>>) -> Response {
 
 /// A quorum commits (trivially with one validator), and execution keeps up.
 async fn ready(State(shared): State<Arc<Shared>>) -> Response {
-    let progress = shared.progress();
+    match readiness(shared.progress()) {
+        Ok(height) => (StatusCode::OK, format!("ready at height {height}\n")).into_response(),
+        Err(text) => (StatusCode::SERVICE_UNAVAILABLE, format!("{text}\n")).into_response(),
+    }
+}
+
+/// The height at which it is ready, or why it is not.
+pub(crate) fn readiness(progress: Progress) -> Result<Height, String> {
     let lag = progress.committed.get().saturating_sub(progress.executed.get());
-    if shared.stopping() {
-        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()).into_response()
+    if progress.stopping {
+        Err("stopping".to_owned())
     } else if lag > LAG_HEIGHTS_MAX {
-        let text = format!("execution is {lag} heights behind the order\n");
-        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+        Err(format!("execution is {lag} heights behind the order"))
     } else {
-        let text = format!("ready at height {}\n", progress.executed);
-        (StatusCode::OK, text).into_response()
+        Ok(progress.executed)
     }
 }
 

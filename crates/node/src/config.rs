@@ -111,7 +111,7 @@ pub struct TlsFiles {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Listen {
-    /// HTTP interface.
+    /// HTTP and gRPC.
     pub http: SocketAddr,
     /// PostgreSQL wire.
     pub pg: SocketAddr,

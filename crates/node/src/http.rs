@@ -1,10 +1,11 @@
-//! The interface for programs: `/v1` over HTTP/1.1, JSON in and out, described at `/v1/openapi.json`.
+//! The interface for programs: `/v1` over HTTP, JSON in and out, described at `/v1/openapi.json`; the same by gRPC.
 //!
 //! ```text
 //!  POST /v1/transactions            GET /v1/transactions/{tx}[/proof]   GET /v1/producers/{key}
 //!  GET  /v1/headers[/{height}]      GET /v1/streams[/{name}[/events]]   GET /v1/status, validators, genesis
 //!  GET  /v1/groups[/{name}]         POST /v1/feed (frames for consumers who check them)
 //!  POST /v1/sql                     GET /v1/blocks (frames for who follows the ledger and checks it)
+//!  POST /quipu.v1.Ledger/{method}   gRPC: `grpc`, over HTTP/2
 //! ```
 //! Every error is `{code, message, hint}`; what a handler reads from the disk is read on worker threads.
 
@@ -13,6 +14,7 @@ pub(crate) mod error;
 mod feed;
 pub(crate) mod follow;
 mod group;
+mod grpc;
 pub(crate) mod read;
 pub mod shape;
 mod stream;
@@ -100,6 +102,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/genesis", get(read::genesis))
         .route("/v1/sql", post(crate::sql::query))
         .route("/v1/openapi.json", get(|| async { Json(openapi()) }))
+        .merge(grpc::router(&shared))
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(SMALL_BODY_SIZE_MAX))

@@ -1,10 +1,12 @@
 //! Guarded HTTP sockets: bounded in number, in patience, and deaf to what is no HTTP.
 //!
 //! * L1 At most `connection_count_max` connections are open; more wait in the system's queue.
-//! * L2 A connection whose first bytes begin no HTTP/1 request line, or whose request the parser refuses, is
-//!   closed and counted as garbage; nothing of it is kept.
+//! * L2 A connection whose first bytes begin neither an HTTP/1 request line nor HTTP/2 (by prior knowledge: what gRPC
+//!   speaks), or whose request the parser refuses, is closed and counted as garbage; nothing of it is kept.
 //! * L3 A connection to which nothing was written for `QUIET_SECONDS_MAX` is closed: slow heads, slow
-//!   bodies and idle keep-alives alike. Followers are written to at least every 15 s.
+//!   bodies and idle keep-alives alike. Followers are written to at least every 15 s, HTTP/2 is pinged.
+//! * L4 A connection of HTTP/2 has at most [`STREAM_COUNT_MAX`] requests at a time and keeps at most
+//!   [`CONNECTION_WINDOW`] bytes of their bodies until somebody reads them. Who does not answer a ping is closed.
 
 use std::future::Future;
 use std::io;
@@ -14,18 +16,33 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
 use metrics::{Counter, Gauge};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep};
 
 use crate::error::NodeError;
 
 /// Longest time that a connection lives without being written to.
 pub(crate) const QUIET_SECONDS_MAX: u64 = 60;
-const METHODS: [&[u8]; 7] =
-    [b"GET ", b"POST ", b"PUT ", b"HEAD ", b"DELETE ", b"OPTIONS ", b"PATCH "];
+/// Most requests of one HTTP/2 connection at a time.
+const STREAM_COUNT_MAX: u32 = 128;
+/// Bytes that a client may send ahead: in one request, in all of a connection.
+const STREAM_WINDOW: u32 = 128 << 10;
+const CONNECTION_WINDOW: u32 = 512 << 10;
+/// Bytes that wait in a connection for a client that reads slowly, of one answer.
+const SEND_SIZE_MAX: usize = 64 << 10;
+/// How often a client is pinged, and how long it may take to answer.
+const PING_TIME: Duration = Duration::from_secs(20);
+const METHODS: [&[u8]; 8] =
+    [b"GET ", b"POST ", b"PUT ", b"HEAD ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"PRI * HT"];
 /// How the parser itself begins its answer to what is no HTTP; our own errors carry a body.
 const PARSER_REFUSAL: &[u8] = b"HTTP/1.1 400 Bad Request\r\n";
 const EMPTY_BODY: &[u8] = b"content-length: 0\r\n";
@@ -66,25 +83,20 @@ impl Guarded {
     ) -> Self {
         Self { listener, permits: Arc::new(Semaphore::new(connection_count_max)), open, garbage }
     }
-}
 
-impl axum::serve::Listener for Guarded {
-    type Io = GuardedStream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (GuardedStream, SocketAddr) {
+    async fn accept(&self) -> GuardedStream {
         let permit = Arc::clone(&self.permits)
             .acquire_owned()
             .await
             .expect("the semaphore of a listener is never closed");
         loop {
             match self.listener.accept().await {
-                Ok((stream, peer)) => {
+                Ok((stream, _)) => {
                     // A socket that refuses the option is slower, not wrong.
                     drop(stream.set_nodelay(true));
                     self.open.increment(1.0);
                     let quiet = Box::pin(tokio::time::sleep(quiet_time()));
-                    let guarded = GuardedStream {
+                    return GuardedStream {
                         stream,
                         quiet,
                         seen: Vec::with_capacity(8),
@@ -93,7 +105,6 @@ impl axum::serve::Listener for Guarded {
                         garbage: self.garbage.clone(),
                         _permit: permit,
                     };
-                    return (guarded, peer);
                 }
                 Err(error) if is_about_one_connection(&error) => {}
                 Err(error) => {
@@ -103,10 +114,38 @@ impl axum::serve::Listener for Guarded {
             }
         }
     }
+}
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+/// Serves HTTP/1 and HTTP/2 until `stop` is ready, then lets open requests finish. Dropped, it closes every connection.
+pub(crate) async fn serve(listener: Guarded, router: Router, stop: impl Future<Output = ()>) {
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAM_COUNT_MAX)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_SIZE_MAX)
+        .keep_alive_interval(PING_TIME)
+        .keep_alive_timeout(PING_TIME);
+    let open = GracefulShutdown::new();
+    let mut tasks = JoinSet::new();
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            stream = listener.accept() => {
+                let service = TowerToHyperService::new(router.clone());
+                let connection = server.serve_connection(TokioIo::new(stream), service);
+                let connection = open.watch(connection.into_owned());
+                // How a client leaves is its own affair.
+                tasks.spawn(async move { drop(connection.await) });
+            }
+            Some(_) = tasks.join_next() => {}
+            () = &mut stop => break,
+        }
     }
+    drop(listener);
+    open.shutdown().await;
 }
 
 pub(crate) fn is_about_one_connection(error: &io::Error) -> bool {

@@ -347,17 +347,13 @@ impl Servers {
         let (sender, receiver) = oneshot::channel::<()>();
         let http_router = http::router(Arc::clone(shared));
         let stopped = Arc::clone(shared);
-        let http = tokio::spawn(async move {
-            let server = axum::serve(http, http_router);
-            let ended = server.with_graceful_shutdown(async move { stopped.stopped().await }).await;
-            log_end("http", ended);
-        });
+        let http = tokio::spawn(listen::serve(http, http_router, async move {
+            stopped.stopped().await;
+        }));
         let admin_router = admin::router(Arc::clone(shared));
-        let admin = tokio::spawn(async move {
-            let server = axum::serve(admin_listener, admin_router);
-            let ended = server.with_graceful_shutdown(async move { drop(receiver.await) }).await;
-            log_end("admin", ended);
-        });
+        let admin = tokio::spawn(listen::serve(admin_listener, admin_router, async move {
+            drop(receiver.await);
+        }));
         let pg = shared.sql.serve(shared, listeners.pg);
         let admin_stop = Arc::new(Mutex::new(Some(sender)));
         Ok(Self { tasks: vec![http, pg], admin, admin_stop })
@@ -377,12 +373,6 @@ impl Servers {
         if tokio::time::timeout(Duration::from_secs(1), &mut admin).await.is_err() {
             admin.abort();
         }
-    }
-}
-
-pub(crate) fn log_end(listener: &str, ended: std::io::Result<()>) {
-    if let Err(error) = ended {
-        tracing::error!(listener, %error, "a listener ended");
     }
 }
 

@@ -48,8 +48,8 @@ use crate::listen::Guarded;
 use crate::lock::DirLock;
 use crate::metrics::Metrics;
 use crate::node::{
-    COLUMN_DIR, DRAIN_TIME, close, join, load_roles, log_end, open_ledger, open_machine,
-    read_genesis, read_key, spawn_executor,
+    COLUMN_DIR, DRAIN_TIME, close, join, load_roles, open_ledger, open_machine, read_genesis,
+    read_key, spawn_executor,
 };
 use crate::shared::{Parts, Progress, Shared};
 use crate::sql::Sql;
@@ -359,11 +359,9 @@ impl Admin {
             Guarded::new(listen::to_tokio(listener)?, 64, ::metrics::Gauge::noop(), garbage);
         let router = admin::router(Arc::clone(shared));
         let (sender, receiver) = oneshot::channel::<()>();
-        let task = tokio::spawn(async move {
-            let server = axum::serve(listener, router);
-            let ended = server.with_graceful_shutdown(async move { drop(receiver.await) }).await;
-            log_end("admin", ended);
-        });
+        let task = tokio::spawn(listen::serve(listener, router, async move {
+            drop(receiver.await);
+        }));
         Ok(Self { task, stop: Arc::new(Mutex::new(Some(sender))) })
     }
 }

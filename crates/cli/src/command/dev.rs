@@ -310,7 +310,7 @@ impl Shown<'_> {
         Ok(())
     }
 
-    fn lines(&self) -> [(&'static str, String); 7] {
+    fn lines(&self) -> [(&'static str, String); 8] {
         let urls = &self.urls.first;
         let jdbc = urls.pg.replace("postgresql://dev@", "jdbc:postgresql://") + "?user=dev";
         let http = &urls.http;
@@ -318,6 +318,7 @@ impl Shown<'_> {
             ("psql", format!("psql \"{}\"", urls.pg)),
             ("JDBC", jdbc),
             ("HTTP", format!("{http}/v1/status   described by {http}/v1/openapi.json")),
+            ("gRPC", format!("grpcurl -plaintext {} list", http.replace("http://", ""))),
             ("metrics", format!("{}/metrics", urls.admin)),
             ("keys", format!("{}   unsafe, for development", self.layout.dev_key().display())),
             ("genesis", self.layout.genesis().display().to_string()),

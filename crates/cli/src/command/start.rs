@@ -14,8 +14,8 @@ pub(crate) fn run(args: &Start) -> Result<()> {
     let node = Node::open(config)?;
     let at = node.running();
     tools::print(&format!(
-        "ready: http http://{}  pg {}  admin http://{}",
-        at.http, at.pg, at.admin
+        "ready: http http://{}  grpc {}  pg {}  admin http://{}",
+        at.http, at.http, at.pg, at.admin
     ))?;
     let until_input_ends = args.until_input_ends;
     let stopped = async move {

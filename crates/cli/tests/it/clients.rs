@@ -1,4 +1,5 @@
-//! Real clients do what their users do: connect, create, insert, select, fail, roll back, copy, and look at the catalog.
+//! Real clients do what their users do: connect, create, insert, select, fail, roll back, copy, and look at the catalog. One
+//! of gRPC finds by reflection what it calls.
 //!
 //! ```text
 //!  tests/clients/*  ── one after the other, each at the next of four validators ─> a line with its version and time
@@ -10,7 +11,11 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::harness::{Server, cache, read_json};
+use quipu_crypto::keyfile;
+use quipu_proof::names::{TransactionDraft, chain_id, sign_transaction};
+use quipu_types::{Action, Encode, Genesis, RouteRule, Schema, StreamSpec, Writers};
+
+use crate::harness::{Ledger, Server, cache, ok, quipu_with, read_json};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
 /// Fewer than that say little.
@@ -93,9 +98,10 @@ fn jar() -> PathBuf {
 }
 
 /// Runs a client: what it is and how long it took, or what went wrong.
-fn run(script: &str, runtime: Runtime, url: &str) -> Result<String, String> {
+fn run(script: &str, runtime: Runtime, url: &str, more: &[&str]) -> Result<String, String> {
     let begin = Instant::now();
-    let output = runtime.command(script, url).output().map_err(|error| error.to_string())?;
+    let output =
+        runtime.command(script, url).args(more).output().map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
         let complaint = String::from_utf8_lossy(&output.stderr);
@@ -113,7 +119,7 @@ fn judge(urls: &[String]) {
             println!("{script}: not run, {what} is missing");
             continue;
         }
-        match run(script, *runtime, url) {
+        match run(script, *runtime, url, &[]) {
             Ok(line) => {
                 println!("{line}");
                 count += 1;
@@ -137,5 +143,47 @@ fn real_clients_find_what_postgresql_gives_them() {
     let text = |node: &serde_json::Value| node["pg"].as_str().unwrap().to_owned();
     let urls: Vec<String> = nodes.as_array().unwrap().iter().map(text).collect();
     judge(&urls);
+    server.stop();
+}
+
+/// A stream of its own for a client that can not sign.
+fn signed(ledger: &Ledger) -> String {
+    let key = keyfile::load(ledger.signer().as_ref(), None).unwrap();
+    let genesis = std::fs::read_to_string(ledger.genesis()).unwrap();
+    let chain = chain_id(&Genesis::from_json(&genesis).unwrap());
+    let stream = StreamSpec {
+        name: "by_grpc".into(),
+        schema: Schema::parse("n int8").unwrap(),
+        route: RouteRule::Signer,
+        writers: Writers::Anyone,
+    };
+    let draft = TransactionDraft {
+        incarnation: 0,
+        sequence: 1,
+        anchor: chain,
+        route: None,
+        actions: vec![Action::CreateStream(stream)],
+    };
+    hex::encode(sign_transaction(&key, &chain, draft).to_bytes())
+}
+
+#[test]
+fn a_stock_grpc_client_finds_by_reflection_what_it_calls() {
+    assert_eq!(Runtime::Python.missing(), None, "run scripts/setup first");
+    let ledger = Ledger::new();
+    let server = Server::start(&ledger.node());
+    let transaction = signed(&ledger);
+    let address = server.http.trim_start_matches("http://");
+    let line = run("grpc_reflected.py", Runtime::Python, address, &["submit", &transaction]);
+    println!("{}", line.unwrap_or_else(|error| panic!("{error}")));
+    let (url, signer) = (server.http.as_str(), ledger.signer());
+    let made = ["stream", "create", "--url", url, "--signer", &signer, "notes"];
+    ok(&[&made[..], &["--schema", "n int8 not null, what text"]].concat());
+    let rows: String = (0..9).map(|n| format!("{{\"n\": {n}, \"what\": \"é {n}\"}}\n")).collect();
+    let append = ["append", "--url", url, "--signer", &signer, "--stream", "notes"];
+    let ran = quipu_with(&[&append[..], &["--batch", "2", "--file", "-"]].concat(), &rows);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    let line = run("grpc_reflected.py", Runtime::Python, address, &["read"]);
+    println!("{}", line.unwrap_or_else(|error| panic!("{error}")));
     server.stop();
 }

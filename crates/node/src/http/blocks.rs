@@ -66,10 +66,10 @@ pub(crate) async fn blocks(
         is_greeted: false,
     };
     let feeding = Arc::clone(&shared);
-    let kind = "application/octet-stream";
-    Ok(stream::respond(&shared, place, kind, PAGE_COUNT_MAX, |sender| async move {
-        feeder.run(&feeding, &sender).await;
-    }))
+    let pages = stream::start(&shared, place, PAGE_COUNT_MAX, |sender| async move {
+        feeder.run(&feeding, &sender).await
+    });
+    Ok(stream::respond("application/octet-stream", pages))
 }
 
 struct Feeder {
@@ -83,32 +83,35 @@ struct Feeder {
 }
 
 impl Feeder {
-    async fn run(mut self, shared: &Arc<Shared>, client: &mpsc::Sender<Page>) {
+    async fn run(
+        mut self,
+        shared: &Arc<Shared>,
+        client: &mpsc::Sender<Page>,
+    ) -> Result<(), ApiError> {
         let mut progress = shared.watch();
         let mut greeting = tokio::time::interval(HELLO_TIME);
         loop {
             let seen = *progress.borrow_and_update();
             if seen.stopping {
-                return;
+                return Err(ApiError::stopping());
             }
             let worker = Arc::clone(shared);
             let page = on_worker(move || {
                 let page = self.page(&worker, seen)?;
                 Ok((self, page))
             });
-            // A stream that can not go on ends; who opens it again is told why.
-            let Ok((feeder, page)) = page.await else { return };
+            let (feeder, page) = page.await?;
             self = feeder;
             if !page.is_empty() {
-                if client.send(Ok(page.into())).await.is_err() {
-                    return;
+                if !stream::send(client, page.into()).await {
+                    return Ok(());
                 }
                 continue;
             }
             tokio::select! {
-                moved = progress.changed() => if moved.is_err() { return },
+                moved = progress.changed() => moved.map_err(|_| ApiError::stopping())?,
                 _ = greeting.tick() => self.is_greeted = false,
-                () = client.closed() => return,
+                () = client.closed() => return Ok(()),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! One form for every error of the HTTP interface: a code, what happened, what to do next.
+//! One form for every error of the interface for programs: a code, what happened, what to do next.
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -7,7 +7,8 @@ use quipu_types::{Code, code};
 use super::shape::ErrorBody;
 
 /// Why a request is not served.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
 pub(crate) struct ApiError {
     code: Code,
     status: StatusCode,
@@ -50,6 +51,21 @@ impl ApiError {
         self.status = status;
         self
     }
+
+    /// Its status in HTTP.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What a client is told.
+    pub(crate) fn into_body(self) -> ErrorBody {
+        ErrorBody {
+            code: self.code.to_string(),
+            message: self.message,
+            hint: self.code.explanation().text.to_owned(),
+            sqlstate: self.sqlstate,
+        }
+    }
 }
 
 fn status_of(wanted: Code) -> StatusCode {
@@ -69,12 +85,6 @@ fn status_of(wanted: Code) -> StatusCode {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = ErrorBody {
-            code: self.code.to_string(),
-            message: self.message,
-            hint: self.code.explanation().text.to_owned(),
-            sqlstate: self.sqlstate,
-        };
-        (self.status, axum::Json(body)).into_response()
+        (self.status, axum::Json(self.into_body())).into_response()
     }
 }

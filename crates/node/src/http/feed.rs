@@ -8,7 +8,7 @@
 //! ```
 //! * D1 A frame is a `u32` length and a [`Frame`]'s encoding. A height is sent when its state is certified.
 //! * D2 The consumer's grants are its connection's window: at most `PAGE_COUNT_MAX` pages of `PAGE_SIZE` (and one frame) wait
-//!   for one that does not read, on top of what the two sockets hold. One that takes none for `STALL_TIME` is let go.
+//!   for one that does not read, on top of what the two sockets hold. One that takes none for a while is let go.
 //! * D3 Who reads slowly reads from the log, which keeps its newest chunks in memory for all (`LedgerReader`).
 //! * D4 At the end a greeting comes every `HELLO_TIME`.
 //! * D5 What was sent tentatively and does not come true is rolled back by name; below what was sent, the feed ends and is
@@ -36,6 +36,7 @@ use quipu_replica::storage::cut_before;
 use quipu_types::cursor::{Cursor, FeedRequest, Mode, Start};
 use quipu_types::{Decode, Encode, Hash, Header, Height, Lane, Receipt, Seqno, Time, Tip, code};
 use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
 use super::error::ApiError;
 use super::on_worker;
@@ -49,8 +50,6 @@ const PAGE_SIZE: usize = 256 << 10;
 const PAGE_COUNT_MAX: usize = 2;
 /// Longest time without a frame.
 const HELLO_TIME: Duration = Duration::from_secs(5);
-/// How long a consumer may take nothing while something waits for it.
-const STALL_TIME: Duration = Duration::from_secs(60);
 
 /// Lanes, for consumers that check them.
 ///
@@ -69,24 +68,27 @@ pub(crate) async fn feed(
     State(shared): State<Arc<Shared>>,
     body: Bytes,
 ) -> Result<Response, ApiError> {
-    let request = FeedRequest::from_bytes(&body).map_err(|error| {
-        ApiError::new(code::CURSOR, format!("the request does not decode: {error}"))
-    })?;
-    let place = stream::admit(&shared)?;
-    let worker = Arc::clone(&shared);
-    let (feeder, opening) = on_worker(move || Feeder::open(&worker, &request)).await?;
-    let feeding = Arc::clone(&shared);
-    let kind = "application/octet-stream";
-    Ok(stream::respond(&shared, place, kind, PAGE_COUNT_MAX, |sender| async move {
-        if send(&sender, opening).await {
-            feeder.run(&feeding, &sender).await;
-        }
-    }))
+    Ok(stream::respond("application/octet-stream", open(&shared, &body).await?))
 }
 
-/// `false` when the consumer is gone, or takes nothing.
-async fn send(consumer: &mpsc::Sender<Page>, page: Vec<u8>) -> bool {
-    consumer.send_timeout(Ok(page.into()), STALL_TIME).await.is_ok()
+/// The frames that answer an encoded request.
+pub(super) async fn open(
+    shared: &Arc<Shared>,
+    request: &[u8],
+) -> Result<ReceiverStream<Page>, ApiError> {
+    let request = FeedRequest::from_bytes(request).map_err(|error| {
+        ApiError::new(code::CURSOR, format!("the request does not decode: {error}"))
+    })?;
+    let place = stream::admit(shared)?;
+    let worker = Arc::clone(shared);
+    let (feeder, opening) = on_worker(move || Feeder::open(&worker, &request)).await?;
+    let feeding = Arc::clone(shared);
+    Ok(stream::start(shared, place, PAGE_COUNT_MAX, |sender| async move {
+        match stream::send(&sender, opening.into()).await {
+            true => feeder.run(&feeding, &sender).await,
+            false => Ok(()),
+        }
+    }))
 }
 
 /// What is left to send of a height.
@@ -122,7 +124,11 @@ struct LaneFeeder {
 }
 
 impl Feeder {
-    async fn run(mut self, shared: &Arc<Shared>, consumer: &mpsc::Sender<Page>) {
+    async fn run(
+        mut self,
+        shared: &Arc<Shared>,
+        consumer: &mpsc::Sender<Page>,
+    ) -> Result<(), ApiError> {
         let mut progress = shared.watch();
         let mut tail = shared.tail.watch();
         let mut greeting = tokio::time::interval(HELLO_TIME);
@@ -130,32 +136,31 @@ impl Feeder {
             let seen = *progress.borrow_and_update();
             tail.borrow_and_update();
             if seen.stopping {
-                return;
+                return Err(ApiError::stopping());
             }
             let worker = Arc::clone(shared);
             let page = on_worker(move || {
                 let page = self.page(&worker, seen)?;
                 Ok((self, page))
             });
-            // A feed that can not go on ends; who opens it again is told why.
-            let Ok((feeder, page)) = page.await else { return };
+            let (feeder, page) = page.await?;
             self = feeder;
             let is_at_end = page.is_empty();
-            if !is_at_end && !send(consumer, page).await {
-                return;
+            if !is_at_end && !stream::send(consumer, page.into()).await {
+                return Ok(());
             }
             if !is_at_end {
                 continue;
             }
             if self.last.is_some_and(|last| self.next > last) {
-                return;
+                return Ok(());
             }
             let is_tentative = self.mode == Mode::Tentative;
             tokio::select! {
-                moved = progress.changed() => if moved.is_err() { return },
-                moved = tail.changed(), if is_tentative => if moved.is_err() { return },
+                moved = progress.changed() => moved.map_err(|_| ApiError::stopping())?,
+                moved = tail.changed(), if is_tentative => moved.map_err(|_| ApiError::stopping())?,
                 _ = greeting.tick() => self.is_greeted = false,
-                () = consumer.closed() => return,
+                () = consumer.closed() => return Ok(()),
             }
         }
     }

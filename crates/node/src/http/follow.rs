@@ -1,4 +1,5 @@
-//! A stream's events in the ledger's order, as JSON lines or server-sent events, from any position, with or without end.
+//! A stream's events in the ledger's order, from any position, with or without end. As JSON lines or server-sent events
+//! here; in another [`Form`] for gRPC.
 //!
 //! ```text
 //!  height by height ─> lanes in the height's rotated order ─> seqnos ─> actions of the stream, applied only
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
 use quipu_client::events::{key_text, tx_text};
 use quipu_consensus::moves;
@@ -25,6 +26,7 @@ use quipu_replica::storage::cut_before;
 use quipu_state::Stream;
 use quipu_types::{Action, Decode, Header, Height, Outcome, Position, Receipt, Transaction, code};
 use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
 use super::error::ApiError;
 use super::on_worker;
@@ -37,7 +39,7 @@ use crate::view;
 /// Bytes after which a page is sent.
 const PAGE_SIZE: usize = 128 << 10;
 /// Pages that wait for a client.
-const PAGE_COUNT_MAX: usize = 4;
+pub(super) const PAGE_COUNT_MAX: usize = 4;
 /// Heights that one page looks at.
 const PAGE_HEIGHT_COUNT_MAX: u64 = 4_096;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -64,13 +66,27 @@ pub(crate) async fn events(
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let sse = text(header::ACCEPT).is_some_and(|kinds| kinds.contains("text/event-stream"));
     let last_id = headers.get("last-event-id").and_then(|value| value.to_str().ok());
-    let from = query.from.clone().or_else(|| last_id.filter(|_| sse).map(str::to_owned));
-    let from: Option<Position> = from
+    let from = query.from.or_else(|| last_id.filter(|_| sse).map(str::to_owned));
+    let query = EventsQuery { from, ..query };
+    let pages = open(&shared, name, query, Lines { page: Vec::new(), sse }).await?;
+    let kind = if sse { "text/event-stream" } else { "application/x-ndjson" };
+    Ok(stream::respond(kind, pages))
+}
+
+/// The pages of a stream's events, in a form.
+pub(super) async fn open<F: Form>(
+    shared: &Arc<Shared>,
+    name: String,
+    query: EventsQuery,
+    form: F,
+) -> Result<ReceiverStream<Page<F::Page>>, ApiError> {
+    let from: Option<Position> = query
+        .from
         .map(|text| text.parse().map_err(|error| ApiError::bad_request(format!("from: {error}"))))
         .transpose()?;
     let key = query.key.as_deref().map(parse_key).transpose()?;
-    let permit = stream::admit(&shared)?;
-    let start = Arc::clone(&shared);
+    let permit = stream::admit(shared)?;
+    let start = Arc::clone(shared);
     let (followed, place) = on_worker(move || {
         let stream = find_stream(&start, &name)?;
         let place = place_after(&start, from)?;
@@ -83,13 +99,74 @@ pub(crate) async fn events(
         left: query.limit.unwrap_or(u64::MAX),
         follow: query.follow,
         key,
-        sse,
+        form,
     };
-    let feeding = Arc::clone(&shared);
-    let kind = if sse { "text/event-stream" } else { "application/x-ndjson" };
-    Ok(stream::respond(&shared, permit, kind, PAGE_COUNT_MAX, |sender| async move {
-        follower.run(&feeding, &sender).await;
+    let feeding = Arc::clone(shared);
+    Ok(stream::start(shared, permit, PAGE_COUNT_MAX, |sender| async move {
+        follower.run(&feeding, &sender).await
     }))
+}
+
+/// How events are told.
+pub(super) trait Form: Send + 'static {
+    /// What is sent at once.
+    type Page: Send + 'static;
+
+    /// Adds an event. `cursor` is where a client resumes after it, if it can.
+    fn put(&mut self, event: EventBody, cursor: Option<Position>) -> Result<(), ApiError>;
+    /// Bytes of what was added.
+    fn size(&self) -> usize;
+    /// Gives what was added.
+    fn take(&mut self) -> Self::Page;
+    /// What is sent for a while in which nothing happens, if anything.
+    fn idle(&self) -> Option<Self::Page>;
+    /// What is sent when the stream can not go on, before it ends with the error.
+    fn failure(&self, error: &ApiError) -> Option<Self::Page>;
+}
+
+/// JSON lines, or server-sent events.
+struct Lines {
+    page: Vec<u8>,
+    sse: bool,
+}
+
+impl Form for Lines {
+    type Page = Bytes;
+
+    fn put(&mut self, event: EventBody, cursor: Option<Position>) -> Result<(), ApiError> {
+        if self.sse {
+            if let Some(position) = cursor {
+                self.page.extend_from_slice(format!("id: {position}\n").as_bytes());
+            }
+            self.page.extend_from_slice(b"data: ");
+        }
+        serde_json::to_writer(&mut self.page, &event).map_err(ApiError::damaged)?;
+        self.page.extend_from_slice(if self.sse { b"\n\n" } else { b"\n" });
+        Ok(())
+    }
+
+    fn size(&self) -> usize {
+        self.page.len()
+    }
+
+    fn take(&mut self) -> Bytes {
+        std::mem::take(&mut self.page).into()
+    }
+
+    fn idle(&self) -> Option<Bytes> {
+        let line: &[u8] = if self.sse { b": keep-alive\n\n" } else { b"\n" };
+        Some(Bytes::from_static(line))
+    }
+
+    fn failure(&self, error: &ApiError) -> Option<Bytes> {
+        let text = serde_json::to_string(&error.clone().into_body()).ok()?;
+        let line = if self.sse {
+            format!("event: error\ndata: {text}\n\n")
+        } else {
+            format!("{{\"error\":{text}}}\n")
+        };
+        Some(line.into())
+    }
 }
 
 /// The next transaction to look at: of `height` the one at `ordinal`.
@@ -99,85 +176,76 @@ struct Place {
     ordinal: u64,
 }
 
-struct Follower {
+struct Follower<F> {
     stream: Arc<Stream>,
     place: Place,
     left: u64,
     follow: bool,
     key: Option<Vec<u8>>,
-    sse: bool,
+    form: F,
 }
 
-impl Follower {
-    async fn run(mut self, shared: &Arc<Shared>, client: &mpsc::Sender<Page>) {
+impl<F: Form> Follower<F> {
+    async fn run(
+        mut self,
+        shared: &Arc<Shared>,
+        client: &mpsc::Sender<Page<F::Page>>,
+    ) -> Result<(), ApiError> {
         let mut progress = shared.watch();
         loop {
             let seen = *progress.borrow_and_update();
             while self.place.height <= seen.executed && self.left > 0 {
                 let worker = Arc::clone(shared);
-                let page = on_worker(move || {
-                    let page = self.page(&worker, seen.executed);
-                    Ok((self, page))
+                let read = on_worker(move || {
+                    let read = self.read(&worker, seen.executed);
+                    Ok((self, read))
                 });
-                let (follower, page) = match page.await {
-                    Ok(done) => done,
-                    Err(_) => return,
-                };
+                let (follower, read) = read.await?;
                 self = follower;
-                let (bytes, failed) = match page {
-                    Ok(bytes) => (bytes, false),
-                    Err(error) => (self.failure(error).await, true),
-                };
-                if !bytes.is_empty() && client.send(Ok(bytes.into())).await.is_err() || failed {
-                    return;
+                if let Err(error) = read {
+                    if let Some(page) = self.form.failure(&error) {
+                        stream::send(client, page).await;
+                    }
+                    return Err(error);
+                }
+                if self.form.size() > 0 && !stream::send(client, self.form.take()).await {
+                    return Ok(());
                 }
             }
-            if self.left == 0 || !self.follow || seen.stopping {
-                return;
+            if self.left == 0 || !self.follow {
+                return Ok(());
+            }
+            if seen.stopping {
+                return Err(ApiError::stopping());
             }
             tokio::select! {
-                moved = progress.changed() => if moved.is_err() { return },
+                moved = progress.changed() => moved.map_err(|_| ApiError::stopping())?,
                 () = tokio::time::sleep(KEEP_ALIVE) => {
-                    let line: &[u8] = if self.sse { b": keep-alive\n\n" } else { b"\n" };
-                    if client.send(Ok(Bytes::from_static(line))).await.is_err() {
-                        return;
+                    if let Some(page) = self.form.idle() && !stream::send(client, page).await {
+                        return Ok(());
                     }
                 }
-                () = client.closed() => return,
+                () = client.closed() => return Ok(()),
             }
         }
     }
 
-    /// What a client reads when the stream can not go on.
-    async fn failure(&self, error: ApiError) -> Vec<u8> {
-        let response = error.into_response();
-        let body = axum::body::to_bytes(response.into_body(), 1 << 16).await.unwrap_or_default();
-        let text = String::from_utf8_lossy(&body);
-        let line = if self.sse {
-            format!("event: error\ndata: {text}\n\n")
-        } else {
-            format!("{{\"error\":{text}}}\n")
-        };
-        line.into_bytes()
-    }
-
-    /// The next lines, and the place after them.
-    fn page(&mut self, shared: &Shared, executed: Height) -> Result<Vec<u8>, ApiError> {
-        let mut page = Vec::new();
+    /// Reads on, a page at most.
+    fn read(&mut self, shared: &Shared, executed: Height) -> Result<(), ApiError> {
         let mut heights = 0_u64;
         while self.place.height <= executed
             && self.left > 0
-            && page.len() < PAGE_SIZE
+            && self.form.size() < PAGE_SIZE
             && heights < PAGE_HEIGHT_COUNT_MAX
         {
             heights = heights.saturating_add(1);
-            self.read_height(shared, &mut page)?;
+            self.read_height(shared)?;
         }
-        Ok(page)
+        Ok(())
     }
 
     /// Reads on in the place's height until it ends or the page is full.
-    fn read_height(&mut self, shared: &Shared, page: &mut Vec<u8>) -> Result<(), ApiError> {
+    fn read_height(&mut self, shared: &Shared) -> Result<(), ApiError> {
         let height = self.place.height;
         let (header, _) = shared.reader.header(height).map_err(ApiError::damaged)?;
         let cut = cut_before(&shared.reader, height).map_err(ApiError::damaged)?;
@@ -206,10 +274,10 @@ impl Follower {
                     .filter(|receipt| (receipt.lane, receipt.seqno) == (lane, seqno))
                     .ok_or_else(|| ApiError::damaged("a receipt is not of its transaction"))?;
                 if receipt.outcome == Outcome::Applied {
-                    self.put_events(&header, receipt, &bytes, page)?;
+                    self.put_events(&header, receipt, &bytes)?;
                 }
                 self.place.ordinal = self.place.ordinal.saturating_add(1);
-                if self.left == 0 || page.len() >= PAGE_SIZE {
+                if self.left == 0 || self.form.size() >= PAGE_SIZE {
                     return Ok(());
                 }
                 if seqno == to {
@@ -221,13 +289,12 @@ impl Follower {
         Ok(())
     }
 
-    /// Appends the lines of one applied transaction.
+    /// Adds the events of one applied transaction.
     fn put_events(
         &mut self,
         header: &Header,
         receipt: &Receipt,
         bytes: &[u8],
-        page: &mut Vec<u8>,
     ) -> Result<(), ApiError> {
         let transaction = Transaction::from_bytes(bytes).map_err(ApiError::damaged)?;
         let mut wanted = (0_u32..)
@@ -261,28 +328,11 @@ impl Follower {
                 data,
             };
             self.left = self.left.saturating_sub(1);
-            let id = wanted.peek().is_none().then_some(position);
-            put_line(page, &event, self.sse, id)?;
+            let cursor = wanted.peek().is_none().then_some(position);
+            self.form.put(event, cursor)?;
         }
         Ok(())
     }
-}
-
-fn put_line(
-    page: &mut Vec<u8>,
-    event: &EventBody,
-    sse: bool,
-    id: Option<Position>,
-) -> Result<(), ApiError> {
-    if sse {
-        if let Some(position) = id {
-            page.extend_from_slice(format!("id: {position}\n").as_bytes());
-        }
-        page.extend_from_slice(b"data: ");
-    }
-    serde_json::to_writer(&mut *page, event).map_err(ApiError::damaged)?;
-    page.extend_from_slice(if sse { b"\n\n" } else { b"\n" });
-    Ok(())
 }
 
 fn parse_key(text: &str) -> Result<Vec<u8>, ApiError> {

@@ -40,13 +40,15 @@ pub(crate) async fn transaction(
     Path(tx): Path<String>,
 ) -> Result<Json<TxAnswer>, ApiError> {
     let tx = parse_tx(&tx)?;
-    on_worker(move || {
-        Ok(Json(match shared.find(&tx)? {
-            Some(found) => committed(&found),
-            None => TxAnswer { status: TxStatus::Unknown, ..pending(tx) },
-        }))
+    on_worker(move || find_transaction(&shared, tx).map(Json)).await
+}
+
+/// What became of a transaction.
+pub(super) fn find_transaction(shared: &Shared, tx: Hash) -> Result<TxAnswer, ApiError> {
+    Ok(match shared.find(&tx)? {
+        Some(found) => committed(&found),
+        None => TxAnswer { status: TxStatus::Unknown, ..pending(tx) },
     })
-    .await
 }
 
 /// The proof of a transaction, or of one of its actions.
@@ -71,7 +73,8 @@ pub(crate) async fn proof(
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
 
-fn bundle(shared: &Shared, tx: &Hash, action: Option<u32>) -> Result<String, ApiError> {
+/// The bundle that proves a transaction, or one of its actions.
+pub(super) fn bundle(shared: &Shared, tx: &Hash, action: Option<u32>) -> Result<String, ApiError> {
     let unknown = || ApiError::new(code::TX_UNKNOWN, format!("no transaction {tx} was executed"));
     let found = shared.find(tx)?.ok_or_else(unknown)?;
     let (lane, seqno) = (found.receipt.lane, found.receipt.seqno);
@@ -181,22 +184,31 @@ pub(crate) async fn header(
     State(shared): State<Arc<Shared>>,
     Path(height): Path<String>,
 ) -> Result<Json<HeaderBody>, ApiError> {
-    let top = shared.reader.height();
     let height = match height.as_str() {
-        "latest" => top,
-        text => Height::new(text.parse().map_err(|_| {
+        "latest" => None,
+        text => Some(Height::new(text.parse().map_err(|_| {
             ApiError::bad_request(format!("height: {text:?} is neither a number nor latest"))
-        })?),
+        })?)),
     };
+    on_worker(move || {
+        let (header, certificate) = find_header(&shared, height)?;
+        Ok(Json(header_body(&header, &certificate)))
+    })
+    .await
+}
+
+/// The header of a height, or the newest.
+pub(super) fn find_header(
+    shared: &Shared,
+    height: Option<Height>,
+) -> Result<(Header, CommitCertificate), ApiError> {
+    let top = shared.reader.height();
+    let height = height.unwrap_or(top);
     if height.get() == 0 || height > top {
         let text = format!("there is no header of height {height}; the newest is {top}");
         return Err(ApiError::new(code::POSITION, text));
     }
-    on_worker(move || {
-        let (header, certificate) = shared.reader.header(height).map_err(ApiError::damaged)?;
-        Ok(Json(header_body(&header, &certificate)))
-    })
-    .await
+    shared.reader.header(height).map_err(ApiError::damaged)
 }
 
 /// Committed headers, ascending.
@@ -224,7 +236,7 @@ pub(crate) async fn headers(
     .await
 }
 
-fn header_body(header: &Header, certificate: &CommitCertificate) -> HeaderBody {
+pub(super) fn header_body(header: &Header, certificate: &CommitCertificate) -> HeaderBody {
     let cut = header
         .cut
         .iter()
@@ -338,7 +350,7 @@ pub(crate) async fn status(
     on_worker(move || status_body(&shared).map(Json)).await
 }
 
-fn status_body(shared: &Shared) -> Result<StatusBody, ApiError> {
+pub(super) fn status_body(shared: &Shared) -> Result<StatusBody, ApiError> {
     let progress = shared.progress();
     let head = match progress.committed.get() {
         0 => None,

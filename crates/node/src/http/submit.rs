@@ -20,7 +20,7 @@ use quipu_types::transaction::TRANSACTION_SIZE_MAX;
 use quipu_types::{Code, Hash, Outcome, Position, Receipt, code};
 use rayon::iter::ParallelIterator;
 use rayon::slice::ParallelSlice;
-use tokio::sync::oneshot;
+use tokio::sync::{SemaphorePermit, oneshot};
 use tokio::time::timeout;
 
 use super::error::ApiError;
@@ -29,7 +29,7 @@ use crate::driver::{Message, Reply, Submission, When};
 use crate::shared::{Final, Shared};
 
 /// Longest time that a body may take to arrive, or to find room.
-const BODY_TIME_MAX: Duration = Duration::from_secs(30);
+pub(super) const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 const ROOM_TIME_MAX: Duration = Duration::from_secs(5);
 /// Longest time until `pending` is answered instead of a position.
 const EXECUTED_TIME_MAX: Duration = Duration::from_secs(30);
@@ -70,17 +70,12 @@ pub(crate) async fn submit(
         return Err(ApiError::stopping());
     }
     let admitted = receive(&shared, &headers, body).await?;
-    let timer = shared.metrics.submit_seconds.clone();
-    let began = shared.clock.mono_us();
     let when = match (query.wait, query.ack) {
         (Wait::None, _) => When::Taken,
         (Wait::Executed, Ack::Final) => When::Final,
         (Wait::Executed, Ack::Executed) => When::Executed,
     };
-    let answers = order(&shared, admitted, when).await?;
-    let micros = u32::try_from(shared.clock.mono_us().saturating_sub(began)).unwrap_or(u32::MAX);
-    timer.record(f64::from(micros) / 1e6);
-    Ok(Json(answers))
+    order(&shared, admitted, when).await.map(Json)
 }
 
 /// Takes a body whole, within the room for all, and admits what it holds.
@@ -103,16 +98,10 @@ async fn receive(
         Some(size) => size,
         None => size_max,
     };
-    let mut room = timeout(ROOM_TIME_MAX, shared.body_room.acquire_many(body_units(size)))
-        .await
-        .map_err(|_| ApiError::new(code::OVERLOADED, "too many requests are under way"))?
-        .map_err(|_| ApiError::stopping())?;
+    let mut room = room_for(shared, size).await?;
     let body = timeout(BODY_TIME_MAX, axum::body::to_bytes(body, size_max))
         .await
-        .map_err(|_| {
-            ApiError::bad_request("the body did not arrive in time")
-                .with_status(StatusCode::REQUEST_TIMEOUT)
-        })?
+        .map_err(|_| body_late())?
         .map_err(|error| ApiError::new(code::TOO_LARGE, format!("body: {error}")))?;
     if is_block {
         let holds = encoding::decoded_size(&body, size_max).map_err(|error| undecoded(&error))?;
@@ -129,6 +118,23 @@ async fn receive(
         }
     });
     admitted.await.map_err(|_| ApiError::stopping())?
+}
+
+/// Room among all bodies that are under way.
+pub(super) async fn room_for(
+    shared: &Shared,
+    size: usize,
+) -> Result<SemaphorePermit<'_>, ApiError> {
+    timeout(ROOM_TIME_MAX, shared.body_room.acquire_many(body_units(size)))
+        .await
+        .map_err(|_| ApiError::new(code::OVERLOADED, "too many requests are under way"))?
+        .map_err(|_| ApiError::stopping())
+}
+
+/// A body took longer than [`BODY_TIME_MAX`].
+pub(super) fn body_late() -> ApiError {
+    ApiError::bad_request("the body did not arrive in time")
+        .with_status(StatusCode::REQUEST_TIMEOUT)
 }
 
 fn permits(size: usize) -> usize {
@@ -192,8 +198,20 @@ fn split(body: &[u8]) -> Result<Vec<Arc<[u8]>>, ApiError> {
 }
 
 /// Hands what was admitted to the ledger's thread and waits as long as the client wants.
-async fn order(
-    shared: &Arc<Shared>,
+pub(super) async fn order(
+    shared: &Shared,
+    admitted: Vec<Result<Arc<Admitted>, Code>>,
+    when: When,
+) -> Result<Vec<TxAnswer>, ApiError> {
+    let began = shared.clock.mono_us();
+    let answers = ordered(shared, admitted, when).await?;
+    let micros = u32::try_from(shared.clock.mono_us().saturating_sub(began)).unwrap_or(u32::MAX);
+    shared.metrics.submit_seconds.record(f64::from(micros) / 1e6);
+    Ok(answers)
+}
+
+async fn ordered(
+    shared: &Shared,
     admitted: Vec<Result<Arc<Admitted>, Code>>,
     when: When,
 ) -> Result<Vec<TxAnswer>, ApiError> {

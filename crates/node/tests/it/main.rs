@@ -12,6 +12,7 @@ mod feed;
 mod follow;
 mod garbage;
 mod group;
+mod grpc;
 mod ledger;
 mod pg;
 mod start;
