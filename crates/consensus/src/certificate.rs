@@ -195,10 +195,9 @@ pub fn check_coins(
     if !context.rules.change_with_coins {
         return Ok(());
     }
-    let is_open = |round: &u32| rounds.kind(height, *round).0 == RoundKind::Open;
     let mut given = coins.iter();
-    // Rounds from the sender are a number: what is not there ends the walk.
-    for round in (0..round).filter(is_open) {
+    // The round is whatever the sender says: the first coin that is not there ends the walk.
+    for round in rounds.open_below(height, round) {
         let wrong = CertificateError::Coin { round };
         let own = given.next().filter(|own| own.round == round).ok_or(wrong)?;
         let elected = context.elected((height, round), &own.coin).ok_or(wrong)?;

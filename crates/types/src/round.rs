@@ -79,13 +79,24 @@ impl Rounds {
         if self.mode == Mode::LedOnly {
             return (RoundKind::Led, round);
         }
-        let led = match self.start_of(height) {
-            Start::Led | Start::Trial => LED_COUNT,
-            Start::Open => 0,
-        };
+        let led = self.open_first(height);
         let Some(beyond) = round.checked_sub(led) else { return (RoundKind::Led, round) };
         let kind = if beyond.is_multiple_of(2) { RoundKind::Open } else { RoundKind::Led };
         (kind, led.saturating_add(beyond >> 1))
+    }
+
+    /// The first open round of `height` in a mode that has some.
+    fn open_first(&self, height: Height) -> u32 {
+        match self.start_of(height) {
+            Start::Led | Start::Trial => LED_COUNT,
+            Start::Open => 0,
+        }
+    }
+
+    /// The open rounds of `height`, the one that follows, below `round`, ascending. Any number may be asked about.
+    pub fn open_below(&self, height: Height, round: u32) -> impl Iterator<Item = u32> + use<> {
+        let first = if self.mode == Mode::LedOnly { round } else { self.open_first(height) };
+        (first..round).step_by(2)
     }
 
     /// After the header of `height`, the one that follows, whose `prev_commit` decided this one in a round of kind
@@ -376,6 +387,8 @@ mod tests {
     fn rounds_alternate_after_the_led_ones_and_trials_go_farther_apart() {
         let led = Rounds::genesis(true);
         assert_eq!(kinds(&Rounds::genesis(false), 1), "l0 l1 l2 l3 l4 l5 l6 l7");
+        assert_eq!(Rounds::genesis(false).open_below(Height::new(1), u32::MAX).next(), None);
+        assert!(led.open_below(Height::new(1), 8).eq([3, 5, 7]));
         assert_eq!(kinds(&led, 1), "l0 l1 l2 o l3 o l4 o");
         // Height 9 was decided in an open round, which header 10 says: 11 begins open, 12 is the trial.
         let mut rounds = led.after(Height::new(10), Some(RoundKind::Open));
