@@ -204,6 +204,9 @@ pub(crate) struct Init {
     /// The member's key file; it is named in the configuration, not copied.
     #[arg(long, value_name = "FILE", requires = "genesis")]
     pub(crate) key: Option<PathBuf>,
+    /// The member's shares of the coin, if one was dealt; the file is named in the configuration, not copied.
+    #[arg(long, value_name = "NAME.coin.key", requires = "genesis")]
+    pub(crate) coin: Option<PathBuf>,
     /// Every member's join file: they say where the others listen.
     #[arg(long, value_name = "NAME.join.json", num_args = 1.., requires = "genesis")]
     pub(crate) peers: Vec<PathBuf>,
@@ -230,6 +233,11 @@ pub(crate) enum GenesisCommand {
         after_help = "Example:\n  quipu genesis merge genesis.draft.json *.join.json --out genesis.json\n\nMembers are ordered by name. Names, keys and addresses that appear twice, weak keys, false proofs\nand joins to another draft are refused. Compare the chain id with the other members'."
     )]
     Merge(GenesisMerge),
+    /// Deal the coin that decides heights when leaders fail: one member does, and is trusted to forget what it drew.
+    #[command(
+        after_help = "Example:\n  quipu genesis deal genesis.draft.json *.join.json --out coin.json --shares .\n\nMakes coin.json for everyone's merge, and NAME.coin.key for each member: bring each to its owner in a\nway that nobody else can read, and remove it here. Whoever holds half of the shares can throw coins\nearly: that can cost progress in bad times, and never what was decided. Without a coin every round\nhas a leader, and a network without timing stops the ledger."
+    )]
+    Deal(GenesisDeal),
     /// Sign a merged genesis: its member agrees to exactly this one.
     #[command(
         after_help = "Example:\n  quipu genesis sign --genesis genesis.json --key bank-a.key\n\nIt prints what is signed. Merge the draft and the joins yourself first: the chain id must be the same."
@@ -305,9 +313,28 @@ pub(crate) struct GenesisMerge {
     /// Every member's join file.
     #[arg(value_name = "NAME.join.json", required = true)]
     pub(crate) joins: Vec<PathBuf>,
+    /// The coin that a member dealt for these very files [default: none, every round has a leader].
+    #[arg(long, value_name = "coin.json")]
+    pub(crate) coin: Option<PathBuf>,
     /// The file to make.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
+}
+
+/// `quipu genesis deal`.
+#[derive(Debug, Args)]
+pub(crate) struct GenesisDeal {
+    /// The draft.
+    pub(crate) draft: PathBuf,
+    /// Every member's join file.
+    #[arg(value_name = "NAME.join.json", required = true)]
+    pub(crate) joins: Vec<PathBuf>,
+    /// The file to make for everyone.
+    #[arg(long, value_name = "coin.json")]
+    pub(crate) out: PathBuf,
+    /// Directory for each member's NAME.coin.key.
+    #[arg(long, value_name = "D")]
+    pub(crate) shares: PathBuf,
 }
 
 /// `quipu genesis sign`.

@@ -18,6 +18,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use quipu_crypto::coin::CoinScheme;
 use quipu_crypto::suite::is_weak;
 use quipu_crypto::{SecretKey, Tag, sign_tagged, verify_tagged};
 use quipu_node::check_peer_address;
@@ -25,7 +26,7 @@ use quipu_proof::names::chain_id;
 use quipu_types::agreement::VALIDATOR_COUNT_MAX;
 use quipu_types::codec::put_bytes;
 use quipu_types::genesis::GenesisValidator;
-use quipu_types::{Encode, Genesis, Hash, PublicKey, Signature, code};
+use quipu_types::{CoinSetup, Encode, Genesis, Hash, PublicKey, Signature, code};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, Result};
@@ -189,7 +190,9 @@ pub(crate) fn own_validator<'a>(
 }
 
 /// Makes the genesis of a draft and its joins: members in the order of their names.
-pub(crate) fn merge(draft: &Genesis, joins: &[Join]) -> Result<Genesis> {
+///
+/// A coin that a member dealt for them comes in as it is, if it fits them.
+pub(crate) fn merge(draft: &Genesis, joins: &[Join], coin: Option<CoinSetup>) -> Result<Genesis> {
     draft.check_draft()?;
     let id = chain_id(draft);
     if joins.len() > VALIDATOR_COUNT_MAX {
@@ -218,8 +221,15 @@ pub(crate) fn merge(draft: &Genesis, joins: &[Join]) -> Result<Genesis> {
         power: join.power,
         possession: join.possession,
     });
-    let genesis = Genesis { validators: validators.collect(), ..draft.clone() };
+    let genesis = Genesis { validators: validators.collect(), coin, ..draft.clone() };
     genesis.check()?;
+    if let Some(setup) = &genesis.coin {
+        let powers: Vec<u64> = genesis.validators.iter().map(|member| member.power).collect();
+        CoinScheme::new(setup, &powers).map_err(|error| {
+            wrong(format!("the coin: {error}"))
+                .with_help("Give the coin that was dealt for this draft and these very joins.")
+        })?;
+    }
     Ok(genesis)
 }
 
@@ -330,12 +340,12 @@ mod tests {
         let members: Vec<Member> =
             ["c", "a", "b"].iter().map(|name| member(&draft, name, 8_642)).collect();
         let joins: Vec<Join> = members.iter().map(|member| member.join.clone()).collect();
-        let genesis = merge(&draft, &joins).unwrap();
+        let genesis = merge(&draft, &joins, None).unwrap();
         (draft, members, genesis)
     }
 
     fn refused(draft: &Genesis, joins: &[Join]) -> (u8, String) {
-        let failure = merge(draft, joins).unwrap_err();
+        let failure = merge(draft, joins, None).unwrap_err();
         (failure.exit(), failure.message().to_owned())
     }
 
@@ -344,7 +354,7 @@ mod tests {
         let (draft, members, genesis) = three();
         let mut joins: Vec<Join> = members.iter().map(|member| member.join.clone()).collect();
         joins.reverse();
-        assert_eq!(merge(&draft, &joins).unwrap().to_json(), genesis.to_json());
+        assert_eq!(merge(&draft, &joins, None).unwrap().to_json(), genesis.to_json());
         let names: Vec<&str> =
             genesis.validators.iter().map(|validator| validator.name.as_str()).collect();
         assert_eq!(names, ["a", "b", "c"]);
@@ -417,7 +427,7 @@ mod tests {
         assert_eq!(verify(&genesis, &twice).unwrap_err().message(), "\"c\" is given twice");
 
         let joins: Vec<Join> = members[..2].iter().map(|member| member.join.clone()).collect();
-        let other = merge(&draft, &joins).unwrap();
+        let other = merge(&draft, &joins, None).unwrap();
         let elsewhere = Consent::new(&other, &members[0].key).unwrap();
         let failure = verify(&genesis, std::slice::from_ref(&elsewhere)).unwrap_err();
         assert!(failure.exit() == 3 && failure.message().contains("another genesis"), "{failure}");

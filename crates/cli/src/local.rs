@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use quipu_crypto::{SecretKey, Tag, keyfile, sign_tagged};
+use quipu_crypto::{SecretKey, Tag, coin, keyfile, sign_tagged};
 use quipu_node::{CONFIG_FILE, Config, FIRST_START_FILE};
 use quipu_types::agreement::VALIDATOR_COUNT_MAX;
 use quipu_types::genesis::{GENESIS_VERSION, GenesisAccount, GenesisValidator};
@@ -255,17 +255,34 @@ pub(crate) fn create(layout: &Layout, stakes: &[u64], ports: &[Ports]) -> Result
             possession: possession(&key),
         });
     }
+    let dirs = (0..stakes.len()).map(|index| layout.node(index)).collect::<Vec<_>>();
+    deal(&mut genesis, &dirs)?;
     genesis.check()?;
     // Last, so that a directory with a genesis is a whole one.
     write_atomically(&layout.genesis(), &genesis.to_json())?;
     Ok(genesis)
 }
 
+/// Deals the coin of open rounds to the validators of a genesis: all know its keys, each gets its shares in its directory.
+/// The secret that they are shares of is forgotten here. One validator alone has nobody to wait for, and needs no coin.
+pub(crate) fn deal(genesis: &mut Genesis, dirs: &[PathBuf]) -> Result<()> {
+    if dirs.len() < 2 {
+        return Ok(());
+    }
+    let powers: Vec<u64> = genesis.validators.iter().map(|validator| validator.power).collect();
+    let (setup, secrets) = coin::draw(&powers);
+    for (dir, secret) in dirs.iter().zip(&secrets) {
+        coin::file::save(&Config::new(dir).coin, setup.key, secret)?;
+    }
+    genesis.coin = Some(setup);
+    Ok(())
+}
+
 /// Makes the directory of one member's validator: the genesis in it, the key where its owner keeps it.
 pub(crate) fn create_member(
     dir: &Path,
     genesis: &Genesis,
-    key: &Path,
+    (key, coin): (&Path, Option<&Path>),
     ports: Ports,
     peer: SocketAddr,
     peers: BTreeMap<String, String>,
@@ -275,6 +292,9 @@ pub(crate) fn create_member(
     let mut config = Config::new(dir);
     config.genesis = PathBuf::from("genesis.json");
     config.key = std::path::absolute(key)?;
+    if let Some(coin) = coin {
+        config.coin = std::path::absolute(coin)?;
+    }
     config.peers = peers;
     listen(&mut config, ports);
     config.listen.peer = peer;

@@ -48,6 +48,7 @@ use crate::hash::sha256;
 use field::{Scalar, invert_all};
 
 mod field;
+pub mod file;
 
 /// Ties the hash to the curve to this use of it (RFC 9380, section 3.1).
 const DOMAIN: &[u8] = b"QUIPU-COIN-V01-CS01-with-BLS12381G1_XMD:SHA-256_SSWU_RO_";
@@ -210,6 +211,17 @@ fn secret_of(coefficients: &[Scalar], point: u128) -> SecretKey {
     let mut bytes = Zeroizing::new(value.to_le_bytes());
     bytes.reverse();
     SecretKey::from_bytes(&*bytes).expect("a share is zero by a chance of 2^-255")
+}
+
+/// As [`deal`], with a seed that the operating system draws and nobody keeps.
+///
+/// # Panics
+/// As [`deal`], and if the system gives no randomness.
+#[must_use]
+pub fn draw(powers: &[u64]) -> (CoinSetup, Vec<CoinSecret>) {
+    let mut seed = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *seed).expect("the operating system gives randomness");
+    deal(powers, &seed)
 }
 
 /// A validator's virtual shares. Wiped when dropped, and never printed.

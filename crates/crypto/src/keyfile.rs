@@ -246,7 +246,17 @@ struct Document {
 /// Hexadecimal of a secret, wiped when dropped.
 #[derive(Deserialize)]
 #[serde(from = "String")]
-struct SecretText(Zeroizing<String>);
+pub(crate) struct SecretText(Zeroizing<String>);
+
+impl SecretText {
+    pub(crate) fn new(secret: &[u8]) -> Self {
+        Self(Zeroizing::new(hex::encode(secret)))
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+}
 
 impl From<String> for SecretText {
     fn from(text: String) -> Self {
@@ -307,7 +317,7 @@ pub fn save_with(
     };
     match passphrase {
         None => {
-            document.secret = Some(SecretText(Zeroizing::new(hex::encode(*key.seed()))));
+            document.secret = Some(SecretText::new(&*key.seed()));
         }
         Some("") => return Err(KeyFileError::PassphraseEmpty { path: path.to_owned() }),
         Some(passphrase) => {
@@ -315,8 +325,13 @@ pub fn save_with(
             document.sealed = Some(seal(key, passphrase, kdf));
         }
     }
+    write_json(path, &document)
+}
+
+/// Writes a document to a new file of mode 0600.
+pub(crate) fn write_json(path: &Path, document: &impl Serialize) -> Result<(), KeyFileError> {
     let mut text =
-        Zeroizing::new(serde_json::to_string(&document).expect("texts and numbers are JSON"));
+        Zeroizing::new(serde_json::to_string(document).expect("texts and numbers are JSON"));
     text.push('\n');
     write_new(path, text.as_bytes())
 }
@@ -330,7 +345,7 @@ pub fn load(path: &Path, passphrase: Option<&str>) -> Result<SecretKey, KeyFileE
     let seed = match (&document.secret, &document.sealed, passphrase) {
         (Some(secret), None, _) => {
             let mut seed = Zeroizing::new([0; 32]);
-            hex::decode_to_slice(&*secret.0, &mut *seed)
+            hex::decode_to_slice(secret.text(), &mut *seed)
                 .map_err(|_| wrong_field(path, "secret"))?;
             seed
         }
@@ -446,7 +461,8 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed("sync"))
 }
 
-fn read(path: &Path) -> Result<Document, KeyFileError> {
+/// The bytes of a file that only its owner may read.
+pub(crate) fn read_private(path: &Path, size_max: u64) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => KeyFileError::Missing { path: path.to_owned() },
         _ => KeyFileError::Io { path: path.to_owned(), action: "read", source },
@@ -464,18 +480,30 @@ fn read(path: &Path) -> Result<Document, KeyFileError> {
     if mode & MODE_OF_OTHERS != 0 {
         return Err(KeyFileError::TooOpen { path: path.to_owned(), mode });
     }
-    if metadata.len() > FILE_SIZE_MAX {
-        let path = path.to_owned();
-        return Err(KeyFileError::TooLarge { path, size_max: FILE_SIZE_MAX });
+    if metadata.len() > size_max {
+        return Err(KeyFileError::TooLarge { path: path.to_owned(), size_max });
     }
-    let mut bytes = Zeroizing::new(Vec::with_capacity(4_096));
-    file.take(FILE_SIZE_MAX).read_to_end(&mut bytes).map_err(failed)?;
-    let document: Document =
-        serde_json::from_slice(&bytes).map_err(|error| KeyFileError::Malformed {
-            path: path.to_owned(),
-            line: error.line(),
-            column: error.column(),
-        })?;
+    // Sized before: a growing list would leave secrets behind.
+    let size = usize::try_from(size_max).unwrap_or(usize::MAX);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(size));
+    file.take(size_max).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+/// A document of a file's bytes.
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    bytes: &[u8],
+) -> Result<T, KeyFileError> {
+    serde_json::from_slice(bytes).map_err(|error| KeyFileError::Malformed {
+        path: path.to_owned(),
+        line: error.line(),
+        column: error.column(),
+    })
+}
+
+fn read(path: &Path) -> Result<Document, KeyFileError> {
+    let document: Document = parse(path, &read_private(path, FILE_SIZE_MAX)?)?;
     if document.version != VERSION {
         let version = document.version;
         return Err(KeyFileError::UnknownVersion { path: path.to_owned(), version });

@@ -158,6 +158,7 @@ pub fn check(
         progress: &mut progress,
     };
     checking.key();
+    checking.coin();
     let log_is_whole = checking.log();
     checking.names();
     checking.columns();
@@ -200,6 +201,22 @@ impl Checking<'_> {
                     self.note(name, "the key is of no validator of the genesis");
                 }
             }
+        }
+    }
+
+    /// What the genesis deals of the coin of open rounds, and the validator's shares, where it has some.
+    fn coin(&mut self) {
+        (self.progress)("the coin");
+        let own = keyfile::load(&self.config.key, None).ok();
+        let own = own.and_then(|key| self.genesis.validator_set().index_of(&key.public()));
+        let found = crate::coin::scheme(&self.config, &self.genesis).and_then(|scheme| {
+            let secret = scheme.as_ref().zip(own);
+            secret.map_or(Ok(()), |(scheme, own)| {
+                crate::coin::secret(&self.config, scheme, own).map(|_| ())
+            })
+        });
+        if let Err(error) = found {
+            self.note(self.config.coin.display().to_string(), error.to_string());
         }
     }
 

@@ -40,6 +40,7 @@ const KEYS: &[&str] = &[
     "version",
     "genesis",
     "key",
+    "coin",
     "peers",
     "roles",
     "passwords",
@@ -79,6 +80,8 @@ pub struct Config {
     pub genesis: PathBuf,
     /// The file with the voting key.
     pub key: PathBuf,
+    /// The file with the validator's shares of the coin of open rounds; it may be missing.
+    pub coin: PathBuf,
     /// Where to listen.
     pub listen: Listen,
     /// Where the other validators listen for peers: name in the genesis -> `host:port`.
@@ -175,6 +178,8 @@ struct File {
     version: u32,
     genesis: PathBuf,
     key: PathBuf,
+    #[serde(default = "coin_file")]
+    coin: PathBuf,
     #[serde(default)]
     listen: Listen,
     #[serde(default)]
@@ -197,6 +202,10 @@ struct PgFile {
     #[serde(default)]
     network_trusted: bool,
     tls: Option<TlsFiles>,
+}
+
+fn coin_file() -> PathBuf {
+    PathBuf::from("coin.key")
 }
 
 impl Default for Listen {
@@ -250,6 +259,7 @@ impl Config {
             dir: dir.to_path_buf(),
             genesis: dir.join("../genesis.json"),
             key: dir.join("validator.key"),
+            coin: dir.join(coin_file()),
             listen: Listen::default(),
             peers: BTreeMap::new(),
             roles: BTreeMap::new(),
@@ -290,6 +300,7 @@ impl Config {
             dir: dir.to_path_buf(),
             genesis: dir.join(file.genesis),
             key: dir.join(file.key),
+            coin: dir.join(file.coin),
             listen: file.listen,
             peers: file.peers,
             roles: file.roles.into_iter().map(|(role, key)| (role, dir.join(key))).collect(),
@@ -395,7 +406,9 @@ impl Config {
              # What every member agreed on before the first header.\n\
              genesis = {}\n\
              # The key that this validator votes with. Readable by its owner only.\n\
-             key = {}\n\n\
+             key = {}\n\
+             # Its shares of the coin that decides rounds without a leader. Readable by its owner only; may be missing.\n\
+             coin = {}\n\n\
              # Loopback addresses (pg: see [pg]); port 0 takes any free one.\n\
              [listen]\n\
              http = \"{http}\"\n\
@@ -429,6 +442,7 @@ impl Config {
              level = {}\n",
             self.inside(&self.genesis),
             self.inside(&self.key),
+            self.inside(&self.coin),
             limits.body_size_max,
             limits.http_connection_count_max,
             limits.pg_connection_count_max,

@@ -18,6 +18,7 @@ mod awaited;
 mod certificates;
 mod check;
 mod clock;
+mod coin;
 mod config;
 pub mod disk;
 mod driver;

@@ -106,6 +106,11 @@ impl Node {
         let chain = chain_id(&genesis);
         let key = load_key(&config)?;
         let index = own_index(&config, &genesis, &key)?;
+        let coin = crate::coin::scheme(&config, &genesis)?;
+        let coin_secret = match &coin {
+            Some(scheme) => crate::coin::secret(&config, scheme, index)?,
+            None => None,
+        };
         let is_alone = genesis.validators.len() == 1;
         let peers = match is_alone {
             true => None,
@@ -152,6 +157,7 @@ impl Node {
         replica_config.pending_size_max = config.limits.pending_size_max;
         replica_config.observer = observer;
         replica_config.verified = Arc::clone(&shared.verified);
+        (replica_config.coin, replica_config.coin_secret) = (coin, coin_secret);
         let replica = Replica::new(shared.clock.now(), replica_config, recovered)
             .map_err(|error| NodeError::Damaged { what: "the log", reason: error.to_string() })?;
         let (work_sender, work) = mpsc::channel();

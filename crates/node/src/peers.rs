@@ -235,11 +235,7 @@ async fn deliver(shared: &Arc<Shared>, message: Message) {
 fn height_of(received: &Received) -> Option<Height> {
     let Received::Agreement(message) = received else { return None };
     match message {
-        Vote::Propose(propose) => Some(propose.height),
-        Vote::Prevote(vote) => Some(vote.height),
-        Vote::Precommit(vote) => Some(vote.height),
-        Vote::RoundChange { change, .. } => Some(change.height),
         Vote::StateVote(vote) => Some(vote.state.height),
-        Vote::Ack(_) => None,
+        other => other.height(),
     }
 }

@@ -141,6 +141,9 @@ impl Genesis {
                 self.validators.len()
             )));
         }
+        if self.coin.is_some() {
+            return Err(rule("a draft deals no coin: it is dealt to those who join".into()));
+        }
         self.check_rules()
     }
 

@@ -2,17 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use quipu_crypto::keyfile;
+use quipu_crypto::{coin, keyfile};
 use quipu_proof::names::chain_id;
 use quipu_types::genesis::GenesisAccount;
-use quipu_types::{Genesis, code};
+use quipu_types::{CoinSetup, Genesis, code};
 
 use crate::args::{
-    GenesisCommand, GenesisJoin, GenesisMerge, GenesisNew, GenesisSign, GenesisVerify,
+    GenesisCommand, GenesisDeal, GenesisJoin, GenesisMerge, GenesisNew, GenesisSign, GenesisVerify,
 };
 use crate::ceremony::{self, Consent, FILE_SIZE_MAX, Join};
 use crate::failure::{Failure, Result};
 use crate::{local, screen, tools};
+
+/// Most bytes of a coin file: a key for every share of the largest set.
+const COIN_FILE_SIZE_MAX: usize = 256 << 10;
 
 /// The draft's file name.
 const DRAFT_FILE: &str = "genesis.draft.json";
@@ -23,6 +26,7 @@ pub(crate) fn run(command: GenesisCommand) -> Result<()> {
         GenesisCommand::New(args) => new(&args),
         GenesisCommand::Join(args) => join(&args),
         GenesisCommand::Merge(args) => merge(&args),
+        GenesisCommand::Deal(args) => deal(&args),
         GenesisCommand::Sign(args) => sign(&args),
         GenesisCommand::Verify(args) => verify(&args),
     }
@@ -93,7 +97,8 @@ pub(crate) fn sealed(path: &Path) -> Failure {
 fn merge(args: &GenesisMerge) -> Result<()> {
     let draft = read_draft(&args.draft)?;
     let joins = read_joins(&args.joins)?;
-    let genesis = ceremony::merge(&draft, &joins)?;
+    let coin = args.coin.as_deref().map(read_coin).transpose()?;
+    let genesis = ceremony::merge(&draft, &joins, coin)?;
     write_new(&args.out, &genesis.to_json())?;
     tools::print(&format!("genesis  {}", args.out.display()))?;
     let address = |key| {
@@ -105,6 +110,34 @@ fn merge(args: &GenesisMerge) -> Result<()> {
     tools::print(
         "Compare the chain id with the other members'. Next, each: quipu genesis sign --help",
     )
+}
+
+fn deal(args: &GenesisDeal) -> Result<()> {
+    let genesis = ceremony::merge(&read_draft(&args.draft)?, &read_joins(&args.joins)?, None)?;
+    let powers: Vec<u64> = genesis.validators.iter().map(|validator| validator.power).collect();
+    let (setup, secrets) = coin::draw(&powers);
+    let path = |name: &str| args.shares.join(format!("{name}.coin.key"));
+    for (validator, secret) in genesis.validators.iter().zip(&secrets) {
+        coin::file::save(&path(&validator.name), setup.key, secret)?;
+    }
+    // Last: without it the shares are of nothing.
+    write_new(&args.out, &pretty(&setup)?)?;
+    tools::print(&format!("coin     {}  (for everyone)", args.out.display()))?;
+    for validator in &genesis.validators {
+        tools::print(&format!("shares   {}", path(&validator.name).display()))?;
+    }
+    tools::print("")?;
+    tools::print("Bring each file of shares to its owner alone, then remove it here: all of them were made in one place.")?;
+    tools::print("Next, each: quipu genesis merge --coin coin.json; later: quipu init --coin NAME.coin.key")
+}
+
+/// The public side of a dealt coin. Whether it fits the members is checked when it is merged.
+fn read_coin(path: &Path) -> Result<CoinSetup> {
+    let text = tools::read_small(path, "coin file", COIN_FILE_SIZE_MAX)?;
+    serde_json::from_str(&text).map_err(|error| {
+        Failure::new(code::GENESIS, format!("{} is no coin file: {error}", path.display()))
+            .with_help("Give coin.json as the member who dealt made it: quipu genesis deal.")
+    })
 }
 
 fn sign(args: &GenesisSign) -> Result<()> {
@@ -141,6 +174,11 @@ fn show(
     tools::print(&format!("name     {:?}", genesis.name))?;
     tools::print(&format!("chain    {}", chain_id(genesis)))?;
     tools::print(&format!("lanes    {}", genesis.lane_count))?;
+    let coin = match &genesis.coin {
+        Some(setup) => format!("{}…  if leaders fail, heights go on", short(&setup.key)),
+        None => "none  every round has a leader".to_owned(),
+    };
+    tools::print(&format!("coin     {coin}"))?;
     let total = genesis.validator_set().power_total();
     tools::print(&format!(
         "power    {total} in all; any {} of {} validators may fail",
@@ -162,6 +200,11 @@ fn show(
         ]);
     }
     tools::print(&screen::table(&head, &rows))
+}
+
+/// The beginning of a coin's key: enough to compare by eye.
+fn short(key: &quipu_types::CoinKey) -> String {
+    key.to_string().chars().take(16).collect()
 }
 
 /// How many validators may be missing, whichever they are: what is left is more than two thirds of the power.

@@ -3,8 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use quipu_crypto::keyfile;
+use quipu_crypto::{coin, keyfile};
 use quipu_proof::names::chain_id;
+use quipu_types::code;
 
 use super::genesis::{read_joins, sealed};
 use crate::args::Init;
@@ -70,10 +71,22 @@ fn member(args: &Init, genesis: &Path, key_file: &Path) -> Result<()> {
             SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))
         }
     };
-    local::create_member(&args.dir, &genesis, key_file, ports, listen, peers)?;
+    if let Some(path) = &args.coin {
+        let (key, _) = coin::file::load(path)?;
+        if genesis.coin.as_ref().is_none_or(|setup| setup.key != key) {
+            let message = format!("{} has shares of another coin than the genesis", path.display());
+            return Err(Failure::new(code::KEY_FILE, message)
+                .with_help("Take the file that came with the coin.json which was merged."));
+        }
+    }
+    let keys = (key_file, args.coin.as_deref());
+    local::create_member(&args.dir, &genesis, keys, ports, listen, peers)?;
     tools::print(&format!("validator  {}  {:?}", args.dir.display(), own.name))?;
     tools::print(&format!("chain      {}", chain_id(&genesis)))?;
     tools::print(&format!("key        {}  (stays where it is)", key_file.display()))?;
+    if genesis.coin.is_some() && args.coin.is_none() {
+        tools::print("coin       no shares given: others throw it; with too few who can, leaderless rounds wait")?;
+    }
     tools::print(&format!(
         "peers      {listen}, and {} others",
         genesis.validators.len().saturating_sub(1)

@@ -47,6 +47,9 @@ fn report(status: &Json) -> String {
     line("height", format!("{}  at {}", number("height"), tools::time_text(time)));
     line("executed", number("executed_height"));
     line("certified", number("certified_height"));
+    if let Some(rounds) = status.get("rounds").and_then(rounds) {
+        line("rounds", rounds);
+    }
     line("waiting", format!("{} bytes", number("pending_bytes")));
     line(
         "rates",
@@ -63,6 +66,19 @@ fn report(status: &Json) -> String {
     let _ = writeln!(out, "\n{}", table("lane", &["lane", "term", "seqno", "chunk_index"], lanes));
     let _ = writeln!(out, "\n{}", validators(list(status, "validators")));
     out
+}
+
+/// How heights begin, in words; none when the server does not say.
+fn rounds(rounds: &Json) -> Option<String> {
+    let trial = rounds.get("trial_height").and_then(Json::as_u64);
+    Some(match rounds.get("mode").and_then(Json::as_str)? {
+        "led" => "led; if leaders fail, by a coin (whoever made the genesis dealt it)".to_owned(),
+        "open" => format!(
+            "open: leaders failed, a coin decides; the next trial of one is height {}",
+            trial.map_or_else(String::new, screen::grouped)
+        ),
+        _ => "led only: no coin was dealt, so a network without timing stops them".to_owned(),
+    })
 }
 
 /// Whether more than two thirds of the stake is reached, and who is missing; none when the server does not say.

@@ -157,6 +157,50 @@ fn check_member(dir: &Path, key: &str) {
 }
 
 #[test]
+fn a_member_deals_the_coin_for_all_and_each_gets_shares_of_its_own() {
+    let room = Room::new();
+    let joins = [room.join("alpha", "1"), room.join("bravo", "1")];
+    let (coin, shares) = (room.text("coin.json"), room.text(""));
+    let mut deal = vec!["genesis".to_owned(), "deal".into(), room.draft()];
+    deal.extend_from_slice(&joins);
+    deal.extend(["--out".into(), coin.clone(), "--shares".into(), shares]);
+    let dealt = ok(&deal);
+    assert!(dealt.contains("alpha.coin.key") && dealt.contains("bravo.coin.key"), "{dealt}");
+    assert!(fails(1, &deal).contains("is not replaced"), "shares are made once");
+    let with_coin = |joins: &[String], out: &str| {
+        [room.merge_args(joins, out), vec!["--coin".to_owned(), coin.clone()]].concat()
+    };
+    let merged = ok(&with_coin(&joins, "genesis.json"));
+    assert!(merged.contains("if leaders fail, heights go on"), "{merged}");
+    let bare = ok(&room.merge_args(&joins, "bare.json"));
+    assert!(bare.contains("every round has a leader") && chain(&bare) != chain(&merged), "{bare}");
+
+    // Dealt to two, it is no coin of three; and one with a foreign key is none at all.
+    let three = [joins[0].clone(), joins[1].clone(), room.join("charlie", "1")];
+    let refused = fails(1, &with_coin(&three, "three.json"));
+    assert!(refused.contains("QP0602") && refused.contains("the coin"), "{refused}");
+    let mut foreign = read_json(Path::new(&coin));
+    foreign["parts"][0] = foreign["parts"][1].clone();
+    std::fs::write(room.path("foreign.json"), foreign.to_string()).unwrap();
+    let mut args = room.merge_args(&joins, "foreign.genesis.json");
+    args.extend(["--coin".into(), room.text("foreign.json")]);
+    assert!(fails(1, &args).contains("the coin"), "not of one dealing");
+
+    // The directory of a member names its shares; another's are refused when it starts.
+    let (genesis, key) = (room.text("genesis.json"), room.text("alpha.key"));
+    for (dir, whose) in [("own", "alpha"), ("other", "bravo")] {
+        let (dir, shares) = (room.text(dir), room.text(&format!("{whose}.coin.key")));
+        let args = ["init", "--dir", &dir, "--genesis", &genesis, "--key", &key];
+        let more = ["--coin", &shares, "--peers", &joins[0], &joins[1], "--base-port", "0"];
+        ok(&[args.as_slice(), &more].concat());
+        let config = quipu_node::Config::read(Path::new(&dir)).unwrap();
+        assert_eq!(config.coin, Path::new(&shares));
+    }
+    let refused = fails(1, &["start", "--dir", &room.text("other")]);
+    assert!(refused.contains("its shares are another validator's"), "{refused}");
+}
+
+#[test]
 fn a_member_alone_starts_what_the_ceremony_made() {
     let room = Room::new();
     let join = room.join("alpha", "1");
@@ -248,7 +292,7 @@ fn joining_says_what_is_wrong_with_a_name_an_address_or_a_key() {
 
 #[test]
 fn every_step_teaches_itself() {
-    for step in ["new", "join", "merge", "sign", "verify"] {
+    for step in ["new", "join", "deal", "merge", "sign", "verify"] {
         let help = ok(&["genesis", step, "--help"]);
         assert!(help.contains("Example:") && help.contains("quipu genesis"), "{help}");
     }

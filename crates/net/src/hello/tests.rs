@@ -23,7 +23,7 @@ fn key(number: u16) -> SecretKey {
 
 fn set() -> ValidatorSet {
     let validators = (0..4).map(|number| Validator { key: key(number).public(), power: 1 });
-    ValidatorSet { epoch: 3, validators: validators.collect() }
+    ValidatorSet { epoch: 3, validators: validators.collect(), coin: None }
 }
 
 fn hello(from: u16, to: u16) -> Hello {

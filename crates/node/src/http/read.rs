@@ -8,16 +8,17 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use quipu_proof::names::{header_hash, lane_of};
 use quipu_types::transaction::ROUTE_SIZE_MAX;
+use quipu_types::round::Mode;
 use quipu_types::{
-    CommitCertificate, Decode, Encode, Hash, Header, Height, PublicKey, RouteRule, Transaction,
-    ValidatorIndex, Writers, code,
+    CommitCertificate, Decode, Encode, Hash, Header, Height, PublicKey, Rounds, RouteRule,
+    Transaction, ValidatorIndex, Writers, code,
 };
 
 use super::error::ApiError;
 use super::on_worker;
 use super::shape::{
     DiskBody, ErrorBody, HeaderBody, HeadersQuery, LaneBody, ProducerBody, ProducerQuery,
-    ProofQuery, QuorumBody, RatesBody, StatusBody, StreamBody, TipBody, TxAnswer, TxStatus,
+    ProofQuery, QuorumBody, RatesBody, RoundsBody, StatusBody, StreamBody, TipBody, TxAnswer, TxStatus,
     ValidatorBody,
 };
 use super::submit::{committed, pending};
@@ -385,11 +386,21 @@ pub(super) fn status_body(shared: &Shared) -> Result<StatusBody, ApiError> {
         quorum: quorum(shared, &validators),
         waiting: waiting(shared, &validators),
         validators,
+        rounds: rounds(head.as_ref().map_or(shared.genesis.rounds(), |head| head.rounds)),
         rates: rates(*shared.samples()),
         disk: DiskBody { free_bytes, total_bytes },
         uptime_seconds: shared.uptime_seconds(),
         pg: format!("postgresql://quipu@{}/quipu", shared.pg),
     })
+}
+
+fn rounds(rounds: Rounds) -> RoundsBody {
+    let (mode, trial) = match rounds.mode {
+        Mode::LedOnly => ("led-only", None),
+        Mode::Led => ("led", None),
+        Mode::Open => ("open", Some(rounds.trial.get())),
+    };
+    RoundsBody { mode: mode.to_owned(), trial_height: trial }
 }
 
 fn rates(samples: [Sample; 2]) -> RatesBody {

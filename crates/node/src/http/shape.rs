@@ -343,6 +343,8 @@ pub struct StatusBody {
     pub quorum: QuorumBody,
     /// What is waited for, in words; none when nothing is.
     pub waiting: Option<String>,
+    /// How heights begin.
+    pub rounds: RoundsBody,
     /// Rates.
     pub rates: RatesBody,
     /// The disk.
@@ -351,6 +353,16 @@ pub struct StatusBody {
     pub uptime_seconds: u64,
     /// Address of the PostgreSQL wire.
     pub pg: String,
+}
+
+/// How heights begin, as the newest header says.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RoundsBody {
+    /// `led`: with a leader and timers. `open`: without either, by a coin, because led rounds failed. `led-only`: no coin
+    /// was dealt, so there are no open rounds.
+    pub mode: String,
+    /// In mode `open`: the height that begins with a leader, to see whether that is possible again.
+    pub trial_height: Option<u64>,
 }
 
 /// A query.

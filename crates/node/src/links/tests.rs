@@ -30,7 +30,7 @@ fn key(number: usize) -> SecretKey {
 
 fn set() -> ValidatorSet {
     let validators = (0..4).map(|number| Validator { key: key(number).public(), power: 1 });
-    ValidatorSet { epoch: 0, validators: validators.collect() }
+    ValidatorSet { epoch: 0, validators: validators.collect(), coin: None }
 }
 
 fn bind(address: Option<SocketAddr>) -> (TcpListener, SocketAddr) {

@@ -91,6 +91,7 @@ impl From<StatusBody> for proto::Status {
             waiting: status.waiting,
             uptime_seconds: status.uptime_seconds,
             pg: status.pg,
+            rounds: status.rounds.mode,
         }
     }
 }
