@@ -471,6 +471,31 @@ impl Core {
         self.muted_until.is_some_and(|height| self.parent.height < height)
     }
 
+    /// Whether this validator remembers having said a vote, a proposal or a round change of a height that is not forgotten.
+    #[must_use]
+    pub fn remembers(&self, message: &Message) -> bool {
+        self.safety.remembers(message)
+    }
+
+    /// Whether it remembers having signed a chunk of its lane at this place, or one after it.
+    #[must_use]
+    pub fn remembers_chunk(&self, tip: &Tip) -> bool {
+        self.safety.chunk_signed(tip.lane) >= Some((tip.term, tip.index))
+    }
+
+    /// Something that another validator said of this height, if anything was heard.
+    #[must_use]
+    pub fn word_of(&self, validator: ValidatorIndex) -> Option<Message> {
+        let changed = self.work.changes.get(&validator).cloned().map(Message::RoundChange);
+        let precommits = self.work.precommits.values().rev();
+        let precommit = || precommits.filter_map(|votes| votes.of(validator)).next().cloned();
+        let prevotes = self.work.prevotes.values().rev();
+        let prevote = || prevotes.filter_map(|votes| votes.of(validator)).next().cloned();
+        changed
+            .or_else(|| precommit().map(Message::Precommit))
+            .or_else(|| prevote().map(Message::Prevote))
+    }
+
     /// Signs an ack of these durable-to-be tips; the record to log, if anything is new. Feed [`Event::Acked`] when it
     /// and the chunks are durable.
     pub fn ack(&mut self, tips: &[Tip]) -> Option<(Record, Ack)> {

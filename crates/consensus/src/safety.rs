@@ -415,6 +415,35 @@ impl Safety {
         *last = (*last).max((term, index));
     }
 
+    /// Whether a vote, a proposal or a round change is what was said of its place.
+    #[must_use]
+    pub fn remembers(&self, message: &Message) -> bool {
+        match message {
+            Message::Propose(said) => self.proposed(said.height, said.round) == Some(&**said),
+            Message::Prevote(said) => {
+                let at = place(said.height, said.round, said.kind, said.instance);
+                self.prevoted(at) == Some(said)
+            }
+            Message::Precommit(said) => {
+                let at = place(said.height, said.round, said.kind, said.instance);
+                self.precommitted(at).is_some_and(|own| own.vote == *said)
+            }
+            Message::RoundChange(said) => {
+                let own = self.places.get(&(said.change.height, said.change.round, None));
+                own.is_some_and(|own| own.change.as_ref() == Some(said))
+            }
+            Message::Ack(_) | Message::StateVote(_) | Message::Done(_) | Message::CoinShare(_) => {
+                true
+            }
+        }
+    }
+
+    /// The last chunk of a lane that was signed.
+    #[must_use]
+    pub fn chunk_signed(&self, lane: Lane) -> Option<(Term, u64)> {
+        self.chunks.get(&lane).copied()
+    }
+
     /// The last own acks: together they name the last acked tip of each lane.
     #[must_use]
     pub fn last_acks(&self) -> Vec<Ack> {

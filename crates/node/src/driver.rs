@@ -285,7 +285,14 @@ impl Driver {
                 }
                 Effect::Observing(threshold) => {
                     crate::newcomer::keep(&self.shared.dir, threshold)?;
-                    tracing::info!(%threshold, "this validator signs from that height on");
+                    match threshold {
+                        Some(threshold) => {
+                            tracing::info!(%threshold, "this validator signs from that height on");
+                        }
+                        None => tracing::warn!(
+                            "the directory is an old copy: this validator said more than it holds, and signs nothing until that is safe"
+                        ),
+                    }
                 }
                 Effect::Speculate(block) => drop(self.executor.send(Work::Speculate(block))),
                 // The executor ends only after this thread, or after it has said why.

@@ -61,9 +61,9 @@ pub(crate) fn made(dir: &Path) -> Result<(), NodeError> {
     }
 }
 
-/// Keeps the height from which on this validator signs, durably.
-pub(crate) fn keep(dir: &Path, threshold: Height) -> Result<(), NodeError> {
-    write(dir, &format!("{threshold}\n"))
+/// Keeps the height from which on this validator signs, durably; none while it is not known.
+pub(crate) fn keep(dir: &Path, threshold: Option<Height>) -> Result<(), NodeError> {
+    write(dir, &threshold.map(|threshold| format!("{threshold}\n")).unwrap_or_default())
 }
 
 fn write(dir: &Path, text: &str) -> Result<(), NodeError> {
@@ -98,7 +98,7 @@ mod tests {
         assert_eq!(begin(dir, true, false).unwrap().unwrap().threshold, None);
         let again = begin(dir, false, false).unwrap().unwrap();
         assert_eq!(again.threshold, None);
-        keep(dir, Height::new(17)).unwrap();
+        keep(dir, Some(Height::new(17))).unwrap();
         let kept = begin(dir, false, false).unwrap().unwrap();
         assert_eq!(kept.threshold, Some(Height::new(17)));
         assert_ne!(kept.nonce, again.nonce);

@@ -142,8 +142,9 @@ pub enum Effect {
     Speculate(Arc<Block>),
     /// A validator broke a rule, and this proves it. Keep it.
     Evidence(Arc<Evidence>),
-    /// A validator with a new disk knows its threshold: keep it, durably, before anything that follows.
-    Observing(Height),
+    /// A validator does not know what it said before, or knows from which height on it signs all the same, its threshold:
+    /// keep that, durably, before anything that follows.
+    Observing(Option<Height>),
     /// Apply to the state, show to readers, then feed [`Input::Executed`]. The order is final.
     Execute(Arc<Block>),
     /// A quorum signed what execution of a height gave. Keep it: proofs of receipts need it.
@@ -413,6 +414,9 @@ pub struct Config {
     pub clock_interval_us: u64,
     /// Heights after which the write-ahead log is told what it may drop.
     pub checkpoint_height_count: u64,
+    /// Makes answers fresh, whether the store is the newest one; chosen at random by who starts the process. None: the
+    /// store is not asked about, as in tests of other things.
+    pub check_nonce: Option<u64>,
     /// How a validator begins that has keys and a genesis, and a new disk.
     pub observer: Option<Observer>,
     /// Whether everything that leaves waits for its records to be durable. Always `true`, except in the test that
@@ -439,6 +443,7 @@ impl Config {
             chunk_size_max: quipu_types::chunk::CHUNK_BODY_SIZE_MAX,
             clock_interval_us: 50_000,
             checkpoint_height_count: 32,
+            check_nonce: None,
             observer: None,
             wal_before_send: true,
             rules: Rules::ALL,
@@ -535,4 +540,6 @@ pub struct Status {
     pub terms: Vec<(Term, ValidatorIndex)>,
     /// Whether it signs nothing, because it does not know what it said before.
     pub observing: bool,
+    /// Whether it signs nothing yet, because others have not said how far it had come.
+    pub checking: bool,
 }

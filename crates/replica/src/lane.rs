@@ -137,6 +137,8 @@ pub(crate) struct Lane {
     pub(crate) is_own: bool,
     /// Whether this validator handed the lane over: no chunk of this term comes after.
     pub(crate) is_given_up: bool,
+    /// Whether it makes no chunk yet, because it may have made others before.
+    pub(crate) is_held_back: bool,
     /// A term that begins with a header that was lost, though its record was not, and its chunks: nothing is taken until
     /// that header comes again.
     pub(crate) next_term: Option<(TermRecord, Vec<Arc<Chunk>>)>,
@@ -180,6 +182,7 @@ impl Lane {
             durable: start.committed,
             is_own: start.is_own,
             is_given_up: false,
+            is_held_back: false,
             next_term: start.next_term,
             committed_frontier: start.frontier,
             committed_clock: start.clock_value,
@@ -227,7 +230,7 @@ impl Lane {
 
     /// Whether this validator makes the next chunk.
     pub(crate) fn may_cut(&self) -> bool {
-        self.is_own && !self.is_given_up && self.next_term.is_none()
+        self.is_own && !self.is_given_up && !self.is_held_back && self.next_term.is_none()
     }
 
     /// Whether the clock needs a chunk of its own.
@@ -492,6 +495,20 @@ impl Lanes {
         let side = all.iter().map(|_| Aside::default()).collect();
         let stamps = vec![0; all.len()];
         Self { all, side, stamps, ..Self::default() }
+    }
+
+    /// Whether own chunks wait.
+    pub(crate) fn hold_back(&mut self, is_held_back: bool) {
+        for lane in &mut self.all {
+            lane.is_held_back = is_held_back;
+        }
+    }
+
+    /// No chunk is made in any term that has begun.
+    pub(crate) fn give_up_own(&mut self) {
+        for lane in &mut self.all {
+            (lane.is_own, lane.is_held_back) = (false, false);
+        }
     }
 
     pub(crate) fn get(&self, lane: LaneNumber) -> Option<&Lane> {

@@ -29,6 +29,7 @@ mod fetch;
 pub mod follow;
 mod gate;
 mod lane;
+mod checking;
 pub mod observer;
 pub mod peer;
 mod pending;

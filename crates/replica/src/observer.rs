@@ -1,4 +1,4 @@
-//! A validator with a new disk does not know what it said before. It signs nothing until it can not contradict itself:
+//! A validator with a new disk, or with an old copy of its own (see `checking`), does not know what it said before. It signs nothing until it can not contradict itself:
 //! it asks the others, with a nonce of its own, which height they vote in, and waits for the commit of the height after
 //! the highest that any of a quorum of them names (consensus design, section 8). That height is its **threshold**.
 //!
@@ -18,7 +18,7 @@ pub(crate) const RENEWAL_HEIGHT_COUNT: u64 = 8;
 pub(crate) const RENEWAL_US: u64 = 30_000_000;
 
 /// How often the question is asked until a quorum has answered.
-const QUESTION_US: u64 = 250_000;
+pub(crate) const QUESTION_US: u64 = 250_000;
 
 /// How a validator with a new disk begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,18 @@ pub struct Observer {
     pub nonce: u64,
     /// The threshold, if it was found before a restart.
     pub threshold: Option<Height>,
+}
+
+/// Whether what another validator says it committed is committed: the genesis needs no certificate.
+pub(crate) fn holds(
+    height: Height,
+    certificate: Option<&CommitCertificate>,
+    context: &Context,
+) -> bool {
+    certificate.map_or(height == Height::default(), |certificate| {
+        let digest = certificate.digest();
+        digest.is_some_and(|digest| check_commit(certificate, height, &digest, context).is_ok())
+    })
 }
 
 /// What is known of the others.
@@ -73,13 +85,7 @@ impl Observing {
         context: &Context,
     ) -> Option<Height> {
         let below = Height::new(height.get().checked_sub(1)?);
-        let holds = match certificate {
-            None => below == Height::default(),
-            Some(certificate) => certificate
-                .digest()
-                .is_some_and(|digest| check_commit(certificate, below, &digest, context).is_ok()),
-        };
-        if self.threshold.is_some() || nonce != self.nonce || !holds {
+        if self.threshold.is_some() || nonce != self.nonce || !holds(below, certificate, context) {
             return None;
         }
         self.told.insert(from, height);

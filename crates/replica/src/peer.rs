@@ -6,6 +6,7 @@
 //!          | Fetch (4): a request · Headers (5): (header, certificate)… · Value (6): header
 //!          | Ask (7): nonce u64 · Tell (8): nonce · height · certificate of the height below (option)
 //!          | Handover (9): lane · term · index · validator · signature · Evidence (10)
+//!          | Check (11): nonce u64 · Checked (12): nonce · height · certificate of the height below (option) · a word (option)
 //! ```
 //! # Invariants
 //! * P1 A chunk that comes out has its sequencer's signature, the body that its header names, transactions of its lane and
@@ -117,6 +118,22 @@ pub enum PeerMessage {
     Handover(Handover),
     /// Proof that a sequencer broke a rule.
     Evidence(Evidence),
+    /// A validator that has started asks whether its store is the newest one it had.
+    Check {
+        /// Makes answers fresh.
+        nonce: u64,
+    },
+    /// The answer.
+    Checked {
+        /// As it was asked.
+        nonce: u64,
+        /// The height that the sender is in.
+        height: Height,
+        /// Why the height below it is committed; none below height 1.
+        certificate: Option<CommitCertificate>,
+        /// Something that the asker said of that height.
+        word: Option<Message>,
+    },
 }
 
 /// A message that was checked as far as this can be done without knowing what came before.
@@ -157,6 +174,22 @@ pub enum Received {
     Handover(Handover),
     /// Proof that a sequencer broke a rule, not yet checked.
     Evidence(Evidence),
+    /// See [`PeerMessage::Check`].
+    Check {
+        /// Makes answers fresh.
+        nonce: u64,
+    },
+    /// See [`PeerMessage::Checked`].
+    Checked {
+        /// As it was asked.
+        nonce: u64,
+        /// The height that the sender is in.
+        height: Height,
+        /// Why the height below it is committed.
+        certificate: Option<CommitCertificate>,
+        /// Something that the asker said of that height.
+        word: Option<Message>,
+    },
 }
 
 /// Why bytes of another validator are refused: it, or whose chunk it hands on, is to blame.
@@ -218,6 +251,7 @@ impl PeerMessage {
         match self {
             Self::Agreement(_) | Self::Fetch(_) | Self::Value(_) | Self::Ask { .. } => Class::Vote,
             Self::Tell { .. } | Self::Handover(_) | Self::Evidence(_) => Class::Vote,
+            Self::Check { .. } | Self::Checked { .. } => Class::Vote,
             Self::Chunk(_) | Self::Forward { .. } => Class::Chunk,
             Self::Headers(_) => Class::Bulk,
         }
@@ -254,6 +288,10 @@ pub fn receive(
             Received::Handover(handover)
         }
         PeerMessage::Evidence(evidence) => Received::Evidence(evidence),
+        PeerMessage::Check { nonce } => Received::Check { nonce },
+        PeerMessage::Checked { nonce, height, certificate, word } => {
+            Received::Checked { nonce, height, certificate, word }
+        }
     })
 }
 
@@ -411,6 +449,17 @@ impl Encode for PeerMessage {
             }
             Self::Handover(handover) => put(out, 9, handover),
             Self::Evidence(evidence) => put(out, 10, evidence),
+            Self::Check { nonce } => {
+                out.push(11);
+                out.extend_from_slice(&nonce.to_le_bytes());
+            }
+            Self::Checked { nonce, height, certificate, word } => {
+                out.push(12);
+                out.extend_from_slice(&nonce.to_le_bytes());
+                height.encode(out);
+                put_option(out, certificate.as_ref());
+                put_option(out, word.as_ref());
+            }
         }
     }
 }
@@ -453,6 +502,13 @@ impl Decode for PeerMessage {
             },
             9 => Self::Handover(Handover::decode(reader)?),
             10 => Self::Evidence(Evidence::decode(reader)?),
+            11 => Self::Check { nonce: reader.u64()? },
+            12 => Self::Checked {
+                nonce: reader.u64()?,
+                height: Height::decode(reader)?,
+                certificate: reader.option("certificate")?,
+                word: reader.option("word")?,
+            },
             tag => return Err(DecodeError::Tag { what: "peer message", tag: u64::from(tag) }),
         })
     }
@@ -467,7 +523,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_a_decoder_panic_and_what_decodes_has_one_form(
-            tag in 0_u8..12, bytes in proptest::collection::vec(0_u8..3, 0..900),
+            tag in 0_u8..14, bytes in proptest::collection::vec(0_u8..3, 0..900),
         ) {
             let mut all = vec![tag];
             all.extend(bytes);

@@ -31,6 +31,7 @@ use crate::api::{Barrier, Config, Effect, Input, Recovered, STOP_US, Status};
 use crate::fetch::Fetch;
 use crate::gate::Gate;
 use crate::lane::{ChunkFault, Lane, Lanes};
+use crate::checking::Checking;
 use crate::observer::Observing;
 use crate::peer::Received;
 use crate::peer::{PeerMessage, ReceiveError};
@@ -148,6 +149,8 @@ pub struct Replica {
     proven: BTreeMap<(ValidatorIndex, &'static str), u32>,
     fetch: Fetch,
     observing: Option<Observing>,
+    /// Until others have said how far this validator had come.
+    checking: Option<Checking>,
     /// Where own lanes are handed over for an observer's sake, and when that was done last.
     renewal: Option<Height>,
     renewed_us: Option<u64>,
@@ -205,7 +208,13 @@ impl Replica {
             ..core::Config::new(&genesis, chain, key)
         };
         let core = Core::new(now, core, parent, records).map_err(|_| StartError::NotAValidator)?;
-        let core = restore_core(core, &recovered, observing.as_ref());
+        let mut core = restore_core(core, &recovered, observing.as_ref());
+        let asks = observing.is_none() && genesis.validators.len() > 1;
+        let checking = config.check_nonce.filter(|_| asks).map(|nonce| Checking::new(nonce, height));
+        if checking.is_some() {
+            core.mute_until(Height::new(u64::MAX));
+            lanes.hold_back(true);
+        }
         let lane_count = lanes.all.len();
         let mut replica = Self {
             chunk_size_max: config.chunk_size_max,
@@ -228,6 +237,7 @@ impl Replica {
             renewal: None,
             renewed_us: None,
             observing,
+            checking,
             executing: VecDeque::new(),
             executed: height,
             certified,
@@ -331,7 +341,8 @@ impl Replica {
                 .iter()
                 .map(|lane| (lane.term.term, lane.term.sequencer))
                 .collect(),
-            observing: self.core.is_muted(),
+            observing: self.observing.is_some() && self.core.is_muted(),
+            checking: self.checking.is_some(),
         }
     }
 

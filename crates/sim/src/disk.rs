@@ -136,6 +136,21 @@ impl CrashDisk {
         inner.fuse = None;
     }
 
+    /// Another disk with what this one shows now.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let inner = lock(&self.inner);
+        let copy = |bytes: &Arc<Mutex<Bytes>>| {
+            let seen = lock(bytes).seen.clone();
+            Arc::new(Mutex::new(Bytes { durable: seen.clone(), seen, pending: Vec::new() }))
+        };
+        let files: BTreeMap<_, _> =
+            inner.files.iter().map(|(name, bytes)| (name.clone(), copy(bytes))).collect();
+        let directories = inner.directories.clone();
+        let copied = Inner { durable: files.clone(), files, directories, ..Inner::default() };
+        Self { inner: Arc::new(Mutex::new(copied)) }
+    }
+
     /// The power goes: what was not synced survives as chance has it.
     pub fn cut_power(&self, random: &mut fastrand::Rng, faults: &mut DiskFaults) {
         self.kill();

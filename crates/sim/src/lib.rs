@@ -70,10 +70,12 @@ pub struct Profile {
     pub wal_before_send: bool,
     /// Which rules of agreement hold.
     pub rules: Rules,
+    /// Whether a validator asks, when it starts, how far it had come: always, except in the test that shows why.
+    pub checks_its_store: bool,
     /// How often of a hundred a world has a coin, and so open rounds.
     pub coin_percent: u8,
-    /// Whether every led timer fires as soon as anything is heard: then only open rounds decide.
-    pub has_storms: bool,
+    /// How often of a hundred a world with a coin has a storm: some time in which every led timer fires at once.
+    pub storm_percent: u8,
 }
 
 impl Profile {
@@ -89,8 +91,9 @@ impl Profile {
             keeps_trace: false,
             wal_before_send: true,
             rules: Rules::ALL,
+            checks_its_store: true,
             coin_percent: 75,
-            has_storms: true,
+            storm_percent: 50,
         }
     }
 
@@ -120,6 +123,8 @@ pub struct Totals {
     pub stops: u64,
     /// Disks that were lost.
     pub wipes: u64,
+    /// Old copies of disks that were put back.
+    pub rewinds: u64,
     /// Validators with a new disk that found their threshold.
     pub thresholds: u64,
     /// What power cuts did to unsynced writes.
@@ -179,7 +184,7 @@ pub struct Totals {
 impl Totals {
     /// Every total with its name.
     #[must_use]
-    pub const fn rows(&self) -> [(&'static str, u64); 39] {
+    pub const fn rows(&self) -> [(&'static str, u64); 40] {
         [
             ("kills", self.kills),
             ("power cuts", self.power_cuts),
@@ -189,6 +194,7 @@ impl Totals {
             ("crashes in a sync", self.crashes_in_sync),
             ("stops", self.stops),
             ("disks lost", self.wipes),
+            ("old copies put back", self.rewinds),
             ("thresholds found", self.thresholds),
             ("writes lost", self.disk.lost),
             ("writes torn", self.disk.torn),
@@ -244,7 +250,7 @@ impl Totals {
     }
 
     /// In the order of [`rows`](Self::rows).
-    const fn fields(&mut self) -> [&mut u64; 39] {
+    const fn fields(&mut self) -> [&mut u64; 40] {
         [
             &mut self.kills,
             &mut self.power_cuts,
@@ -254,6 +260,7 @@ impl Totals {
             &mut self.crashes_in_sync,
             &mut self.stops,
             &mut self.wipes,
+            &mut self.rewinds,
             &mut self.thresholds,
             &mut self.disk.lost,
             &mut self.disk.torn,

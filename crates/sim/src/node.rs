@@ -57,8 +57,12 @@ pub(crate) struct Node {
     /// Counts processes: what was meant for one that died is nobody's.
     pub(crate) life: u64,
     mono_ahead_us: u64,
-    /// In a storm: the last round whose timer fired at once.
-    stormed: (Height, u32),
+    /// A copy of the disk as it was at a height.
+    copy: Option<(CrashDisk, Height)>,
+    /// Whether a copy was put back.
+    pub(crate) is_rewound: bool,
+    /// In a storm: the last led round whose timer fired at once, and how often the clock leapt for it.
+    stormed: (Height, u32, u8),
     pub(crate) wall_skew_us: i64,
     /// Whether the disk is not its first one, and the threshold if it was found.
     pub(crate) observer: Option<Option<Height>>,
@@ -100,7 +104,9 @@ impl Node {
             store: Some(MemoryStore::new()),
             alive: None,
             life: 0,
-            stormed: (Height::default(), 0),
+            copy: None,
+            is_rewound: false,
+            stormed: (Height::default(), 0, 0),
             mono_ahead_us: random.u64(..1_000_000_000),
             wall_skew_us: random.i64(-500_000..500_000),
             observer: None,
@@ -116,13 +122,16 @@ impl Node {
         Now { wall_us, mono_us: world_us + self.mono_ahead_us }
     }
 
-    /// Makes the timer of a led round fire with what comes next, once.
+    /// Makes the timer of a led round fire with what comes next: the first leap may begin the height, the next ones end
+    /// the round.
     pub(crate) fn storm(&mut self) {
         let Some(alive) = &self.alive else { return };
         let status = alive.replica.status();
-        let place = (status.height, status.round + 1);
-        if status.kind == RoundKind::Led && self.stormed != place {
-            self.stormed = place;
+        let (height, round, count) = self.stormed;
+        let is_same = (height, round) == (status.height, status.round);
+        let count = if is_same { count } else { 0 };
+        if status.kind == RoundKind::Led && count < LEAP_COUNT_MAX {
+            self.stormed = (status.height, status.round, count + 1);
             self.mono_ahead_us += STORM_US;
         }
     }
@@ -160,6 +169,30 @@ impl Node {
         self.certified.clear();
         self.chunks.clear();
         self.observer = Some(None);
+    }
+
+    /// Keeps a copy of the disk as it is, with the height that it stands at.
+    pub(crate) fn keep_copy(&mut self) {
+        if let Some(alive) = &self.alive {
+            self.copy = Some((self.disk.copy(), alive.header_written));
+        }
+    }
+
+    /// Puts the copy of the disk back, if the validator went so far since that others have words of it.
+    pub(crate) fn rewind(&mut self, random: &mut fastrand::Rng) -> bool {
+        let Some((copy, height)) = self.copy.take() else { return false };
+        let written = self.alive.as_ref().map_or(Height::default(), |alive| alive.header_written);
+        if written.get() < height.get() + REWIND_HEIGHT_COUNT {
+            return false;
+        }
+        self.disk.kill();
+        self.die(random);
+        self.disk = copy;
+        self.store = Some(MemoryStore::new());
+        self.certified.clear();
+        self.chunks.clear();
+        self.is_rewound = true;
+        true
     }
 
     /// Starts a process on what the disk has. `None` when the power went meanwhile.
@@ -263,10 +296,17 @@ impl Node {
             config.coin_secret = dealing.secret(ValidatorIndex::new(u16::from(self.number)));
         }
         let nonce = random.u64(..);
+        config.check_nonce = profile.checks_its_store.then_some(nonce);
         config.observer = self.observer.map(|threshold| Observer { nonce, threshold });
         config
     }
 }
+
+/// Heights that a copy of a disk lies behind when it is put back: somewhere in them is a word of its validator.
+const REWIND_HEIGHT_COUNT: u64 = 10;
+
+/// Leaps for one round: more would only repeat words.
+const LEAP_COUNT_MAX: u8 = 3;
 
 /// Longer than the timers of the first led rounds.
 const STORM_US: u64 = 2_000_000;

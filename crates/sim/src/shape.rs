@@ -103,10 +103,10 @@ impl Shape {
     }
 }
 
-/// In half of the worlds with a coin some time in which no led round can be.
+/// In some of the worlds with a coin some time in which no led round can be.
 fn storm(random: &mut fastrand::Rng, profile: &Profile) -> Range<u64> {
     let all_us = profile.fault_ms * 1_000;
-    if !profile.has_storms || random.bool() {
+    if random.u8(..100) >= profile.storm_percent {
         return 0..0;
     }
     let from_us = random.u64(..all_us / 2);

@@ -293,7 +293,8 @@ impl Witness {
         }
         let before = self.cut_before(height);
         for (tip, _) in header.cut.iter().zip(&before).filter(|(tip, before)| tip != before) {
-            let held = holds(tip, ledger) && (!is_durable || words.has(tip));
+            // What was durable may have been cut back since by a decision, before the vote left.
+            let held = words.has(tip) || (!is_durable && holds(tip, ledger));
             let kind = if is_durable { "precommits" } else { "prevotes" };
             let what = || format!("{validator} {kind} {height} without {tip:?}");
             rule(held, "A7", what)?;

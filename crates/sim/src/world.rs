@@ -68,6 +68,7 @@ enum Event {
     Split(usize),
     Heal(usize),
     Jump(usize),
+    Copy,
 }
 
 /// See the module's header.
@@ -306,6 +307,10 @@ impl World {
             }
             Event::Heal(number) => {
                 self.heal(number);
+                Ok(())
+            }
+            Event::Copy => {
+                self.keep_copies();
                 Ok(())
             }
             Event::Jump(at) => {

@@ -109,3 +109,32 @@ fn votes_below_a_left_round_and_votes_without_chunks_are_caught() {
     assert_eq!(broken(Rules { hold_bodies: false, ..Rules::ALL }), Some("A7"));
     assert_eq!(broken(Rules { same_bytes: false, ..Rules::ALL }), Some("A4"));
 }
+
+#[test]
+fn an_old_copy_of_a_store_that_nobody_is_asked_about_is_caught() {
+    let careless = Profile { checks_its_store: false, has_crimes: false, ..Profile::short() };
+    let (mut rewinds, mut broken) = (0, Vec::new());
+    for seed in 0..150 {
+        match run(seed, &careless) {
+            Ok(report) => rewinds += report.totals.rewinds,
+            Err(violation) => broken.push(violation.rule),
+        }
+    }
+    println!("{rewinds} copies were put back unseen, {broken:?} broken by others");
+    assert!(broken.iter().any(|rule| ["A4", "A9"].contains(rule)), "{rewinds}, {broken:?}");
+}
+
+/// No led round can be: heights go on, each after few open rounds.
+#[test]
+fn in_a_storm_heights_go_on_by_coins_alone() {
+    let profile = Profile {
+        coin_percent: 100,
+        has_faults: false,
+        has_crimes: false,
+        storm_percent: 100,
+        ..Profile::short()
+    };
+    let totals = totals(0..20, profile, |_| ());
+    println!("{} heights, {} of open rounds", totals.heights, totals.open_rounds);
+    assert!(totals.open_rounds * 4 > totals.heights, "{totals:?}");
+}

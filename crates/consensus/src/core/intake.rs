@@ -376,6 +376,12 @@ impl Core {
         }
     }
 
+    /// Whether a message is signed by whom it names.
+    #[must_use]
+    pub fn is_signed(&self, message: &Message) -> bool {
+        self.verify(message).is_ok()
+    }
+
     fn verify(&self, message: &Message) -> Result<(), Refused> {
         if let Message::Done(certificate) = message {
             let vote = certificate.precommits.first().ok_or(CertificateError::Presence)?;

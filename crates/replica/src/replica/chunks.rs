@@ -314,6 +314,7 @@ impl Replica {
     }
 
     pub(super) fn commit(&mut self, header: Header, hash: Hash, certificate: CommitCertificate) {
+        self.look_back(&header, &certificate);
         for tip in &header.cut {
             let place = usize::from(tip.lane.get());
             let before = self.lanes.get(tip.lane).map_or(0, |lane| lane.committed.index);
@@ -345,6 +346,7 @@ impl Replica {
         self.gate.leave(Effect::WriteHeader { block: Arc::clone(&block), certificate });
         self.gate.leave(Effect::Execute(block));
         self.settle();
+        self.end_check();
         if height.get().is_multiple_of(self.checkpoint_height_count) {
             self.checkpoint(height.next());
         }
@@ -365,6 +367,7 @@ impl Replica {
             && self.stopping_us.is_none();
         let known = lane.next_term.take();
         let queue = lane.begin(record, is_own, self.now_us);
+        lane.is_held_back = self.checking.is_some();
         if let Some((known, chunks)) = known {
             assert_eq!(known, record, "a height has one header, and it begins one term");
             for chunk in chunks {

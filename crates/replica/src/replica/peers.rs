@@ -5,13 +5,14 @@ use std::sync::Arc;
 use quipu_consensus::core::Event;
 use quipu_consensus::{Evidence, Message, Now};
 use quipu_types::{
-    CommitCertificate, Hash, Height, Lane as LaneNumber, Signature, Tip, ValidatorIndex,
+    CommitCertificate, Hash, Header, Height, Lane as LaneNumber, Signature, Tip, ValidatorIndex,
 };
 
 use super::{HOUSEKEEPING_US, Refused, Replica};
 use crate::api::{Chunk, Effect};
 use crate::fetch::CHUNK_COUNT_MAX;
-use crate::observer::{RENEWAL_HEIGHT_COUNT, RENEWAL_US};
+use crate::checking::Checking;
+use crate::observer::{Observer, Observing, RENEWAL_HEIGHT_COUNT, RENEWAL_US};
 use crate::peer::{Handover, PeerMessage, Received, Request};
 
 /// Blocks that wait to be executed, beyond which committed headers of others wait too.
@@ -68,6 +69,14 @@ impl Replica {
             }
             Received::Tell { nonce, height, certificate } => {
                 self.told(from, nonce, height, certificate.as_ref());
+                Ok(())
+            }
+            Received::Check { nonce } => {
+                self.tell_checker(from, nonce);
+                Ok(())
+            }
+            Received::Checked { nonce, height, certificate, word } => {
+                self.checked(from, (nonce, height), certificate.as_ref(), word.as_ref());
                 Ok(())
             }
             Received::Handover(handover) => {
@@ -327,7 +336,9 @@ impl Replica {
 
     /// An answer is lost when the link that it comes by is not up yet.
     fn ask_question_again(&mut self) {
-        if self.observing.as_mut().is_some_and(|observing| observing.asks_again(self.now_us)) {
+        let observes = self.observing.as_mut().is_some_and(|one| one.asks_again(self.now_us));
+        let checks = self.checking.as_mut().is_some_and(|one| one.asks_again(self.now_us));
+        if observes || checks {
             for other in self.others() {
                 self.ask_question(other);
             }
@@ -335,9 +346,94 @@ impl Replica {
     }
 
     fn ask_question(&mut self, of: ValidatorIndex) {
-        let question = self.observing.as_ref().and_then(crate::observer::Observing::question);
+        let question = self.observing.as_ref().and_then(Observing::question);
         if let Some(nonce) = question {
             self.ask(of, &PeerMessage::Ask { nonce });
+        }
+        if let Some(nonce) = self.checking.as_ref().and_then(Checking::question) {
+            self.ask(of, &PeerMessage::Check { nonce });
+        }
+    }
+
+    /// Says how far this validator is, and what it holds of the asker's words. Who is asked about its own store answers too:
+    /// after an outage of all nobody else could.
+    fn tell_checker(&mut self, to: ValidatorIndex, nonce: u64) {
+        if self.observing.is_some() && self.core.is_muted() {
+            return;
+        }
+        let parent = self.core.parent();
+        let (height, certificate) = (parent.height.next(), parent.commit.clone());
+        let word = self.core.word_of(to);
+        self.tell(to, &PeerMessage::Checked { nonce, height, certificate, word });
+    }
+
+    fn checked(
+        &mut self,
+        from: ValidatorIndex,
+        (nonce, height): (u64, Height),
+        certificate: Option<&CommitCertificate>,
+        word: Option<&Message>,
+    ) {
+        let own = self.core.own();
+        let Some(checking) = self.checking.as_mut().filter(|one| one.nonce() == nonce) else {
+            return;
+        };
+        let is_beyond = |word: &&Message| word.height().is_some_and(|of| checking.is_beyond(of));
+        let word = word.filter(|word| word.validator() == own).filter(is_beyond);
+        let is_forgotten = word.is_some_and(|word| {
+            !self.core.remembers(word) && self.core.is_signed(word)
+        });
+        if is_forgotten {
+            self.observe();
+            return;
+        }
+        let context = self.core.context();
+        if let Some(target) = checking.told((from, own), nonce, height, certificate, context) {
+            self.core.mute_until(target);
+            self.ask_headers(Some(from));
+            self.end_check();
+        }
+    }
+
+    /// Whether a header that others committed shows a word of this validator that it does not remember.
+    pub(super) fn look_back(&mut self, header: &Header, certificate: &CommitCertificate) {
+        let Some(checking) = &self.checking else { return };
+        let own = self.core.own();
+        let core = &self.core;
+        let vote = certificate.precommits.iter().find(|vote| vote.validator == own);
+        let forgets_vote = vote.is_some_and(|vote| {
+            checking.is_beyond(vote.height) && !core.remembers(&Message::Precommit(vote.clone()))
+        });
+        let schedule = &core.context().schedule;
+        let forgets_chunk = header.cut.iter().any(|tip| {
+            let is_own = schedule.sequencer(tip.lane, tip.term) == own && tip.index > 0;
+            let before = self.lanes.get(tip.lane).map(|lane| lane.committed);
+            is_own && before != Some(*tip) && !core.remembers_chunk(tip)
+        });
+        if forgets_vote || forgets_chunk {
+            self.observe();
+        }
+    }
+
+    /// The store is an old copy: from now on as with a new disk.
+    fn observe(&mut self) {
+        let Some(checking) = self.checking.take() else { return };
+        let observer = Observer { nonce: checking.nonce(), threshold: None };
+        self.observing = Some(Observing::new(observer));
+        self.core.mute_until(Height::new(u64::MAX));
+        self.lanes.give_up_own();
+        self.gate.answer(Effect::Observing(None));
+        for other in self.others() {
+            self.ask_question(other);
+        }
+    }
+
+    /// Once everything that was committed before is committed here, and nothing forgotten was found, the store is the newest.
+    pub(super) fn end_check(&mut self) {
+        let committed = self.core.parent().height;
+        if self.checking.as_ref().is_some_and(|checking| checking.is_over(committed)) {
+            self.checking = None;
+            self.lanes.hold_back(false);
         }
     }
 
@@ -353,7 +449,7 @@ impl Replica {
         let Some(threshold) = observing.told(from, nonce, height, certificate, context) else {
             return;
         };
-        self.gate.answer(Effect::Observing(threshold));
+        self.gate.answer(Effect::Observing(Some(threshold)));
         self.core.mute_until(threshold);
         self.ask_headers(Some(from));
     }

@@ -207,7 +207,7 @@ impl Net {
             }
             Effect::Execute(block) => member.executing.push_back(block),
             Effect::Evidence(evidence) => member.evidence.push(evidence.kind().to_owned()),
-            Effect::Observing(threshold) => member.threshold = Some(threshold),
+            Effect::Observing(threshold) => member.threshold = threshold,
             Effect::Answer { ticket, answer } => member.answers.push((ticket, answer)),
             Effect::Stopped => member.is_stopped = true,
             Effect::Speculate(_) | Effect::StateCertified(_) => {}

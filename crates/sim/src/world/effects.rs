@@ -109,8 +109,9 @@ impl World {
             }
             Effect::Evidence(evidence) => self.accuse(at, &evidence)?,
             Effect::Observing(threshold) => {
-                node.observer = Some(Some(threshold));
-                self.totals.thresholds = self.totals.thresholds.saturating_add(1);
+                node.observer = Some(threshold);
+                let found = u64::from(threshold.is_some());
+                self.totals.thresholds = self.totals.thresholds.saturating_add(found);
             }
             Effect::StateCertified(certificate) => {
                 if node.is_honest {
@@ -179,7 +180,7 @@ impl World {
     ) -> Result<(), Broken> {
         let node = self.nodes.get(at).expect("events name nodes of the world");
         if let Some(alive) = node.alive.as_ref().filter(|_| node.is_honest) {
-            let is_new = node.observer.is_some();
+            let is_new = node.observer.is_some() || node.is_rewound;
             leave(&mut self.witness, validator(at), &bytes, alive, is_new)?;
         }
         if let Some(probe) = &mut self.probe
@@ -411,6 +412,8 @@ pub(super) fn describe_received(received: &Received) -> String {
         Received::Value(header) => format!("value of {}", header.height),
         Received::Ask { .. } => "ask".to_owned(),
         Received::Tell { height, .. } => format!("tell {height}"),
+        Received::Check { .. } => "check".to_owned(),
+        Received::Checked { height, .. } => format!("checked {height}"),
         Received::Handover(handover) => {
             format!("handover of {}/{} at {}", handover.lane, handover.term, handover.index)
         }
@@ -464,7 +467,7 @@ fn describe(effect: &Effect) -> String {
         Effect::Serve { to, request } => format!("serves {to}: {}", describe_request(request)),
         Effect::Speculate(block) => format!("speculates {}", block.header.height),
         Effect::Evidence(evidence) => format!("has evidence: {}", evidence.kind()),
-        Effect::Observing(height) => format!("observes up to {height}"),
+        Effect::Observing(height) => format!("observes up to {height:?}"),
         Effect::Execute(block) => format!("executes {}", block.header.height),
         Effect::StateCertified(certificate) => format!("certified {}", certificate.state.height),
         Effect::Answer { ticket, answer } => format!("answers {ticket}: {answer:?}"),

@@ -42,10 +42,21 @@ impl World {
         if !self.profile.has_faults {
             return;
         }
+        if self.random.bool() {
+            let delay_us = self.random.u64(50_000..self.profile.fault_ms * 500);
+            self.at(delay_us, Event::Copy);
+        }
         let rounds = self.profile.fault_ms.div_ceil(2_500);
         for _ in 0..rounds {
             self.plan_crashes();
             self.plan_partitions();
+        }
+    }
+
+    /// Copies of all disks are kept, for whoever loses its own later.
+    pub(super) fn keep_copies(&mut self) {
+        for node in &mut self.nodes {
+            node.keep_copy();
         }
     }
 
@@ -249,6 +260,10 @@ impl World {
             return self.crash(at, "by a power cut");
         }
         self.has_wiped = true;
+        if self.node_mut(at).rewind(random) {
+            self.totals.rewinds += 1;
+            return self.died(at, "and an old copy of its disk is put back");
+        }
         self.totals.wipes += 1;
         self.node_mut(at).wipe(random);
         self.died(at, "and its disk is lost");
