@@ -1,5 +1,6 @@
 //! Whether a validator knows what it said before. One with keys and a genesis, and neither a ledger nor the mark of its first
-//! start, was given a new disk: it begins as an observer, and signs nothing until it can not contradict itself.
+//! start, was given a new disk: it begins as an observer, and signs nothing until it can not contradict itself. So does one
+//! whose directory turns out to be an old copy: every start asks the others.
 //!
 //! ```text
 //!  first-start   made by `quipu init`, removed when the ledger is made: nothing was ever said
@@ -47,9 +48,14 @@ pub(crate) fn begin(
         }
         Err(error) => return Err(NodeError::system("reading the observer's mark", error)),
     };
+    Ok(Some(Observer { nonce: nonce()?, threshold }))
+}
+
+/// Makes the answers to a question fresh.
+pub(crate) fn nonce() -> Result<u64, NodeError> {
     let mut nonce = [0; 8];
     getrandom::fill(&mut nonce).map_err(|error| NodeError::system("reading chance", error))?;
-    Ok(Some(Observer { nonce: u64::from_le_bytes(nonce), threshold }))
+    Ok(u64::from_le_bytes(nonce))
 }
 
 /// The ledger is made: from now on it says what was said.

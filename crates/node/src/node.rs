@@ -156,6 +156,7 @@ impl Node {
         let mut replica_config = quipu_replica::Config::new(genesis, key);
         replica_config.pending_size_max = config.limits.pending_size_max;
         replica_config.observer = observer;
+        replica_config.check_nonce = Some(newcomer::nonce()?);
         replica_config.verified = Arc::clone(&shared.verified);
         (replica_config.coin, replica_config.coin_secret) = (coin, coin_secret);
         let replica = Replica::new(shared.clock.now(), replica_config, recovered)

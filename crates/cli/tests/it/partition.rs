@@ -79,7 +79,7 @@ fn lose_disk(dir: &Path) {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap();
-        if name == "validator.key" || name == "config.toml" {
+        if ["validator.key", "coin.key", "config.toml"].contains(&name) {
             continue;
         }
         if path.is_dir() {
@@ -120,6 +120,61 @@ fn a_validator_with_a_new_disk_watches_catches_up_and_signs_again() {
     let (stop, client) = longest_stop(&done, (from, to), Some(2));
     eprintln!(
         "new disk: signs from {threshold} on, after {:?}; {client} waited {stop:?}",
+        to - from
+    );
+    fleet.check(&done);
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let to = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_dir(&path, &to);
+        } else {
+            // With its mode: keys stay their owner's.
+            std::fs::copy(&path, &to).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_directory_of_yesterday_is_noticed_and_its_validator_waits_until_it_may_sign() {
+    let mut fleet = Fleet::new();
+    fleet.create_stream();
+    let load = Load::start(&fleet);
+    load.until_answered(2, &[]);
+    fleet.stop(2);
+    let backup = tempfile::tempdir().unwrap();
+    copy_dir(&fleet.dir(2), &backup.path().join("v"));
+    let yesterday = fleet.height(0);
+    fleet.start(2);
+    load.until_answered(5, &[]);
+    assert!(!fleet.dir(2).join("observer").exists(), "an ordinary start is none of an observer");
+    until("some heights since", || fleet.height(0) > yesterday + 50);
+
+    fleet.stop(2);
+    std::fs::remove_dir_all(fleet.dir(2)).unwrap();
+    copy_dir(&backup.path().join("v"), &fleet.dir(2));
+    let from = Instant::now();
+    fleet.start(2);
+    let mark = fleet.dir(2).join("observer");
+    let threshold = || std::fs::read_to_string(&mark).ok()?.trim().parse::<u64>().ok();
+    until("it notices, and the height from which on it signs", || threshold().is_some());
+    let threshold = threshold().unwrap();
+    assert!(threshold > yesterday + 50, "signs from {threshold}, had signed beyond {yesterday}");
+    until("its threshold", || fleet.height(2) > threshold);
+    let to = Instant::now();
+
+    // Without a fourth, every signature of the rest is needed.
+    fleet.kill(0);
+    load.until_answered(3, &[0]);
+    fleet.start(0);
+    fleet.until_caught_up(0);
+    let done = load.finish(&fleet);
+    eprintln!(
+        "a directory of height {yesterday}: noticed, signs from {threshold} on, after {:?}",
         to - from
     );
     fleet.check(&done);
