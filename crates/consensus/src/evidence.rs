@@ -105,7 +105,8 @@ impl Evidence {
                         context.elected(place, &coin) == Some(vote.instance)
                     }),
                 };
-                (vote.validator, is_elected && forgets(vote, change))
+                let counts = is_elected || !context.rules.amnesia_elected;
+                (vote.validator, counts && forgets(vote, change))
             }
             Self::Acks(pair) => {
                 let [a, b] = &**pair;

@@ -179,7 +179,8 @@ impl Core {
             }
         }
         let current = |(lane, term): &(Lane, Term)| {
-            self.parent.term(*lane).is_some_and(|current| current.term == *term) && !is_ended(*lane)
+            let lasts = self.parent.term(*lane).is_some_and(|current| current.term == *term);
+            (lasts && !is_ended(*lane)) || !rules.suspicions_of_terms
         };
         let suspects = holdings.suspects().into_iter().filter(current).collect();
         let time = Time::new(now.wall_us).max(header.time.next());

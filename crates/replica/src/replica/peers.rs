@@ -354,7 +354,9 @@ impl Replica {
             return;
         };
         self.gate.answer(Effect::Observing(threshold));
-        self.core.mute_until(threshold);
+        if self.core.context().rules.observer_waits {
+            self.core.mute_until(threshold);
+        }
         self.ask_headers(Some(from));
     }
 }

@@ -7,6 +7,8 @@
 )]
 
 mod lanes;
+mod observers;
+mod open;
 mod random;
 mod rounds;
 mod terms;
@@ -25,6 +27,28 @@ impl Setting {
 
     fn stage(&self, count: u8, criminals: &[u16]) -> Stage {
         Stage::with(count, criminals, self.rules, self.wal_before_send)
+    }
+
+    /// With a coin that elects these instances at these places.
+    fn stage_with_coin(
+        &self,
+        powers: &[u64],
+        criminals: &[u16],
+        elected: &[((u64, u32), u16)],
+    ) -> Stage {
+        self.stage_with_coin_after(powers, criminals, elected, 0)
+    }
+
+    /// The same, of ledgers whose names have a number from `first` on.
+    fn stage_with_coin_after(
+        &self,
+        powers: &[u64],
+        criminals: &[u16],
+        elected: &[((u64, u32), u16)],
+        first: u32,
+    ) -> Stage {
+        let how = (self.rules, self.wal_before_send);
+        Stage::with_coin(powers, criminals, how, elected, first)
     }
 
     /// The names of the rules that do not hold. A new rule does not compile before it is listed here, nor pass before a
@@ -54,6 +78,16 @@ impl Setting {
             owners_done,
             instance_votes,
             polka_logged,
+            kinds_by_headers,
+            change_on_entry,
+            owners_propose,
+            amnesia_elected,
+            suspicions_of_terms,
+            thirds_of_all,
+            lag_frees_cuts,
+            observer_waits,
+            observer_waits_on,
+            observer_lanes,
         } = rules;
         let all = [
             ("wal_before_send", wal_before_send),
@@ -79,6 +113,16 @@ impl Setting {
             ("owners_done", owners_done),
             ("instance_votes", instance_votes),
             ("polka_logged", polka_logged),
+            ("kinds_by_headers", kinds_by_headers),
+            ("change_on_entry", change_on_entry),
+            ("owners_propose", owners_propose),
+            ("amnesia_elected", amnesia_elected),
+            ("suspicions_of_terms", suspicions_of_terms),
+            ("thirds_of_all", thirds_of_all),
+            ("lag_frees_cuts", lag_frees_cuts),
+            ("observer_waits", observer_waits),
+            ("observer_waits_on", observer_waits_on),
+            ("observer_lanes", observer_lanes),
         ];
         all.into_iter().filter(|(_, holds)| !holds).map(|(name, _)| name).collect()
     }
@@ -122,6 +166,21 @@ const CASES: &[Case] = &[
     case(terms::kept, |s| s.rules.terms_end = false, "KEPT"),
     case(terms::deposed, |s| s.rules.terms_justified = false, "DEPOSED"),
     case(terms::void_branch, |s| s.rules.branch = false, "VOID"),
+    case(terms::suspected_once, |s| s.rules.suspicions_of_terms = false, "DEPOSED"),
+    case(lanes::few_signers, |s| s.rules.thirds_of_all = false, "STALL"),
+    case(lanes::lagging, |s| s.rules.lag_frees_cuts = false, "STALL"),
+    case(open::votes_for_all, |s| s.rules.instance_votes = false, "HONEST NAMED"),
+    case(open::without_coin, |s| s.rules.coin_commits = false, "FORK"),
+    case(open::left_before_the_coin, |s| s.rules.change_with_coins = false, "HONEST NAMED"),
+    case(open::forgotten_polka, |s| s.rules.polka_logged = false, "HONEST NAMED"),
+    case(open::void_votes, |s| s.rules.amnesia_elected = false, "HONEST NAMED"),
+    case(open::own_instance_first, |s| s.rules.owners_done = false, "RARE"),
+    case(open::one_header_for_all, |s| s.rules.owners_propose = false, "STALL"),
+    case(open::led_into_a_round, |s| s.rules.change_on_entry = false, "STALL"),
+    case(open::decided_twice, |s| s.rules.kinds_by_headers = false, "STALL"),
+    case(observers::said_before, |s| s.rules.observer_waits = false, "FORK"),
+    case(observers::said_before, |s| s.rules.observer_waits_on = false, "FORK"),
+    case(observers::sequenced_before, |s| s.rules.observer_lanes = false, "HONEST NAMED"),
 ];
 
 fn without_holding(setting: &mut Setting) {
@@ -188,6 +247,16 @@ fn every_rule_has_a_play() {
         owners_done,
         instance_votes,
         polka_logged,
+        kinds_by_headers,
+        change_on_entry,
+        owners_propose,
+        amnesia_elected,
+        suspicions_of_terms,
+        thirds_of_all,
+        lag_frees_cuts,
+        observer_waits,
+        observer_waits_on,
+        observer_lanes,
     } = &mut all.rules;
     [
         change_before_vote,
@@ -212,6 +281,16 @@ fn every_rule_has_a_play() {
         owners_done,
         instance_votes,
         polka_logged,
+        kinds_by_headers,
+        change_on_entry,
+        owners_propose,
+        amnesia_elected,
+        suspicions_of_terms,
+        thirds_of_all,
+        lag_frees_cuts,
+        observer_waits,
+        observer_waits_on,
+        observer_lanes,
     ]
     .into_iter()
     .for_each(none);
