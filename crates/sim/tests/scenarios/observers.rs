@@ -34,15 +34,15 @@ fn lose_disk(setting: &Setting) -> Result<Stage, quipu_sim::stage::Failure> {
 pub(crate) fn said_before(setting: &Setting) -> Outcome {
     let mut stage = lose_disk(setting)?;
     stage.run(|letter| letter.word() == Word::Other && (letter.to == 0 || letter.from == 0));
-    // Height 1 is committed by all, with the criminal's help; 0 hears of it from the others.
+    // Height 1 is committed by all, with the criminal's help; it tells 0 of that.
     let first = stage.proposal(1, 0).expect("it was committed");
     stage.vote(1, &first, &[2, 3]);
-    stage.run(|letter| letter.height() == Some(1) && letter.from != 0 && letter.to != 0);
-    stage.run_for(1_000_000, |letter| {
-        letter.word() == Word::Other || (letter.height() == Some(1) && letter.from != 0)
-    });
+    let commit = stage.commit_certificate(1, 0, &[1, 2, 3]);
+    stage.tell(1, &[0], &PeerMessage::Headers(vec![(first.header, commit)]));
+    stage.run(|letter| letter.word() == Word::Other || letter.height() == Some(1));
     let at_second = [0, 2, 3].iter().all(|number| stage.height(*number) == 1);
     stage.set_up(at_second, "all are at height 2")?;
+    stage.pass(2 * IDLE_US);
     if let Some(second) = stage.proposal(2, 0) {
         stage.vote(1, &second, &[0, 2]);
     }
@@ -84,5 +84,20 @@ pub(crate) fn sequenced_before(setting: &Setting) -> Outcome {
     stage.submit(1, 1);
     stage.run_for(400_000, others);
     stage.run(|letter| letter.from == 1 && letter.word() == Word::Chunk);
+    stage.settle(stage.height(0) + 3)
+}
+
+/// A validator that lost its disk is given another chunk in the place of one that it had acknowledged.
+pub(crate) fn acknowledged_before(setting: &Setting) -> Outcome {
+    let mut stage = setting.stage(7, &[1]);
+    let first = stage.strand(0, 1);
+    stage.stream(&mut first.clone(), 3, &[6]);
+    stage.run(|letter| letter.word() == Word::Chunk || (letter.word() == Word::Ack && letter.to == 2));
+    stage.lose(|letter| letter.word() == Word::Ack);
+    stage.wipe(6);
+    stage.stream(&mut first.clone(), 5, &[6]);
+    stage.run_for(400_000, |letter| letter.word() != Word::Ack);
+    stage.set_up(stage.height(6) > 4, "it goes on with the others")?;
+    stage.run(|letter| letter.word() == Word::Ack && letter.to == 2);
     stage.settle(stage.height(0) + 3)
 }
