@@ -22,8 +22,8 @@ use quipu_proof::names::header_hash;
 pub use quipu_proof::order::{lane_order, moves, tip_of};
 use quipu_types::round::coin_body;
 use quipu_types::{
-    Coin, CommitCertificate, Hash, Header, Height, Lane, Precommit, PublicKey, Rounds,
-    Seqno, Signature, StateCertificate, Term, Time, Tip, ValidatorIndex, ValidatorSet,
+    Coin, CommitCertificate, Hash, Header, Height, Lane, Precommit, PublicKey, Rounds, Seqno,
+    Signature, StateCertificate, Term, Time, Tip, ValidatorIndex, ValidatorSet,
 };
 use thiserror::Error;
 
@@ -303,7 +303,8 @@ impl Parent {
                 Some((reported.index, set.power(vote.validator)))
             })
             .collect();
-        let signers = || commit.precommits.iter().map(|vote| set.power(vote.validator)).sum::<u128>();
+        let signers =
+            || commit.precommits.iter().map(|vote| set.power(vote.validator)).sum::<u128>();
         let is_third = |power: u128| match rules.thirds_of_all {
             true => set.is_third(power),
             false => power.saturating_mul(3) > signers(),

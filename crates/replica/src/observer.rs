@@ -8,8 +8,8 @@
 
 use std::collections::BTreeMap;
 
-use quipu_consensus::{Context, Rules};
 use quipu_consensus::certificate::check_commit;
+use quipu_consensus::{Context, Rules};
 use quipu_types::{CommitCertificate, Height, ValidatorIndex};
 
 /// Heights after a question at which a sequencer hands its lanes over.
@@ -91,10 +91,11 @@ impl Observing {
         if !context.set.is_quorum(power) {
             return None;
         }
-        self.threshold = self.told.values().max().map(|height| match self.rules.observer_waits_on {
-            true => height.next(),
-            false => *height,
-        });
+        self.threshold =
+            self.told.values().max().map(|height| match self.rules.observer_waits_on {
+                true => height.next(),
+                false => *height,
+            });
         self.threshold
     }
 

@@ -23,7 +23,7 @@
 //! | SPINS | a replica that asks to be woken again and again at one moment |
 //! | STALL | no progress though everything arrives and time passes |
 //!
-//! CENSORED and KEPT are said by plays themselves. Validators are numbered by rank: `0` is the first primary, lane `l` is
+//! CENSORED, KEPT and RARE are said by plays themselves. Validators are numbered by rank: `0` is the first primary, lane `l` is
 //! first sequenced by `l`, round `r` of the first heights is led by `r`. A stage with a coin knows every share of it, so a
 //! play can choose whom the coin elects; criminals attach only coins that anyone could know.
 #![expect(clippy::arithmetic_side_effects, reason = "counts and times of a short play")]
@@ -43,8 +43,8 @@ use quipu_proof::names::{TransactionDraft, chain_id, sign_transaction};
 use quipu_replica::{Admissions, PeerMessage, Refused, admit, receive};
 use quipu_types::genesis::{GENESIS_VERSION, GenesisValidator};
 use quipu_types::{
-    Action, CoinSetup, Encode, Genesis, Height, Precommit, Prevote, Propose, RoundChange, RoundKind, Signature, Suite,
-    Term, Time, ValidatorIndex,
+    Action, CoinSetup, Encode, Genesis, Height, Precommit, Prevote, Propose, RoundChange,
+    RoundKind, Signature, Suite, Term, Time, ValidatorIndex,
 };
 use thiserror::Error;
 
@@ -486,7 +486,8 @@ impl Stage {
     pub fn parent(&self, number: u16, height: u64) -> Option<Parent> {
         let node = self.nodes.get(&number)?;
         let chain = self.context.chain;
-        let mut parent = Parent::genesis(chain, self.genesis.time_us, LANE_COUNT, self.genesis.rounds());
+        let mut parent =
+            Parent::genesis(chain, self.genesis.time_us, LANE_COUNT, self.genesis.rounds());
         let height = usize::try_from(height).ok()?;
         let headers = node.headers().get(..height)?;
         for (header, certificate) in headers {
@@ -524,11 +525,7 @@ impl Stage {
         all.find(|propose| propose.instance.get() == instance).cloned()
     }
 
-    fn proposals(
-        &self,
-        height: u64,
-        round: u32,
-    ) -> impl DoubleEndedIterator<Item = &Propose> {
+    fn proposals(&self, height: u64, round: u32) -> impl DoubleEndedIterator<Item = &Propose> {
         let place = (Height::new(height), round);
         let all = self.judge.proposals.iter();
         all.filter(move |propose| (propose.height, propose.round) == place)

@@ -301,11 +301,7 @@ impl Core {
             RoundKind::Led => instance == self.leader(round),
             RoundKind::Open => self.context.set.get(instance).is_some(),
         };
-        if may_propose {
-            Ok(())
-        } else {
-            Err(Refused::Leader { instance, height })
-        }
+        if may_propose { Ok(()) } else { Err(Refused::Leader { instance, height }) }
     }
 
     /// A header that was asked for by its hash.

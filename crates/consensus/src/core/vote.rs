@@ -1,8 +1,6 @@
 //! What this validator says of a height: its proposals, prevotes and precommits.
 
-use quipu_types::{
-    Ack, Hash, Header, Lane, Prevote, Propose, RoundKind, Term, Time, Tip,
-};
+use quipu_types::{Ack, Hash, Header, Lane, Prevote, Propose, RoundKind, Term, Time, Tip};
 
 use super::work::{Instance, Proposal, instances};
 use super::{Core, Holdings, Output, beyond, is_durable, is_linked};
@@ -119,8 +117,7 @@ impl Core {
         let due = self.work.prevotes.range(self.voting_rounds()).rev().filter(|(at, _)| {
             self.work.precommits.get(at).and_then(|votes| votes.of(own)).is_none()
         });
-        let due: Vec<_> =
-            due.filter_map(|(at, votes)| Some((*at, votes.quorum(set)?))).collect();
+        let due: Vec<_> = due.filter_map(|(at, votes)| Some((*at, votes.quorum(set)?))).collect();
         due.into_iter().any(|(at, polka)| self.precommit_one(now, holdings, at, polka))
     }
 

@@ -9,7 +9,7 @@ use super::{LANE_COUNT, Stage, Word, genesis, index, seeds};
 use crate::coins::Dealing;
 
 /// Names of ledgers that are tried for a coin that elects whom the play wants.
-const NAME_COUNT_MAX: u32 = 4_096;
+const NAME_COUNT_MAX: usize = 4_096;
 
 impl Stage {
     /// As [`weighted`](Self::weighted), with a coin that elects these instances at these places (height, round). The coin
@@ -37,7 +37,7 @@ impl Stage {
             };
             elected.iter().all(is_elected).then_some(genesis)
         };
-        let mut names = (first..).take(NAME_COUNT_MAX as usize);
+        let mut names = (first..).take(NAME_COUNT_MAX);
         let genesis = names.find_map(named).expect("a coin elects anyone sooner or later");
         let dealing = Some(dealing);
         Self::raise(seeds, genesis, criminals, (rules, wal_before_send), dealing)
@@ -68,7 +68,8 @@ impl Stage {
         let dealing = self.dealing.as_ref().expect("the stage has a coin");
         let secret = dealing.secret(validator).expect("a validator of the stage");
         let parts = secret.sign(&self.context.coin_message((height, round)));
-        let mut share = CoinShare { height, round, validator, parts, signature: Signature([0; 64]) };
+        let mut share =
+            CoinShare { height, round, validator, parts, signature: Signature([0; 64]) };
         share.signature = self.sign(criminal, Tag::CoinShare, &share.signed_body());
         self.agree(criminal, to, Message::CoinShare(share));
     }

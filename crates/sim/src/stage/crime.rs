@@ -197,9 +197,8 @@ impl Stage {
         let place = (Height::new(height), round);
         let votes = self.judge.prevotes.values();
         let elected = self.elected(height, round);
-        let counts = |vote: &&Prevote| {
-            vote.kind == RoundKind::Led || elected == Some(vote.instance.get())
-        };
+        let counts =
+            |vote: &&Prevote| vote.kind == RoundKind::Led || elected == Some(vote.instance.get());
         let votes = votes.filter(|vote| (vote.height, vote.round) == place).filter(counts);
         let mut tally = quipu_consensus::tally::Votes::default();
         for vote in votes {

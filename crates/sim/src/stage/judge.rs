@@ -9,8 +9,8 @@ use quipu_crypto::coin::{share_counts, threshold};
 use quipu_proof::names::{chunk_hash, header_hash, term_start};
 use quipu_replica::PeerMessage;
 use quipu_types::{
-    ChunkHeader, Coin, Genesis, Hash, Header, Height, Lane, Precommit, Prevote, Propose, RoundChange,
-    RoundKind, Term, Time, Tip, ValidatorIndex,
+    ChunkHeader, Coin, Genesis, Hash, Header, Height, Lane, Precommit, Prevote, Propose,
+    RoundChange, RoundKind, Term, Time, Tip, ValidatorIndex,
 };
 
 use super::node::Node;
@@ -64,8 +64,7 @@ impl Judge {
         genesis: &Genesis,
         dealing: Option<Arc<Dealing>>,
     ) -> Self {
-        let first =
-            Parent::genesis(context.chain, genesis.time_us, LANE_COUNT, genesis.rounds());
+        let first = Parent::genesis(context.chain, genesis.time_us, LANE_COUNT, genesis.rounds());
         let Parent { hash, time, cut, terms, .. } = first;
         Self {
             context,
@@ -136,11 +135,18 @@ impl Judge {
         }
         match message {
             Message::Prevote(vote) if vote.kind == RoundKind::Open => {
-                let others = self.prevotes.values().filter(|other| {
-                    let same = |vote: &Prevote| (vote.height, vote.round, vote.validator);
-                    same(other) == same(vote) && other.instance != vote.instance
-                });
-                others.map(|own| Evidence::Prevotes(Box::new([own.clone(), vote.clone()]))).collect()
+                let place = (vote.height, vote.round, vote.validator);
+                let others = of_round(&self.prevotes, place, vote.instance);
+                let pair =
+                    |own: &Prevote| Evidence::Prevotes(Box::new([own.clone(), vote.clone()]));
+                others.map(pair).collect()
+            }
+            Message::Precommit(vote) if vote.kind == RoundKind::Open => {
+                let place = (vote.height, vote.round, vote.validator);
+                let others = of_round(&self.precommits, place, vote.instance);
+                let pair =
+                    |own: &Precommit| Evidence::Precommits(Box::new([own.clone(), vote.clone()]));
+                others.map(pair).collect()
             }
             Message::RoundChange(Change { change, .. }) => {
                 let own = self.precommits.values().filter(|vote| {
@@ -324,4 +330,15 @@ impl Judge {
         let what = format!("height {} is committed without a quorum", header.height);
         Err(Failure::new("FORK", what))
     }
+}
+
+/// The votes of one validator in a round, but for those on one instance.
+fn of_round<V>(
+    votes: &BTreeMap<Ballot, V>,
+    (height, round, validator): (Height, u32, ValidatorIndex),
+    but: ValidatorIndex,
+) -> impl Iterator<Item = &V> {
+    let place = move |instance| (height, round, validator, ValidatorIndex::new(instance));
+    let all = votes.range(place(0)..=place(u16::MAX));
+    all.filter(move |((.., instance), _)| *instance != but).map(|(_, vote)| vote)
 }

@@ -9,8 +9,8 @@ use quipu_log::{Ledger, LedgerConfig, LogError, MemoryDisk};
 use quipu_proof::names::{chain_id, chunk_hash};
 use quipu_replica::storage::{read_block, recover, serve, write};
 use quipu_replica::{
-    Admitted, Barrier, Block, Config, Effect, Input, Now, Observer, PeerMessage, Producer, Received, Refused,
-    Replica,
+    Admitted, Barrier, Block, Config, Effect, Input, Now, Observer, PeerMessage, Producer,
+    Received, Refused, Replica,
 };
 use quipu_types::{
     CommitCertificate, Decode, Encode, Genesis, Hash, Header, Height, Lane, Outcome, PublicKey,

@@ -51,81 +51,30 @@ impl Setting {
         Stage::with_coin(powers, criminals, how, elected, first)
     }
 
-    /// The names of the rules that do not hold. A new rule does not compile before it is listed here, nor pass before a
-    /// play kills it.
-    fn off(&self) -> Vec<&'static str> {
-        let Self { rules, wal_before_send } = *self;
-        let Rules {
-            change_before_vote,
-            value_of_certificate,
-            hold_headers,
-            hold_bodies,
-            inclusion,
-            tips_extend,
-            tips_acked,
-            tips_logged,
-            tips_of_live_terms,
-            terms_end,
-            terms_justified,
-            branch,
-            one_ack,
-            acks_beyond,
-            same_bytes,
-            all_signatures,
-            answers,
-            coin_commits,
-            change_with_coins,
-            owners_done,
-            instance_votes,
-            polka_logged,
-            kinds_by_headers,
-            change_on_entry,
-            owners_propose,
-            amnesia_elected,
-            suspicions_of_terms,
-            thirds_of_all,
-            lag_frees_cuts,
-            observer_waits,
-            observer_waits_on,
-            observer_lanes,
-        } = rules;
-        let all = [
-            ("wal_before_send", wal_before_send),
-            ("change_before_vote", change_before_vote),
-            ("value_of_certificate", value_of_certificate),
-            ("hold_headers", hold_headers),
-            ("hold_bodies", hold_bodies),
-            ("inclusion", inclusion),
-            ("tips_extend", tips_extend),
-            ("tips_acked", tips_acked),
-            ("tips_logged", tips_logged),
-            ("tips_of_live_terms", tips_of_live_terms),
-            ("terms_end", terms_end),
-            ("terms_justified", terms_justified),
-            ("branch", branch),
-            ("one_ack", one_ack),
-            ("acks_beyond", acks_beyond),
-            ("same_bytes", same_bytes),
-            ("all_signatures", all_signatures),
-            ("answers", answers),
-            ("coin_commits", coin_commits),
-            ("change_with_coins", change_with_coins),
-            ("owners_done", owners_done),
-            ("instance_votes", instance_votes),
-            ("polka_logged", polka_logged),
-            ("kinds_by_headers", kinds_by_headers),
-            ("change_on_entry", change_on_entry),
-            ("owners_propose", owners_propose),
-            ("amnesia_elected", amnesia_elected),
-            ("suspicions_of_terms", suspicions_of_terms),
-            ("thirds_of_all", thirds_of_all),
-            ("lag_frees_cuts", lag_frees_cuts),
-            ("observer_waits", observer_waits),
-            ("observer_waits_on", observer_waits_on),
-            ("observer_lanes", observer_lanes),
-        ];
-        all.into_iter().filter(|(_, holds)| !holds).map(|(name, _)| name).collect()
+    /// The names of the rules that do not hold.
+    fn off(mut self) -> Vec<&'static str> {
+        let all = rules(&mut self).into_iter();
+        all.filter(|(_, holds)| !**holds).map(|(name, _)| name).collect()
     }
+}
+
+/// Gives every rule its name. A new one does not compile before it is listed, nor pass before a play kills it.
+macro_rules! list {
+    ($($rule:ident)*) => {
+        fn rules(setting: &mut Setting) -> Vec<(&'static str, &mut bool)> {
+            let Setting { wal_before_send, rules: Rules { $($rule),* } } = setting;
+            vec![("wal_before_send", wal_before_send), $((stringify!($rule), $rule)),*]
+        }
+    };
+}
+
+list! {
+    change_before_vote value_of_certificate hold_headers hold_bodies inclusion tips_extend
+    tips_acked tips_logged tips_of_live_terms terms_end terms_justified branch one_ack
+    acks_beyond same_bytes all_signatures answers coin_commits change_with_coins owners_done
+    instance_votes polka_logged kinds_by_headers change_on_entry owners_propose amnesia_elected
+    suspicions_of_terms thirds_of_all lag_frees_cuts observer_waits observer_waits_on
+    observer_lanes
 }
 
 struct Case {
@@ -231,80 +180,7 @@ fn every_rule_has_a_play() {
         (case.without)(&mut setting);
         killed.extend(setting.off());
     }
-    let none = |rule: &mut bool| *rule = false;
-    let mut all = Setting::ALL;
-    none(&mut all.wal_before_send);
-    let Rules {
-        change_before_vote,
-        value_of_certificate,
-        hold_headers,
-        hold_bodies,
-        inclusion,
-        tips_extend,
-        tips_acked,
-        tips_logged,
-        tips_of_live_terms,
-        terms_end,
-        terms_justified,
-        branch,
-        one_ack,
-        acks_beyond,
-        same_bytes,
-        all_signatures,
-        answers,
-        coin_commits,
-        change_with_coins,
-        owners_done,
-        instance_votes,
-        polka_logged,
-        kinds_by_headers,
-        change_on_entry,
-        owners_propose,
-        amnesia_elected,
-        suspicions_of_terms,
-        thirds_of_all,
-        lag_frees_cuts,
-        observer_waits,
-        observer_waits_on,
-        observer_lanes,
-    } = &mut all.rules;
-    [
-        change_before_vote,
-        value_of_certificate,
-        hold_headers,
-        hold_bodies,
-        inclusion,
-        tips_extend,
-        tips_acked,
-        tips_logged,
-        tips_of_live_terms,
-        terms_end,
-        terms_justified,
-        branch,
-        one_ack,
-        acks_beyond,
-        same_bytes,
-        all_signatures,
-        answers,
-        coin_commits,
-        change_with_coins,
-        owners_done,
-        instance_votes,
-        polka_logged,
-        kinds_by_headers,
-        change_on_entry,
-        owners_propose,
-        amnesia_elected,
-        suspicions_of_terms,
-        thirds_of_all,
-        lag_frees_cuts,
-        observer_waits,
-        observer_waits_on,
-        observer_lanes,
-    ]
-    .into_iter()
-    .for_each(none);
-    for rule in all.off() {
+    for (rule, _) in rules(&mut Setting::ALL.clone()) {
         assert!(killed.contains(&rule), "no play kills {rule}");
     }
 }

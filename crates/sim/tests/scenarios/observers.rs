@@ -92,7 +92,9 @@ pub(crate) fn acknowledged_before(setting: &Setting) -> Outcome {
     let mut stage = setting.stage(7, &[1]);
     let first = stage.strand(0, 1);
     stage.stream(&mut first.clone(), 3, &[6]);
-    stage.run(|letter| letter.word() == Word::Chunk || (letter.word() == Word::Ack && letter.to == 2));
+    stage.run(|letter| {
+        letter.word() == Word::Chunk || (letter.word() == Word::Ack && letter.to == 2)
+    });
     stage.lose(|letter| letter.word() == Word::Ack);
     stage.wipe(6);
     stage.stream(&mut first.clone(), 5, &[6]);
