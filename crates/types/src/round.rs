@@ -417,8 +417,8 @@ mod tests {
         assert_eq!((calm.start, after.mode), (Start::Open, Mode::Led));
     }
 
-    /// The design's text lets every open decision begin mode open. But when a trial shows that led rounds decide again, the
-    /// next height has begun open already, and is decided so, which would begin it anew, for ever.
+    /// The design's text lets every open decision begin mode open. But when a led round has decided again, the
+    /// next height has begun open already, and is decided so, which would begin the mode anew, for ever.
     #[test]
     fn calm_after_a_storm_ends_mode_open_for_good() {
         let by_the_text = |rounds: &Rounds, height: Height, decided: RoundKind| {

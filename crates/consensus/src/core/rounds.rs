@@ -27,8 +27,8 @@ impl Core {
         self.rounds().kind(self.height(), round)
     }
 
-    /// What the last committed header says of the rounds of this height. The certificate that is held here says nothing:
-    /// others may hold another one.
+    /// What the last committed header says of the rounds of this height. The certificate that is held here says
+    /// nothing: others may hold another one.
     pub(super) fn rounds(&self) -> Rounds {
         let Parent { height, rounds, commit, .. } = &self.parent;
         let decided = commit.as_ref().and_then(|commit| commit.precommits.first());
@@ -151,8 +151,8 @@ impl Core {
         }
     }
 
-    /// Says the own part in the coin, once instances whose owners are a quorum have their precommits: then the coin elects
-    /// one of those with the same chance.
+    /// Says the own part in the coin, once instances whose owners are a quorum have their precommits: then the coin
+    /// elects one of those with the same chance.
     pub(super) fn share(&mut self) -> bool {
         let round = self.work.round;
         let is_due = self.is_open(round)

@@ -12,8 +12,8 @@ use crate::coins::Dealing;
 const NAME_COUNT_MAX: usize = 4_096;
 
 impl Stage {
-    /// As [`weighted`](Self::weighted), with a coin that elects these instances at these places (height, round). The coin
-    /// depends on the ledger's name, of which those from number `first` on are tried.
+    /// As [`weighted`](Self::weighted), with a coin that elects these instances at these places (height, round). The
+    /// coin depends on the ledger's name, of which those from number `first` on are tried.
     ///
     /// # Panics
     /// When thousands of names do not do.
@@ -43,8 +43,8 @@ impl Stage {
         Self::raise(seeds, genesis, criminals, (rules, wal_before_send), dealing)
     }
 
-    /// The led rounds that height 1 begins with pass, and nothing is heard in them but what `passes`; then everyone enters
-    /// the first open round, 3, and knows that the others do.
+    /// The led rounds that height 1 begins with end by their timers, and what is said in them is lost; then everyone
+    /// enters the first open round, 3, and knows that the others do.
     pub fn open(&mut self) {
         for number in self.honest() {
             while self.round(number) < 3 && self.verdict().is_ok() {

@@ -127,7 +127,8 @@ impl Judge {
         Ok(())
     }
 
-    /// What anyone could accuse an honest validator of, for what it says now and said before: evidence that has to be none.
+    /// What anyone could accuse an honest validator of, for what it says now and said before: evidence that has to be
+    /// none.
     pub(super) fn accusations(&self, message: &PeerMessage) -> Vec<Evidence> {
         let PeerMessage::Agreement(message) = message else { return Vec::new() };
         if self.criminals.contains(&message.validator().get()) {

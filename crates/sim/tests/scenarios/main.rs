@@ -92,14 +92,15 @@ const fn case(
 }
 
 /// Rules of the design that have no line here, and why:
-/// * That evidence about a prevote needs its very proposal: there is no evidence that judges a prevote by a proposal. What
-///   such evidence would need is tested: a prevote names the hash of its proposal, certificate and all (`open`).
-/// * That the first led round of a height that began open (k = 0) replaces no primary: whoever led the round that decided
-///   is the next primary, by name and not by counting rounds, and of that round this is the primary itself (`open`).
-/// * That an open decision of a height that began open does not bring mode open back: a function of headers without rules
-///   to switch off, tested beside it (`quipu_types::round`).
-/// * That what reports of ended terms say is passed over: `tips_of_live_terms` is both, what is said and what counts; each
-///   alone would do. So is `suspicions_of_terms`.
+/// * That evidence about a prevote needs its very proposal: there is no evidence that judges a prevote by a proposal.
+///   What such evidence would need is tested: a prevote names the hash of its proposal, certificate and all (`open`).
+/// * That the first led round of a height that began open (k = 0) replaces no primary: whoever led the round that
+///   decided is the next primary, by name and not by counting rounds, and of that round this is the primary itself
+///   (`open`).
+/// * That an open decision of a height that began open does not bring mode open back: a function of headers without
+///   rules to switch off, tested beside it (`quipu_types::round`).
+/// * That what reports of ended terms say is passed over: `tips_of_live_terms` is both, what is said and what counts;
+///   each alone would do. So is `suspicions_of_terms`.
 const CASES: &[Case] = &[
     case(rounds::quiet, |s| s.wal_before_send = false, "LEFT EARLY"),
     case(rounds::late_polka, |s| s.rules.change_before_vote = false, "FORK"),

@@ -1,5 +1,5 @@
-//! Plays about open rounds and their coins. Three led rounds pass in silence, then everyone is in round 3, which is open;
-//! the play chooses whom its coin elects.
+//! Plays about open rounds and their coins. Three led rounds pass in silence, then everyone is in round 3, which is
+//! open; the play chooses whom its coin elects.
 
 use quipu_proof::names::proposal_hash;
 use quipu_sim::stage::{Failure, IDLE_US, Letter, Outcome, Stage, Word};
@@ -168,8 +168,8 @@ pub(crate) fn void_votes(setting: &Setting) -> Outcome {
     stage.settle(3)
 }
 
-/// A criminal lets its own instance finish first, then the others, one after the other, until the coin is known. A round
-/// that commits does so with what had its precommits before: how often of many ledgers, each with another coin.
+/// A criminal lets its own instance finish first, then the others, one after the other, until the coin is known. A
+/// round that commits does so with what had its precommits before: how often of many ledgers, each with another coin.
 pub(crate) fn own_instance_first(setting: &Setting) -> Outcome {
     const COUNT: u32 = 60;
     let mut commits = 0;
