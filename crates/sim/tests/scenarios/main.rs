@@ -130,6 +130,7 @@ const CASES: &[Case] = &[
     case(lanes::lagging, |s| s.rules.lag_frees_cuts = false, "STALL"),
     case(open::votes_for_all, |s| s.rules.instance_votes = false, "HONEST NAMED"),
     case(open::without_coin, |s| s.rules.coin_commits = false, "FORK"),
+    case(open::certificate_without_coin, |s| s.rules.coin_commits = false, "FORK"),
     case(open::left_before_the_coin, |s| s.rules.change_with_coins = false, "HONEST NAMED"),
     case(open::forgotten_polka, |s| s.rules.polka_logged = false, "HONEST NAMED"),
     case(open::void_votes, |s| s.rules.amnesia_elected = false, "HONEST NAMED"),

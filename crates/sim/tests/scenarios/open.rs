@@ -1,9 +1,11 @@
 //! Plays about open rounds and their coins. Three led rounds pass in silence, then everyone is in round 3, which is
 //! open; the play chooses whom its coin elects.
 
+use quipu_consensus::Message;
 use quipu_proof::names::proposal_hash;
+use quipu_replica::PeerMessage;
 use quipu_sim::stage::{Failure, IDLE_US, Letter, Outcome, Stage, Word};
-use quipu_types::RoundKind;
+use quipu_types::{CommitCertificate, RoundKind};
 
 use crate::Setting;
 use crate::rounds::plain;
@@ -48,6 +50,19 @@ pub(crate) fn without_coin(setting: &Setting) -> Outcome {
         _ => false,
     });
     stage.set_up(stage.precommits(1, OPEN).len() == 9, "precommits of three instances")?;
+    stage.settle(3)
+}
+
+/// A criminal hands on the precommits of an instance, and no coin.
+pub(crate) fn certificate_without_coin(setting: &Setting) -> Outcome {
+    let mut stage = open(setting, 2);
+    stage.run(|letter| matches!(letter.word(), Word::Propose(_) | Word::Prevote(_)));
+    let mut precommits = stage.precommits(1, OPEN);
+    precommits.retain(|vote| vote.instance.get() == 0);
+    stage.set_up(precommits.len() == 3, "precommits of instance 0")?;
+    let certificate = CommitCertificate { precommits, coin: None };
+    stage.tell(3, &[0], &PeerMessage::Agreement(Message::Done(certificate)));
+    stage.run(|letter| letter.from == 3);
     stage.settle(3)
 }
 
