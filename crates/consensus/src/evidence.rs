@@ -13,8 +13,8 @@
 use quipu_crypto::Tag;
 use quipu_types::codec::{Decode, DecodeError, Encode, Reader, put_option};
 use quipu_types::{
-    Ack, ChunkHeader, Coin, Precommit, Prevote, Propose, RoundChange, RoundKind, Signature, StateVote,
-    ValidatorIndex,
+    Ack, ChunkHeader, Coin, Precommit, Prevote, Propose, RoundChange, RoundKind, Signature,
+    StateVote, ValidatorIndex,
 };
 
 use crate::certificate::verify_by;
@@ -83,12 +83,15 @@ impl Evidence {
             }
             Self::Prevotes(pair) => {
                 let [a, b] = &**pair;
-                let at = |v: &Prevote| (at(v.height, v.round, v.kind, v.instance), v.kind, v.validator);
+                let at =
+                    |v: &Prevote| (at(v.height, v.round, v.kind, v.instance), v.kind, v.validator);
                 (a.validator, at(a) == at(b) && a.signed_body() != b.signed_body())
             }
             Self::Precommits(pair) => {
                 let [a, b] = &**pair;
-                let at = |v: &Precommit| (at(v.height, v.round, v.kind, v.instance), v.kind, v.validator);
+                let at = |v: &Precommit| {
+                    (at(v.height, v.round, v.kind, v.instance), v.kind, v.validator)
+                };
                 (a.validator, at(a) == at(b) && a.signed_body() != b.signed_body())
             }
             Self::RoundChanges(pair) => {
@@ -105,7 +108,8 @@ impl Evidence {
                         context.elected(place, &coin) == Some(vote.instance)
                     }),
                 };
-                (vote.validator, is_elected && forgets(vote, change))
+                let counts = is_elected || !context.rules.amnesia_elected;
+                (vote.validator, counts && forgets(vote, change))
             }
             Self::Acks(pair) => {
                 let [a, b] = &**pair;

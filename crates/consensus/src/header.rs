@@ -22,8 +22,8 @@ use quipu_proof::names::header_hash;
 pub use quipu_proof::order::{lane_order, moves, tip_of};
 use quipu_types::round::coin_body;
 use quipu_types::{
-    Coin, CommitCertificate, Hash, Header, Height, Lane, Precommit, PublicKey, Rounds,
-    Seqno, Signature, StateCertificate, Term, Time, Tip, ValidatorIndex, ValidatorSet,
+    Coin, CommitCertificate, Hash, Header, Height, Lane, Precommit, PublicKey, Rounds, Seqno,
+    Signature, StateCertificate, Term, Time, Tip, ValidatorIndex, ValidatorSet,
 };
 use thiserror::Error;
 
@@ -258,12 +258,16 @@ impl Parent {
     /// The lanes whose term ends in the header that follows, with the terms that begin: those that precommits of a third
     /// suspect.
     #[must_use]
-    pub fn term_changes_due(&self, set: &ValidatorSet) -> Vec<(Lane, Term)> {
+    pub fn term_changes_due(&self, context: &Context) -> Vec<(Lane, Term)> {
+        let Context { set, rules, .. } = context;
         let Some(commit) = &self.commit else { return Vec::new() };
+        let counts = |named: &(Lane, Term), lane, term| {
+            named.0 == lane && (named.1 == term || !rules.suspicions_of_terms)
+        };
         let suspected = |lane: Lane, term: Term| {
             let votes = commit.precommits.iter();
             let power = votes
-                .filter(|vote| vote.suspects.contains(&(lane, term)))
+                .filter(|vote| vote.suspects.iter().any(|named| counts(named, lane, term)))
                 .fold(0_u128, |power, vote| power.saturating_add(set.power(vote.validator)));
             set.is_third(power)
         };
@@ -299,7 +303,13 @@ impl Parent {
                 Some((reported.index, set.power(vote.validator)))
             })
             .collect();
-        index_reached(&mut reported, |power| set.is_third(power)).unwrap_or(0).max(tip.index)
+        let signers =
+            || commit.precommits.iter().map(|vote| set.power(vote.validator)).sum::<u128>();
+        let is_third = |power: u128| match rules.thirds_of_all {
+            true => set.is_third(power),
+            false => power.saturating_mul(3) > signers(),
+        };
+        index_reached(&mut reported, is_third).unwrap_or(0).max(tip.index)
     }
 
     /// Whether the header that follows may move lanes, when it embeds `certificate`.
@@ -328,7 +338,7 @@ impl Parent {
             proposer,
             prev_header: self.hash,
             cut,
-            term_changes: self.term_changes_due(&context.set),
+            term_changes: self.term_changes_due(context),
             time: self.time_due(&context.set),
             prev_commit: self.commit.clone(),
             late_votes: Vec::new(),
@@ -456,7 +466,8 @@ fn check_cut(header: &Header, parent: &Parent, context: &Context) -> Result<(), 
             }
         }
         let required = by_header.index_required(context, lane);
-        if may_move && context.rules.inclusion && tip.index < required {
+        let is_bound = may_move || !context.rules.lag_frees_cuts;
+        if is_bound && context.rules.inclusion && tip.index < required {
             return Err(HeaderError::LeftOut { lane, index: tip.index, required });
         }
     }
@@ -464,7 +475,7 @@ fn check_cut(header: &Header, parent: &Parent, context: &Context) -> Result<(), 
 }
 
 fn check_terms(header: &Header, by_header: &Parent, context: &Context) -> Result<(), HeaderError> {
-    let due = by_header.term_changes_due(&context.set);
+    let due = by_header.term_changes_due(context);
     let missing = due.iter().find(|change| !header.term_changes.contains(change));
     if let Some((lane, _)) = missing.filter(|_| context.rules.terms_end) {
         return Err(HeaderError::Terms { lane: *lane, ends: true });

@@ -46,6 +46,27 @@ pub struct Rules {
     pub instance_votes: bool,
     /// What is known of the highest polka outlives a restart: it is logged with the precommit.
     pub polka_logged: bool,
+    /// Of which kind a height's rounds are follows from committed headers, never from the certificate that a
+    /// validator holds.
+    pub kinds_by_headers: bool,
+    /// Who follows a proposal into a later round says its own round change too.
+    pub change_on_entry: bool,
+    /// The owner of an instance is who proposed it, not whom its header names.
+    pub owners_propose: bool,
+    /// A round change forgets a precommit of an open round only if the coin elects its instance.
+    pub amnesia_elected: bool,
+    /// A suspicion counts for the term that it names, and is said while that one lasts.
+    pub suspicions_of_terms: bool,
+    /// A third that reported is a third of all stake, not of those who signed.
+    pub thirds_of_all: bool,
+    /// While the certified state is too far behind for lanes to move, nothing is left out.
+    pub lag_frees_cuts: bool,
+    /// A validator with a new disk signs nothing before its threshold.
+    pub observer_waits: bool,
+    /// The threshold is the height after the highest that others vote in, not that one.
+    pub observer_waits_on: bool,
+    /// A validator with a new disk neither makes nor acknowledges chunks of a term that began before its threshold.
+    pub observer_lanes: bool,
     /// A round change of a finished height is answered with the headers committed from there on, and so is who asks for
     /// them: either alone would do.
     pub answers: bool,
@@ -75,6 +96,16 @@ impl Rules {
         owners_done: true,
         instance_votes: true,
         polka_logged: true,
+        kinds_by_headers: true,
+        change_on_entry: true,
+        owners_propose: true,
+        amnesia_elected: true,
+        suspicions_of_terms: true,
+        thirds_of_all: true,
+        lag_frees_cuts: true,
+        observer_waits: true,
+        observer_waits_on: true,
+        observer_lanes: true,
         answers: true,
     };
 }

@@ -7,7 +7,7 @@
 //!  open round              everyone proposes; the coin elects one, each with the chance of its part of the stake
 //! ```
 //! The **primary** after header x is the leader of the round that decided x - 1, if that round was not the first (what
-//! x's `prev_commit` says); every [`PRIMARY_HEIGHT_COUNT`] heights it is the next in rank. It leads from x + 1 on. So
+//! x's `prev_commit` says); every [`PRIMARY_HEIGHT_COUNT`] heights it is the next in rank, whatever round decided that height. It leads from x + 1 on. So
 //! nobody's own certificate decides who leads, only what is inside committed headers.
 
 use quipu_crypto::hash::sha256;
@@ -65,8 +65,10 @@ impl Schedule {
     /// Rank of the primary that `header` itself names, whoever it was before.
     #[must_use]
     pub fn primary_named(&self, header: &Header) -> Option<usize> {
+        // The height of a turn was led by the primary before: what decided it says nothing of the next one.
         let height = header.height.get();
-        if height.is_multiple_of(PRIMARY_HEIGHT_COUNT) {
+        let since = height.checked_rem(PRIMARY_HEIGHT_COUNT).unwrap_or(0);
+        if since <= 1 {
             let turn = height.checked_div(PRIMARY_HEIGHT_COUNT).unwrap_or(0);
             return Some(modulo(usize::try_from(turn).unwrap_or(usize::MAX), self.count()));
         }

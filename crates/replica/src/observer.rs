@@ -8,8 +8,8 @@
 
 use std::collections::BTreeMap;
 
-use quipu_consensus::Context;
 use quipu_consensus::certificate::check_commit;
+use quipu_consensus::{Context, Rules};
 use quipu_types::{CommitCertificate, Height, ValidatorIndex};
 
 /// Heights after a question at which a sequencer hands its lanes over.
@@ -49,12 +49,13 @@ pub(crate) struct Observing {
     asked_us: u64,
     threshold: Option<Height>,
     told: BTreeMap<ValidatorIndex, Height>,
+    rules: Rules,
 }
 
 impl Observing {
-    pub(crate) fn new(observer: Observer) -> Self {
+    pub(crate) fn new(observer: Observer, rules: Rules) -> Self {
         let Observer { nonce, threshold } = observer;
-        Self { nonce, asked_us: 0, threshold, told: BTreeMap::new() }
+        Self { nonce, asked_us: 0, threshold, told: BTreeMap::new(), rules }
     }
 
     /// The question, while it is open.
@@ -96,12 +97,16 @@ impl Observing {
         if !context.set.is_quorum(power) {
             return None;
         }
-        self.threshold = self.told.values().max().map(|height| height.next());
+        self.threshold =
+            self.told.values().max().map(|height| match self.rules.observer_waits_on {
+                true => height.next(),
+                false => *height,
+            });
         self.threshold
     }
 
     /// Whether a term that began with the header of `height` is younger than everything that was said before.
     pub(crate) fn is_fresh(&self, height: Height) -> bool {
-        self.threshold.is_some_and(|threshold| height >= threshold)
+        !self.rules.observer_lanes || self.threshold.is_some_and(|threshold| height >= threshold)
     }
 }

@@ -186,7 +186,7 @@ impl Replica {
         let set = genesis.validator_set();
         let own = set.index_of(&key.public()).ok_or(StartError::NotAValidator)?;
         let context = Context::new(chain, set, genesis.lane_count);
-        let observing = config.observer.map(Observing::new);
+        let observing = config.observer.map(|observer| Observing::new(observer, config.rules));
         let parent = parent(&recovered, &genesis, chain);
         let (height, certified) = (parent.height, parent.certified);
         let mut lanes = start::start_lanes(
@@ -627,6 +627,7 @@ fn restore_core(mut core: Core, recovered: &Recovered, observing: Option<&Observ
     }
     match observing.map(Observing::threshold) {
         None => {}
+        Some(_) if !core.context().rules.observer_waits => {}
         Some(None) => core.mute_until(Height::new(u64::MAX)),
         Some(Some(threshold)) => core.mute_until(threshold),
     }

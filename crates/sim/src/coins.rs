@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use quipu_crypto::coin::{self, CoinScheme, CoinSecret};
-use quipu_types::{CoinSetup, ValidatorIndex};
+use quipu_crypto::coin::{self, CoinScheme, CoinSecret, Combined};
+use quipu_types::{Coin, CoinSetup, ValidatorIndex};
 
 /// What was dealt to validators of some stakes.
 #[derive(Debug)]
@@ -27,6 +27,16 @@ impl Dealing {
             Arc::new(Self { setup, scheme, secrets })
         };
         Arc::clone(dealt.entry(powers.to_vec()).or_insert_with(deal))
+    }
+
+    /// The coin of a message, and whom it elects.
+    pub(crate) fn elected(&self, message: &[u8]) -> (Coin, ValidatorIndex) {
+        let numbered = (0_u16..).map(ValidatorIndex::new).zip(&self.secrets);
+        let given = numbered.map(|(validator, secret)| (validator, secret.sign(message))).collect();
+        match self.scheme.combine(message, &given) {
+            Combined::Coin(coin) => (coin, self.scheme.elect(&coin)),
+            other => unreachable!("all shares together make a coin: {other:?}"),
+        }
     }
 
     /// A validator's shares.

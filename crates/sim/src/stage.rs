@@ -23,10 +23,12 @@
 //! | SPINS | a replica that asks to be woken again and again at one moment |
 //! | STALL | no progress though everything arrives and time passes |
 //!
-//! CENSORED and KEPT are said by plays themselves. Validators are numbered by rank: `0` is the first primary, lane `l` is
-//! first sequenced by `l`, round `r` of the first heights is led by `r`.
+//! CENSORED, KEPT and RARE are said by plays themselves. Validators are numbered by rank: `0` is the first primary,
+//! lane `l` is first sequenced by `l`, round `r` of the first heights is led by `r`. A stage with a coin knows every
+//! share of it, so a play can choose whom the coin elects; criminals attach only coins that anyone could know.
 #![expect(clippy::arithmetic_side_effects, reason = "counts and times of a short play")]
 
+mod coin;
 mod crime;
 mod judge;
 mod node;
@@ -35,19 +37,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use quipu_consensus::Rules;
-use quipu_consensus::{Change, Context, Message, Parent};
+use quipu_consensus::{Change, Context, Evidence, Message, Parent};
 use quipu_crypto::suite::SecretKey;
 use quipu_proof::names::{TransactionDraft, chain_id, sign_transaction};
 use quipu_replica::{Admissions, PeerMessage, Refused, admit, receive};
 use quipu_types::genesis::{GENESIS_VERSION, GenesisValidator};
 use quipu_types::{
-    Action, Encode, Genesis, Height, Precommit, Propose, RoundChange, Signature, Suite, Term, Time,
-    ValidatorIndex,
+    Action, CoinSetup, Encode, Genesis, Height, Precommit, Prevote, Propose, RoundChange,
+    RoundKind, Signature, Suite, Term, Time, ValidatorIndex,
 };
 use thiserror::Error;
 
+use crate::coins::Dealing;
+
 pub use crime::Strand;
 use judge::Judge;
+pub use node::NONCE;
 use node::{Deed, Node};
 
 /// Lanes of a stage's ledger.
@@ -105,6 +110,10 @@ pub enum Word {
     Precommit(u32),
     /// A change to a round.
     Change(u32),
+    /// A part in the coin of an open round.
+    Share(u32),
+    /// An open round has decided.
+    Done,
     /// Chunks are held.
     Ack,
     /// A state.
@@ -126,11 +135,26 @@ impl Letter {
             PeerMessage::Agreement(Message::RoundChange(Change { change, .. })) => {
                 Word::Change(change.round)
             }
+            PeerMessage::Agreement(Message::CoinShare(share)) => Word::Share(share.round),
+            PeerMessage::Agreement(Message::Done(_)) => Word::Done,
             PeerMessage::Agreement(Message::Ack(_)) => Word::Ack,
             PeerMessage::Agreement(Message::StateVote(_)) => Word::State,
             PeerMessage::Chunk(_) => Word::Chunk,
             _ => Word::Other,
         }
+    }
+
+    /// Who proposed what a proposal or a vote is about.
+    #[must_use]
+    pub fn instance(&self) -> Option<u16> {
+        let PeerMessage::Agreement(message) = &*self.message else { return None };
+        let instance = match message {
+            Message::Propose(propose) => propose.instance,
+            Message::Prevote(vote) => vote.instance,
+            Message::Precommit(vote) => vote.instance,
+            _ => return None,
+        };
+        Some(instance.get())
     }
 
     /// The height of a vote, a proposal or a round change.
@@ -156,6 +180,7 @@ pub struct Stage {
     genesis: Genesis,
     context: Context,
     admissions: Admissions,
+    dealing: Option<Arc<Dealing>>,
     seeds: Vec<[u8; 32]>,
     nodes: BTreeMap<u16, Node>,
     queue: Vec<Letter>,
@@ -194,25 +219,35 @@ impl Stage {
         rules: Rules,
         wal_before_send: bool,
     ) -> Self {
-        let numbers = 1..=u8::try_from(powers.len()).unwrap_or(u8::MAX);
-        let mut seeds: Vec<[u8; 32]> = numbers.map(|number| [number; 32]).collect();
-        // Of equal stakes the greater key is first in rank.
-        seeds.sort_by_key(|seed| std::cmp::Reverse(secret(seed).public()));
-        let genesis = genesis(&seeds, powers);
+        let seeds = seeds(powers.len());
+        let genesis = genesis(&seeds, powers, "stage", None);
+        Self::raise(seeds, genesis, criminals, (rules, wal_before_send), None)
+    }
+
+    fn raise(
+        seeds: Vec<[u8; 32]>,
+        genesis: Genesis,
+        criminals: &[u16],
+        (rules, wal_before_send): (Rules, bool),
+        dealing: Option<Arc<Dealing>>,
+    ) -> Self {
         let chain = chain_id(&genesis);
+        let coin = dealing.as_ref().map(|dealing| dealing.scheme.clone());
         let set = genesis.validator_set();
-        let context = Context { rules, ..Context::new(chain, set.clone(), LANE_COUNT) };
+        let context = Context { rules, coin, ..Context::new(chain, set, LANE_COUNT) };
         let numbered = (0_u16..).zip(&seeds);
         let honest = numbered.filter(|(number, _)| !criminals.contains(number));
         let nodes = honest.map(|(number, seed)| {
-            (number, Node::new(number, *seed, &genesis, rules, wal_before_send))
+            let node = Node::new(number, *seed, &genesis, rules, wal_before_send);
+            (number, node.with_coin(dealing.clone()))
         });
         let nodes = nodes.collect();
-        let judge = Judge::new(context.clone(), criminals.to_vec(), genesis.time_us);
+        let judge = Judge::new(context.clone(), criminals.to_vec(), &genesis, dealing.clone());
         let mut stage = Self {
             genesis,
             context,
             admissions: Admissions::new(chain, LANE_COUNT, 1 << 20),
+            dealing,
             seeds,
             nodes,
             queue: Vec::new(),
@@ -388,6 +423,15 @@ impl Stage {
         }
     }
 
+    /// One loses its disk, and begins anew on an empty one; what it said may still be under way.
+    pub fn wipe(&mut self, number: u16) {
+        self.crash(number);
+        if let Some(node) = self.nodes.get_mut(&number) {
+            node.wipe();
+        }
+        self.restart(number);
+    }
+
     /// Everything arrives and time passes until every honest validator has committed `height`.
     ///
     /// # Errors
@@ -442,7 +486,8 @@ impl Stage {
     pub fn parent(&self, number: u16, height: u64) -> Option<Parent> {
         let node = self.nodes.get(&number)?;
         let chain = self.context.chain;
-        let mut parent = Parent::genesis(chain, self.genesis.time_us, LANE_COUNT, self.genesis.rounds());
+        let mut parent =
+            Parent::genesis(chain, self.genesis.time_us, LANE_COUNT, self.genesis.rounds());
         let height = usize::try_from(height).ok()?;
         let headers = node.headers().get(..height)?;
         for (header, certificate) in headers {
@@ -458,12 +503,32 @@ impl Stage {
         parent.terms.get(usize::from(lane)).map(|current| current.term)
     }
 
-    /// The last proposal of a place that anyone made.
+    /// Of which kind a round is; led, when nobody honest knows.
+    #[must_use]
+    pub fn kind(&self, height: u64, round: u32) -> RoundKind {
+        let before = height.saturating_sub(1);
+        let parent = self.nodes.keys().find_map(|number| self.parent(*number, before));
+        let kind = |parent: Parent| parent.rounds.kind(Height::new(height), round).0;
+        parent.map_or(RoundKind::Led, kind)
+    }
+
+    /// The last proposal of a round that anyone made.
     #[must_use]
     pub fn proposal(&self, height: u64, round: u32) -> Option<Propose> {
+        self.proposals(height, round).next_back().cloned()
+    }
+
+    /// The last proposal of an instance of an open round.
+    #[must_use]
+    pub fn proposal_of(&self, height: u64, round: u32, instance: u16) -> Option<Propose> {
+        let mut all = self.proposals(height, round).rev();
+        all.find(|propose| propose.instance.get() == instance).cloned()
+    }
+
+    fn proposals(&self, height: u64, round: u32) -> impl DoubleEndedIterator<Item = &Propose> {
         let place = (Height::new(height), round);
-        let mut all = self.judge.proposals.iter().rev();
-        all.find(|propose| (propose.height, propose.round) == place).cloned()
+        let all = self.judge.proposals.iter();
+        all.filter(move |propose| (propose.height, propose.round) == place)
     }
 
     /// The round changes that honest validators have said for a place.
@@ -474,7 +539,15 @@ impl Stage {
         all.filter(|change| (change.height, change.round) == place).collect()
     }
 
-    /// The precommits of a place that anyone made, by validator.
+    /// The prevotes of a round that anyone made, by validator.
+    #[must_use]
+    pub fn prevotes(&self, height: u64, round: u32) -> Vec<Prevote> {
+        let place = (Height::new(height), round);
+        let all = self.judge.prevotes.values();
+        all.filter(|vote| (vote.height, vote.round) == place).cloned().collect()
+    }
+
+    /// The precommits of a round that anyone made, by validator.
     #[must_use]
     pub fn precommits(&self, height: u64, round: u32) -> Vec<Precommit> {
         let place = (Height::new(height), round);
@@ -518,19 +591,23 @@ impl Stage {
         for deed in deeds {
             match deed {
                 Deed::Tell { to, bytes } => self.post(number, to, bytes),
-                Deed::Evidence(evidence) => {
-                    let culprit = evidence.culprit(&self.context).map(ValidatorIndex::get);
-                    if culprit.is_none_or(|culprit| !self.judge.criminals.contains(&culprit)) {
-                        let what = format!("{} against {culprit:?}", evidence.kind());
-                        self.fail(Failure::new("HONEST NAMED", what));
-                    }
-                }
+                Deed::Evidence(evidence) => self.accuse(&evidence, true),
                 Deed::Commit(header) => {
                     let judged = self.judge.commit(&header);
                     judged.unwrap_or_else(|failure| self.fail(failure));
                 }
                 Deed::Failed(failure) => self.fail(failure),
             }
+        }
+    }
+
+    /// Looks whom evidence names. What an honest validator puts out has to hold.
+    fn accuse(&mut self, evidence: &Evidence, has_to_hold: bool) {
+        let culprit = evidence.culprit(&self.context).map(ValidatorIndex::get);
+        let is_right = |culprit| self.judge.criminals.contains(&culprit);
+        if !culprit.map_or(!has_to_hold, is_right) {
+            let what = format!("{} against {culprit:?}", evidence.kind());
+            self.fail(Failure::new("HONEST NAMED", what));
         }
     }
 
@@ -546,6 +623,9 @@ impl Stage {
         let message: Arc<PeerMessage> = Arc::new(message);
         let judged = self.judge.hear(&message, &self.nodes);
         judged.unwrap_or_else(|failure| self.fail(failure));
+        for evidence in self.judge.accusations(&message) {
+            self.accuse(&evidence, false);
+        }
         let all: Vec<u16> = self.nodes.keys().copied().filter(|other| *other != from).collect();
         for to in to.map_or(all, |to| vec![to]) {
             if self.nodes.get(&to).is_some_and(Node::is_alive) {
@@ -568,7 +648,16 @@ fn secret(seed: &[u8; 32]) -> SecretKey {
     SecretKey::from_seed(Suite::Ed25519Sha256, *seed)
 }
 
-fn genesis(seeds: &[[u8; 32]], powers: &[u64]) -> Genesis {
+/// The keys of so many validators, the first in rank first.
+fn seeds(count: usize) -> Vec<[u8; 32]> {
+    let numbers = 1..=u8::try_from(count).unwrap_or(u8::MAX);
+    let mut seeds: Vec<[u8; 32]> = numbers.map(|number| [number; 32]).collect();
+    // Of equal stakes the greater key is first in rank.
+    seeds.sort_by_key(|seed| std::cmp::Reverse(secret(seed).public()));
+    seeds
+}
+
+fn genesis(seeds: &[[u8; 32]], powers: &[u64], name: &str, coin: Option<CoinSetup>) -> Genesis {
     let validator = |(number, (seed, power)): (usize, (&[u8; 32], &u64))| GenesisValidator {
         name: format!("v{number}"),
         key: secret(seed).public(),
@@ -577,7 +666,7 @@ fn genesis(seeds: &[[u8; 32]], powers: &[u64]) -> Genesis {
     };
     Genesis {
         version: GENESIS_VERSION,
-        name: "stage".to_owned(),
+        name: name.to_owned(),
         time_us: Time::new(1),
         lane_count: LANE_COUNT,
         clock_seed: "stage".to_owned(),
@@ -589,6 +678,6 @@ fn genesis(seeds: &[[u8; 32]], powers: &[u64]) -> Genesis {
         open_streams: true,
         validators: seeds.iter().zip(powers).enumerate().map(validator).collect(),
         accounts: Vec::new(),
-        coin: None,
+        coin,
     }
 }

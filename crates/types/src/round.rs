@@ -416,4 +416,35 @@ mod tests {
         let after = calm.after(Height::new(14), Some(RoundKind::Open));
         assert_eq!((calm.start, after.mode), (Start::Open, Mode::Led));
     }
+
+    /// The design's text lets every open decision begin mode open. But when a led round has decided again, the
+    /// next height has begun open already, and is decided so, which would begin the mode anew, for ever.
+    #[test]
+    fn calm_after_a_storm_ends_mode_open_for_good() {
+        let by_the_text = |rounds: &Rounds, height: Height, decided: RoundKind| {
+            let next = rounds.after(height, Some(decided));
+            if (rounds.mode, decided) != (Mode::Led, RoundKind::Open) {
+                return next;
+            }
+            let trial = Height::new(height.get() + 2);
+            Rounds { mode: Mode::Open, backoff: 0, trial, ..next }
+        };
+        let ours = |rounds: &Rounds, height, decided| rounds.after(height, Some(decided));
+        let opens = |after: &dyn Fn(&Rounds, Height, RoundKind) -> Rounds| {
+            // A storm ends with height 9, decided open. From then on each height is decided in its first round.
+            let (mut rounds, mut decided) = (Rounds::genesis(true), RoundKind::Open);
+            let mut opens = Vec::new();
+            for height in (10..100).map(Height::new) {
+                let kind = rounds.kind(height, 0).0;
+                if kind == RoundKind::Open {
+                    opens.push(height.get());
+                }
+                rounds = after(&rounds, height, decided);
+                decided = kind;
+            }
+            opens
+        };
+        assert_eq!(opens(&ours), [11]);
+        assert!(opens(&by_the_text).len() > 30, "{:?}", opens(&by_the_text));
+    }
 }

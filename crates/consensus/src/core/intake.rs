@@ -187,7 +187,7 @@ impl Core {
             (Some(certificate), 1..) => certificate,
             _ => return Err(own),
         };
-        check_round_change(certificate, (height, round), &self.parent.rounds, &self.context)?;
+        check_round_change(certificate, (height, round), &self.rounds(), &self.context)?;
         let justified = match certificate.high() {
             Some(high) => header_hash(&propose.header) == high.digest,
             None => fresh,
@@ -229,7 +229,7 @@ impl Core {
             RoundKind::Led => None,
             RoundKind::Open => {
                 let (coin, elected) = self.work.coins.of(vote.round)?;
-                let counts = elected == vote.instance || !self.context.rules.coin_commits;
+                let counts = elected == vote.instance || !self.context.rules.amnesia_elected;
                 Some(counts.then_some(coin)?)
             }
         };
@@ -239,7 +239,7 @@ impl Core {
     fn change_of(&mut self, own: Change) -> Result<(), Refused> {
         let Change { change, polka, coins } = &own;
         let (height, validator, round) = (change.height, change.validator, change.round);
-        let rounds = self.parent.rounds;
+        let rounds = self.rounds();
         let is_below = change.high.is_none_or(|high| high.round < round);
         if round == 0 || !is_below || change.kind != self.kind(round).0 {
             return Err(Refused::Unjustified { instance: validator, height, round });
@@ -301,11 +301,7 @@ impl Core {
             RoundKind::Led => instance == self.leader(round),
             RoundKind::Open => self.context.set.get(instance).is_some(),
         };
-        if may_propose {
-            Ok(())
-        } else {
-            Err(Refused::Leader { instance, height })
-        }
+        if may_propose { Ok(()) } else { Err(Refused::Leader { instance, height }) }
     }
 
     /// A header that was asked for by its hash.

@@ -9,11 +9,14 @@
 //! Only a led round has a timer. Nobody leaves for a round without the coins of every open round below it (rule (c)).
 //! Parts in coins are not logged: they are a function of the place, and safe to say twice.
 
-use quipu_types::{RoundCoin, RoundKind, ValidatorIndex};
+use std::collections::BTreeSet;
+
+use quipu_types::{RoundCoin, RoundKind, Rounds, ValidatorIndex};
 
 use super::work::instances;
 use super::{Core, ROUND_MORE_US, ROUND_US};
 use crate::Now;
+use crate::header::Parent;
 use crate::record::Message;
 use crate::schedule::elect;
 
@@ -21,7 +24,20 @@ impl Core {
     /// The kind of a round of this height, and which of its led rounds it is or would be.
     #[must_use]
     pub fn kind(&self, round: u32) -> (RoundKind, u32) {
-        self.parent.rounds.kind(self.height(), round)
+        self.rounds().kind(self.height(), round)
+    }
+
+    /// What the last committed header says of the rounds of this height. The certificate that is held here says
+    /// nothing: others may hold another one.
+    pub(super) fn rounds(&self) -> Rounds {
+        let Parent { height, rounds, commit, .. } = &self.parent;
+        let decided = commit.as_ref().and_then(|commit| commit.precommits.first());
+        match decided {
+            Some(vote) if !self.context.rules.kinds_by_headers => {
+                rounds.after(*height, Some(vote.kind))
+            }
+            _ => *rounds,
+        }
     }
 
     fn is_open(&self, round: u32) -> bool {
@@ -54,7 +70,11 @@ impl Core {
     pub(super) fn follow(&mut self, now: Now) -> bool {
         match self.work.proposals.keys().next_back().copied() {
             Some((round, _)) if round > self.work.round => {
-                self.enter(now, round);
+                if self.context.rules.change_on_entry {
+                    self.enter(now, round);
+                } else {
+                    self.begin(now, round);
+                }
                 true
             }
             _ => false,
@@ -97,12 +117,16 @@ impl Core {
         let work = &self.work;
         let is_void = |vote: &_| work.is_void(vote) || !self.context.rules.polka_logged;
         let said = self.safety.change(place, high, coins, is_void);
+        self.begin(now, round);
+        let own = self.say(said, Message::RoundChange);
+        self.work.changes.insert(self.safety.own(), own);
+    }
+
+    fn begin(&mut self, now: Now, round: u32) {
         self.work.round = round;
         self.work.since_us = Some(now.mono_us);
         self.work.said_us = now.mono_us;
         self.work.share = None;
-        let own = self.say(said, Message::RoundChange);
-        self.work.changes.insert(self.safety.own(), own);
     }
 
     /// Polkas of elected instances that came together since count too.
@@ -127,8 +151,8 @@ impl Core {
         }
     }
 
-    /// Says the own part in the coin, once instances whose owners are a quorum have their precommits: then the coin elects
-    /// one of those with the same chance.
+    /// Says the own part in the coin, once instances whose owners are a quorum have their precommits: then the coin
+    /// elects one of those with the same chance.
     pub(super) fn share(&mut self) -> bool {
         let round = self.work.round;
         let is_due = self.is_open(round)
@@ -147,9 +171,15 @@ impl Core {
     /// Whether instances of a round whose owners, who proposed them, are a quorum have their precommits.
     fn is_done(&self, round: u32) -> bool {
         let (set, rules) = (&self.context.set, self.context.rules);
+        let owner = |instance: ValidatorIndex, digest| match self.work.values.get(&digest) {
+            Some(header) if !rules.owners_propose => header.proposer,
+            _ => instance,
+        };
         let done = self.work.precommits.range(instances(round));
-        let done = done.filter(|(_, votes)| votes.quorum(set).is_some());
-        let power = done.fold(0_u128, |power, ((_, owner), _)| power.saturating_add(set.power(*owner)));
+        let owners: BTreeSet<ValidatorIndex> = done
+            .filter_map(|((_, instance), votes)| Some(owner(*instance, votes.quorum(set)?.0)))
+            .collect();
+        let power = owners.iter().fold(0_u128, |power, own| power.saturating_add(set.power(*own)));
         if rules.owners_done { set.is_quorum(power) } else { power > 0 }
     }
 

@@ -1,8 +1,6 @@
 //! What this validator says of a height: its proposals, prevotes and precommits.
 
-use quipu_types::{
-    Ack, Hash, Header, Lane, Prevote, Propose, RoundKind, Term, Time, Tip,
-};
+use quipu_types::{Ack, Hash, Header, Lane, Prevote, Propose, RoundKind, Term, Time, Tip};
 
 use super::work::{Instance, Proposal, instances};
 use super::{Core, Holdings, Output, beyond, is_durable, is_linked};
@@ -119,8 +117,7 @@ impl Core {
         let due = self.work.prevotes.range(self.voting_rounds()).rev().filter(|(at, _)| {
             self.work.precommits.get(at).and_then(|votes| votes.of(own)).is_none()
         });
-        let due: Vec<_> =
-            due.filter_map(|(at, votes)| Some((*at, votes.quorum(set)?))).collect();
+        let due: Vec<_> = due.filter_map(|(at, votes)| Some((*at, votes.quorum(set)?))).collect();
         due.into_iter().any(|(at, polka)| self.precommit_one(now, holdings, at, polka))
     }
 
@@ -179,7 +176,8 @@ impl Core {
             }
         }
         let current = |(lane, term): &(Lane, Term)| {
-            self.parent.term(*lane).is_some_and(|current| current.term == *term) && !is_ended(*lane)
+            let lasts = self.parent.term(*lane).is_some_and(|current| current.term == *term);
+            (lasts && !is_ended(*lane)) || !rules.suspicions_of_terms
         };
         let suspects = holdings.suspects().into_iter().filter(current).collect();
         let time = Time::new(now.wall_us).max(header.time.next());

@@ -419,7 +419,7 @@ impl Replica {
     fn observe(&mut self) {
         let Some(checking) = self.checking.take() else { return };
         let observer = Observer { nonce: checking.nonce(), threshold: None };
-        self.observing = Some(Observing::new(observer));
+        self.observing = Some(Observing::new(observer, self.core.context().rules));
         self.core.mute_until(Height::new(u64::MAX));
         self.lanes.give_up_own();
         self.gate.answer(Effect::Observing(None));
@@ -450,7 +450,9 @@ impl Replica {
             return;
         };
         self.gate.answer(Effect::Observing(Some(threshold)));
-        self.core.mute_until(threshold);
+        if self.core.context().rules.observer_waits {
+            self.core.mute_until(threshold);
+        }
         self.ask_headers(Some(from));
     }
 }

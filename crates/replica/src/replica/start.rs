@@ -66,9 +66,7 @@ pub(super) fn start_lanes(
 
 /// Whether a validator with a new disk may make the chunks of a term of its own.
 pub(super) fn may_sequence(term: &TermRecord, observing: Option<&Observing>) -> bool {
-    observing.is_none_or(|observing| {
-        observing.threshold().is_some_and(|threshold| term.height >= threshold)
-    })
+    observing.is_none_or(|observing| observing.is_fresh(term.height))
 }
 
 /// Chunks beyond the last cut were taken and may have been acked: they stay, and are ordered next (R4).

@@ -35,7 +35,7 @@ pub struct Strand {
 }
 
 impl Stage {
-    fn sign(&self, criminal: u16, tag: Tag, body: &[u8]) -> Signature {
+    pub(super) fn sign(&self, criminal: u16, tag: Tag, body: &[u8]) -> Signature {
         let seed = self.seeds.get(usize::from(criminal)).expect("a validator of the stage");
         sign_tagged(&secret(seed), &self.context.chain, self.context.set.epoch, tag, body)
     }
@@ -47,7 +47,7 @@ impl Stage {
         }
     }
 
-    fn agree(&mut self, from: u16, to: &[u16], message: Message) {
+    pub(super) fn agree(&mut self, from: u16, to: &[u16], message: Message) {
         self.tell(from, to, &PeerMessage::Agreement(message));
     }
 
@@ -63,7 +63,7 @@ impl Stage {
         let mut propose = Propose {
             height: header.height,
             round,
-            kind: RoundKind::Led,
+            kind: self.kind(header.height.get(), round),
             instance: index(criminal),
             header: header.clone(),
             certificate,
@@ -79,7 +79,7 @@ impl Stage {
         let mut vote = Prevote {
             height: propose.height,
             round: propose.round,
-            kind: RoundKind::Led,
+            kind: propose.kind,
             instance: propose.instance,
             digest: header_hash(&propose.header),
             proposal: proposal_hash(propose),
@@ -117,7 +117,7 @@ impl Stage {
         let mut vote = Precommit {
             height: propose.height,
             round: propose.round,
-            kind: RoundKind::Led,
+            kind: propose.kind,
             instance: propose.instance,
             digest: header_hash(&propose.header),
             tips: tips.to_vec(),
@@ -149,13 +149,14 @@ impl Stage {
         let mut change = RoundChange {
             height: Height::new(height),
             round,
-            kind: RoundKind::Led,
+            kind: self.kind(height, round),
             high,
             validator: index(criminal),
             signature: UNSIGNED,
         };
         change.signature = self.sign(criminal, Tag::RoundChange, &change.signed_body());
-        self.agree(criminal, to, Message::RoundChange(Change { change, polka, coins: Vec::new() }));
+        let coins = self.coins_below(height, round);
+        self.agree(criminal, to, Message::RoundChange(Change { change, polka, coins }));
         change
     }
 
@@ -179,7 +180,7 @@ impl Stage {
             }
         }
         changes.sort_by_key(|change| change.validator);
-        RoundChangeCertificate { changes, polka, coins: Vec::new() }
+        RoundChangeCertificate { changes, polka, coins: self.coins_below(height, round) }
     }
 
     /// The precommits of a place that were said by these, as a certificate.
@@ -190,12 +191,15 @@ impl Stage {
         CommitCertificate { precommits: votes.into_iter().filter(own).collect(), coin: None }
     }
 
-    /// The polka of a place, if anyone's prevotes are one.
+    /// The polka of a round, if anyone's prevotes are one; of an open round that of the instance that its coin elects.
     #[must_use]
     pub fn polka(&self, height: u64, round: u32) -> Option<(High, Vec<Prevote>)> {
         let place = (Height::new(height), round);
         let votes = self.judge.prevotes.values();
-        let votes = votes.filter(|vote| (vote.height, vote.round) == place);
+        let elected = self.elected(height, round);
+        let counts =
+            |vote: &&Prevote| vote.kind == RoundKind::Led || elected == Some(vote.instance.get());
+        let votes = votes.filter(|vote| (vote.height, vote.round) == place).filter(counts);
         let mut tally = quipu_consensus::tally::Votes::default();
         for vote in votes {
             tally.add(vote.clone());

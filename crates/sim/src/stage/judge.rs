@@ -2,17 +2,20 @@
 //! code under test but the names of things.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use quipu_consensus::{Change, Context, LaneTerm, Message, Parent};
+use quipu_consensus::{Change, Context, Evidence, LaneTerm, Message, Parent};
+use quipu_crypto::coin::{share_counts, threshold};
 use quipu_proof::names::{chunk_hash, header_hash, term_start};
 use quipu_replica::PeerMessage;
 use quipu_types::{
-    ChunkHeader, Hash, Header, Height, Lane, Precommit, Prevote, Propose, RoundChange, Rounds, Term,
-    Time, Tip, ValidatorIndex,
+    ChunkHeader, Coin, Genesis, Hash, Header, Height, Lane, Precommit, Prevote, Propose,
+    RoundChange, RoundKind, Term, Time, Tip, ValidatorIndex,
 };
 
 use super::node::Node;
 use super::{Failure, LANE_COUNT, Outcome};
+use crate::coins::Dealing;
 
 /// How far a time may lie beyond every honest clock: each height adds a microsecond at least.
 const TIME_SLACK_US: u64 = 1_000_000;
@@ -25,6 +28,12 @@ struct Committed {
     terms: Vec<LaneTerm>,
 }
 
+/// A vote's place: height, round, voter, instance.
+type Ballot = (Height, u32, ValidatorIndex, ValidatorIndex);
+
+/// What is voted on: in an open round each instance by itself.
+type Matter = (Height, u32, Option<ValidatorIndex>, Hash);
+
 /// See the module's header.
 #[derive(Debug)]
 pub(super) struct Judge {
@@ -33,23 +42,37 @@ pub(super) struct Judge {
     /// By height; the genesis first.
     committed: Vec<Committed>,
     values: BTreeMap<Hash, Header>,
-    votes: BTreeMap<(Height, u32, Hash), BTreeSet<ValidatorIndex>>,
+    votes: BTreeMap<Matter, BTreeSet<ValidatorIndex>>,
+    dealing: Option<Arc<Dealing>>,
+    /// The coin of every round of which something was said that concerns it, and whom it elects.
+    coins: BTreeMap<(Height, u32), (Coin, ValidatorIndex)>,
+    /// Who said its part.
+    shares: BTreeMap<(Height, u32), BTreeSet<u16>>,
     chunks: BTreeMap<Hash, ChunkHeader>,
     suspected: BTreeMap<(Lane, Term), BTreeSet<u16>>,
     pub(super) tips: Vec<Tip>,
     pub(super) proposals: Vec<Propose>,
-    pub(super) prevotes: BTreeMap<(Height, u32, ValidatorIndex), Prevote>,
-    pub(super) precommits: BTreeMap<(Height, u32, ValidatorIndex), Precommit>,
+    pub(super) prevotes: BTreeMap<Ballot, Prevote>,
+    pub(super) precommits: BTreeMap<Ballot, Precommit>,
     pub(super) changes: BTreeMap<(Height, u32, ValidatorIndex), (RoundChange, Vec<Prevote>)>,
 }
 
 impl Judge {
-    pub(super) fn new(context: Context, criminals: Vec<u16>, time: Time) -> Self {
-        let Parent { hash, cut, terms, .. } = Parent::genesis(context.chain, time, LANE_COUNT, Rounds::genesis(context.set.coin.is_some()));
+    pub(super) fn new(
+        context: Context,
+        criminals: Vec<u16>,
+        genesis: &Genesis,
+        dealing: Option<Arc<Dealing>>,
+    ) -> Self {
+        let first = Parent::genesis(context.chain, genesis.time_us, LANE_COUNT, genesis.rounds());
+        let Parent { hash, time, cut, terms, .. } = first;
         Self {
             context,
             criminals,
             committed: vec![Committed { hash, time, cut, terms }],
+            dealing,
+            coins: BTreeMap::new(),
+            shares: BTreeMap::new(),
             values: BTreeMap::new(),
             votes: BTreeMap::new(),
             chunks: BTreeMap::new(),
@@ -86,7 +109,7 @@ impl Judge {
                 }
             }
             PeerMessage::Agreement(Message::Prevote(vote)) => {
-                let place = (vote.height, vote.round, vote.validator);
+                let place = (vote.height, vote.round, vote.validator, vote.instance);
                 self.prevotes.entry(place).or_insert_with(|| vote.clone());
             }
             PeerMessage::Agreement(Message::RoundChange(Change { change, polka, .. })) => {
@@ -94,9 +117,69 @@ impl Judge {
                 self.changes.entry(place).or_insert_with(|| (*change, polka.clone()));
             }
             PeerMessage::Agreement(Message::Precommit(vote)) => return self.vote(vote, nodes),
+            PeerMessage::Agreement(Message::CoinShare(share)) => {
+                let place = (share.height, share.round);
+                let _ = self.toss(place);
+                self.shares.entry(place).or_default().insert(share.validator.get());
+            }
             _ => {}
         }
         Ok(())
+    }
+
+    /// What anyone could accuse an honest validator of, for what it says now and said before: evidence that has to be
+    /// none.
+    pub(super) fn accusations(&self, message: &PeerMessage) -> Vec<Evidence> {
+        let PeerMessage::Agreement(message) = message else { return Vec::new() };
+        if self.criminals.contains(&message.validator().get()) {
+            return Vec::new();
+        }
+        match message {
+            Message::Prevote(vote) if vote.kind == RoundKind::Open => {
+                let place = (vote.height, vote.round, vote.validator);
+                let others = of_round(&self.prevotes, place, vote.instance);
+                let pair =
+                    |own: &Prevote| Evidence::Prevotes(Box::new([own.clone(), vote.clone()]));
+                others.map(pair).collect()
+            }
+            Message::Precommit(vote) if vote.kind == RoundKind::Open => {
+                let place = (vote.height, vote.round, vote.validator);
+                let others = of_round(&self.precommits, place, vote.instance);
+                let pair =
+                    |own: &Precommit| Evidence::Precommits(Box::new([own.clone(), vote.clone()]));
+                others.map(pair).collect()
+            }
+            Message::RoundChange(Change { change, .. }) => {
+                let own = self.precommits.values().filter(|vote| {
+                    let same = (vote.height, vote.validator) == (change.height, change.validator);
+                    same && vote.kind == RoundKind::Open
+                });
+                let told = own.filter_map(|vote| {
+                    let coin = self.public((vote.height, vote.round))?.0;
+                    Some(Evidence::Amnesia(Box::new((vote.clone(), *change, Some(coin)))))
+                });
+                told.collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The coin of a place, and whom it elects, whether anyone can know it or not.
+    fn toss(&mut self, place: (Height, u32)) -> Option<(Coin, ValidatorIndex)> {
+        let dealing = self.dealing.as_ref()?;
+        let message = self.context.coin_message(place);
+        Some(*self.coins.entry(place).or_insert_with(|| dealing.elected(&message)))
+    }
+
+    /// The same, once the parts that were said, with those of the criminals, are enough to know it.
+    pub(super) fn public(&self, place: (Height, u32)) -> Option<(Coin, ValidatorIndex)> {
+        let said = self.shares.get(&place)?;
+        let powers: Vec<u64> = self.context.set.validators.iter().map(|own| own.power).collect();
+        let counts = share_counts(&powers);
+        let knows = |number: &u16| said.contains(number) || self.criminals.contains(number);
+        let known = (0_u16..).zip(counts).filter(|(number, _)| knows(number));
+        let count = known.map(|(_, count)| usize::from(count)).sum::<usize>();
+        (count >= threshold(powers.len())).then(|| self.coins.get(&place).copied()).flatten()
     }
 
     /// A chunk that was streamed.
@@ -105,12 +188,21 @@ impl Judge {
     }
 
     fn vote(&mut self, vote: &Precommit, nodes: &BTreeMap<u16, Node>) -> Outcome {
-        let place = (vote.height, vote.round, vote.validator);
+        let place = (vote.height, vote.round, vote.validator, vote.instance);
         self.precommits.entry(place).or_insert_with(|| vote.clone());
         for suspected in &vote.suspects {
             self.suspected.entry(*suspected).or_default().insert(vote.validator.get());
         }
-        let voters = self.votes.entry((vote.height, vote.round, vote.digest)).or_default();
+        let instance = (vote.kind == RoundKind::Open).then_some(vote.instance);
+        if instance.is_some() {
+            // What is not elected decides nothing.
+            let elected = self.toss((vote.height, vote.round)).map(|(_, elected)| elected);
+            if elected != instance {
+                return Ok(());
+            }
+        }
+        let matter = (vote.height, vote.round, instance, vote.digest);
+        let voters = self.votes.entry(matter).or_default();
         voters.insert(vote.validator);
         let set = &self.context.set;
         let power = voters.iter().fold(0_u128, |power, own| power.saturating_add(set.power(*own)));
@@ -239,4 +331,15 @@ impl Judge {
         let what = format!("height {} is committed without a quorum", header.height);
         Err(Failure::new("FORK", what))
     }
+}
+
+/// The votes of one validator in a round, but for those on one instance.
+fn of_round<V>(
+    votes: &BTreeMap<Ballot, V>,
+    (height, round, validator): (Height, u32, ValidatorIndex),
+    but: ValidatorIndex,
+) -> impl Iterator<Item = &V> {
+    let place = move |instance| (height, round, validator, ValidatorIndex::new(instance));
+    let all = votes.range(place(0)..=place(u16::MAX));
+    all.filter(move |((.., instance), _)| *instance != but).map(|(_, vote)| vote)
 }

@@ -9,8 +9,8 @@ use quipu_log::{Ledger, LedgerConfig, LogError, MemoryDisk};
 use quipu_proof::names::{chain_id, chunk_hash};
 use quipu_replica::storage::{read_block, recover, serve, write};
 use quipu_replica::{
-    Admitted, Barrier, Block, Config, Effect, Input, Now, PeerMessage, Producer, Received, Refused,
-    Replica,
+    Admitted, Barrier, Block, Config, Effect, Input, Now, Observer, PeerMessage, Producer,
+    Received, Refused, Replica,
 };
 use quipu_types::{
     CommitCertificate, Decode, Encode, Genesis, Hash, Header, Height, Lane, Outcome, PublicKey,
@@ -18,11 +18,15 @@ use quipu_types::{
 };
 
 use super::{Failure, LANE_COUNT, secret};
+use crate::coins::Dealing;
 
 /// What every wall clock shows when a play begins.
 pub(super) const WALL_US: u64 = 1_000_000_000;
 /// Wakes at one moment that are no sign of a fault.
 const WAKE_COUNT_MAX: usize = 64;
+
+/// What makes the answers to an observer fresh.
+pub const NONCE: u64 = 7;
 
 /// What a replica did that others see.
 #[derive(Debug)]
@@ -50,7 +54,10 @@ pub(super) struct Node {
     chain: Hash,
     rules: Rules,
     wal_before_send: bool,
+    dealing: Option<Arc<Dealing>>,
     disk: MemoryDisk,
+    /// Whether the disk is not its first one, and the threshold if it was found.
+    observer: Option<Option<Height>>,
     mono_us: u64,
     alive: Option<Alive>,
     /// Messages whose records are written, and those whose records are durable.
@@ -76,7 +83,9 @@ impl Node {
             chain: chain_id(genesis),
             rules,
             wal_before_send,
+            dealing: None,
             disk: MemoryDisk::new(),
+            observer: None,
             mono_us: 0,
             alive: None,
             written: Vec::new(),
@@ -84,6 +93,11 @@ impl Node {
             chunks: BTreeMap::new(),
             headers: Vec::new(),
         }
+    }
+
+    /// With its part in this coin.
+    pub(super) fn with_coin(self, dealing: Option<Arc<Dealing>>) -> Self {
+        Self { dealing, ..self }
     }
 
     pub(super) fn is_alive(&self) -> bool {
@@ -117,6 +131,15 @@ impl Node {
         self.alive = None;
     }
 
+    /// Another disk, on which nothing is.
+    pub(super) fn wipe(&mut self) {
+        self.crash();
+        self.disk = MemoryDisk::new();
+        self.observer = Some(None);
+        self.written.clear();
+        self.chunks.clear();
+    }
+
     fn schedule(&self) -> Schedule {
         Schedule::new(&self.genesis.validator_set(), usize::from(LANE_COUNT))
     }
@@ -142,6 +165,10 @@ impl Node {
         let mut config = Config::new(self.genesis.clone(), secret(&self.seed));
         config.rules = self.rules;
         config.wal_before_send = self.wal_before_send;
+        config.coin = self.dealing.as_ref().map(|dealing| dealing.scheme.clone());
+        let own = ValidatorIndex::new(self.number);
+        config.coin_secret = self.dealing.as_ref().and_then(|dealing| dealing.secret(own));
+        config.observer = self.observer.map(|threshold| Observer { nonce: NONCE, threshold });
         let replica = Replica::new(self.now(), config, recovered).expect("it goes on");
         self.alive = Some(Alive { replica, ledger, executing: VecDeque::new(), syncing: None });
         if let Some(block) = blocks.last() {
@@ -250,6 +277,7 @@ impl Node {
             }
             Effect::Broadcast { bytes, .. } => self.say(None, bytes, deeds),
             Effect::Send { to, bytes, .. } => self.say(Some(to.get()), bytes, deeds),
+            Effect::Observing(threshold) => self.observer = Some(*threshold),
             Effect::Evidence(evidence) => deeds.push(Deed::Evidence(Arc::clone(evidence))),
             _ => {}
         }
@@ -299,7 +327,10 @@ impl Node {
     }
 
     fn is_bound(&self, message: &Message) -> bool {
-        message.validator().get() != self.number || self.durable.contains(&message.to_bytes())
+        let binds = !matches!(message, Message::Done(_) | Message::CoinShare(_));
+        !binds
+            || message.validator().get() != self.number
+            || self.durable.contains(&message.to_bytes())
     }
 }
 

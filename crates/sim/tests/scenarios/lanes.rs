@@ -196,6 +196,59 @@ pub(crate) fn forked_after(setting: &Setting) -> Outcome {
     stage.settle(4)
 }
 
+/// Criminals report what nobody holds; they are a third of those who signed, and not of all.
+pub(crate) fn few_signers(setting: &Setting) -> Outcome {
+    let mut stage = setting.stage(7, &[0, 1]);
+    let honest = stage.honest();
+    let header = plain(&stage, 2, 0);
+    let propose = stage.propose(0, 0, &header, None, &honest);
+    let mut strand = stage.strand(2, 1);
+    for _ in 0..9 {
+        stage.grow(&mut strand, 1);
+    }
+    for criminal in [0, 1] {
+        stage.prevote(criminal, &propose, &honest);
+        stage.precommit(criminal, &propose, &[strand.tip], &[], &honest);
+    }
+    stage.run(|letter| match letter.word() {
+        Word::Propose(0) | Word::Prevote(0) => true,
+        // With its own everyone holds five votes, and two of them are the criminals'.
+        Word::Precommit(0) if letter.to < 5 => letter.from < 5,
+        Word::Precommit(0) => letter.from < 4,
+        _ => false,
+    });
+    let votes = |number: &u16| stage.parent(*number, 1)?.commit.map(|own| own.precommits.len());
+    let all = honest.iter().all(|number| votes(number) == Some(5));
+    stage.set_up(all, "everyone commits height 1 by five votes")?;
+    stage.lose(|letter| letter.height() == Some(1));
+    stage.settle(3)
+}
+
+/// No state is certified for so long that lanes may not move; then chunks come.
+pub(crate) fn lagging(setting: &Setting) -> Outcome {
+    let mut stage = setting.stage(4, &[]);
+    let passes = |letter: &Letter| letter.word() != Word::State;
+    while stage.height(0) < 64 && stage.verdict().is_ok() {
+        stage.run(passes);
+        stage.pass(IDLE_US);
+    }
+    stage.run(passes);
+    stage.submit(1, 1);
+    stage.run_for(400_000, passes);
+    let height = stage.height(0);
+    stage.run_for(3_000_000, passes);
+    stage.verdict()?;
+    let parent = stage.parent(0, stage.height(0)).expect("its own height");
+    let required = parent.index_required(stage.context(), Lane::new(1));
+    stage.set_up(required == 1 && height >= 64, "a chunk that a header ought to reach")?;
+    if stage.height(0) < height + 3 {
+        let what = format!("height {height} stands while no state is certified");
+        return Err(Failure::new("STALL", what));
+    }
+    stage.settle(stage.height(0) + 3)?;
+    moved(&stage, 1)
+}
+
 #[test]
 fn who_holds_the_wrong_end_of_a_long_fork_finds_back() {
     for count in [150, 400] {

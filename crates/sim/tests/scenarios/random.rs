@@ -3,7 +3,7 @@
 
 use fastrand::Rng;
 use quipu_sim::stage::{Rules, Stage, Strand};
-use quipu_types::{Lane, Term};
+use quipu_types::{Lane, RoundKind, Term};
 
 use crate::rounds::plain;
 
@@ -15,6 +15,8 @@ struct Play {
     random: Rng,
     criminals: Vec<u16>,
     strands: Vec<Strand>,
+    /// Whether led rounds end before much is heard in them.
+    is_stormy: bool,
 }
 
 impl Play {
@@ -28,8 +30,15 @@ impl Play {
             4 => (&[33, 23, 22, 22], vec![0]),
             _ => (&[1; 7], vec![random.u16(..3), random.u16(3..7)]),
         };
-        let stage = Stage::weighted(powers, &criminals, Rules::ALL, true);
-        Self { stage, random, criminals, strands: Vec::new() }
+        let (has_coin, is_stormy) = (random.bool(), random.u8(..4) > 0);
+        let stage = if has_coin {
+            let name = u32::try_from(seed).expect("a small seed");
+            Stage::with_coin(powers, &criminals, (Rules::ALL, true), &[], name)
+        } else {
+            Stage::weighted(powers, &criminals, Rules::ALL, true)
+        };
+        let is_stormy = has_coin && is_stormy;
+        Self { stage, random, criminals, strands: Vec::new(), is_stormy }
     }
 
     fn one(&mut self, of: &[u16]) -> u16 {
@@ -78,6 +87,20 @@ impl Play {
             }
             _ => self.crime(),
         }
+        if self.is_stormy && self.random.u8(..12) == 0 {
+            self.storm();
+        }
+    }
+
+    /// The timers of led rounds fire.
+    fn storm(&mut self) {
+        for number in self.stage.honest() {
+            let (height, round) = (self.stage.height(number) + 1, self.stage.round(number));
+            let is_led = self.stage.kind(height, round) == RoundKind::Led;
+            if is_led && self.stage.is_alive(number) && self.random.u8(..4) > 0 {
+                self.stage.timer(number);
+            }
+        }
     }
 
     fn crime(&mut self) {
@@ -87,8 +110,11 @@ impl Play {
         let seen = self.one(&honest);
         let (to, height) = (self.some(), self.stage.height(seen) + 1);
         let round = self.stage.round(seen) + self.random.u32(..2);
-        match self.random.u8(..8) {
+        match self.random.u8(..9) {
             0 => self.stream(&to),
+            7 if self.stage.kind(height, round) == RoundKind::Open => {
+                self.stage.share(criminal, height, round, &to);
+            }
             1 => {
                 let lane = self.random.u16(..2);
                 let tips = self.stage.tips(lane);
@@ -140,7 +166,9 @@ impl Play {
     }
 
     fn vote(&mut self, criminal: u16, (height, round): (u64, u32), to: &[u16]) {
-        let Some(propose) = self.stage.proposal(height, round) else { return };
+        let instance = self.random.u16(..7);
+        let one = self.stage.proposal_of(height, round, instance);
+        let Some(propose) = one.or_else(|| self.stage.proposal(height, round)) else { return };
         self.stage.prevote(criminal, &propose, to);
         let tips = self.stage.tips(self.random.u16(..2));
         let tips: Vec<_> =
@@ -185,13 +213,23 @@ impl Play {
     }
 }
 
+/// Heights that were decided in an open round, as one validator saw it.
+fn open_count(stage: &Stage) -> usize {
+    let number = *stage.honest().first().expect("somebody is honest");
+    let kind = |height| {
+        let commit = stage.parent(number, height)?.commit?;
+        Some(commit.precommits.first()?.kind)
+    };
+    (1..=stage.height(number)).filter(|height| kind(*height) == Some(RoundKind::Open)).count()
+}
+
 #[test]
 fn whatever_criminals_do_nothing_goes_wrong_and_heights_go_on() {
     let seeds = std::env::var("STAGE_SEEDS").ok().and_then(|text| {
         let (from, to) = text.split_once("..")?;
         Some(from.parse::<u64>().ok()?..to.parse::<u64>().ok()?)
     });
-    let (mut heights, mut bad) = (0, Vec::new());
+    let (mut heights, mut open, mut bad) = (0, 0, Vec::new());
     for seed in seeds.unwrap_or(0..SEED_COUNT) {
         let mut play = Play::new(seed);
         for _ in 0..TURN_COUNT {
@@ -200,11 +238,12 @@ fn whatever_criminals_do_nothing_goes_wrong_and_heights_go_on() {
         let honest = play.stage.honest();
         let highest = honest.iter().map(|number| play.stage.height(*number)).max().unwrap_or(0);
         heights += highest;
+        open += open_count(&play.stage);
         if let Err(failure) = play.stage.settle(highest + 3) {
             println!("seed {seed}: {failure}");
             bad.push(seed);
         }
     }
-    println!("{heights} heights");
+    println!("{heights} heights, {open} decided in open rounds");
     assert!(bad.is_empty(), "seeds {bad:?}");
 }

@@ -67,6 +67,16 @@ pub(crate) fn kept(setting: &Setting) -> Outcome {
     Ok(())
 }
 
+/// The sequencer of lane 1 gives it up; everyone suspects that term, and no later one.
+pub(crate) fn suspected_once(setting: &Setting) -> Outcome {
+    let mut stage = setting.stage(4, &[1]);
+    let honest = stage.honest();
+    stage.hand_over(1, 1, FIRST, 0, &honest);
+    stage.settle(6)?;
+    let term = stage.term(0, 1);
+    stage.set_up(term == Some(FIRST.next()), "one term ended")
+}
+
 /// A leader ends the term of a lane that nobody suspects.
 pub(crate) fn deposed(setting: &Setting) -> Outcome {
     let mut stage = setting.stage(4, &[0]);
