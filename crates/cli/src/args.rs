@@ -918,6 +918,9 @@ pub(crate) enum SimProfile {
     Short,
     /// Twenty times as long.
     Long,
+    /// No faults, but in the middle third every leader's timer fires at once: a plot of what is decided, and by which kind
+    /// of round.
+    Storm,
 }
 
 /// `quipu config`.

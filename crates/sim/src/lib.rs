@@ -45,7 +45,7 @@ mod witness;
 mod world;
 
 use quipu_replica::Rules;
-use quipu_types::Hash;
+use quipu_types::{Hash, RoundKind};
 use thiserror::Error;
 
 pub use disk::{CrashDisk, DiskFaults};
@@ -94,6 +94,19 @@ impl Profile {
             checks_its_store: true,
             coin_percent: 75,
             storm_percent: 50,
+        }
+    }
+
+    /// No faults but a storm in the middle third: every led timer fires at once.
+    #[must_use]
+    pub const fn storm() -> Self {
+        Self {
+            fault_ms: 9_000,
+            has_faults: false,
+            has_crimes: false,
+            coin_percent: 100,
+            storm_percent: 100,
+            ..Self::short()
         }
     }
 
@@ -296,6 +309,17 @@ impl Totals {
     }
 }
 
+/// The first commit of a height.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// When, in microseconds from the start.
+    pub at_us: u64,
+    /// Whether the round that decided had a leader.
+    pub kind: RoundKind,
+    /// Open rounds of the height up to there.
+    pub open_count: u32,
+}
+
 /// A run without a violation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -305,6 +329,10 @@ pub struct Report {
     pub height_count: u64,
     /// What happened.
     pub totals: Totals,
+    /// When each height was first committed.
+    pub commits: Vec<Commit>,
+    /// When every led timer fired at once, in microseconds from the start; empty in a calm world.
+    pub storm_us: std::ops::Range<u64>,
     /// Digest of the trace: the same for the same seed.
     pub digest: Hash,
     /// Each event in a line, if it was asked for.

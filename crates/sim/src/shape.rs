@@ -106,8 +106,10 @@ impl Shape {
 /// In some of the worlds with a coin some time in which no led round can be.
 fn storm(random: &mut fastrand::Rng, profile: &Profile) -> Range<u64> {
     let all_us = profile.fault_ms * 1_000;
-    if random.u8(..100) >= profile.storm_percent {
-        return 0..0;
+    match profile.storm_percent {
+        100 => return all_us / 3..all_us / 3 * 2,
+        percent if random.u8(..100) >= percent => return 0..0,
+        _ => {}
     }
     let from_us = random.u64(..all_us / 2);
     from_us..from_us + random.u64(all_us / 8..all_us / 2)

@@ -15,8 +15,8 @@ use quipu_consensus::{Change, Context, Message, Record, genesis_cut};
 use quipu_log::Ledger;
 use quipu_proof::names::{chunk_hash, header_hash};
 use quipu_types::{
-    CommitCertificate, Decode, Encode, Hash, Header, Height, Lane, RoundKind, Term, Tip,
-    ValidatorIndex,
+    CommitCertificate, Decode, Encode, Genesis, Hash, Header, Height, Lane, RoundKind, Rounds,
+    Term, Tip, ValidatorIndex,
 };
 
 use crate::shape::LANE_COUNT;
@@ -310,6 +310,13 @@ impl Witness {
         let before = usize::try_from(height.get()).ok().and_then(|height| height.checked_sub(2));
         let header = before.and_then(|before| self.committed.get(before));
         header.map_or_else(|| genesis_cut(LANE_COUNT), |header| header.cut.clone())
+    }
+
+    /// Of which kind the rounds of a height are.
+    pub(crate) fn rounds_before(&self, height: Height, genesis: &Genesis) -> Rounds {
+        let before = usize::try_from(height.get()).ok().and_then(|height| height.checked_sub(2));
+        let header = before.and_then(|before| self.committed.get(before));
+        header.map_or_else(|| genesis.rounds(), |header| header.rounds)
     }
 
     /// An honest validator commits. `true` when it is the first to commit this height.

@@ -32,7 +32,7 @@ use crate::probe::Probe;
 use crate::shape::{CLIENT_COUNT, LANE_COUNT, Shape};
 use crate::verdict::{self, History};
 use crate::witness::Witness;
-use crate::{Broken, Profile, Report, Totals, Violation, rule};
+use crate::{Broken, Commit, Profile, Report, Totals, Violation, rule};
 use clients::Asked;
 use faults::Death;
 
@@ -94,6 +94,7 @@ pub(crate) struct World {
     next_ticket: Ticket,
     history: History,
     witness: Witness,
+    commits: Vec<Commit>,
     is_fair: bool,
     has_wiped: bool,
     step: usize,
@@ -143,6 +144,7 @@ impl World {
             next_ticket: 0,
             history: History::default(),
             witness: Witness::default(),
+            commits: Vec::new(),
             is_fair: false,
             has_wiped: false,
             step: 0,
@@ -159,6 +161,8 @@ impl World {
                 seed: self.seed,
                 height_count: self.height(),
                 totals: self.totals,
+                commits: self.commits,
+                storm_us: self.shape.storm_us,
                 digest: sha256(&self.digest.to_le_bytes()),
                 trace: self.trace,
             }),

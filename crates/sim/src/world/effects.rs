@@ -17,7 +17,7 @@ use super::{Event, World};
 use crate::node::{Alive, Sync};
 use crate::verdict;
 use crate::witness::{Witness, Words};
-use crate::{Broken, rule};
+use crate::{Broken, Commit, rule};
 
 /// Effects in a thousand after which a process pauses, so that it can die between two.
 const PAUSE_PER_MILLE: u16 = 40;
@@ -152,7 +152,13 @@ impl World {
         let crimes = &self.shape.crimes;
         let is_honest =
             |voter: ValidatorIndex| matches!(crimes.get(usize::from(voter.get())), Some(None));
+        let rounds = self.witness.rounds_before(header.height, &self.genesis);
         let is_first = self.witness.commit(header, certificate, &self.context, is_honest)?;
+        if let Some(vote) = certificate.precommits.first().filter(|_| is_first) {
+            let open = rounds.open_below(header.height, vote.round.saturating_add(1));
+            let open_count = u32::try_from(open.count()).unwrap_or(u32::MAX);
+            self.commits.push(Commit { at_us: self.now_us, kind: vote.kind, open_count });
+        }
         let again = &mut self.totals.heights_again;
         *again = again.saturating_add(u64::from(!is_first));
         Ok(())
