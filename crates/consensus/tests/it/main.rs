@@ -6,6 +6,7 @@
 )]
 
 mod evidence;
+mod model;
 mod open;
 mod random;
 mod rounds;
