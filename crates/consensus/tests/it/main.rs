@@ -11,4 +11,5 @@ mod open;
 mod random;
 mod rounds;
 mod steps;
+mod twins;
 mod world;
