@@ -1,28 +1,31 @@
 //! A reduced model of one height, every state of it: agreement cannot be lost, whatever is said, lost, or late.
 //!
-//! Source: the project's design, section 4 ("Safety") and 9.4; `stateright` explores breadth first. What validators do is
-//! not modelled but asked of the real code (`oracle`): [`Safety`](quipu_consensus::safety::Safety) says each vote and
-//! round change, or refuses to; tallies, polkas, certificates of round changes, commits and evidence are checked by their
-//! functions, over real signatures and real coins.
+//! Source: the project's design, section 4 ("Safety") and 9.4; `stateright` explores breadth first. What validators do
+//! is not modelled but asked of the real code (`oracle`): [`Safety`](quipu_consensus::safety::Safety) says each vote
+//! and round change, or refuses to; tallies, polkas, certificates of round changes, commits and evidence are checked
+//! by their functions, over real signatures and real coins.
 //!
 //! ```text
 //!  state = what each of three honest validators has said (a mask of words) + which coins are shown
-//!  step  = prevote a proposal that some certificate allows · precommit a polka · change round and name a polka · show a coin
+//!  step  = prevote what some certificate allows · precommit a polka · change round and name a polka · show a coin
 //! ```
 //! # Bounds
-//! * n = 4 of equal stake, one criminal, two headers, one height. Every state of three rounds that alternate: led, open, led
-//!   (those numbered 2, 3, 4; nothing was said before), and open, led, open; of two, open and led, with an instance that is
-//!   not elected. Four rounds are too many to see them all: random walks.
-//! * `QUIPU_MODEL_ROUNDS=4` (or more) is a long run: led, open, led with an instance that is not elected (69,675,975 states,
-//!   263 s of one core, 11 GB), and walks of that many rounds, 250 times as long.
-//! * What is said is said to a set from which anyone takes what it likes, or nothing, at any time: loss, delay, order and
-//!   repetition need no steps. A validator may see any polka that exists, or not, and leave a led round at any time.
-//! * The criminal has said everything that its key can sign: every vote for either header, a round change that names any
-//!   polka. It leads every round and owns every instance: a proposal is there for every header that some certificate of
-//!   round changes allows, so that every honest proposer's choice is among those (its votes are an honest voter's).
-//! * Of an open round the elected instance is modelled, and one that is not; those that are not elected do nothing to each
-//!   other. A coin is shown at any time after somebody entered its round: earlier than owners allow. Every outcome of the
-//!   coin is tried in the smallest bounds; as the criminal owns every instance, outcomes differ in nothing but names.
+//! * n = 4 of equal stake, one criminal, two headers, one height. Every state of three rounds that alternate: led,
+//!   open, led (those numbered 2, 3, 4; nothing was said before), and open, led, open; of two, open and led, with an
+//!   instance that is not elected. Four rounds are too many to see them all: random walks.
+//! * `QUIPU_MODEL_ROUNDS=4` (or more) is a long run: led, open, led with an instance that is not elected (69,675,975
+//!   states, 263 s of one core, 11 GB), and walks of that many rounds, 100 times as long.
+//! * What is said is said to a set from which anyone takes what it likes, or nothing, at any time: loss, delay, order
+//!   and repetition need no steps. A validator may see any polka that exists, or not, and leave a led round at any
+//!   time.
+//! * The criminal has said everything that its key can sign: every vote for either header, a round change that names
+//!   any polka. It leads every round and owns every instance: a proposal is there for every header that some
+//!   certificate of round changes allows, so that every honest proposer's choice is among those (its votes are an
+//!   honest voter's).
+//! * Of an open round the elected instance is modelled, and one that is not; those that are not elected do nothing to
+//!   each other. A coin is shown at any time after somebody entered its round: earlier than owners allow. Every
+//!   outcome of the coin is tried in the smallest bounds; as the criminal owns every instance, outcomes differ in
+//!   nothing but names.
 //! * Honest validators, and the two headers, are interchangeable: a state stands for all that differ in their names.
 //! # Not modelled
 //! Chunks, acks, tips, suspicions, times, state votes, restarts, more than one height, other stakes.
@@ -456,7 +459,7 @@ fn open_led_with_an_instance_that_is_not_elected_every_state_is_safe() {
 #[test]
 fn more_rounds_are_safe_wherever_chance_goes() {
     let (rounds, is_long) = rounds_walked();
-    let count = if is_long { 50_000_000 } else { 200_000 };
+    let count = if is_long { 20_000_000 } else { 200_000 };
     for starts_open in [false, true] {
         let model = Reduced::new(Bounds { rounds, starts_open, has_void: false, ..OPEN_LED });
         let mut random = fastrand::Rng::with_seed(7);

@@ -1,28 +1,32 @@
-//! Twins: a validator's key runs twice, and nobody can tell. Partitions come and go, round by round; then all hear each other.
+//! Twins: a validator's key runs twice, and nobody can tell. Partitions come and go, round by round; then all hear
+//! each other.
 //!
 //! Source: Bano, Sonnino, Chursin, Perelman, Malkhi, "Twins: White-Glove Approach for BFT Testing" (arXiv 2004.10617).
 //!
 //! ```text
 //!  validators   0   1   2   3          every node runs the honest code; two have the key of a twin, and other inputs
-//!  nodes        0   1   2   3   1'     phase: a partition into two groups, timers fire, all that is said is heard within
-//!               └─ {0 1} ┊ {2 3 1'} ─┘        the group and lost beyond it; after the last phase there is one group
+//!  nodes        0   1   2   3   1'     phase: a partition into two groups, timers fire, all that is said is heard
+//!               └─ {0 1} ┊ {2 3 1'} ─┘        within the group and lost beyond it; at last there is one group
 //! ```
 //! # What differs between twins
 //! Each node has another certificate of height 1, and so proposes another header of height 2 from the same key; and it
 //! hears another part of what is said, in an order drawn from the scenario's seed.
 //! # Bounds
-//! * n = 4 of equal stake. Led start: height 2 has the rounds led, led, led, open; open start: open, led, open, led. Leaders
-//!   follow from the schedule; each validator is the twin in turn (two twins: each pair), which puts it in every place of it.
-//! * One twin, led start: every two partitions one after the other (16²), each kept for two phases; and samples of the 16⁴
-//!   sequences of four. The others are sampled, with fixed seeds: an open round costs each node about 5 ms for its coin.
-//!   `QUIPU_TWINS=n`, n > 1, takes n times the samples, and every two partitions of all (16² and 32² for each twin or pair).
+//! * n = 4 of equal stake. Led start: height 2 has the rounds led, led, led, open; open start: open, led, open, led.
+//!   Leaders follow from the schedule; each validator is the twin in turn (two twins: each pair), which puts it in
+//!   every place of it.
+//! * One twin, led start: every two partitions one after the other (16²), each kept for two phases; and samples of the
+//!   16⁴ sequences of four. The others are sampled, with fixed seeds: coins are most of what a scenario costs.
+//!   `QUIPU_TWINS=n`, n > 1, takes n times the samples, and every two partitions of all (16² and 32² for each
+//!   twin or pair).
 //! # Verdicts
-//! * One twin: one header a height among the honest, nobody honest in evidence, no honest message an offence, and heights
-//!   after the partitions heal.
-//! * Two twins of four may fork the ledger; evidence then names both of them. A judge has every word that was said, as one
-//!   who gathers what all have heard; it names no honest validator, ever. What nodes find by themselves is counted too.
+//! * One twin: one header a height among the honest, nobody honest in evidence, no honest message an offence, and
+//!   heights after the partitions heal.
+//! * Two twins of four may fork the ledger; evidence then names both of them. A judge has every word that was said, as
+//!   one who gathers what all have heard; it names no honest validator, ever. What nodes find by themselves is counted
+//!   too.
 //!
-//! Signatures are remembered over all scenarios: each is checked once.
+//! All nodes share what they know of signatures: one that a node made is not checked again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};

@@ -1,8 +1,9 @@
-//! What the real code says of the reduced model's words: safety signs them, certificates are checked, evidence is judged.
+//! What the real code says of the reduced model's words: safety signs them, certificates are checked, evidence is
+//! judged.
 //!
-//! A word of the model is a bit of a mask. For every bit and validator there is the record that a real [`Safety`] makes of
-//! it, with a real signature; whatever the model asks is answered by the real functions over these records. The model
-//! keeps the answers, for there are few questions. The coins are real too, and checked once each.
+//! A word of the model is a bit of a mask. For every bit and validator there is the record that a real [`Safety`]
+//! makes of it, with a real signature; whatever the model asks is answered by the real functions over these records.
+//! The model keeps the answers, for there are few questions. The coins are real too, and checked once each.
 
 use std::collections::BTreeMap;
 
@@ -299,8 +300,8 @@ impl Oracle {
         })
     }
 
-    /// The headers of which there is a polka in a place, when honest validators prevoted so (a mask of headers each) and
-    /// the criminal prevotes for any.
+    /// The headers of which there is a polka in a place, when honest validators prevoted so (a mask of headers each)
+    /// and the criminal prevotes for any.
     pub(crate) fn polkas(&self, spot: usize, said: [u8; HONEST]) -> u8 {
         let holds = |value: usize| {
             let mut votes = Votes::default();
@@ -321,8 +322,8 @@ impl Oracle {
         values(holds)
     }
 
-    /// The headers that are committed in a place, as far as coins are shown, when honest validators precommitted so and the
-    /// criminal precommits any.
+    /// The headers that are committed in a place, as far as coins are shown, when honest validators precommitted so
+    /// and the criminal precommits any.
     pub(crate) fn commits(&self, spot: usize, said: [u8; HONEST], is_shown: bool) -> u8 {
         let holds = |value: usize| {
             let mut votes = Votes::default();
