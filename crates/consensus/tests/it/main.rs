@@ -6,8 +6,10 @@
 )]
 
 mod evidence;
+mod model;
 mod open;
 mod random;
 mod rounds;
 mod steps;
+mod twins;
 mod world;
