@@ -321,7 +321,18 @@ impl Core {
         parent: Parent,
         records: Vec<Record>,
     ) -> Result<Self, StartError> {
-        let Config { chain, set, lane_count, key, interval_min_us, interval_idle_us, rules, verified, coin, coin_secret } = config;
+        let Config {
+            chain,
+            set,
+            lane_count,
+            key,
+            interval_min_us,
+            interval_idle_us,
+            rules,
+            verified,
+            coin,
+            coin_secret,
+        } = config;
         let own = set.index_of(&key.public()).ok_or(StartError::NotAValidator)?;
         let context = Context { rules, verified, coin, ..Context::new(chain, set, lane_count) };
         let mut safety = Safety::new(key, &context, own);

@@ -63,7 +63,9 @@ pub enum CertificateError {
         validator: ValidatorIndex,
     },
     /// Precommits of an open round mean nothing without the coin that elects their instance; those of a led one have none.
-    #[error("the coin that belongs to the precommits' round is missing, wrong, or elects another instance")]
+    #[error(
+        "the coin that belongs to the precommits' round is missing, wrong, or elects another instance"
+    )]
     Coin,
     /// A voter counted twice, or out of order.
     #[error("validator {validator} stands twice or out of order")]

@@ -16,8 +16,8 @@
 use std::sync::Arc;
 
 use quipu_consensus::{Evidence, Rules};
-use quipu_crypto::merkle::Frontier;
 use quipu_crypto::coin::{CoinScheme, CoinSecret};
+use quipu_crypto::merkle::Frontier;
 use quipu_crypto::{SecretKey, Verified};
 use quipu_log::{StoredChunk, TermRecord};
 use quipu_state::{Applied, Machine, Ordered, OrderedBlock, StateError, Store};

@@ -84,8 +84,7 @@ impl Checking {
         }
         self.told.insert(from, below);
         let who = self.told.keys().chain([&own]);
-        let power =
-            who.fold(0_u128, |power, one| power.saturating_add(context.set.power(*one)));
+        let power = who.fold(0_u128, |power, one| power.saturating_add(context.set.power(*one)));
         if context.set.is_quorum(power) {
             self.target = self.told.values().max().copied();
         }

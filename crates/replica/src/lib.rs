@@ -25,11 +25,11 @@
 
 pub mod admission;
 pub mod api;
+mod checking;
 mod fetch;
 pub mod follow;
 mod gate;
 mod lane;
-mod checking;
 pub mod observer;
 pub mod peer;
 mod pending;

@@ -28,10 +28,10 @@ use thiserror::Error;
 use self::clients::EarlyForwards;
 use crate::admission::Admitted;
 use crate::api::{Barrier, Config, Effect, Input, Recovered, STOP_US, Status};
+use crate::checking::Checking;
 use crate::fetch::Fetch;
 use crate::gate::Gate;
 use crate::lane::{ChunkFault, Lane, Lanes};
-use crate::checking::Checking;
 use crate::observer::Observing;
 use crate::peer::Received;
 use crate::peer::{PeerMessage, ReceiveError};
@@ -210,7 +210,8 @@ impl Replica {
         let core = Core::new(now, core, parent, records).map_err(|_| StartError::NotAValidator)?;
         let mut core = restore_core(core, &recovered, observing.as_ref());
         let asks = observing.is_none() && genesis.validators.len() > 1;
-        let checking = config.check_nonce.filter(|_| asks).map(|nonce| Checking::new(nonce, height));
+        let checking =
+            config.check_nonce.filter(|_| asks).map(|nonce| Checking::new(nonce, height));
         if checking.is_some() {
             core.mute_until(Height::new(u64::MAX));
             lanes.hold_back(true);

@@ -169,9 +169,7 @@ fn places(message: &Message) -> Vec<(Place, Vec<u8>)> {
     let place = match message {
         Message::Propose(propose) => place("propose", propose.height, propose.round),
         Message::Prevote(own) => vote("prevote", own.height, own.round, own.kind, own.instance),
-        Message::Precommit(own) => {
-            vote("precommit", own.height, own.round, own.kind, own.instance)
-        }
+        Message::Precommit(own) => vote("precommit", own.height, own.round, own.kind, own.instance),
         Message::RoundChange(Change { change, .. }) => place("change", change.height, change.round),
         Message::StateVote(vote) => place("state", vote.state.height, 0),
         Message::Ack(ack) => {

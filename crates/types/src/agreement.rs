@@ -10,8 +10,8 @@
 //! `domain ‖ signed_body()`; which tag the domain has is said at each type (see `quipu-crypto`).
 
 use crate::codec::{Decode, DecodeError, Encode, Reader, put_count, put_list, put_option};
-use crate::number::{Hash, Height, Lane, PublicKey, Seqno, Signature, Term, Time, ValidatorIndex};
 use crate::coin::{Coin, CoinKey};
+use crate::number::{Hash, Height, Lane, PublicKey, Seqno, Signature, Term, Time, ValidatorIndex};
 use crate::round::{RoundChangeCertificate, Rounds};
 
 /// Most validators of a set.

@@ -127,8 +127,12 @@ fn deal(args: &GenesisDeal) -> Result<()> {
         tools::print(&format!("shares   {}", path(&validator.name).display()))?;
     }
     tools::print("")?;
-    tools::print("Bring each file of shares to its owner alone, then remove it here: all of them were made in one place.")?;
-    tools::print("Next, each: quipu genesis merge --coin coin.json; later: quipu init --coin NAME.coin.key")
+    tools::print(
+        "Bring each file of shares to its owner alone, then remove it here: all of them were made in one place.",
+    )?;
+    tools::print(
+        "Next, each: quipu genesis merge --coin coin.json; later: quipu init --coin NAME.coin.key",
+    )
 }
 
 /// The public side of a dealt coin. Whether it fits the members is checked when it is merged.

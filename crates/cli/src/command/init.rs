@@ -85,7 +85,9 @@ fn member(args: &Init, genesis: &Path, key_file: &Path) -> Result<()> {
     tools::print(&format!("chain      {}", chain_id(&genesis)))?;
     tools::print(&format!("key        {}  (stays where it is)", key_file.display()))?;
     if genesis.coin.is_some() && args.coin.is_none() {
-        tools::print("coin       no shares given: others throw it; with too few who can, leaderless rounds wait")?;
+        tools::print(
+            "coin       no shares given: others throw it; with too few who can, leaderless rounds wait",
+        )?;
     }
     tools::print(&format!(
         "peers      {listen}, and {} others",

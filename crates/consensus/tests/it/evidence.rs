@@ -115,7 +115,8 @@ fn crimes() -> Vec<Evidence> {
 
 /// What was said, in its order.
 fn messages(crime: &Evidence) -> Option<[Message; 2]> {
-    let bare = |change| Message::RoundChange(Change { change, polka: Vec::new(), coins: Vec::new() });
+    let bare =
+        |change| Message::RoundChange(Change { change, polka: Vec::new(), coins: Vec::new() });
     Some(match crime.clone() {
         Evidence::Proposals(pair) => pair.map(|said| Message::Propose(Box::new(said))),
         Evidence::Prevotes(pair) => pair.map(Message::Prevote),
@@ -137,8 +138,7 @@ fn every_kind_is_found_in_any_order_and_names_its_author() {
         let Some([first, second]) = messages(&crime) else { continue };
         for (earlier, later) in [(&first, &second), (&second, &first)] {
             let mut node = Node::new(&POWERS, 1);
-            let is_change =
-                matches!(earlier, Message::RoundChange(Change { change, .. }) if change.high.is_some());
+            let is_change = matches!(earlier, Message::RoundChange(Change { change, .. }) if change.high.is_some());
             // A round change that names a polka which is not there is refused for that.
             assert_eq!(
                 node.hear(CRIMINAL, earlier.clone()).is_ok(),
@@ -192,7 +192,11 @@ fn what_is_said_once_or_again_accuses_nobody() {
         Evidence::Precommits(Box::new([precommit(a), precommit(a)])),
         Evidence::RoundChanges(Box::new([change(CRIMINAL, 1, None), change(CRIMINAL, 2, None)])),
         Evidence::Amnesia(Box::new((precommit(a), change(1, 2, None), None))),
-        Evidence::Amnesia(Box::new((precommit(a), change(CRIMINAL, 2, Some(polka_of_nothing(a))), None))),
+        Evidence::Amnesia(Box::new((
+            precommit(a),
+            change(CRIMINAL, 2, Some(polka_of_nothing(a))),
+            None,
+        ))),
         Evidence::Acks(Box::new([ack(a), ack(a)])),
         Evidence::Chunks(Box::new([chunk(a), chunk(a)])),
         Evidence::States(Box::new([state_vote(a), state_vote(a)])),

@@ -48,7 +48,8 @@ fn with_every_led_timer_forced_and_any_order_of_delivery_heights_go_on() {
         };
         let mut turns = 0;
         while !reached(&world) {
-            let next = [0, 1, 2].map(|lane| world.nodes[0].chunks.held[lane] + u64::from(turns % 500 == 0));
+            let next = [0, 1, 2]
+                .map(|lane| world.nodes[0].chunks.held[lane] + u64::from(turns % 500 == 0));
             if turns % 500 == 0 {
                 world.grow_all(next);
             }
@@ -64,7 +65,10 @@ fn with_every_led_timer_forced_and_any_order_of_delivery_heights_go_on() {
             rounds += open;
         }
     }
-    println!("{rounds} open rounds in {heights} heights: {:.3}", f64::from(rounds) / f64::from(heights));
+    println!(
+        "{rounds} open rounds in {heights} heights: {:.3}",
+        f64::from(rounds) / f64::from(heights)
+    );
     assert!(rounds * 2 < heights * 3 + heights, "far above what is expected");
 }
 

@@ -231,7 +231,9 @@ fn own_votes_of_a_height_whose_parent_was_lost_bind_when_it_begins_again() {
     world.silent[0] = true;
     world.pass(IDLE_US + ROUND_US + MIN_US);
     let changes = world.nodes[0].log.iter().filter_map(|record| match record {
-        quipu_consensus::Record::RoundChange(Change { change, .. }) => change.high.map(|high| high.round),
+        quipu_consensus::Record::RoundChange(Change { change, .. }) => {
+            change.high.map(|high| high.round)
+        }
         _ => None,
     });
     assert_eq!(changes.collect::<Vec<_>>(), [0]);

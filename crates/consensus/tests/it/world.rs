@@ -5,16 +5,16 @@ use std::sync::{Arc, Mutex};
 
 use quipu_consensus::core::Refused;
 use quipu_consensus::{
-    Change, Config, Context, Core, Event, Evidence, Holdings, Message, Now, Output, Parent, Record, Rules,
-    genesis_cut,
+    Change, Config, Context, Core, Event, Evidence, Holdings, Message, Now, Output, Parent, Record,
+    Rules, genesis_cut,
 };
-use quipu_crypto::coin::{self, CoinScheme, CoinSecret};
 use quipu_crypto::Tag;
+use quipu_crypto::coin::{self, CoinScheme, CoinSecret};
 use quipu_crypto::suite::SecretKey;
 use quipu_types::agreement::Validator;
 use quipu_types::{
-    CommitCertificate, Decode, Encode, Hash, Header, Height, Lane, RoundKind, Rounds, Seqno, Signature, SignedState,
-    Suite, Term, Time, Tip, ValidatorIndex, ValidatorSet,
+    CommitCertificate, Decode, Encode, Hash, Header, Height, Lane, RoundKind, Rounds, Seqno,
+    Signature, SignedState, Suite, Term, Time, Tip, ValidatorIndex, ValidatorSet,
 };
 
 pub(crate) const CHAIN: Hash = Hash([9; 32]);

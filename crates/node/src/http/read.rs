@@ -7,8 +7,8 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use quipu_proof::names::{header_hash, lane_of};
-use quipu_types::transaction::ROUTE_SIZE_MAX;
 use quipu_types::round::Mode;
+use quipu_types::transaction::ROUTE_SIZE_MAX;
 use quipu_types::{
     CommitCertificate, Decode, Encode, Hash, Header, Height, PublicKey, Rounds, RouteRule,
     Transaction, ValidatorIndex, Writers, code,
@@ -18,8 +18,8 @@ use super::error::ApiError;
 use super::on_worker;
 use super::shape::{
     DiskBody, ErrorBody, HeaderBody, HeadersQuery, LaneBody, ProducerBody, ProducerQuery,
-    ProofQuery, QuorumBody, RatesBody, RoundsBody, StatusBody, StreamBody, TipBody, TxAnswer, TxStatus,
-    ValidatorBody,
+    ProofQuery, QuorumBody, RatesBody, RoundsBody, StatusBody, StreamBody, TipBody, TxAnswer,
+    TxStatus, ValidatorBody,
 };
 use super::submit::{committed, pending};
 use crate::shared::{Sample, Shared};

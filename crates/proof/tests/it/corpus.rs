@@ -174,7 +174,8 @@ fn votes_that_do_not_agree_are_refused() {
     corpus.lie("an open round without its coin", |world, bundle| {
         let header = bundle.header.0.clone();
         let vote = |index| world.precommit(&header, index, |vote| vote.kind = RoundKind::Open);
-        bundle.certificate.0 = CommitCertificate { precommits: (0..4).map(vote).collect(), coin: None };
+        bundle.certificate.0 =
+            CommitCertificate { precommits: (0..4).map(vote).collect(), coin: None };
     });
     corpus.lie("prevotes for precommits", |world, bundle| {
         for (vote, key) in bundle.certificate.0.precommits.iter_mut().zip(&world.keys) {

@@ -15,9 +15,9 @@ use quipu_proof::{Bundle, Committed, Parts, Results, build};
 use quipu_types::genesis::{GENESIS_VERSION, GenesisValidator};
 use quipu_types::round::coin_body;
 use quipu_types::{
-    Action, Coin, CommitCertificate, Encode, Genesis, Hash, Header, Height, Lane, Outcome, Position,
-    Precommit, Receipt, RoundKind, Seqno, Signature, SignedState, StateCertificate, Suite, Term,
-    Time, Tip, Transaction, ValidatorIndex, ValidatorSet,
+    Action, Coin, CommitCertificate, Encode, Genesis, Hash, Header, Height, Lane, Outcome,
+    Position, Precommit, Receipt, RoundKind, Seqno, Signature, SignedState, StateCertificate,
+    Suite, Term, Time, Tip, Transaction, ValidatorIndex, ValidatorSet,
 };
 
 pub(crate) const LANE_COUNT: u16 = 4;

@@ -10,8 +10,8 @@ use quipu_types::{
 
 use super::{HOUSEKEEPING_US, Refused, Replica};
 use crate::api::{Chunk, Effect};
-use crate::fetch::CHUNK_COUNT_MAX;
 use crate::checking::Checking;
+use crate::fetch::CHUNK_COUNT_MAX;
 use crate::observer::{Observer, Observing, RENEWAL_HEIGHT_COUNT, RENEWAL_US};
 use crate::peer::{Handover, PeerMessage, Received, Request};
 
@@ -380,9 +380,8 @@ impl Replica {
         };
         let is_beyond = |word: &&Message| word.height().is_some_and(|of| checking.is_beyond(of));
         let word = word.filter(|word| word.validator() == own).filter(is_beyond);
-        let is_forgotten = word.is_some_and(|word| {
-            !self.core.remembers(word) && self.core.is_signed(word)
-        });
+        let is_forgotten =
+            word.is_some_and(|word| !self.core.remembers(word) && self.core.is_signed(word));
         if is_forgotten {
             self.observe();
             return;
