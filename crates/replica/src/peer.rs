@@ -155,7 +155,7 @@ pub enum Received {
     /// Committed headers, their certificates not yet checked.
     Headers(Vec<(Header, CommitCertificate)>),
     /// A header.
-    Value(Header),
+    Value(Box<Header>),
     /// See [`PeerMessage::Ask`].
     Ask {
         /// Makes answers fresh.
@@ -278,7 +278,7 @@ pub fn receive(
         }
         PeerMessage::Fetch(request) => Received::Fetch(request),
         PeerMessage::Headers(headers) => Received::Headers(headers),
-        PeerMessage::Value(header) => Received::Value(header),
+        PeerMessage::Value(header) => Received::Value(Box::new(header)),
         PeerMessage::Ask { nonce } => Received::Ask { nonce },
         PeerMessage::Tell { nonce, height, certificate } => {
             Received::Tell { nonce, height, certificate }

@@ -181,11 +181,9 @@ impl Replica {
     pub fn new(now: Now, config: Config, recovered: Recovered) -> Result<Self, StartError> {
         let Config { genesis, key, .. } = config;
         let chain = names::chain_id(&genesis);
-        let records = records(&recovered)?;
         let mut gate = Gate::new(config.wal_before_send);
-        let set = genesis.validator_set();
-        let own = set.index_of(&key.public()).ok_or(StartError::NotAValidator)?;
-        let context = Context::new(chain, set, genesis.lane_count);
+        let context = Context::new(chain, genesis.validator_set(), genesis.lane_count);
+        let own = context.set.index_of(&key.public()).ok_or(StartError::NotAValidator)?;
         let observing = config.observer.map(|observer| Observing::new(observer, config.rules));
         let parent = parent(&recovered, &genesis, chain);
         let (height, certified) = (parent.height, parent.certified);
@@ -207,15 +205,9 @@ impl Replica {
             coin_secret: config.coin_secret,
             ..core::Config::new(&genesis, chain, key)
         };
-        let core = Core::new(now, core, parent, records).map_err(|_| StartError::NotAValidator)?;
-        let mut core = restore_core(core, &recovered, observing.as_ref());
-        let asks = observing.is_none() && genesis.validators.len() > 1;
-        let checking =
-            config.check_nonce.filter(|_| asks).map(|nonce| Checking::new(nonce, height));
-        if checking.is_some() {
-            core.mute_until(Height::new(u64::MAX));
-            lanes.hold_back(true);
-        }
+        let core = Core::new(now, core, parent, records(&recovered)?)
+            .map_err(|_| StartError::NotAValidator)?;
+        let core = restore_core(core, &recovered, observing.as_ref());
         let lane_count = lanes.all.len();
         let mut replica = Self {
             chunk_size_max: config.chunk_size_max,
@@ -238,7 +230,7 @@ impl Replica {
             renewal: None,
             renewed_us: None,
             observing,
-            checking,
+            checking: None,
             executing: VecDeque::new(),
             executed: height,
             certified,
@@ -253,6 +245,7 @@ impl Replica {
             is_stopped: false,
         };
         replica.refresh_all();
+        replica.begin_check(config.check_nonce);
         // What was read back is durable only when a sync of this process says so.
         replica.gate.rewritten();
         replica.flush();

@@ -59,7 +59,7 @@ impl Replica {
                 Ok(())
             }
             Received::Value(header) => {
-                let taken = self.core.step(now, Event::Value(header), &self.lanes);
+                let taken = self.core.step(now, Event::Value(*header), &self.lanes);
                 self.drain(now);
                 Ok(taken?)
             }
@@ -353,6 +353,16 @@ impl Replica {
         if let Some(nonce) = self.checking.as_ref().and_then(Checking::question) {
             self.ask(of, &PeerMessage::Check { nonce });
         }
+    }
+
+    /// Nothing is signed before others have said how far this validator had come. Who observes knows that it does not know;
+    /// who is alone has nobody to ask.
+    pub(super) fn begin_check(&mut self, nonce: Option<u64>) {
+        let asks = self.observing.is_none() && !self.is_alone();
+        let Some(nonce) = nonce.filter(|_| asks) else { return };
+        self.checking = Some(Checking::new(nonce, self.core.parent().height));
+        self.core.mute_until(Height::new(u64::MAX));
+        self.lanes.hold_back(true);
     }
 
     /// Says how far this validator is, and what it holds of the asker's words. Who is asked about its own store answers too:
