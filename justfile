@@ -15,9 +15,17 @@ clippy:
 test *words:
     scripts/test {{words}}
 
-# The simulator's worlds alone; QUIPU_SIM_SEEDS says how many.
+# The simulator's worlds of the test command alone.
 sim *words:
     cargo test -p quipu-sim --locked {{words}}
+
+# A hundred thousand worlds, on every core; a failure prints the seed that replays it.
+sim-long seeds="100000" first="0":
+    cargo run --locked -- sim --seeds {{seeds}} --seed {{first}}
+
+# What is decided before, in and after a storm in which no led round can be.
+sim-storm *words:
+    cargo run --locked -- sim --profile storm {{words}}
 
 # Events a second into one validator, durable, over sockets; see docs/measurements.md.
 bench *words:

@@ -260,21 +260,15 @@ pub enum Refused {
         /// Where.
         height: Height,
     },
-    /// The message belongs to a part that is not built.
-    #[error("{what} is not built yet")]
-    NotBuilt {
-        /// Which.
-        what: &'static str,
-    },
 }
 
 impl Refused {
-    /// Whether who sent it is to blame: not when it is early, late, or about what this version lacks; nor when it
-    /// contradicts what was heard before: then who signed it is, and anyone may have handed it on.
+    /// Whether who sent it is to blame: not when it is early or late; nor when it contradicts what was heard before: then
+    /// who signed it is, and anyone may have handed it on.
     #[must_use]
     pub const fn is_offence(&self) -> bool {
         let is_offence = !matches!(self, Self::Stale { .. } | Self::Ahead { .. });
-        is_offence && !matches!(self, Self::NotBuilt { .. } | Self::Equivocation { .. })
+        is_offence && !matches!(self, Self::Equivocation { .. })
     }
 }
 

@@ -1,7 +1,9 @@
 //! The order of opaque cuts: votes, certificates, stake. A pure state machine: no clock, socket, disk or thread.
 //!
-//! Sources: Buchman, Kwon, Milosevic, "The latest gossip on BFT consensus" (arXiv:1807.04938) for the steps; the
-//! project's design for lanes, weights, times and recovery.
+//! Sources: Buchman, Kwon, Milosevic, "The latest gossip on BFT consensus" (arXiv:1807.04938) for the led steps; Abraham,
+//! Malkhi, Spiegelman, "Asymptotically Optimal Validated Asynchronous Byzantine Agreement" (PODC 2019) and Gelashvili et
+//! al., "Jolteon and Ditto" (arXiv:2106.10362) for open rounds beside led ones; the project's design for lanes, weights,
+//! times and recovery.
 //!
 //! ```text
 //!   tips acked by a quorum ──> Propose ──> Prevote ──> polka (QC1) ──> Precommit ──> QC2 ──> Commit
@@ -21,13 +23,16 @@
 //! * I4 A header is judged by a pure function of headers and what they carry ([`header::check`]).
 //! * I5 Powers add up in `u128`; a quorum is `3·p > 2·S`.
 //! # Limits
-//! Messages of the next height are kept, 4 for each validator; those further ahead are refused. Of this height votes are
-//! kept up to 16 rounds above the own, and of each validator its newest round change. `n <= 128`.
+//! Messages of the next height are kept, 4 for each validator and its two votes for each instance; those further ahead are
+//! refused. Of this height votes are kept of led rounds up to 16, of open ones up to 4 above the own, and of each validator
+//! its newest round change. `n <= 128`.
+//!
+//! The whole protocol, with its arguments and their numbers: `docs/consensus.md`.
 //! # Deviations
-//! Every round is led. Open rounds, late votes and epochs have their places in the formats and are refused by name
-//! ([`Refused::NotBuilt`]). A commit certificate is not pushed to all: whoever is behind asks, and a round change of a
-//! finished height is answered with the committed headers (decision 0007). A commit waits until its chunks are durable
-//! here. Evidence is put out, and not acted on.
+//! Late votes and epochs have their places in the formats and are refused by name ([`HeaderError::NotBuilt`]). The commit
+//! certificate of a led round is not pushed to all: whoever is behind asks, and a round change of a finished height is
+//! answered with the committed headers (decision 0007); that of an open round is (0027). A commit waits until its chunks
+//! are durable here. Evidence is put out, and not acted on.
 
 pub mod certificate;
 pub mod core;
