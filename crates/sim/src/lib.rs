@@ -385,7 +385,7 @@ pub fn run(seed: u64, profile: &Profile) -> Result<Report, Box<Violation>> {
 }
 
 /// What agreement of `count` equal validators costs, whose messages take `delay_us`: `height_count` heights, one every
-/// `idle_ms` or when a transaction comes, which is every two seconds. `clock` tells what time the machine spends.
+/// `idle_ms` or when a transaction comes, which is every two seconds; in open rounds, if `kind` says so, because every led timer fires at once. `clock` tells what time the machine spends.
 ///
 /// # Errors
 /// The first rule that is broken.
@@ -393,8 +393,8 @@ pub fn measure(
     count: usize,
     delay_us: u64,
     idle_ms: u64,
-    height_count: u64,
+    (height_count, kind): (u64, RoundKind),
     clock: Clock,
 ) -> Result<Measured, Box<Violation>> {
-    world::World::measure(count, delay_us, idle_ms, height_count, clock)
+    world::World::measure(count, delay_us, idle_ms, (height_count, kind), clock)
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use quipu_crypto::Verified;
 use quipu_replica::Admissions;
+use quipu_types::RoundKind;
 
 use super::World;
 use crate::probe::{Clock, Measured, Probe};
@@ -22,12 +23,18 @@ impl World {
         count: usize,
         delay_us: u64,
         idle_ms: u64,
-        height_count: u64,
+        (height_count, kind): (u64, RoundKind),
         clock: Clock,
     ) -> Result<Measured, Box<Violation>> {
         let powers: &'static [u64] = EQUAL.get(..count).unwrap_or(&EQUAL);
-        let profile = Profile { powers, has_faults: false, has_crimes: false, ..Profile::short() };
+        let has_coin = kind == RoundKind::Open && count > 1;
+        let calm = Profile { has_faults: false, has_crimes: false, ..Profile::short() };
+        let coin_percent = if has_coin { 100 } else { 0 };
+        let profile = Profile { powers, coin_percent, storm_percent: 0, ..calm };
         let mut world = Self::with_idle(1, &profile, Some(idle_ms));
+        if has_coin {
+            world.shape.storm_us = 0..u64::MAX;
+        }
         world.network.make_exact(delay_us);
         world.probe = Some(Probe::new(clock));
         // Each validator pays for what it checks, and remembers it for itself alone.
