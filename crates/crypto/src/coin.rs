@@ -397,23 +397,10 @@ impl CoinScheme {
         verify_by(&self.inner.key, message, DOMAIN, coin)
     }
 
-    /// Whom `coin` elects: each validator with the chance of its power's part of the whole.
-    ///
-    /// 256 bits of a hash modulo a total below 2^71: the bias is below 2^-185.
+    /// Whom `coin` elects in the set of this setup.
     #[must_use]
     pub fn elect(&self, coin: &Coin) -> ValidatorIndex {
-        let total = power_total(&self.inner.powers);
-        let mut place = sha256(&coin.0).0.into_iter().fold(0_u128, |rest, byte| {
-            let next = rest.wrapping_shl(8) | u128::from(byte);
-            next.checked_rem(total).expect("a scheme's total is above zero")
-        });
-        for (index, power) in (0_u16..).zip(&self.inner.powers) {
-            match place.checked_sub(u128::from(*power)) {
-                None => return ValidatorIndex::new(index),
-                Some(rest) => place = rest,
-            }
-        }
-        unreachable!("the place is below the sum of the powers")
+        elect(self.inner.powers.iter().copied(), coin)
     }
 
     fn keys_of(&self, validator: ValidatorIndex) -> Option<&[PublicKey]> {
@@ -443,6 +430,28 @@ impl fmt::Debug for CoinScheme {
             .field("powers", &self.inner.powers)
             .finish_non_exhaustive()
     }
+}
+
+/// Whom `coin` elects of validators of these `powers`: each with the chance of its power's part of the whole.
+///
+/// 256 bits of a hash modulo a total below 2^71: the bias is below 2^-185.
+///
+/// # Panics
+/// If nobody has power, which no checked set or setup allows.
+#[must_use]
+pub fn elect(powers: impl Iterator<Item = u64> + Clone, coin: &Coin) -> ValidatorIndex {
+    let total: u128 = powers.clone().map(u128::from).sum();
+    let mut place = sha256(&coin.0).0.into_iter().fold(0_u128, |rest, byte| {
+        let next = rest.wrapping_shl(8) | u128::from(byte);
+        next.checked_rem(total).expect("a set's power is above zero")
+    });
+    for (index, power) in (0_u16..).zip(powers) {
+        match place.checked_sub(u128::from(power)) {
+            None => return ValidatorIndex::new(index),
+            Some(rest) => place = rest,
+        }
+    }
+    unreachable!("the place is below the sum of the powers")
 }
 
 /// Whether `coin` is that of `message` under the group's `key`: all that a light client needs.

@@ -10,7 +10,6 @@
 //! x's `prev_commit` says); every [`PRIMARY_HEIGHT_COUNT`] heights it is the next in rank, whatever round decided that height. It leads from x + 1 on. So
 //! nobody's own certificate decides who leads, only what is inside committed headers.
 
-use quipu_crypto::hash::sha256;
 use quipu_types::{Coin, Header, Lane, RoundKind, Term, ValidatorIndex, ValidatorSet};
 
 /// Heights after which the next in rank becomes the primary, however well the last one leads.
@@ -101,24 +100,13 @@ impl Schedule {
     }
 }
 
-/// Whom a coin elects: 256 bits of its hash modulo the stake of all, so that the bias is below 2^-185.
+/// Whom the coin of an open round elects.
 ///
 /// # Panics
 /// When nobody has stake, which no checked set has.
 #[must_use]
 pub fn elect(set: &ValidatorSet, coin: &Coin) -> ValidatorIndex {
-    let total = set.power_total();
-    let mut place = sha256(&coin.0).0.into_iter().fold(0_u128, |rest, byte| {
-        let next = rest.wrapping_shl(8) | u128::from(byte);
-        next.checked_rem(total).expect("a set's stake is above zero")
-    });
-    for (index, validator) in (0_u16..).zip(&set.validators) {
-        match place.checked_sub(u128::from(validator.power)) {
-            None => return ValidatorIndex::new(index),
-            Some(rest) => place = rest,
-        }
-    }
-    unreachable!("the place is below the sum of the powers")
+    quipu_crypto::coin::elect(set.validators.iter().map(|validator| validator.power), coin)
 }
 
 fn modulo(number: usize, count: usize) -> usize {
