@@ -3,6 +3,7 @@
 //! ```text
 //!  POST /v1/transactions            GET /v1/transactions/{tx}[/proof]   GET /v1/producers/{key}
 //!  GET  /v1/headers[/{height}]      GET /v1/streams[/{name}[/events]]   GET /v1/status, validators, genesis
+//!  GET  /v1/streams/{name}/compacted (the newest event of each key, with proofs)
 //!  GET  /v1/groups[/{name}]         POST /v1/feed (frames for consumers who check them)
 //!  POST /v1/sql                     GET /v1/blocks (frames for who follows the ledger and checks it)
 //!  POST /quipu.v1.Ledger/{method}   gRPC: `grpc`, over HTTP/2

@@ -218,6 +218,7 @@ fn fill(store: &ColumnStore) {
         schema: schema.clone(),
         route: RouteRule::Signer,
         writers: Writers::Anyone,
+        compacted: false,
     });
     ingest(store, 1, vec![create]);
     ingest(store, 2, (1..=10).map(row).collect());
