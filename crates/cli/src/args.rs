@@ -580,7 +580,7 @@ pub(crate) struct Tail {
     /// Only events with this key; \\x and hexadecimal for one that is no text.
     #[arg(long, value_name = "K")]
     pub(crate) key: Option<String>,
-    /// Instead of all events the newest of each key of a compacted stream, or of the one --key, and that there is no other.
+    /// Instead of all events the newest of each key of a compacted stream, or of the one --key; none is left out.
     #[arg(long, requires = "genesis", conflicts_with_all = ["from", "follow", "lanes", "tentative", "cursor_file"])]
     pub(crate) compacted: bool,
     /// Only these lanes of the ledger.

@@ -5,13 +5,13 @@
 //!                                                     next page: where this one must end
 //! ```
 //! # Invariants
-//! * K1 What is given is the newest event of its key at the page's height, and the pages from the first to the last have
-//!   every key. The schema by which rows are shown is the state's.
+//! * K1 What is given is the newest event of its key at the page's height, and the pages from the first to the last
+//!   have every key. The schema by which rows are shown is the state's.
 //! * K2 Heights do not go back from page to page.
 //!
 //! # Limits
-//! Each page is of its own height; they are of one state where their roots are the same. That a height is the newest is not
-//! shown: a server that is behind is known by its heights alone.
+//! Each page is of its own height; they are of one state where their roots are the same. That a height is the newest
+//! is not shown: a server that is behind is known by its heights alone.
 
 use quipu_proof::compacted::{Entry, Newest, Page, PageError};
 use quipu_types::row::check_name;
@@ -76,7 +76,8 @@ impl<'a> Compacted<'a> {
     /// The next page; none behind the last.
     ///
     /// # Errors
-    /// [`ClientError::FalsePage`] when what a server shows does not verify; when nobody answers; when there is no such stream.
+    /// [`ClientError::FalsePage`] when what a server shows does not verify; when nobody answers; when there is no such
+    /// stream.
     pub async fn next(&mut self) -> Result<Option<CompactedPage>, ClientError> {
         let Some(start) = self.next else { return Ok(None) };
         let (page, next) = self.page(&start, None).await?;

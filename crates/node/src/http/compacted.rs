@@ -1,10 +1,10 @@
 //! The newest event of each key of a compacted stream, with what proves it (`quipu_proof::compacted`).
 //!
 //! ```text
-//!  state at the newest height ─ page, paths ─> wait for a certificate of that root ─> payloads from the log ─> checked ─> sent
+//!  state at the newest height ─ page, paths ─> its certificate, waited for ─> payloads from the log ─> checked
 //! ```
-//! The state has no old versions: where the heights that are certified skip the one that was read, and the state moved on, it
-//! is read again.
+//! The state has no old versions: where the heights that are certified skip the one that was read, and the state moved
+//! on, it is read again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -79,8 +79,9 @@ async fn certified(
         let (reading, name) = (Arc::clone(shared), name.to_owned());
         let draft = on_worker(move || read(&reading, &name, &start, count_max)).await?;
         let moved = progress.wait_for(|seen| seen.stopping || seen.certified >= draft.height);
-        let moved = tokio::time::timeout(CERTIFIED_TIME_MAX, moved).await;
-        let seen = match moved {
+        // Copied: the watch stays locked for as long as its value is borrowed.
+        let moved = async { moved.await.map(|seen| *seen) };
+        let seen = match tokio::time::timeout(CERTIFIED_TIME_MAX, moved).await {
             Ok(Ok(seen)) if !seen.stopping => seen.certified,
             Ok(_) => return Err(ApiError::stopping()),
             Err(_) => break,
