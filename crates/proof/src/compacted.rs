@@ -8,12 +8,12 @@
 //!                                   leaf: SHA-256(key) → SHA-256(Newest) ─> SHA-256 of the payload
 //! ```
 //! # Invariants
-//! * K1 What [`Page::verify`] accepts is, for every key whose hash begins with the page's bits, the newest event of that key
-//!   at the certificate's height; and there is no other such key. Pages that follow each other leave no key out.
+//! * K1 What [`Page::verify`] accepts is, for every key whose hash begins with the page's bits, the newest event of that
+//!   key at the certificate's height; and there is no other such key. Pages that follow each other leave no key out.
 //! * K2 No bytes make reading or verifying panic, or allocate more than a small multiple of their size.
 //!
 //! # Limits
-//! Each page is of one height. Two pages are of one state when their roots are the same; else the stream changed between.
+//! Each page is of one height. Two pages are of one state when their roots are the same; else the stream changed.
 //! A server may show a height that is not the newest: what it shows is true of that height.
 
 use quipu_crypto::hash::sha256;

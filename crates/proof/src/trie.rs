@@ -91,8 +91,8 @@ pub fn verify_trie(root: &Hash, key: &Hash, value_hash: Option<&Hash>, proof: &T
     says_so && top(bottom, key, &proof.siblings) == *root
 }
 
-/// Whether `proof` shows that under `root` these are all leaves (key and value hash, ascending) whose keys share the first
-/// `bits` bits of `start`.
+/// Whether `proof` shows that under `root` these are all leaves (key and value hash, ascending) whose keys share the
+/// first `bits` bits of `start`.
 #[must_use]
 pub fn verify_subtree(
     root: &Hash,

@@ -7,8 +7,8 @@
 //! * `_time_min` is the time of the header that the transaction names: it was signed after it.
 //! * `_time_max` is the time of the header after the transaction's: it was final before it. Null while that
 //!   header is not there.
-//! * `_order` is how many transactions of the whole ledger come before the event's, all lanes together (`quipu_proof::order`):
-//!   `ORDER BY _order, _action` is the order in which the ledger is executed and streams are followed.
+//! * `_order` is how many transactions of the whole ledger come before the event's, all lanes together
+//!   (`quipu_proof::order`): `ORDER BY _order, _action` is the order in which the ledger is executed and streams are followed.
 //! * `_tx` is what `quipu prove` takes: the transaction's name, and `:ACTION` when it has several actions. As
 //!   stored it is `NAME` or `NAME:`, once a transaction.
 

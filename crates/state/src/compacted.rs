@@ -5,15 +5,15 @@
 //!  newest    name · 00 · SHA-256(key) 32      → what [`Newest`] says        a leaf under that root
 //!  key_trie  name · 00 · page of the trie     → sixteen children
 //! ```
-//! A key is known by its hash, and pages are told in that order: what begins with the same bits hangs below one place, so
-//! that one path shows all of it (`quipu_proof::trie`).
+//! A key is known by its hash, and pages are told in that order: what begins with the same bits hangs below one place,
+//! so that one path shows all of it (`quipu_proof::trie`).
 //!
 //! # Invariants
-//! * K1 The newest event of a key is the last in the ledger's order among those of applied transactions; a key whose newest
-//!   event has nothing but nulls is not there.
+//! * K1 The newest event of a key is the last in the ledger's order among those of applied transactions; a key whose
+//!   newest event has nothing but nulls is not there.
 //! * K2 `keys` is there exactly while the stream has a key.
-//! * K3 An append reads nothing of this: it is written over whatever stands there when the height is put. So transactions
-//!   that were tried side by side and are accepted in order leave the last one's event (`execute::parallel`).
+//! * K3 An append reads nothing of this: it is written over whatever stands there when the height is put. So
+//!   transactions that were tried side by side and are accepted in order leave the last one's event (`execute::parallel`).
 
 use std::collections::BTreeMap;
 
@@ -120,8 +120,8 @@ pub(crate) fn put_newest<S: Store>(
     Ok((count > 0).then_some(Keys { count, root }))
 }
 
-/// The longest page that begins at `start` and has at most so many keys, and bytes of payloads and keys, or one key: how
-/// many bits they share, the path of their place, and their newest events.
+/// The longest page that begins at `start` and has at most so many keys, and bytes of payloads and keys, or one key:
+/// how many bits they share, the path of their place, and their newest events.
 pub(crate) fn page<S: Store>(
     view: &View<S>,
     stream: &str,
@@ -148,8 +148,8 @@ impl<S: Store> Machine<S> {
         Ok(self.view.read(Table::Newest, &joined(stream, Newest::place(key).bytes()))?)
     }
 
-    /// The newest events of the keys of a compacted stream, from the hash `start` on: as many as hang below one place and
-    /// are at most `count_max` of `size_max` bytes, or one. None where there is no such stream.
+    /// The newest events of the keys of a compacted stream, from the hash `start` on: as many as hang below one place
+    /// and are at most `count_max` of `size_max` bytes, or one. None where there is no such stream.
     pub fn newest_page(
         &self,
         stream: &str,

@@ -89,8 +89,8 @@ pub struct StreamSpec {
     pub route: RouteRule,
     /// Who may append.
     pub writers: Writers,
-    /// Whether the state keeps the newest event of each key. Then every event has a key, and one whose columns are all null
-    /// removes its key.
+    /// Whether the state keeps the newest event of each key. Then every event has a key, and one whose columns are all
+    /// null removes its key.
     pub compacted: bool,
 }
 
