@@ -154,6 +154,8 @@ mod tests {
     use super::*;
 
     const KEY_COUNT: u8 = 20;
+    /// What is made of a true page.
+    type Lie<'a> = &'a dyn Fn(&mut Page);
 
     fn key() -> SecretKey {
         SecretKey::from_seed(Suite::Ed25519Sha256, [3; 32])
@@ -276,9 +278,9 @@ mod tests {
         let reading = async {
             let mut pages = Compacted::new(&client, &genesis, "prices");
             let mut shown = BTreeMap::new();
-            let mut page_count = 0;
+            let mut page_count = 0_u32;
             while let Some(page) = pages.next().await? {
-                page_count += 1;
+                page_count = page_count.saturating_add(1);
                 for event in page.events {
                     shown.insert(event.key.clone(), event);
                 }
@@ -323,7 +325,7 @@ mod tests {
                 entry.payload = self::payload(0);
             }
         };
-        let lies: [(&str, &dyn Fn(&mut Page)); 4] =
+        let lies: [(&str, Lie<'_>); 4] =
             [("older", &older), ("left out", &left_out), ("ended", &ended), ("payload", &payload)];
         for (what, lie) in lies {
             match read(3, lie).await {
