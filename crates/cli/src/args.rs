@@ -500,6 +500,9 @@ pub(crate) enum Stream {
         /// The column that routes.
         #[arg(long, value_name = "COL")]
         route_by: Option<String>,
+        /// Let the state keep the newest event of each key; then every event has a key.
+        #[arg(long)]
+        compacted: bool,
         /// Machine output.
         #[arg(long)]
         json: bool,
@@ -577,6 +580,9 @@ pub(crate) struct Tail {
     /// Only events with this key; \\x and hexadecimal for one that is no text.
     #[arg(long, value_name = "K")]
     pub(crate) key: Option<String>,
+    /// Instead of all events the newest of each key of a compacted stream, or of the one --key; none is left out.
+    #[arg(long, requires = "genesis", conflicts_with_all = ["from", "follow", "lanes", "tentative", "cursor_file"])]
+    pub(crate) compacted: bool,
     /// Only these lanes of the ledger.
     #[arg(long = "lane", value_name = "N")]
     pub(crate) lanes: Vec<u16>,

@@ -106,7 +106,8 @@ impl Table {
         let route =
             self.route_by.map_or(RouteRule::Signer, |column| RouteRule::Column(column.into()));
         let schema = self.columns()?;
-        Ok(StreamSpec { name: self.name.into(), schema, route, writers: Writers::Creator })
+        let (name, writers) = (self.name.into(), Writers::Creator);
+        Ok(StreamSpec { name, schema, route, writers, compacted: false })
     }
 
     /// Calls `visit` with every row, in the file's order.

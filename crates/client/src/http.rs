@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quipu_net::encoding;
+use quipu_proof::compacted::PageError;
 use quipu_proof::feed::FeedError;
 use quipu_proof::names::chain_id;
 use quipu_types::{Encode, Genesis, Hash, PublicKey, Transaction};
@@ -90,6 +91,14 @@ pub enum ClientError {
         error: Box<FeedError>,
         /// What was shown, to keep.
         evidence: Box<Evidence>,
+    },
+    /// A server showed a page of a compacted stream that does not verify.
+    #[error("{server} shows what is false: {error}")]
+    FalsePage {
+        /// The server.
+        server: String,
+        /// Why it is false.
+        error: Box<PageError>,
     },
     /// A row does not fit its stream.
     #[error("{0}")]
@@ -375,6 +384,16 @@ impl Client {
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         let answer = self.send(Method::GET, path, None).await?;
         self.json(answer).await
+    }
+
+    /// The same, with the address that answered.
+    pub(crate) async fn get_of<T: DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<(T, String), ClientError> {
+        let answer = self.send(Method::GET, path, None).await?;
+        let server = answer.url().origin().ascii_serialization();
+        Ok((self.json(answer).await?, server))
     }
 
     /// A `GET` whose body is read as it comes.

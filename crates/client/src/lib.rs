@@ -12,12 +12,14 @@
 //!   ledger answers a repeat with the first position, so nothing is appended twice.
 //! * C2 What the chain is, the caller pins (a genesis) or the first server says; [`Client::pinned`] tells which.
 //! * C3 Nothing a server sends is buffered beyond [`RESPONSE_SIZE_MAX`], or [`LINE_SIZE_MAX`] a line.
-//! * C4 What a [`Consumer`] or a [`GroupConsumer`] tells was checked against the genesis; what [`Follow`] gives is the server's word.
+//! * C4 What a [`Consumer`], a [`GroupConsumer`] or a [`Compacted`] tells was checked against the genesis; what
+//!   [`Follow`] gives is the server's word.
 //! * C5 What is submitted is compressed where that made the last bodies smaller and leaves the machine.
 
 pub mod api;
 pub mod batcher;
 pub mod blocks;
+pub mod compacted;
 mod connection;
 pub mod consumer;
 pub mod events;
@@ -30,6 +32,7 @@ pub mod producer;
 pub use api::{Event, Status, StreamInfo, SubmitAnswer};
 pub use batcher::{AppendError, Appended, Appending, Batcher, Limits};
 pub use blocks::Blocks;
+pub use compacted::{Compacted, CompactedEvent, CompactedPage};
 pub use consumer::Consumer;
 pub use events::Events;
 pub use evidence::Evidence;

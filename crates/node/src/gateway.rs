@@ -166,6 +166,11 @@ fn append_actions(
     route: &mut Option<Option<Vec<u8>>>,
     actions: &mut Vec<Action>,
 ) -> Result<(), SqlError> {
+    if spec.compacted {
+        let what = format!("INSERT gives no keys, and each event of \"{stream}\" has one");
+        return Err(SqlError::new("0A000", code::NO_KEY, what)
+            .hint("append to a compacted stream with quipu append --event-key, or a library"));
+    }
     for payload in rows {
         let own = route_of(&spec.schema, &spec.route, payload)?;
         if *route.get_or_insert_with(|| own.clone()) != own {

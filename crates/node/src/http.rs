@@ -3,6 +3,7 @@
 //! ```text
 //!  POST /v1/transactions            GET /v1/transactions/{tx}[/proof]   GET /v1/producers/{key}
 //!  GET  /v1/headers[/{height}]      GET /v1/streams[/{name}[/events]]   GET /v1/status, validators, genesis
+//!  GET  /v1/streams/{name}/compacted (the newest event of each key, with proofs)
 //!  GET  /v1/groups[/{name}]         POST /v1/feed (frames for consumers who check them)
 //!  POST /v1/sql                     GET /v1/blocks (frames for who follows the ledger and checks it)
 //!  POST /quipu.v1.Ledger/{method}   gRPC: `grpc`, over HTTP/2
@@ -10,6 +11,7 @@
 //! Every error is `{code, message, hint}`; what a handler reads from the disk is read on worker threads.
 
 mod blocks;
+mod compacted;
 pub(crate) mod error;
 mod feed;
 pub(crate) mod follow;
@@ -55,6 +57,7 @@ const SMALL_BODY_SIZE_MAX: usize = 1 << 20;
         read::streams,
         read::stream,
         follow::events,
+        compacted::compacted,
         group::groups,
         group::group,
         blocks::blocks,
@@ -95,6 +98,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/streams", get(read::streams))
         .route("/v1/streams/{name}", get(read::stream))
         .route("/v1/streams/{name}/events", get(follow::events))
+        .route("/v1/streams/{name}/compacted", get(compacted::compacted))
         .route("/v1/groups", get(group::groups))
         .route("/v1/groups/{name}", get(group::group))
         .route("/v1/status", get(read::status))

@@ -91,6 +91,11 @@ impl Registry {
         ] {
             recorder.describe_counter(KeyName::from_const_str(name), None, text_of(text));
         }
+        recorder.describe_gauge(
+            KeyName::from_const_str("quipu_lane_lag_transactions"),
+            None,
+            text_of("Transactions of a lane that are held here and that no committed cut covers."),
+        );
         Self(recorder)
     }
 
@@ -239,6 +244,13 @@ impl Metrics {
         let label = metrics::Label::new("code", code.to_string());
         let key = Key::from_parts("quipu_refused_total", vec![label]);
         self.registry.0.register_counter(&key, &METADATA)
+    }
+
+    /// Transactions of a lane that are held here, and that no committed cut covers.
+    pub(crate) fn lane_lag(&self, lane: u16) -> Gauge {
+        let label = metrics::Label::new("lane", lane.to_string());
+        let key = Key::from_parts("quipu_lane_lag_transactions", vec![label]);
+        self.registry.0.register_gauge(&key, &METADATA)
     }
 
     /// HTTP requests answered with this status.

@@ -329,6 +329,17 @@ impl Shared {
         self.metrics.uptime_seconds.set(gauge_value(self.uptime_seconds()));
         self.metrics.disk_free_bytes.set(gauge_value(self.disk().0));
         self.metrics.set_group_lags(&self.group_lags());
+        for lane in 0..self.lane_count() {
+            self.metrics.lane_lag(lane).set(gauge_value(self.lane_lag(Lane::new(lane))));
+        }
+    }
+
+    /// How many transactions of a lane are held here, and no committed cut covers.
+    fn lane_lag(&self, lane: Lane) -> u64 {
+        // In this order, so that what is committed meanwhile is not counted.
+        let held = self.tail.end(lane).unwrap_or_default();
+        let committed = self.reader.tip(lane).map(|tip| tip.seqno).unwrap_or_default();
+        held.get().saturating_sub(committed.get())
     }
 
     /// How far consumer groups are behind, lane by lane: the first [`LAG_GROUP_COUNT_MAX`] by name.

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quipu_replica::Chunk;
-use quipu_types::{Lane, Tip};
+use quipu_types::{Lane, Seqno, Tip};
 use tokio::sync::watch;
 
 type Chunks = VecDeque<Arc<Chunk>>;
@@ -72,6 +72,14 @@ impl Tail {
                 chunks.pop_front();
             }
         }
+    }
+
+    /// The last transaction of a lane's chunks.
+    pub(crate) fn end(&self, lane: Lane) -> Option<Seqno> {
+        let chunks = self.lane(lane)?;
+        let header = &chunks.back()?.stored.header;
+        let before = header.first_seqno.get().saturating_sub(1);
+        Some(Seqno::new(before.saturating_add(u64::from(header.count))))
     }
 
     /// A lane's chunks.

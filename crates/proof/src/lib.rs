@@ -28,11 +28,13 @@
 mod builder;
 mod bundle;
 mod certificate;
+pub mod compacted;
 pub mod feed;
 mod hexed;
 pub mod names;
 pub mod order;
 pub mod schedule;
+pub mod trie;
 mod verify;
 
 pub use builder::{BuildError, Parts, Results, build};

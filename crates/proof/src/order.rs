@@ -39,6 +39,12 @@ pub fn moves(header: &Header, cut_before: &[Tip]) -> Vec<(Lane, Seqno, Seqno)> {
         .collect()
 }
 
+/// How many transactions the ledger has up to a cut: lanes are dense, from 1.
+#[must_use]
+pub fn transaction_count(cut: &[Tip]) -> u64 {
+    cut.iter().map(|tip| tip.seqno.get()).fold(0, u64::saturating_add)
+}
+
 /// The tip of a lane in a cut.
 #[must_use]
 pub fn tip_of(cut: &[Tip], lane: Lane) -> Option<&Tip> {

@@ -1,9 +1,11 @@
 //! `CREATE STREAM`, which PostgreSQL has not: read here, for no parser knows it.
 //!
 //! ```text
-//!  CREATE STREAM name (column type [NOT NULL], …) [ROUTE BY column | SIGNER] [WRITERS ANYONE | CREATOR] [;]
+//!  CREATE STREAM name (column type [NOT NULL], …) [ROUTE BY column | SIGNER] [WRITERS ANYONE | CREATOR]
+//!      [WITH (compacted [= true | false])] [;]
 //! ```
 //! Events of one route are kept in order; without `ROUTE BY` the route is who signs. Without `WRITERS` anyone may append.
+//! Of a compacted stream the state keeps the newest event of each key.
 
 use quipu_types::row::check_name;
 use quipu_types::transaction::{RouteRule, StreamSpec, Writers};
@@ -30,7 +32,7 @@ fn spec(text: &str) -> Result<StreamSpec, SqlError> {
         enclosed(rest).ok_or_else(|| syntax("the columns' list has no end"))?;
     let schema = Schema::parse(columns)
         .map_err(|error| SqlError::new("42601", code::SQL_SYNTAX, error.to_string()))?;
-    let (mut route, mut writers) = (None, None);
+    let (mut route, mut writers, mut compacted) = (None, None, None);
     loop {
         rest = rest.trim_start();
         if rest.is_empty() {
@@ -51,6 +53,15 @@ fn spec(text: &str) -> Result<StreamSpec, SqlError> {
                 _ => return Err(syntax("WRITERS is ANYONE or CREATOR")),
             };
             writers.replace(who).map_or(Ok(()), |_| Err(syntax("WRITERS twice")))?;
+        } else if let Some(after) = word(rest, "with") {
+            let (options, after) = after
+                .trim_start()
+                .strip_prefix('(')
+                .and_then(enclosed)
+                .ok_or_else(|| syntax("WITH has no list in parentheses"))?;
+            rest = after;
+            let found = compacted.replace(is_compacted(options)?);
+            found.map_or(Ok(()), |_| Err(syntax("WITH twice")))?;
         } else {
             return Err(syntax(&format!("unexpected {:?}", next(rest).0)));
         }
@@ -60,7 +71,26 @@ fn spec(text: &str) -> Result<StreamSpec, SqlError> {
         schema,
         route: route.unwrap_or(RouteRule::Signer),
         writers: writers.unwrap_or(Writers::Anyone),
+        compacted: compacted.unwrap_or_default(),
     })
+}
+
+/// What the one option there is says.
+fn is_compacted(options: &str) -> Result<bool, SqlError> {
+    let (name, value) = options.split_once('=').unwrap_or((options, "true"));
+    let name = unquoted(name.trim());
+    if name != "compacted" {
+        let message = format!("unrecognized parameter \"{name}\"");
+        return Err(SqlError::new("22023", code::SQL_SYNTAX, message).hint("there is: compacted"));
+    }
+    match value.trim().to_ascii_lowercase().as_str() {
+        "true" | "on" => Ok(true),
+        "false" | "off" => Ok(false),
+        other => {
+            let message = format!("invalid value for boolean option \"compacted\": {other}");
+            Err(SqlError::new("22023", code::SQL_SYNTAX, message))
+        }
+    }
 }
 
 fn route_by(schema: &Schema, column: &str) -> Result<RouteRule, SqlError> {
@@ -116,7 +146,8 @@ fn unquoted(name: &str) -> String {
 
 fn syntax(what: &str) -> SqlError {
     SqlError::new("42601", code::SQL_SYNTAX, format!("syntax error: {what}")).hint(
-        "CREATE STREAM name (column type [NOT NULL], …) [ROUTE BY column] [WRITERS ANYONE | CREATOR]",
+        "CREATE STREAM name (column type [NOT NULL], …) [ROUTE BY column] [WRITERS ANYONE | CREATOR] \
+         [WITH (compacted = true)]",
     )
 }
 
@@ -132,8 +163,9 @@ mod tests {
             None => format!("{text}\n  another statement\n"),
             Some(Err(error)) => format!("{text}\n  {} {}\n", error.sqlstate, error.message),
             Some(Ok(spec)) => {
-                let StreamSpec { name, schema, route, writers } = spec;
-                format!("{text}\n  {name} ({schema}) {route:?} {writers:?}\n")
+                let StreamSpec { name, schema, route, writers, compacted } = spec;
+                let kind = if compacted { " compacted" } else { "" };
+                format!("{text}\n  {name} ({schema}) {route:?} {writers:?}{kind}\n")
             }
         }
     }
@@ -155,6 +187,12 @@ mod tests {
             "create stream s (a int4) route by a route by a",
             "create stream s (a int4) writers everyone",
             "create stream s (a int4) with (x)",
+            "create stream s (a int4) WITH (Compacted = ON) route by a",
+            "create stream s (a int4) with (compacted)",
+            "create stream s (a int4) with (compacted = false)",
+            "create stream s (a int4) with (compacted = 2)",
+            "create stream s (a int4) with (compacted) with (compacted)",
+            "create stream s (a int4) with compacted",
             "create stream s (a int4); drop table s",
         ];
         expect![[r#"
@@ -185,7 +223,19 @@ mod tests {
             create stream s (a int4) writers everyone
               42601 syntax error: WRITERS is ANYONE or CREATOR
             create stream s (a int4) with (x)
-              42601 syntax error: unexpected "with"
+              22023 unrecognized parameter "x"
+            create stream s (a int4) WITH (Compacted = ON) route by a
+              s (a int4) Column("a") Anyone compacted
+            create stream s (a int4) with (compacted)
+              s (a int4) Signer Anyone compacted
+            create stream s (a int4) with (compacted = false)
+              s (a int4) Signer Anyone
+            create stream s (a int4) with (compacted = 2)
+              22023 invalid value for boolean option "compacted": 2
+            create stream s (a int4) with (compacted) with (compacted)
+              42601 syntax error: WITH twice
+            create stream s (a int4) with compacted
+              42601 syntax error: WITH has no list in parentheses
             create stream s (a int4); drop table s
               42601 syntax error: CREATE STREAM stands alone in its query
         "#]].assert_eq(&texts.map(told).concat());

@@ -53,6 +53,7 @@ use crate::deep;
 use crate::error::{Notice, SqlError};
 use crate::history::{self, History};
 use crate::names;
+use crate::newest::{self, Compacted};
 use crate::numeric;
 use crate::order;
 use crate::origin;
@@ -180,6 +181,8 @@ impl Engine {
         context.register_udtf(past::NAME, Arc::new(past));
         let past = History { store: store.clone(), source: Arc::clone(&tables) };
         context.register_udtf(history::NAME, Arc::new(past));
+        let newest = Compacted { store: store.clone() };
+        context.register_udtf(newest::NAME, Arc::new(newest));
         let context = Arc::new(context);
         // The first to say so is heard, and nobody else does.
         let _is_first = planner.set(Arc::downgrade(&context));

@@ -26,6 +26,7 @@ const STATES: &[(Code, &str)] = &[
     (code::ROW_COUNT, "40001"),
     (code::UNIQUE, "23505"),
     (code::NOT_NULL, "23502"),
+    (code::NO_KEY, "23502"),
     (code::CHECK, "23514"),
     (code::FOREIGN_KEY, "23503"),
     (code::REFERENCED, "23503"),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  <schema>.<table>.col = batch*
-//!  batch    = "QCB1" · head size u32 · head crc32c u32 · head · column*
+//!  batch    = "QCB2" · head size u32 · head crc32c u32 · head · column*
 //!  head     = rows u64 · first height u64 · last height u64 · column count u32 · (size u64 · crc32c u32)*
 //!  column   = an Arrow IPC stream of one column, one record batch
 //!
@@ -28,7 +28,7 @@ use quipu_types::{Height, Reader};
 
 use crate::store::StoreError;
 
-const BATCH_MAGIC: &[u8; 4] = b"QCB1";
+const BATCH_MAGIC: &[u8; 4] = b"QCB2";
 const MANIFEST_MAGIC: &[u8; 4] = b"QCM1";
 const PREFIX_SIZE: u64 = 12;
 /// Bytes of a head before its pieces, and of each piece.

@@ -40,6 +40,7 @@ mod insert;
 mod interval;
 mod length;
 mod names;
+mod newest;
 mod numeric;
 mod order;
 mod origin;

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow::array::{ArrayRef, AsArray as _, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{Int32Type, Int64Type};
 use arrow::error::ArrowError;
+use quipu_proof::order::transaction_count;
 use quipu_types::row::{RowError, ValueRef};
 use quipu_types::transaction::{RouteRule, StreamSpec, Writers};
 use quipu_types::{
@@ -223,7 +224,7 @@ impl ColumnStore {
             inner.open_table(folder, &manifest, def)?;
         }
         for spec in inner.stored_specs(folder)? {
-            inner.open_table(folder, &manifest, TableDef::stream(&spec.name, &spec.schema))?;
+            inner.open_table(folder, &manifest, TableDef::stream(&spec))?;
         }
         inner.read_terms(folder)?;
         Ok(Self { folder: Arc::new(folder.to_owned()), inner: Arc::new(Mutex::new(inner)) })
@@ -275,8 +276,11 @@ impl ColumnStore {
         }
         inner.begin_height();
         inner.push_header(block);
-        for transaction in block.transactions {
-            inner.push_transaction(block, transaction)?;
+        let count = u64::try_from(block.transactions.len()).unwrap_or(u64::MAX);
+        // The height's transactions are the last up to its cut.
+        let first = transaction_count(&block.header.cut).saturating_sub(count);
+        for (order, transaction) in (first..).zip(block.transactions) {
+            inner.push_transaction(block, transaction, order)?;
         }
         inner.last = block.height;
         inner.cut = Arc::new(block.header.cut.clone());
@@ -533,6 +537,7 @@ impl Inner {
         &mut self,
         block: &IngestBlock<'_>,
         ingest: &IngestTx<'_>,
+        order: u64,
     ) -> Result<(), StoreError> {
         let transaction = ingest.transaction;
         let signer = transaction.signer.to_string();
@@ -558,6 +563,7 @@ impl Inner {
             signer: &signer,
             tx: &tx,
             key: &[],
+            order: signed(order),
         };
         self.push_events(block.height, &transaction.actions, place)
     }
@@ -682,7 +688,7 @@ impl Inner {
                 ValueRef::Bytea(&spec.to_bytes()),
             ],
         );
-        self.add_table(TableDef::stream(&spec.name, &spec.schema), Vec::new(), 0);
+        self.add_table(TableDef::stream(spec), Vec::new(), 0);
     }
 
     /// Writes every tail up to the height before the newest.

@@ -1,12 +1,14 @@
 //! The columns of a table: of a stream, with its system columns, or of one the store keeps itself.
 //!
 //! ```text
-//!  stream as stored   user columns · _lane _seqno _action _height _time_min _signer _tx _key · _time_max
-//!  stream as queried  user columns · _lane _seqno _action _height _time_min _time_max _signer _tx _key
+//!  stream as stored   user columns · _lane _seqno _action _height _time_min _signer _tx _key _order · _time_max
+//!  stream as queried  user columns · _lane _seqno _action _height _time_min _time_max _signer _tx _key _order
 //! ```
 //! * `_time_min` is the time of the header that the transaction names: it was signed after it.
 //! * `_time_max` is the time of the header after the transaction's: it was final before it. Null while that
 //!   header is not there.
+//! * `_order` is how many transactions of the whole ledger come before the event's, all lanes together
+//!   (`quipu_proof::order`): `ORDER BY _order, _action` is the order in which the ledger is executed and streams are followed.
 //! * `_tx` is what `quipu prove` takes: the transaction's name, and `:ACTION` when it has several actions. As
 //!   stored it is `NAME` or `NAME:`, once a transaction.
 
@@ -16,7 +18,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema as ArrowSchema, SchemaRef};
 use arrow::error::ArrowError;
 use quipu_types::row::{RowError, ValueRef};
-use quipu_types::{Lane, Schema, Seqno};
+use quipu_types::{Lane, Schema, Seqno, StreamSpec};
 
 use crate::column::{ColumnBuilder, ColumnDef, Kind};
 
@@ -51,6 +53,8 @@ pub struct TableDef {
     pub(crate) sources: Vec<Source>,
     /// The stream's own schema, if it is a stream.
     pub(crate) stream: Option<Schema>,
+    /// Whether it is a compacted stream.
+    pub(crate) compacted: bool,
 }
 
 impl TableDef {
@@ -69,11 +73,13 @@ impl TableDef {
             schema: Arc::new(ArrowSchema::new(fields)),
             sources,
             stream: None,
+            compacted: false,
         }
     }
 
     /// The table of a stream.
-    pub(crate) fn stream(name: &str, schema: &Schema) -> Self {
+    pub(crate) fn stream(spec: &StreamSpec) -> Self {
+        let StreamSpec { name, schema, compacted, .. } = spec;
         let mut columns: Vec<ColumnDef> = schema.columns().iter().map(ColumnDef::from).collect();
         let base = columns.len();
         let system = [
@@ -85,6 +91,7 @@ impl TableDef {
             ColumnDef::new("_signer", Kind::Run),
             ColumnDef::new("_tx", Kind::Run),
             ColumnDef::new("_key", Kind::Bytea),
+            ColumnDef::new("_order", Kind::Int8),
         ];
         columns.extend(system);
         let at = |place: usize| base.saturating_add(place);
@@ -93,7 +100,7 @@ impl TableDef {
         for (index, column) in columns.iter().enumerate() {
             if index == at(5) {
                 fields.push(Kind::Timestamptz.field("_time_max", true));
-                sources.push(Source::TimeMax { stored: at(8), height: at(3) });
+                sources.push(Source::TimeMax { stored: at(9), height: at(3) });
             }
             fields.push(column.kind.field(&column.name, column.nullable));
             sources.push(if index == at(6) {
@@ -108,6 +115,7 @@ impl TableDef {
             schema: Arc::new(ArrowSchema::new(fields)),
             sources,
             stream: Some(schema.clone()),
+            compacted: *compacted,
         }
     }
 
@@ -122,6 +130,7 @@ impl TableDef {
             schema: events_schema(),
             sources,
             stream: self.stream.clone(),
+            compacted: self.compacted,
         })
     }
 
@@ -154,6 +163,7 @@ pub(crate) fn events_schema() -> SchemaRef {
         Kind::Text.field("_signer", false),
         Kind::Text.field("_tx", false),
         Kind::Bytea.field("_key", false),
+        Kind::Int8.field("_order", false),
     ];
     Arc::new(ArrowSchema::new(fields.to_vec()))
 }
@@ -177,6 +187,7 @@ pub(crate) struct EventPlace<'a> {
     /// The name, with a colon at its end when the transaction has several actions.
     pub(crate) tx: &'a str,
     pub(crate) key: &'a [u8],
+    pub(crate) order: i64,
 }
 
 /// The tail of a table: sealed chunks, and builders that grow.
@@ -232,6 +243,7 @@ impl Tail {
             ValueRef::Text(place.signer),
             ValueRef::Text(place.tx),
             ValueRef::Bytea(place.key),
+            ValueRef::Int8(place.order),
         ];
         for (builder, value) in system.iter_mut().zip(values) {
             match builder {

@@ -176,6 +176,7 @@ impl Client {
                     schema: Schema::parse("n int8, t text").expect("a schema"),
                     route: RouteRule::Signer,
                     writers: Writers::Anyone,
+                    compacted: false,
                 }),
                 1 | 2 => Action::Transfer {
                     to: AccountId([random.u8(..4); 32]),

@@ -22,7 +22,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use quipu_crypto::suite;
+use quipu_crypto::{sha256, suite};
 use quipu_types::program::Alter;
 use quipu_types::table::{COUNTERS, ledger_key, name_key};
 use quipu_types::{
@@ -31,6 +31,7 @@ use quipu_types::{
 };
 
 use crate::cache::Cache;
+use crate::compacted::{Newest, NewestOf};
 use crate::execute::parallel::{Base, ReadSet, Tried};
 use crate::machine::Ordered;
 use crate::price::Prices;
@@ -81,6 +82,8 @@ pub(crate) struct Delta {
     pub(crate) rows: Changes,
     /// Records of consumer groups.
     pub(crate) groups: Changes,
+    /// The newest events of keys of compacted streams.
+    pub(crate) newest: NewestOf,
     /// What each program did, by the transaction's name, with the rows that it keeps for an answer.
     pub(crate) done: BTreeMap<Hash, Vec<Done>>,
     /// Bytes of those rows.
@@ -113,7 +116,7 @@ pub(crate) struct Executor<'m, S> {
 pub(crate) struct Trial<'a> {
     balances: BTreeMap<AccountId, u64>,
     created: BTreeMap<&'a str, Arc<Stream>>,
-    appended: BTreeMap<&'a str, Appended>,
+    appended: BTreeMap<&'a str, Appended<'a>>,
     scratch: Vec<u8>,
     rows: Changes,
     groups: Changes,
@@ -131,9 +134,19 @@ impl Trial<'_> {
 }
 
 #[derive(Debug)]
-struct Appended {
+struct Appended<'a> {
     stream: Arc<Stream>,
     count: u64,
+    /// By key the newest event, or none where that removes the key; of compacted streams alone.
+    newest: BTreeMap<&'a [u8], Option<Newest>>,
+}
+
+/// What is appended.
+#[derive(Clone, Copy, Debug)]
+struct Event<'a> {
+    stream: &'a str,
+    key: &'a [u8],
+    payload: &'a [u8],
 }
 
 /// A transaction that can not run, or a store that can not be read.
@@ -232,7 +245,7 @@ impl<'m, S: Store> Executor<'m, S> {
     fn try_actions<'t>(&mut self, ordered: &Ordered<'t>) -> Result<Trial<'t>, Stop> {
         let mut trial = Trial::default();
         for (index, action) in (0_u32..).zip(&ordered.transaction.actions) {
-            self.act(&mut trial, ordered, action).map_err(|stop| match stop {
+            self.act(&mut trial, ordered, index, action).map_err(|stop| match stop {
                 Stop::Refused { code, detail, .. } => {
                     Stop::Refused { code, action: Some(index), detail }
                 }
@@ -280,12 +293,13 @@ impl<'m, S: Store> Executor<'m, S> {
         &mut self,
         trial: &mut Trial<'a>,
         ordered: &Ordered<'_>,
+        index: u32,
         action: &'a Action,
     ) -> Result<(), Stop> {
         let transaction = ordered.transaction;
         match action {
-            Action::Append { stream, key: _, payload } => {
-                self.append(trial, transaction, stream, payload)
+            Action::Append { stream, key, payload } => {
+                self.append(trial, ordered, index, Event { stream, key, payload })
             }
             Action::Transfer { to, amount } => {
                 self.transfer(trial, &suite::account(&transaction.signer), to, *amount)
@@ -374,10 +388,11 @@ impl<'m, S: Store> Executor<'m, S> {
     fn append<'a>(
         &mut self,
         trial: &mut Trial<'a>,
-        transaction: &Transaction,
-        name: &'a str,
-        payload: &[u8],
+        ordered: &Ordered<'_>,
+        action: u32,
+        Event { stream: name, key, payload }: Event<'a>,
     ) -> Result<(), Stop> {
+        let transaction = ordered.transaction;
         let appended = match trial.appended.entry(name) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
@@ -388,12 +403,26 @@ impl<'m, S: Store> Executor<'m, S> {
                 if !self.may_write(&stream, &transaction.signer) {
                     return Err(code::NOT_A_WRITER.into());
                 }
-                entry.insert(Appended { stream, count: 0 })
+                entry.insert(Appended { stream, count: 0, newest: BTreeMap::new() })
             }
         };
         let route = transaction.route.as_deref();
-        check_row(&appended.stream, payload, route, &mut trial.scratch)?;
+        let has_value = check_row(&appended.stream, payload, route, &mut trial.scratch)?;
         appended.count = appended.count.saturating_add(1);
+        if appended.stream.spec.compacted {
+            if key.is_empty() {
+                return Err(code::NO_KEY.into());
+            }
+            let newest = has_value.then(|| Newest {
+                height: self.height,
+                position: Position { lane: ordered.lane, seqno: ordered.seqno },
+                action,
+                size: u32::try_from(payload.len()).expect("admission bounds a transaction's bytes"),
+                payload: sha256(payload),
+                key: key.to_vec(),
+            });
+            appended.newest.insert(key, newest);
+        }
         Ok(())
     }
 
@@ -461,6 +490,11 @@ impl<'m, S: Store> Executor<'m, S> {
                 None => self.view.event_count(name)?,
             };
             counts.push((name.to_owned(), before.saturating_add(appended.count)));
+            if !appended.newest.is_empty() {
+                let newest = appended.newest.into_iter();
+                let of_stream = self.delta.newest.entry(name.to_owned()).or_default();
+                of_stream.extend(newest.map(|(key, newest)| (key.to_vec(), newest)));
+            }
         }
         self.delta.event_counts.extend(counts);
         self.delta.balances.extend(trial.balances);
@@ -512,18 +546,21 @@ fn name_made(define: &Define) -> Option<&str> {
     }
 }
 
-/// Checks one event in one walk over its row: that it is one, and that the transaction has its route.
+/// Checks one event in one walk over its row: that it is one, and that the transaction has its route. Gives whether any
+/// of its columns has a value.
 fn check_row(
     stream: &Stream,
     payload: &[u8],
     route: Option<&[u8]>,
     scratch: &mut Vec<u8>,
-) -> Result<(), Code> {
+) -> Result<bool, Code> {
     let schema = &stream.spec.schema;
     let mut routed = stream.spec.route == RouteRule::Signer && route.is_none();
     let column =
         stream.route_column().and_then(|index| Some((index, schema.columns().get(index)?)));
+    let mut has_value = false;
     let walked = schema.walk_row(payload, |index, value| {
+        has_value |= value != ValueRef::Null;
         if let Some((at, column)) = column
             && index == at
             && let Some(route) = route
@@ -539,5 +576,5 @@ fn check_row(
         }
     });
     walked.map_err(|_| code::BAD_ROW)?;
-    if routed { Ok(()) } else { Err(code::WRONG_ROUTE) }
+    if routed { Ok(has_value) } else { Err(code::WRONG_ROUTE) }
 }

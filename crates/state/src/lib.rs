@@ -19,8 +19,8 @@
 //!   and nothing has anything of one that was dropped.
 //!
 //! # What the state root covers
-//! Balances, streams (with their schemas), events counted per stream, producers' sequences, consumer groups with
-//! their cursors, and what stands now in the row space: rows, definitions, procedures, names and counters. Receipts
+//! Balances, streams (with their schemas), events counted per stream, the newest event of each key of compacted streams,
+//! producers' sequences, consumer groups with their cursors, and what stands now in the row space: rows, definitions, procedures, names and counters. Receipts
 //! have a root of their own; anchors, positions and receipts by height follow from headers, index entries from rows,
 //! and are not in it.
 //!
@@ -30,6 +30,7 @@
 //! of both are in memory.
 
 mod cache;
+pub mod compacted;
 pub mod conformance;
 mod execute;
 mod expr;

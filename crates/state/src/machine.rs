@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
 use quipu_crypto::CacheCounts;
-use quipu_crypto::hash::{leaf_hashes, sha256, sha256_concat};
+use quipu_crypto::hash::{leaf_hashes, sha256};
 use quipu_crypto::merkle;
 use quipu_proof::names;
 use quipu_types::{
@@ -15,6 +15,7 @@ use quipu_types::{
 use thiserror::Error;
 
 use crate::cache::Cache;
+use crate::compacted;
 use crate::execute::parallel::Threads;
 pub use crate::execute::parallel::{ACTION_COUNT_MIN, TriedCounts};
 use crate::execute::{Delta, Executor, Rules};
@@ -35,7 +36,7 @@ use speculation::Speculation;
 pub use speculation::SpeculationCounts;
 
 /// Version of the tables' layout.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 const META_CHAIN: &[u8] = b"chain";
 const META_FORMAT: &[u8] = b"format";
 const META_APPLIED: &[u8] = b"applied";
@@ -128,14 +129,14 @@ impl StateError {
 /// The state of a ledger over a store.
 #[derive(Debug)]
 pub struct Machine<S> {
-    view: View<S>,
+    pub(crate) view: View<S>,
     cache: Cache,
     threads: Threads,
     rules: Rules,
     chain: Hash,
-    applied: Height,
+    pub(crate) applied: Height,
     flushed: Height,
-    state_root: Hash,
+    pub(crate) state_root: Hash,
     speculation: Option<Speculation>,
     speculations: SpeculationCounts,
 }
@@ -297,6 +298,13 @@ impl<S: Store> Machine<S> {
         }
         for (key, record) in delta.groups {
             put(Table::Group, key, record);
+        }
+        for (stream, newest) in delta.newest {
+            let keys = compacted::put_newest(&self.view, &stream, newest, batch)?;
+            let key = stream.into_bytes();
+            let value = keys.map(|keys| keys.to_bytes());
+            changes.insert(trie_key(Table::Keys, &key), value.as_deref().map(sha256));
+            batch.set(Table::Keys, key, value);
         }
         for (key, row) in &delta.rows {
             // An index' entries follow from the rows.
@@ -534,7 +542,7 @@ impl<S: Store> Machine<S> {
             _ if table.is_authenticated() => self.view.get(table, key)?.map(Cow::into_owned),
             _ => None,
         };
-        Ok((value, trie::prove(&self.view, &trie_key(table, key))?))
+        Ok((value, trie::prove(&self.view, &trie_key(table, key), trie::PATH_SIZE_MAX)?))
     }
 
     /// Visits everything, ascending by table and key: two machines that applied the same blocks and flushed
@@ -576,7 +584,7 @@ fn is_of_rows(key: &[u8]) -> bool {
 /// Where a table's key stands in the trie.
 #[must_use]
 pub fn trie_key(table: Table, key: &[u8]) -> Hash {
-    sha256_concat(&[b"quipu/1 state", &[table.tag()], key])
+    trie::place_of(table.tag(), key)
 }
 
 fn meta_number<S: Store>(view: &View<S>, key: &[u8]) -> Result<u64, StoreError> {

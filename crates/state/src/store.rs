@@ -48,11 +48,17 @@ pub enum Table {
     Old,
     /// Group, and member or lane → what stands there of it. Authenticated.
     Group,
+    /// Compacted stream's name → how many keys it has, and their root. Authenticated.
+    Keys,
+    /// Compacted stream and key → its newest event. Authenticated by the keys' root.
+    Newest,
+    /// Compacted stream and place in the trie of its keys → sixteen children.
+    KeyTrie,
 }
 
 impl Table {
     /// Every table, ascending.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Meta,
         Self::Account,
         Self::Stream,
@@ -66,6 +72,9 @@ impl Table {
         Self::Row,
         Self::Old,
         Self::Group,
+        Self::Keys,
+        Self::Newest,
+        Self::KeyTrie,
     ];
 
     /// The byte that stands for the table.
@@ -85,6 +94,9 @@ impl Table {
             Self::Row => 10,
             Self::Old => 11,
             Self::Group => 12,
+            Self::Keys => 13,
+            Self::Newest => 14,
+            Self::KeyTrie => 15,
         }
     }
 
@@ -93,7 +105,12 @@ impl Table {
     pub const fn is_authenticated(self) -> bool {
         matches!(
             self,
-            Self::Account | Self::Stream | Self::EventCount | Self::Sequence | Self::Group
+            Self::Account
+                | Self::Stream
+                | Self::EventCount
+                | Self::Sequence
+                | Self::Group
+                | Self::Keys
         )
     }
 }
@@ -114,6 +131,9 @@ impl fmt::Display for Table {
             Self::Row => "row",
             Self::Old => "old",
             Self::Group => "group",
+            Self::Keys => "keys",
+            Self::Newest => "newest",
+            Self::KeyTrie => "key_trie",
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The authenticated map behind the state root: a sparse Merkle trie over 256-bit keys.
 //!
-//! Source: Diem's Jellyfish Merkle tree; nodes are hashed as the `jmt` crate hashes them with SHA-256.
+//! Source: Diem's Jellyfish Merkle tree; nodes are hashed as the `jmt` crate hashes them with SHA-256. What a proof of it
+//! shows, `quipu_proof::trie` tells.
 //!
 //! ```text
 //!  root of nothing      "SPARSE_MERKLE_PLACEHOLDER_HASH__"
@@ -22,8 +23,9 @@
     reason = "depths end at 64 nibbles and indices at 16 children"
 )]
 
-use quipu_crypto::hash::sha256_concat;
-use quipu_types::codec::{put_list, put_option};
+pub use quipu_proof::trie::{
+    EMPTY_ROOT, PATH_SIZE_MAX, TrieProof, internal_hash, leaf_hash, place_of, verify_trie,
+};
 use quipu_types::{Decode, DecodeError, Encode, Hash, Reader};
 
 use crate::store::{StoreError, Table, WriteBatch};
@@ -32,19 +34,18 @@ mod wide;
 
 use wide::Draft;
 
-/// The root of an empty map.
-pub const EMPTY_ROOT: Hash = Hash(*b"SPARSE_MERKLE_PLACEHOLDER_HASH__");
-/// Bits of a key: the longest path.
-pub const PATH_SIZE_MAX: usize = 256;
-
-const LEAF_DOMAIN: &[u8] = b"JMT::LeafNode";
-const INTERNAL_DOMAIN: &[u8] = b"JMT::IntrnalNode";
 const CHILD_COUNT: usize = 16;
 
-/// Where pages are read from.
+/// Where a trie's pages are.
 pub(crate) trait Pages {
+    /// The table that holds them.
+    const TABLE: Table;
+
     /// The stored bytes of a page.
-    fn page(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+    fn page(&self, place: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Under which key of the table a page is stored.
+    fn key_of(&self, place: Vec<u8>) -> Vec<u8>;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,18 +72,6 @@ struct Page {
 
 /// A leaf to be written, or (`None`) removed. Lists of them ascend by key, each key once.
 pub(crate) type Change = (Hash, Option<Hash>);
-
-/// Hash of a leaf.
-#[must_use]
-pub fn leaf_hash(key: &Hash, value_hash: &Hash) -> Hash {
-    sha256_concat(&[LEAF_DOMAIN, key.bytes(), value_hash.bytes()])
-}
-
-/// Hash of an inner node.
-#[must_use]
-pub fn internal_hash(left: &Hash, right: &Hash) -> Hash {
-    sha256_concat(&[INTERNAL_DOMAIN, left.bytes(), right.bytes()])
-}
 
 /// The root of what is stored.
 pub(crate) fn root<P: Pages>(pages: &P) -> Result<Hash, StoreError> {
@@ -134,7 +123,7 @@ impl<P: Pages> Update<'_, P> {
                 }
                 Child::Page { .. } => {
                     let below = read_page(self.pages, first, depth + 1)?
-                        .ok_or_else(|| damaged(page_key(first, depth + 1)))?;
+                        .ok_or_else(|| damaged(self.pages, page_key(first, depth + 1)))?;
                     let (below, drafts) = self.change(below, depth + 1, group)?;
                     self.settle(below, drafts, first, depth + 1)
                 }
@@ -175,7 +164,7 @@ impl<P: Pages> Update<'_, P> {
     ) -> (Child, Option<usize>) {
         match page.only_child() {
             Some(child @ (Child::Empty | Child::Leaf { .. })) => {
-                self.batch.delete(Table::Trie, page_key(key, depth));
+                self.batch.delete(P::TABLE, self.pages.key_of(page_key(key, depth)));
                 (child, None)
             }
             _ => {
@@ -186,10 +175,10 @@ impl<P: Pages> Update<'_, P> {
     }
 
     fn write(&mut self, page: &Page, key: &Hash, depth: usize) {
-        let place = page_key(key, depth);
+        let place = self.pages.key_of(page_key(key, depth));
         match page.only_child() {
-            Some(Child::Empty) => self.batch.delete(Table::Trie, place),
-            _ => self.batch.put(Table::Trie, place, page.to_bytes()),
+            Some(Child::Empty) => self.batch.delete(P::TABLE, place),
+            _ => self.batch.put(P::TABLE, place, page.to_bytes()),
         }
     }
 }
@@ -286,11 +275,6 @@ fn nibble(key: &Hash, index: usize) -> usize {
     usize::from(if index.is_multiple_of(2) { byte >> 4 } else { byte & 0x0f })
 }
 
-/// The `index`-th bit of a key.
-fn bit(key: &Hash, index: usize) -> bool {
-    key.0.get(index / 8).is_some_and(|byte| byte >> (7 - index % 8) & 1 == 1)
-}
-
 /// Where the page that covers `key` below `depth` nibbles is stored.
 fn page_key(key: &Hash, depth: usize) -> Vec<u8> {
     let mut place = Vec::with_capacity(34);
@@ -307,50 +291,19 @@ fn page_key(key: &Hash, depth: usize) -> Vec<u8> {
 fn read_page<P: Pages>(pages: &P, key: &Hash, depth: usize) -> Result<Option<Page>, StoreError> {
     let place = page_key(key, depth);
     let Some(bytes) = pages.page(&place)? else { return Ok(None) };
-    Page::from_value(&bytes).map(Some).map_err(|_| damaged(place))
+    Page::from_value(&bytes).map(Some).map_err(|_| damaged(pages, place))
 }
 
-fn damaged(key: Vec<u8>) -> StoreError {
-    StoreError::Damaged { table: Table::Trie, key }
+fn damaged<P: Pages>(pages: &P, place: Vec<u8>) -> StoreError {
+    StoreError::Damaged { table: P::TABLE, key: pages.key_of(place) }
 }
 
-/// What shows that a key has a value under a root, or none.
-///
-/// ```text
-///  root ─ siblings[0] ─ siblings[1] ─ … ─ leaf: this key's, another's with the same first bits, or nothing
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TrieProof {
-    /// Key and value hash of the leaf where the key's path ends.
-    pub leaf: Option<(Hash, Hash)>,
-    /// The other child at each step, from the root down, at most [`PATH_SIZE_MAX`].
-    pub siblings: Vec<Hash>,
-}
-
-impl Encode for TrieProof {
-    fn encode(&self, out: &mut Vec<u8>) {
-        put_option(out, self.leaf.as_ref().map(|leaf| &leaf.0));
-        if let Some((_, value)) = &self.leaf {
-            value.encode(out);
-        }
-        put_list(out, &self.siblings);
-    }
-}
-
-impl Decode for TrieProof {
-    const SIZE_MIN: usize = 5;
-
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let leaf = match reader.option::<Hash>("leaf")? {
-            Some(key) => Some((key, Hash::decode(reader)?)),
-            None => None,
-        };
-        Ok(Self { leaf, siblings: reader.list("siblings", PATH_SIZE_MAX)? })
-    }
-}
-
-/// The path of `key` in what is stored.
-pub(crate) fn prove<P: Pages>(pages: &P, key: &Hash) -> Result<TrieProof, StoreError> {
+/// The path of `key` in what is stored, down to the first `bits_max` bits of it.
+pub(crate) fn prove<P: Pages>(
+    pages: &P,
+    key: &Hash,
+    bits_max: usize,
+) -> Result<TrieProof, StoreError> {
     let mut siblings = Vec::new();
     let mut depth = 0;
     let mut page = read_page(pages, key, 0)?.unwrap_or(Page::EMPTY);
@@ -363,6 +316,7 @@ pub(crate) fn prove<P: Pages>(pages: &P, key: &Hash) -> Result<TrieProof, StoreE
                 Some(Child::Leaf { key, value }) => {
                     return Ok(TrieProof { leaf: Some((key, value)), siblings });
                 }
+                _ if siblings.len() >= bits_max => return Ok(TrieProof { leaf: None, siblings }),
                 _ => {}
             }
             let half = children.len() / 2;
@@ -373,10 +327,10 @@ pub(crate) fn prove<P: Pages>(pages: &P, key: &Hash) -> Result<TrieProof, StoreE
             index %= half;
         }
         match children {
-            [Child::Page { .. }] => {
+            [Child::Page { .. }] if siblings.len() < bits_max => {
                 depth += 1;
-                page =
-                    read_page(pages, key, depth)?.ok_or_else(|| damaged(page_key(key, depth)))?;
+                page = read_page(pages, key, depth)?
+                    .ok_or_else(|| damaged(pages, page_key(key, depth)))?;
             }
             [Child::Leaf { key, value }] => {
                 return Ok(TrieProof { leaf: Some((*key, *value)), siblings });
@@ -384,30 +338,6 @@ pub(crate) fn prove<P: Pages>(pages: &P, key: &Hash) -> Result<TrieProof, StoreE
             _ => return Ok(TrieProof { leaf: None, siblings }),
         }
     }
-}
-
-/// Whether `proof` shows that under `root` the key has a value of this hash, or (`None`) no value.
-#[must_use]
-pub fn verify_trie(root: &Hash, key: &Hash, value_hash: Option<&Hash>, proof: &TrieProof) -> bool {
-    let depth = proof.siblings.len();
-    if depth > PATH_SIZE_MAX {
-        return false;
-    }
-    let shares_path = |other: &Hash| (0..depth).all(|index| bit(other, index) == bit(key, index));
-    let says_so = match (&proof.leaf, value_hash) {
-        (Some((leaf, value)), Some(wanted)) => leaf == key && value == wanted,
-        (Some((leaf, _)), None) => leaf != key && shares_path(leaf),
-        (None, wanted) => wanted.is_none(),
-    };
-    let bottom = proof.leaf.as_ref().map_or(EMPTY_ROOT, |(leaf, value)| leaf_hash(leaf, value));
-    let top = proof.siblings.iter().enumerate().rev().fold(bottom, |below, (index, sibling)| {
-        if bit(key, index) {
-            internal_hash(sibling, &below)
-        } else {
-            internal_hash(&below, sibling)
-        }
-    });
-    says_so && top == *root
 }
 
 #[cfg(test)]

@@ -139,8 +139,14 @@ impl<S: Store> View<S> {
 }
 
 impl<S: Store> Pages for View<S> {
-    fn page(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.get(Table::Trie, key)?.map(Cow::into_owned))
+    const TABLE: Table = Table::Trie;
+
+    fn page(&self, place: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.get(Self::TABLE, place)?.map(Cow::into_owned))
+    }
+
+    fn key_of(&self, place: Vec<u8>) -> Vec<u8> {
+        place
     }
 }
 

@@ -176,6 +176,8 @@ codes! {
       "The group's creator decides who may join, and alone sets its cursors and deletes it. Ask the creator, or create a group of your own."
     244 MEMBER_TAKEN "member's name is taken"
       "Another account is in the group under this name. Choose another name, or wait until its lease ends."
+    245 NO_KEY "event has no key"
+      "Every event of a compacted stream has a key, under which the state keeps the newest one. Give it: quipu append --event-key, or the key of the append."
     301 STORE_DAMAGED "stored bytes are damaged"
       "A stored record fails its checksum or its hash. Run quipu check to see which; restore that validator from the others, or from a backup."
     302 STORE_FULL "no room on the disk"

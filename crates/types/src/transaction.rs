@@ -52,7 +52,7 @@ pub enum Action {
     Append {
         /// The stream's name.
         stream: String,
-        /// Whatever the producer keys its events by; may be empty.
+        /// Whatever the producer keys its events by; may be empty, but in a compacted stream.
         key: Vec<u8>,
         /// The canonical encoding of one row of the stream's schema.
         payload: Vec<u8>,
@@ -89,6 +89,9 @@ pub struct StreamSpec {
     pub route: RouteRule,
     /// Who may append.
     pub writers: Writers,
+    /// Whether the state keeps the newest event of each key. Then every event has a key, and one whose columns are all
+    /// null removes its key.
+    pub compacted: bool,
 }
 
 /// Which route a transaction must have to append to a stream.
@@ -565,6 +568,7 @@ impl Encode for StreamSpec {
             }
         }
         self.writers.encode(out);
+        out.push(u8::from(self.compacted));
     }
 }
 
@@ -595,7 +599,7 @@ impl Decode for Writers {
 }
 
 impl Decode for StreamSpec {
-    const SIZE_MIN: usize = 10;
+    const SIZE_MIN: usize = 11;
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let name = decode_name(reader)?;
@@ -606,12 +610,13 @@ impl Decode for StreamSpec {
             tag => return Err(DecodeError::Tag { what: "route rule", tag: u64::from(tag) }),
         };
         let writers = Writers::decode(reader)?;
+        let compacted = reader.bool("compacted")?;
         if let RouteRule::Column(column) = &route
             && schema.index_of(column).is_none()
         {
             return Err(DecodeError::NotCanonical { what: "route column" });
         }
-        Ok(Self { name, schema, route, writers })
+        Ok(Self { name, schema, route, writers, compacted })
     }
 }
 

@@ -270,6 +270,7 @@ async fn prepare(client: &Client) -> Result<u16> {
             schema: Schema::parse(SCHEMA)?,
             route: RouteRule::Column("route".into()),
             writers: Writers::Anyone,
+            compacted: false,
         };
         let mut producer = Producer::new(client, &key).await?;
         let answer = producer.submit(None, vec![Action::CreateStream(spec)]).await?;

@@ -9,7 +9,7 @@ use crate::tools;
 
 /// Creates a stream.
 pub(crate) async fn run(args: Stream) -> Result<()> {
-    let Stream::Create { server, signer, name, schema, route_by, json } = args;
+    let Stream::Create { server, signer, name, schema, route_by, compacted, json } = args;
     let schema = Schema::parse(&schema).map_err(Failure::usage)?;
     quipu_types::row::check_name(&name).map_err(Failure::usage)?;
     let route = match route_by {
@@ -21,7 +21,8 @@ pub(crate) async fn run(args: Stream) -> Result<()> {
     };
     let client = tools::client(&server)?;
     let key = tools::signer(&signer.signer)?;
-    let spec = StreamSpec { name: name.clone(), schema, route, writers: Writers::Anyone };
+    let writers = Writers::Anyone;
+    let spec = StreamSpec { name: name.clone(), schema, route, writers, compacted };
     let mut producer = Producer::new(&client, &key).await?;
     let answer = producer.submit(None, vec![Action::CreateStream(spec)]).await?;
     if let Some(failure) = tools::refusal(&answer) {

@@ -3,11 +3,14 @@
 //! ```text
 //!  --genesis FILE   Consumer: every lane whole, every byte checked; --cursor-file resumes after what was printed
 //!  without          the server's own word, which is said on standard error
+//!  --compacted      the newest event of each key of a compacted stream, by the state's word
 //! ```
 
 use std::path::{Path, PathBuf};
 
-use quipu_client::{ClientError, Consumer, Event, Events, Evidence, Follow, FollowFrom};
+use quipu_client::{
+    ClientError, Compacted, CompactedEvent, Consumer, Event, Events, Evidence, Follow, FollowFrom,
+};
 use quipu_proof::feed::Told;
 use quipu_types::cursor::{Cursors, Mode, Start};
 use quipu_types::{Height, Lane, Time, code};
@@ -22,9 +25,61 @@ const CURSOR_FILE_SIZE_MAX: usize = 1 << 20;
 /// Prints events.
 pub(crate) async fn run(args: Tail) -> Result<()> {
     match &args.genesis {
+        Some(genesis) if args.compacted => compacted(&args, genesis).await,
         Some(genesis) => Verified::open(&args, genesis).await?.run().await,
         None => follow(&args).await,
     }
+}
+
+/// The newest event of each key, or of one.
+async fn compacted(args: &Tail, genesis: &Path) -> Result<()> {
+    let genesis = tools::genesis(genesis)?;
+    let client = tools::client(&args.server)?.with_genesis(&genesis);
+    client.chain().await?;
+    let mut pages = Compacted::new(&client, &genesis, &args.stream);
+    if let Some(key) = &args.key {
+        let key = parse_key(key)?;
+        let page = pages.of_key(&key).await?;
+        page.events.iter().try_for_each(|event| show_newest(event, page.height, args.json))?;
+        if page.events.is_empty() {
+            eprintln!("the stream has no such key at height {}", page.height);
+        }
+        return Ok(());
+    }
+    let (mut first, mut count) = (None, 0_u64);
+    while let Some(page) = pages.next().await? {
+        for event in &page.events {
+            show_newest(event, page.height, args.json)?;
+            count = count.saturating_add(1);
+        }
+        let (height, root) = *first.get_or_insert((page.height, page.root));
+        if root != page.root {
+            eprintln!(
+                "the stream changed while it was read, from height {height} to {}",
+                page.height
+            );
+            first = Some((page.height, page.root));
+        }
+    }
+    let height = first.map(|(height, _)| height).unwrap_or_default();
+    eprintln!("{count} keys at height {height}, each with its newest event, none left out");
+    Ok(())
+}
+
+fn show_newest(event: &CompactedEvent, height: Height, json: bool) -> Result<()> {
+    if json {
+        let mut object = serde_json::json!(event);
+        if let Some(members) = object.as_object_mut() {
+            members.insert("state_height".into(), height.get().into());
+        }
+        return tools::print(&object.to_string());
+    }
+    let place = format!("{}.{}", event.position, event.action);
+    tools::print(&format!("{place:<12} key={} {}", event.key, event.data))
+}
+
+fn parse_key(text: &str) -> Result<Vec<u8>> {
+    quipu_client::events::parse_key(text).map_err(|error| Failure::usage(format!("--key: {error}")))
 }
 
 /// The server's own word.
@@ -69,9 +124,7 @@ impl<'a> Verified<'a> {
         let client = tools::client(&args.server)?.with_genesis(&genesis);
         let mut events = Events::of(&client, &args.stream).await?;
         if let Some(key) = &args.key {
-            let key = quipu_client::events::parse_key(key)
-                .map_err(|error| Failure::usage(format!("--key: {error}")))?;
-            events = events.with_key(key);
+            events = events.with_key(parse_key(key)?);
         }
         let mode = if args.tentative { Mode::Tentative } else { Mode::Certified };
         let lanes: Vec<Lane> = args.lanes.iter().copied().map(Lane::new).collect();

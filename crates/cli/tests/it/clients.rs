@@ -156,6 +156,7 @@ fn signed(ledger: &Ledger) -> String {
         schema: Schema::parse("n int8").unwrap(),
         route: RouteRule::Signer,
         writers: Writers::Anyone,
+        compacted: false,
     };
     let draft = TransactionDraft {
         incarnation: 0,

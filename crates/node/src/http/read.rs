@@ -326,6 +326,7 @@ fn stream_body(stream: &quipu_state::Stream) -> StreamBody {
         writers: writers.to_owned(),
         accounts,
         creator: stream.creator.to_string(),
+        compacted: spec.compacted,
         spec: hex::encode(spec.to_bytes()),
     }
 }

@@ -143,8 +143,57 @@ pub struct StreamBody {
     pub accounts: Vec<String>,
     /// Account that created it.
     pub creator: String,
+    /// Whether the state keeps the newest event of each key, and every event has one.
+    pub compacted: bool,
     /// Canonical bytes of what created it (`StreamSpec`).
     pub spec: String,
+}
+
+/// A page of a compacted stream: the newest event of every key whose hash begins with the page's bits.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct CompactedBody {
+    /// The stream.
+    pub stream: String,
+    /// The height that the page is of.
+    pub height: u64,
+    /// How many keys the stream has at that height.
+    pub key_count: u64,
+    /// Root of the trie of its keys: pages of one root are of one state.
+    pub root: String,
+    /// What the next page begins at (`from`); absent behind the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// The page's keys, ascending by their SHA-256.
+    pub events: Vec<CompactedEventBody>,
+    /// What proves all of it against the genesis, in hexadecimal: docs/formats.md, compacted streams.
+    pub proof: String,
+}
+
+/// The newest event of a key.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct CompactedEventBody {
+    /// The key; `\\x` and hexadecimal for one that is no text.
+    pub key: String,
+    /// `LANE:SEQNO`.
+    pub position: String,
+    /// 0-based index of the action in its transaction.
+    pub action: u32,
+    /// Height that ordered it.
+    pub height: u64,
+    /// The row.
+    #[schema(value_type = Object)]
+    pub data: serde_json::Value,
+}
+
+/// Which page of a compacted stream.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+pub struct CompactedQuery {
+    /// Where it begins: the `next` of the page before, 64 hexadecimal digits.
+    pub from: Option<String>,
+    /// Only this key; `\\x` and hexadecimal for one that is no text.
+    pub key: Option<String>,
+    /// Most keys, at most 1,024.
+    pub limit: Option<usize>,
 }
 
 /// One consumer group in a list.

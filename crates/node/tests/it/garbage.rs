@@ -166,6 +166,7 @@ fn the_interface_describes_every_route_that_it_serves() {
             "/v1/status",
             "/v1/streams",
             "/v1/streams/{name}",
+            "/v1/streams/{name}/compacted",
             "/v1/streams/{name}/events",
             "/v1/transactions",
             "/v1/transactions/{tx}",
@@ -188,8 +189,12 @@ fn names_of_measurements_end_in_their_unit() {
         assert!(name.starts_with("quipu_"), "{line}");
         assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
     }
-    for wanted in ["quipu_log_sync_seconds_bucket", "quipu_height_committed", "quipu_batch_events"]
-    {
+    for wanted in [
+        "quipu_log_sync_seconds_bucket",
+        "quipu_height_committed",
+        "quipu_batch_events",
+        "quipu_lane_lag_transactions{lane=\"3\"} ",
+    ] {
         assert!(text.contains(wanted), "{wanted} in {text}");
     }
     served.stop().unwrap();

@@ -8,6 +8,7 @@
 
 mod blocks;
 mod check;
+mod compacted;
 mod feed;
 mod follow;
 mod garbage;

@@ -223,6 +223,7 @@ pub(crate) fn create_stream(name: &str) -> Action {
         schema: schema(),
         route: RouteRule::Column("place".into()),
         writers: Writers::Anyone,
+        compacted: false,
     })
 }
 

@@ -156,6 +156,7 @@ fn create_stream(store: &ColumnStore) {
         schema,
         route: RouteRule::Signer,
         writers: Writers::Anyone,
+        compacted: false,
     };
     let transaction = Transaction {
         signer,

@@ -174,6 +174,7 @@ pub(crate) fn create(name: &str, columns: &str) -> Action {
         schema: Schema::parse(columns).unwrap(),
         route: RouteRule::Signer,
         writers: Writers::Anyone,
+        compacted: false,
     })
 }
 

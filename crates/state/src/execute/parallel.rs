@@ -400,7 +400,7 @@ impl<'a, S: Store> Claims<'a, S> {
             let mut is_free = true;
             for action in &ordered.transaction.actions {
                 match action {
-                    // What a procedure needs stands in its definition.
+                    // What a procedure needs stands in its definition. An append reads no event.
                     Action::Append { .. } | Action::Reads(_) | Action::Call(_) => {}
                     Action::Transfer { to, .. } => {
                         let from = suite::account(&ordered.transaction.signer);

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use expect_test::{Expect, expect};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use quipu_crypto::hash::leaf_hash;
+use quipu_crypto::hash::{leaf_hash, sha256_concat};
 use quipu_types::genesis::{GENESIS_VERSION, GenesisAccount};
 use quipu_types::{
     Action, Outcome, RouteRule, Schema, Signature, StreamSpec, Suite, Value, Writers,
@@ -76,7 +76,8 @@ fn schema() -> Schema {
 
 fn create(name: &str, route: Option<&str>, writers: Writers) -> Action {
     let route = route.map_or(RouteRule::Signer, |column| RouteRule::Column(column.into()));
-    Action::CreateStream(StreamSpec { name: name.into(), schema: schema(), route, writers })
+    let (name, schema) = (name.into(), schema());
+    Action::CreateStream(StreamSpec { name, schema, route, writers, compacted: false })
 }
 
 fn append(stream: &str, carrier: &str, delay: Option<i32>) -> Action {
@@ -511,11 +512,11 @@ fn balances_streams_and_sequences_are_proven_and_the_first_root_is_frozen() {
         writeln!(text, "{table}: {size} bytes").expect("a string takes it");
     }
     expect![[r#"
-        04c8be80c3bd331d06d7ea6798784a55f9a8ea1871e22c780681f891d31f7aeb
+        0550f99207a600926ad0fec4c040730b9bb2ea7cf04aca31c4dc846bf21791ca
         account: 8 bytes
         account: 8 bytes
         account: 0 bytes
-        stream: 101 bytes
+        stream: 102 bytes
         stream: 0 bytes
         event_count: 8 bytes
         sequence: 12 bytes
@@ -709,6 +710,7 @@ proptest! {
     }
 }
 
+mod compacted;
 mod groups;
 mod speculation;
 mod tables;

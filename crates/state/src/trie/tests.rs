@@ -8,6 +8,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use quipu_crypto::hash::sha256;
+use quipu_proof::trie::{shared_bits, verify_subtree};
 
 use super::*;
 use crate::store::{MemoryStore, Store};
@@ -107,6 +108,46 @@ proptest! {
     }
 
     #[test]
+    fn all_keys_that_begin_with_some_bits_are_shown_by_one_path_and_no_others_are(
+        batches in batches(),
+        asked in vec((key(), 0..=PATH_SIZE_MAX), 1..12),
+        other in key(),
+    ) {
+        let (mut view, mut map, mut root) = (view(), Map::new(), EMPTY_ROOT);
+        for changes in &batches {
+            root = write(&mut view, changes);
+            change(&mut map, changes);
+        }
+        for (start, bits) in asked {
+            let is_below = |key: &Hash| shared_bits(key, &start) >= bits;
+            let mut proof = prove(&view, &start, bits).expect("memory does not fail");
+            proof.leaf = proof.leaf.filter(|(key, _)| !is_below(key));
+            let leaves: Vec<(Hash, Hash)> = map
+                .iter()
+                .filter(|(key, _)| is_below(key))
+                .map(|(key, value)| (*key, sha256(value)))
+                .collect();
+            prop_assert!(verify_subtree(&root, &start, bits, &leaves, &proof));
+            for index in 0..leaves.len() {
+                let mut fewer = leaves.clone();
+                let (key, _) = fewer.remove(index);
+                prop_assert!(!verify_subtree(&root, &start, bits, &fewer, &proof));
+                let alone = prove(&view, &key, PATH_SIZE_MAX).expect("memory does not fail");
+                prop_assert!(!verify_subtree(&root, &start, bits, &fewer, &alone));
+                let mut changed = leaves.clone();
+                changed[index].1 = sha256(b"other");
+                prop_assert!(!verify_subtree(&root, &start, bits, &changed, &proof));
+            }
+            if !map.contains_key(&other) {
+                let mut more = leaves.clone();
+                more.push((other, sha256(b"other")));
+                more.sort();
+                prop_assert!(!verify_subtree(&root, &start, bits, &more, &proof));
+            }
+        }
+    }
+
+    #[test]
     fn the_same_map_by_another_way_gives_the_same_pages(batches in batches()) {
         let (mut view_a, mut map) = (view(), Map::new());
         for changes in &batches {
@@ -132,7 +173,7 @@ proptest! {
             change(&mut map, changes);
         }
         for key in map.keys().copied().chain(asked) {
-            let proof = prove(&view, &key).expect("memory does not fail");
+            let proof = prove(&view, &key, PATH_SIZE_MAX).expect("memory does not fail");
             let value = map.get(&key).map(|value| sha256(value));
             let other = sha256(b"other");
             prop_assert!(verify_trie(&root, &key, value.as_ref(), &proof));
@@ -156,7 +197,7 @@ proptest! {
         let changes = changes.into_iter().map(|(key, value)| (key, Some(value))).collect();
         let root = write(&mut view, &changes);
         let value = changes.get(&asked).and_then(Option::as_deref).map(sha256);
-        let proof = prove(&view, &asked).expect("memory does not fail");
+        let proof = prove(&view, &asked, PATH_SIZE_MAX).expect("memory does not fail");
         let mut bytes = proof.to_bytes();
         bytes[place.index(proof.to_bytes().len())] ^= 1 << bit;
         if let Ok(forged) = TrieProof::from_bytes(&bytes) {

@@ -9,9 +9,10 @@
 use std::collections::BTreeMap;
 
 use quipu_crypto::hash::prefixed_many;
+use quipu_proof::trie::{INTERNAL_DOMAIN, LEAF_DOMAIN};
 use quipu_types::Hash;
 
-use super::{CHILD_COUNT, Child, EMPTY_ROOT, INTERNAL_DOMAIN, LEAF_DOMAIN, Page, Pages, Update};
+use super::{CHILD_COUNT, Child, EMPTY_ROOT, Page, Pages, Update};
 
 /// Hash of a page that is not hashed yet.
 pub(super) const OPEN: Hash = Hash::ZERO;

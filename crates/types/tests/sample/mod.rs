@@ -91,6 +91,7 @@ impl Sample for Action {
                 schema: Schema::sample(rng),
                 route: if rng.bool() { RouteRule::Signer } else { RouteRule::Column("c0".into()) },
                 writers: Writers::sample(rng),
+                compacted: rng.bool(),
             }),
             3 => Self::Run(Box::new(Program::sample(rng))),
             4 => Self::Define(Box::new(Define::sample(rng))),
