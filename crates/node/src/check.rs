@@ -209,13 +209,8 @@ impl Checking<'_> {
         (self.progress)("the coin");
         let own = keyfile::load(&self.config.key, None).ok();
         let own = own.and_then(|key| self.genesis.validator_set().index_of(&key.public()));
-        let found = crate::coin::scheme(&self.config, &self.genesis).and_then(|scheme| {
-            let secret = scheme.as_ref().zip(own);
-            secret.map_or(Ok(()), |(scheme, own)| {
-                crate::coin::secret(&self.config, scheme, own).map(|_| ())
-            })
-        });
-        if let Err(error) = found {
+        let Some(own) = own else { return };
+        if let Err(error) = crate::coin::load(&self.config, &self.genesis, own) {
             self.note(self.config.coin.display().to_string(), error.to_string());
         }
     }
@@ -262,7 +257,7 @@ impl Checking<'_> {
     /// Files that nobody knows.
     fn names(&mut self) {
         // They may lie here or elsewhere.
-        let own = [&self.config.key, &self.config.genesis]
+        let own = [&self.config.key, &self.config.coin, &self.config.genesis]
             .map(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
         let known = [
             CONFIG_FILE,

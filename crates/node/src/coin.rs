@@ -13,8 +13,19 @@ use quipu_types::{Genesis, ValidatorIndex};
 use crate::config::Config;
 use crate::error::NodeError;
 
+/// What makes coins of parts, if the genesis deals a coin, with the validator's shares, if it has some.
+pub(crate) fn load(
+    config: &Config,
+    genesis: &Genesis,
+    own: ValidatorIndex,
+) -> Result<Option<(CoinScheme, Option<CoinSecret>)>, NodeError> {
+    let Some(scheme) = scheme(config, genesis)? else { return Ok(None) };
+    let secret = secret(config, &scheme, own)?;
+    Ok(Some((scheme, secret)))
+}
+
 /// What makes coins of parts, if the genesis deals a coin.
-pub(crate) fn scheme(config: &Config, genesis: &Genesis) -> Result<Option<CoinScheme>, NodeError> {
+fn scheme(config: &Config, genesis: &Genesis) -> Result<Option<CoinScheme>, NodeError> {
     let powers: Vec<u64> = genesis.validators.iter().map(|validator| validator.power).collect();
     let scheme = genesis.coin.as_ref().map(|setup| CoinScheme::new(setup, &powers));
     scheme.transpose().map_err(|error| NodeError::Genesis {
@@ -24,7 +35,7 @@ pub(crate) fn scheme(config: &Config, genesis: &Genesis) -> Result<Option<CoinSc
 }
 
 /// The validator's shares; none when it has no file of them.
-pub(crate) fn secret(
+fn secret(
     config: &Config,
     scheme: &CoinScheme,
     own: ValidatorIndex,

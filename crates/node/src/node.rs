@@ -106,11 +106,7 @@ impl Node {
         let chain = chain_id(&genesis);
         let key = load_key(&config)?;
         let index = own_index(&config, &genesis, &key)?;
-        let coin = crate::coin::scheme(&config, &genesis)?;
-        let coin_secret = match &coin {
-            Some(scheme) => crate::coin::secret(&config, scheme, index)?,
-            None => None,
-        };
+        let coin = crate::coin::load(&config, &genesis, index)?;
         let is_alone = genesis.validators.len() == 1;
         let peers = match is_alone {
             true => None,
@@ -153,14 +149,14 @@ impl Node {
         recovery::replay(&shared, &mut executor, head)?;
         let recovered = recovery::recovered(&shared, &ledger, found)?;
         let uncertified = recovery::uncertified(&shared, &executor, head)?;
-        let mut replica_config = quipu_replica::Config::new(genesis, key);
-        replica_config.pending_size_max = config.limits.pending_size_max;
-        replica_config.observer = observer;
-        replica_config.check_nonce = Some(newcomer::nonce()?);
-        replica_config.verified = Arc::clone(&shared.verified);
-        (replica_config.coin, replica_config.coin_secret) = (coin, coin_secret);
-        let replica = Replica::new(shared.clock.now(), replica_config, recovered)
-            .map_err(|error| NodeError::Damaged { what: "the log", reason: error.to_string() })?;
+        let (coin, coin_secret) = coin.unzip();
+        let agreement = quipu_replica::Config {
+            observer,
+            coin,
+            coin_secret: coin_secret.flatten(),
+            ..quipu_replica::Config::new(genesis, key)
+        };
+        let replica = start_replica(&shared, agreement, recovered)?;
         let (work_sender, work) = mpsc::channel();
         let (syncer, syncs) = (!is_alone).then(mpsc::channel).unzip();
         let driver = Driver::new(replica, ledger, work_sender, syncer, Arc::clone(&shared));
@@ -430,6 +426,22 @@ pub(crate) fn load_roles(config: &Config) -> Result<BTreeMap<String, SecretKey>,
         Ok((role.clone(), key))
     };
     config.roles.iter().map(load).collect()
+}
+
+/// The validator's machine, with what the process gives it: a fresh nonce, limits, what was verified already.
+fn start_replica(
+    shared: &Shared,
+    agreement: quipu_replica::Config,
+    recovered: quipu_replica::Recovered,
+) -> Result<Replica, NodeError> {
+    let config = quipu_replica::Config {
+        pending_size_max: shared.limits.pending_size_max,
+        check_nonce: Some(newcomer::nonce()?),
+        verified: Arc::clone(&shared.verified),
+        ..agreement
+    };
+    Replica::new(shared.clock.now(), config, recovered)
+        .map_err(|error| NodeError::Damaged { what: "the log", reason: error.to_string() })
 }
 
 fn own_index(
