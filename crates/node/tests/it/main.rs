@@ -9,6 +9,7 @@
 mod blocks;
 mod check;
 mod compacted;
+mod compacted_client;
 mod feed;
 mod follow;
 mod garbage;
