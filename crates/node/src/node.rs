@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use quipu_crypto::coin::{CoinScheme, CoinSecret};
 use quipu_crypto::domain::Tag;
 use quipu_crypto::keyfile;
 use quipu_crypto::suite::{SecretKey, verify_tagged};
 use quipu_log::{Ledger, LedgerConfig, LogError, Recovered};
 use quipu_proof::names::chain_id;
-use quipu_replica::Replica;
+use quipu_replica::{Observer, Replica};
 use quipu_state::{ACTION_COUNT_MIN, Machine, StateError};
 use quipu_types::{Encode, Genesis, Hash, ValidatorIndex};
 use tokio::sync::oneshot;
@@ -149,14 +150,7 @@ impl Node {
         recovery::replay(&shared, &mut executor, head)?;
         let recovered = recovery::recovered(&shared, &ledger, found)?;
         let uncertified = recovery::uncertified(&shared, &executor, head)?;
-        let (coin, coin_secret) = coin.unzip();
-        let agreement = quipu_replica::Config {
-            observer,
-            coin,
-            coin_secret: coin_secret.flatten(),
-            ..quipu_replica::Config::new(genesis, key)
-        };
-        let replica = start_replica(&shared, agreement, recovered)?;
+        let replica = start_replica(&shared, key, (observer, coin), recovered)?;
         let (work_sender, work) = mpsc::channel();
         let (syncer, syncs) = (!is_alone).then(mpsc::channel).unzip();
         let driver = Driver::new(replica, ledger, work_sender, syncer, Arc::clone(&shared));
@@ -431,14 +425,19 @@ pub(crate) fn load_roles(config: &Config) -> Result<BTreeMap<String, SecretKey>,
 /// The validator's machine, with what the process gives it: a fresh nonce, limits, what was verified already.
 fn start_replica(
     shared: &Shared,
-    agreement: quipu_replica::Config,
+    key: SecretKey,
+    (observer, coin): (Option<Observer>, Option<(CoinScheme, Option<CoinSecret>)>),
     recovered: quipu_replica::Recovered,
 ) -> Result<Replica, NodeError> {
+    let (coin, coin_secret) = coin.unzip();
     let config = quipu_replica::Config {
+        observer,
+        coin,
+        coin_secret: coin_secret.flatten(),
         pending_size_max: shared.limits.pending_size_max,
         check_nonce: Some(newcomer::nonce()?),
         verified: Arc::clone(&shared.verified),
-        ..agreement
+        ..quipu_replica::Config::new(shared.genesis.clone(), key)
     };
     Replica::new(shared.clock.now(), config, recovered)
         .map_err(|error| NodeError::Damaged { what: "the log", reason: error.to_string() })

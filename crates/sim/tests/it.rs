@@ -138,3 +138,10 @@ fn in_a_storm_heights_go_on_by_coins_alone() {
     println!("{} heights, {} of open rounds", totals.heights, totals.open_rounds);
     assert!(totals.open_rounds * 4 > totals.heights, "{totals:?}");
 }
+
+/// A validator that was behind knew the coin and the polka of the round that it was about to enter, and named that polka in
+/// its change to this very round.
+#[test]
+fn a_round_change_names_no_polka_of_the_round_that_it_enters() {
+    assert!(run(10_201, &Profile::short()).is_ok());
+}

@@ -111,7 +111,7 @@ impl Core {
     /// Rule (a): whoever enters a round, in whatever way, first says so; that ends all its voting below.
     fn enter(&mut self, now: Now, round: u32) {
         assert!(round > self.work.round, "rounds are entered upwards");
-        self.raise_elected();
+        self.raise_elected(round);
         let (high, coins) = (self.work.high.clone(), self.work.coins.below(round));
         let place = (self.height(), round, self.kind(round).0);
         let work = &self.work;
@@ -129,9 +129,11 @@ impl Core {
         self.work.share = None;
     }
 
-    /// Polkas of elected instances that came together since count too.
-    fn raise_elected(&mut self) {
-        for instance in self.work.coins.elected().collect::<Vec<_>>() {
+    /// Polkas of elected instances that came together since count too: those of rounds below `round`. Who is behind may know
+    /// coins and polkas of the round that it is about to enter, and of later ones.
+    fn raise_elected(&mut self, round: u32) {
+        let below = self.work.coins.elected().filter(|(of, _)| *of < round);
+        for instance in below.collect::<Vec<_>>() {
             let votes = self.work.prevotes.get(&instance);
             if let Some((_, polka)) = votes.and_then(|votes| votes.quorum(&self.context.set)) {
                 self.work.raise(&polka);
