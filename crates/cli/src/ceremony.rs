@@ -224,7 +224,7 @@ pub(crate) fn merge(draft: &Genesis, joins: &[Join], coin: Option<CoinSetup>) ->
     let genesis = Genesis { validators: validators.collect(), coin, ..draft.clone() };
     genesis.check()?;
     if let Some(setup) = &genesis.coin {
-        let powers: Vec<u64> = genesis.validators.iter().map(|member| member.power).collect();
+        let powers = genesis.validator_set().powers();
         CoinScheme::new(setup, &powers).map_err(|error| {
             wrong(format!("the coin: {error}"))
                 .with_help("Give the coin that was dealt for this draft and these very joins.")

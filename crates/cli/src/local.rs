@@ -269,7 +269,7 @@ pub(crate) fn deal(genesis: &mut Genesis, dirs: &[PathBuf]) -> Result<()> {
     if dirs.len() < 2 {
         return Ok(());
     }
-    let powers: Vec<u64> = genesis.validators.iter().map(|validator| validator.power).collect();
+    let powers = genesis.validator_set().powers();
     let (setup, secrets) = coin::draw(&powers);
     for (dir, secret) in dirs.iter().zip(&secrets) {
         coin::file::save(&Config::new(dir).coin, setup.key, secret)?;

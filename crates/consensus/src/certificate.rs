@@ -10,9 +10,8 @@
 use quipu_crypto::suite::VerifyItem;
 use quipu_crypto::{Tag, signing_bytes};
 use quipu_types::{
-    CommitCertificate, Encode, Hash, Height, High, Precommit, Prevote, PublicKey,
-    RoundChangeCertificate, RoundCoin, RoundKind, Rounds, Signature, StateCertificate,
-    ValidatorIndex,
+    CommitCertificate, Encode, Hash, Height, High, Prevote, PublicKey, RoundChangeCertificate,
+    RoundCoin, RoundKind, Rounds, Signature, StateCertificate, ValidatorIndex,
 };
 use thiserror::Error;
 
@@ -141,21 +140,11 @@ pub fn check_commit(
         quorum.add(validator, Tag::Precommit, &vote.signed_body(), &vote.signature)?;
     }
     quorum.check()?;
-    if is_elected(certificate, first, context) || !context.rules.coin_commits {
+    let is_elected = context.is_elected(first, certificate.coin.as_ref());
+    if is_elected || !context.rules.coin_commits {
         Ok(())
     } else {
         Err(CertificateError::Coin { round: first.round })
-    }
-}
-
-/// An open round's precommits prove nothing without the coin that elects their instance; a led one's have none.
-fn is_elected(certificate: &CommitCertificate, first: &Precommit, context: &Context) -> bool {
-    match (first.kind, &certificate.coin) {
-        (RoundKind::Led, coin) => coin.is_none(),
-        (RoundKind::Open, None) => false,
-        (RoundKind::Open, Some(coin)) => {
-            context.elected((first.height, first.round), coin) == Some(first.instance)
-        }
     }
 }
 

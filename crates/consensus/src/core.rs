@@ -643,7 +643,10 @@ impl Core {
                 RoundKind::Open if !rules.coin_commits => None,
                 RoundKind::Open => {
                     let (coin, elected) = self.work.coins.of(*round)?;
-                    Some((elected == *instance).then_some(coin)?)
+                    if elected != *instance {
+                        return None;
+                    }
+                    Some(coin)
                 }
             };
             let (digest, precommits) = votes.quorum(&self.context.set)?;

@@ -13,8 +13,8 @@
 use quipu_crypto::Tag;
 use quipu_types::codec::{Decode, DecodeError, Encode, Reader, put_option};
 use quipu_types::{
-    Ack, ChunkHeader, Coin, Precommit, Prevote, Propose, RoundChange, RoundKind, Signature,
-    StateVote, ValidatorIndex,
+    Ack, ChunkHeader, Coin, Precommit, Prevote, Propose, RoundChange, Signature, StateVote,
+    ValidatorIndex,
 };
 
 use crate::certificate::verify_by;
@@ -101,13 +101,7 @@ impl Evidence {
             }
             Self::Amnesia(said) => {
                 let (vote, change, coin) = &**said;
-                let is_elected = match vote.kind {
-                    RoundKind::Led => coin.is_none(),
-                    RoundKind::Open => coin.is_some_and(|coin| {
-                        let place = (vote.height, vote.round);
-                        context.elected(place, &coin) == Some(vote.instance)
-                    }),
-                };
+                let is_elected = context.is_elected(vote, coin.as_ref());
                 let counts = is_elected || !context.rules.amnesia_elected;
                 (vote.validator, counts && forgets(vote, change))
             }

@@ -20,7 +20,7 @@ use quipu_crypto::coin::CoinScheme;
 use quipu_crypto::{Tag, Verified, merkle, signing_bytes};
 use quipu_proof::names::header_hash;
 pub use quipu_proof::order::{lane_order, moves, tip_of};
-use quipu_types::round::coin_body;
+use quipu_proof::{coin_fits, coin_message};
 use quipu_types::{
     Coin, CommitCertificate, Hash, Header, Height, Lane, Precommit, PublicKey, Rounds, Seqno,
     Signature, StateCertificate, Term, Time, Tip, ValidatorIndex, ValidatorSet,
@@ -96,7 +96,13 @@ impl Context {
     /// What the coin of an open round signs.
     #[must_use]
     pub fn coin_message(&self, (height, round): (Height, u32)) -> Vec<u8> {
-        signing_bytes(&self.chain, self.set.epoch, Tag::Coin, &coin_body(height, round))
+        coin_message(&self.chain, self.set.epoch, height, round)
+    }
+
+    /// Whether a coin is what belongs to a precommit's round: in an open one the coin that elects its instance.
+    #[must_use]
+    pub fn is_elected(&self, vote: &Precommit, coin: Option<&Coin>) -> bool {
+        coin_fits(vote, coin, |coin| self.elected((vote.height, vote.round), coin))
     }
 
     /// The instance that `coin` elects in an open round, if it is that round's coin.
@@ -266,10 +272,9 @@ impl Parent {
         };
         let suspected = |lane: Lane, term: Term| {
             let votes = commit.precommits.iter();
-            let power = votes
-                .filter(|vote| vote.suspects.iter().any(|named| counts(named, lane, term)))
-                .fold(0_u128, |power, vote| power.saturating_add(set.power(vote.validator)));
-            set.is_third(power)
+            let votes =
+                votes.filter(|vote| vote.suspects.iter().any(|named| counts(named, lane, term)));
+            set.is_third(set.power_of(votes.map(|vote| vote.validator)))
         };
         self.cut
             .iter()

@@ -295,9 +295,7 @@ impl Safety {
             (vote.height, vote.round, vote.kind, vote.instance, vote.digest)
                 == (first.height, first.round, first.kind, first.instance, first.digest)
         };
-        let power = polka
-            .iter()
-            .fold(0_u128, |power, vote| power.saturating_add(set.power(vote.validator)));
+        let power = set.power_of(polka.iter().map(|vote| vote.validator));
         assert!(polka.iter().all(same), "S2: a polka is about one header");
         assert!(set.is_quorum(power), "S2: a polka is a quorum");
         let Report { tips, acks, suspects, time } = report;

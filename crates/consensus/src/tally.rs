@@ -143,7 +143,7 @@ impl Acks {
     #[must_use]
     pub fn power_on(&self, set: &ValidatorSet, tip: &Tip) -> u128 {
         let own = self.of(tip.lane).filter(|(_, named)| *named == tip);
-        own.fold(0, |power, (validator, _)| power.saturating_add(set.power(validator)))
+        set.power_of(own.map(|(validator, _)| validator))
     }
 
     /// The last words of a lane that name a tip which `vouches`.
@@ -178,9 +178,7 @@ impl StateVotes {
             .filter(|(_, (said, _))| said == state)
             .map(|(validator, (_, signature))| (*validator, *signature))
             .collect();
-        let power = signatures
-            .iter()
-            .fold(0_u128, |power, (validator, _)| power.saturating_add(set.power(*validator)));
+        let power = set.power_of(signatures.iter().map(|(validator, _)| *validator));
         set.is_quorum(power).then_some(StateCertificate { state: *state, signatures })
     }
 }

@@ -30,7 +30,7 @@ use quipu_proof::{verify_certificate, verify_state_certificate};
 use quipu_query::ColumnStore;
 use quipu_replica::storage::read_block;
 use quipu_state::{Machine, Store, StoreError, Table};
-use quipu_types::{Encode, Genesis, Hash, Header, Height, Lane, SignedState, Term};
+use quipu_types::{Encode, Genesis, Hash, Header, Height, Lane, SignedState, Term, ValidatorIndex};
 use rayon::prelude::*;
 
 use crate::certificates::{CERTIFICATE_FILE, CertificateFile};
@@ -157,8 +157,9 @@ pub fn check(
         threads,
         progress: &mut progress,
     };
-    checking.key();
-    checking.coin();
+    if let Some(own) = checking.key() {
+        checking.coin(own);
+    }
     let log_is_whole = checking.log();
     checking.names();
     checking.columns();
@@ -191,25 +192,28 @@ impl Checking<'_> {
         self.report.findings.push(Finding::new(file, what));
     }
 
-    fn key(&mut self) {
+    /// Which validator's key it is, if it is one's.
+    fn key(&mut self) -> Option<ValidatorIndex> {
         (self.progress)("the key");
         let name = self.config.key.display().to_string();
         match keyfile::load(&self.config.key, None) {
-            Err(error) => self.note(name, error.to_string()),
+            Err(error) => {
+                self.note(name, error.to_string());
+                None
+            }
             Ok(key) => {
-                if self.genesis.validator_set().index_of(&key.public()).is_none() {
+                let own = self.genesis.validator_set().index_of(&key.public());
+                if own.is_none() {
                     self.note(name, "the key is of no validator of the genesis");
                 }
+                own
             }
         }
     }
 
     /// What the genesis deals of the coin of open rounds, and the validator's shares, where it has some.
-    fn coin(&mut self) {
+    fn coin(&mut self, own: ValidatorIndex) {
         (self.progress)("the coin");
-        let own = keyfile::load(&self.config.key, None).ok();
-        let own = own.and_then(|key| self.genesis.validator_set().index_of(&key.public()));
-        let Some(own) = own else { return };
         if let Err(error) = crate::coin::load(&self.config, &self.genesis, own) {
             self.note(self.config.coin.display().to_string(), error.to_string());
         }
@@ -590,7 +594,6 @@ mod tests {
     use quipu_proof::names::{chunk_hash, header_hash, term_start};
     use quipu_types::{
         ChunkHeader, CommitCertificate, Mix, Precommit, RoundKind, Seqno, Signature, Time, Tip,
-        ValidatorIndex,
     };
 
     use super::*;

@@ -26,7 +26,7 @@ pub(crate) fn load(
 
 /// What makes coins of parts, if the genesis deals a coin.
 fn scheme(config: &Config, genesis: &Genesis) -> Result<Option<CoinScheme>, NodeError> {
-    let powers: Vec<u64> = genesis.validators.iter().map(|validator| validator.power).collect();
+    let powers = genesis.validator_set().powers();
     let scheme = genesis.coin.as_ref().map(|setup| CoinScheme::new(setup, &powers));
     scheme.transpose().map_err(|error| NodeError::Genesis {
         path: config.genesis.clone(),

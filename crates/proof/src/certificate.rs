@@ -8,7 +8,7 @@ use quipu_crypto::domain::{Tag, signing_bytes};
 use quipu_crypto::suite::{VerifyItem, verify_many};
 use quipu_types::round::coin_body;
 use quipu_types::{
-    CommitCertificate, Encode, Hash, Header, Height, Precommit, RoundKind, Signature,
+    Coin, CommitCertificate, Encode, Hash, Header, Height, Precommit, RoundKind, Signature,
     StateCertificate, ValidatorIndex, ValidatorSet,
 };
 use thiserror::Error;
@@ -136,7 +136,7 @@ pub fn verify_certificate(
         }
     }
     let first = certificate.precommits.first();
-    if first.is_some_and(|vote| !is_elected(chain, set, vote, certificate)) {
+    if first.is_some_and(|vote| !is_elected(chain, set, vote, certificate.coin.as_ref())) {
         return Err(CertificateError::Coin);
     }
     let votes: Vec<Vote> = certificate
@@ -151,22 +151,32 @@ pub fn verify_certificate(
     tally(set, &votes)
 }
 
-/// Whether the coin of an open round elects the instance of its precommits; a led round has none.
-fn is_elected(
-    chain: &Hash,
-    set: &ValidatorSet,
+/// What the coin of an open round signs.
+#[must_use]
+pub fn coin_message(chain: &Hash, epoch: u64, height: Height, round: u32) -> Vec<u8> {
+    signing_bytes(chain, epoch, Tag::Coin, &coin_body(height, round))
+}
+
+/// Whether a coin is what belongs to a precommit's round: in an open one the coin that elects its instance, without which
+/// the vote proves nothing; in a led one none. `elected` says whom a coin elects there, if it is that place's.
+pub fn coin_fits(
     vote: &Precommit,
-    certificate: &CommitCertificate,
+    coin: Option<&Coin>,
+    elected: impl FnOnce(&Coin) -> Option<ValidatorIndex>,
 ) -> bool {
-    match (vote.kind, &certificate.coin, &set.coin) {
-        (RoundKind::Led, coin, _) => coin.is_none(),
-        (RoundKind::Open, Some(coin), Some(key)) => {
-            let body = coin_body(vote.height, vote.round);
-            let message = signing_bytes(chain, set.epoch, Tag::Coin, &body);
-            quipu_crypto::coin::verify(key, &message, coin) && elect(set, coin) == vote.instance
-        }
-        (RoundKind::Open, ..) => false,
+    match vote.kind {
+        RoundKind::Led => coin.is_none(),
+        RoundKind::Open => coin.and_then(elected) == Some(vote.instance),
     }
+}
+
+/// As [`coin_fits`], by the key of a set alone.
+fn is_elected(chain: &Hash, set: &ValidatorSet, vote: &Precommit, coin: Option<&Coin>) -> bool {
+    coin_fits(vote, coin, |coin| {
+        let message = coin_message(chain, set.epoch, vote.height, vote.round);
+        let key = set.coin.as_ref()?;
+        quipu_crypto::coin::verify(key, &message, coin).then(|| elect(set, coin))
+    })
 }
 
 /// Checks that `certificate` is of the state after `height` in the ledger `chain` by validators `set`.

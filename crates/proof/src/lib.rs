@@ -42,6 +42,9 @@ pub use bundle::{
     ActionPart, BUNDLE_SIZE_MAX, BUNDLE_VERSION, Bundle, Committed, LanePart, PATH_SIZE_MAX, Place,
     ReceiptPart, TimePart,
 };
-pub use certificate::{CertificateError, Support, verify_certificate, verify_state_certificate};
+pub use certificate::{
+    CertificateError, Support, coin_fits, coin_message, verify_certificate,
+    verify_state_certificate,
+};
 pub use hexed::Hexed;
 pub use verify::{Basis, Bound, Part, ProofError, Verified, verify};

@@ -16,32 +16,27 @@
 //!   disk that loses what it synced is a fault like any other, and counts among those that are tolerated.
 //! * Alone, a validator has nobody to ask.
 
-use std::collections::BTreeMap;
-
 use quipu_consensus::Context;
 use quipu_types::{CommitCertificate, Height, ValidatorIndex};
 
-use crate::observer::{QUESTION_US, holds};
+use crate::question::{Question, below};
 
 /// What is known while the question is open.
 #[derive(Clone, Debug)]
 pub(crate) struct Checking {
-    nonce: u64,
+    question: Question,
     /// Up to here the store has headers: what was said of them is not asked about.
     head: Height,
-    /// When everyone was last asked.
-    asked_us: Option<u64>,
-    told: BTreeMap<ValidatorIndex, Height>,
     target: Option<Height>,
 }
 
 impl Checking {
-    pub(crate) fn new(nonce: u64, head: Height) -> Self {
-        Self { nonce, head, asked_us: None, told: BTreeMap::new(), target: None }
+    pub(crate) const fn new(nonce: u64, head: Height) -> Self {
+        Self { question: Question::new(nonce), head, target: None }
     }
 
     pub(crate) const fn nonce(&self) -> u64 {
-        self.nonce
+        self.question.nonce
     }
 
     /// Whether own words of this height would be known.
@@ -51,17 +46,12 @@ impl Checking {
 
     /// The question, while it is open.
     pub(crate) fn question(&self) -> Option<u64> {
-        self.target.is_none().then_some(self.nonce)
+        self.target.is_none().then_some(self.question.nonce)
     }
 
     /// Whether everyone is to be asked again now.
     pub(crate) fn asks_again(&mut self, now_us: u64) -> bool {
-        let at = self.asked_us.map_or(0, |asked_us| asked_us.saturating_add(QUESTION_US));
-        let is_due = now_us >= at && self.target.is_none();
-        if is_due {
-            self.asked_us = Some(now_us);
-        }
-        is_due
+        self.target.is_none() && self.question.asks_again(now_us)
     }
 
     /// Whether every height that was committed when others answered is committed here.
@@ -69,24 +59,20 @@ impl Checking {
         self.target.is_some_and(|target| committed >= target)
     }
 
-    /// Takes an answer; the height to commit before anything is signed, once enough have answered.
+    /// Takes an answer; the height to commit before anything is signed, once those who answered are a quorum with `own`.
     pub(crate) fn told(
         &mut self,
         (from, own): (ValidatorIndex, ValidatorIndex),
-        nonce: u64,
-        height: Height,
+        answer: (u64, Height),
         certificate: Option<&CommitCertificate>,
         context: &Context,
     ) -> Option<Height> {
-        let below = Height::new(height.get().checked_sub(1)?);
-        if self.target.is_some() || nonce != self.nonce || !holds(below, certificate, context) {
+        if self.target.is_some() || !self.question.told(from, answer, certificate, context) {
             return None;
         }
-        self.told.insert(from, below);
-        let who = self.told.keys().chain([&own]);
-        let power = who.fold(0_u128, |power, one| power.saturating_add(context.set.power(*one)));
+        let power = self.question.power(&context.set).saturating_add(context.set.power(own));
         if context.set.is_quorum(power) {
-            self.target = self.told.values().max().copied();
+            self.target = self.question.highest().and_then(below);
         }
         self.target
     }

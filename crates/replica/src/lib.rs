@@ -34,6 +34,7 @@ pub mod observer;
 pub mod peer;
 mod pending;
 mod producers;
+mod question;
 mod replica;
 pub mod storage;
 mod suspicion;

@@ -290,7 +290,7 @@ impl Node {
         config.rules = profile.rules;
         config.verified = Arc::clone(&self.verified);
         if genesis.coin.is_some() {
-            let powers: Vec<u64> = genesis.validators.iter().map(|one| one.power).collect();
+            let powers = genesis.validator_set().powers();
             let dealing = Dealing::of(&powers);
             config.coin = Some(dealing.scheme.clone());
             config.coin_secret = dealing.secret(ValidatorIndex::new(u16::from(self.number)));

@@ -233,6 +233,18 @@ impl ValidatorSet {
         self.get(index).map_or(0, |validator| u128::from(validator.power))
     }
 
+    /// The stake of several together, each given once.
+    pub fn power_of(&self, validators: impl IntoIterator<Item = ValidatorIndex>) -> u128 {
+        let powers = validators.into_iter().map(|validator| self.power(validator));
+        powers.fold(0, u128::saturating_add)
+    }
+
+    /// Each validator's stake, in the order of their indices.
+    #[must_use]
+    pub fn powers(&self) -> Vec<u64> {
+        self.validators.iter().map(|validator| validator.power).collect()
+    }
+
     /// More than two thirds of the stake: `3·p > 2·S`.
     #[must_use]
     pub fn is_quorum(&self, power: u128) -> bool {

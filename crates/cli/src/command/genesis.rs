@@ -114,7 +114,7 @@ fn merge(args: &GenesisMerge) -> Result<()> {
 
 fn deal(args: &GenesisDeal) -> Result<()> {
     let genesis = ceremony::merge(&read_draft(&args.draft)?, &read_joins(&args.joins)?, None)?;
-    let powers: Vec<u64> = genesis.validators.iter().map(|validator| validator.power).collect();
+    let powers = genesis.validator_set().powers();
     let (setup, secrets) = coin::draw(&powers);
     let path = |name: &str| args.shares.join(format!("{name}.coin.key"));
     for (validator, secret) in genesis.validators.iter().zip(&secrets) {
@@ -213,7 +213,7 @@ fn short(key: &quipu_types::CoinKey) -> String {
 
 /// How many validators may be missing, whichever they are: what is left is more than two thirds of the power.
 fn may_fail(genesis: &Genesis) -> usize {
-    let mut powers: Vec<u64> = genesis.validators.iter().map(|validator| validator.power).collect();
+    let mut powers = genesis.validator_set().powers();
     powers.sort_unstable_by(|a, b| b.cmp(a));
     let total = genesis.validator_set().power_total();
     let mut missing = 0_u128;

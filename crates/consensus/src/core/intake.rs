@@ -229,8 +229,10 @@ impl Core {
             RoundKind::Led => None,
             RoundKind::Open => {
                 let (coin, elected) = self.work.coins.of(vote.round)?;
-                let counts = elected == vote.instance || !self.context.rules.amnesia_elected;
-                Some(counts.then_some(coin)?)
+                if elected != vote.instance && self.context.rules.amnesia_elected {
+                    return None;
+                }
+                Some(coin)
             }
         };
         forgets(vote, change).then(|| Evidence::Amnesia(Box::new((vote.clone(), *change, coin))))

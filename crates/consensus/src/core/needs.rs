@@ -62,9 +62,7 @@ impl Core {
     fn is_available(&self, tip: &Tip, holdings: &impl Holdings) -> bool {
         let set = &self.context.set;
         let own = self.acks.of(tip.lane).filter(|(_, acked)| holdings.passes(acked, tip));
-        let power =
-            own.fold(0_u128, |power, (validator, _)| power.saturating_add(set.power(validator)));
-        set.is_third(power)
+        set.is_third(set.power_of(own.map(|(validator, _)| validator)))
     }
 
     /// A tip that inclusion demands and that is not available here.

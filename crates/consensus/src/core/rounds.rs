@@ -181,7 +181,7 @@ impl Core {
         let owners: BTreeSet<ValidatorIndex> = done
             .filter_map(|((_, instance), votes)| Some(owner(*instance, votes.quorum(set)?.0)))
             .collect();
-        let power = owners.iter().fold(0_u128, |power, own| power.saturating_add(set.power(*own)));
+        let power = set.power_of(owners);
         if rules.owners_done { set.is_quorum(power) } else { power > 0 }
     }
 

@@ -99,10 +99,7 @@ impl Work {
         let own = self.changes.values().filter(|own| own.change.round == round);
         let (changes, polkas): (Vec<RoundChange>, Vec<&Vec<Prevote>>) =
             own.map(|own| (own.change, &own.polka)).unzip();
-        let power = changes
-            .iter()
-            .fold(0_u128, |power, change| power.saturating_add(set.power(change.validator)));
-        if !set.is_quorum(power) {
+        if !set.is_quorum(set.power_of(changes.iter().map(|change| change.validator))) {
             return None;
         }
         let highest = changes.iter().zip(polkas).filter(|(change, _)| change.high.is_some());

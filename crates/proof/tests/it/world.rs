@@ -1,7 +1,7 @@
 //! A small ledger: clients, lanes, headers, certificates, receipts; honest unless a test says otherwise.
 
 use quipu_crypto::coin::{CoinScheme, CoinSecret, Combined};
-use quipu_crypto::domain::{Tag, signing_bytes};
+use quipu_crypto::domain::Tag;
 use quipu_crypto::merkle::{MemoryNodes, empty_root, inclusion_path, root};
 use quipu_crypto::suite::{SecretKey, sign_tagged};
 use quipu_crypto::{leaf_hash, sha256};
@@ -13,7 +13,6 @@ use quipu_proof::order::tip_of;
 use quipu_proof::schedule::elect;
 use quipu_proof::{Bundle, Committed, Parts, Results, build};
 use quipu_types::genesis::{GENESIS_VERSION, GenesisValidator};
-use quipu_types::round::coin_body;
 use quipu_types::{
     Action, Coin, CommitCertificate, Encode, Genesis, Hash, Header, Height, Lane, Outcome,
     Position, Precommit, Receipt, RoundKind, Seqno, Signature, SignedState, StateCertificate,
@@ -126,7 +125,7 @@ impl World {
         let setup = self.genesis.coin.as_ref().expect("a world with a coin");
         let powers: Vec<u64> = self.genesis.validators.iter().map(|one| one.power).collect();
         let scheme = CoinScheme::new(setup, &powers).expect("a right dealing");
-        let message = signing_bytes(chain, self.epoch, Tag::Coin, &coin_body(height, round));
+        let message = quipu_proof::coin_message(chain, self.epoch, height, round);
         let parts = (0..).map(ValidatorIndex::new).zip(&self.coin_secrets);
         let parts = parts.map(|(validator, secret)| (validator, secret.sign(&message))).collect();
         match scheme.combine(&message, &parts) {

@@ -397,7 +397,7 @@ impl Replica {
             return;
         }
         let context = self.core.context();
-        if let Some(target) = checking.told((from, own), nonce, height, certificate, context) {
+        if let Some(target) = checking.told((from, own), (nonce, height), certificate, context) {
             self.core.mute_until(target);
             self.ask_headers(Some(from));
             self.end_check();
@@ -455,7 +455,7 @@ impl Replica {
     ) {
         let Some(observing) = &mut self.observing else { return };
         let context = self.core.context();
-        let Some(threshold) = observing.told(from, nonce, height, certificate, context) else {
+        let Some(threshold) = observing.told(from, (nonce, height), certificate, context) else {
             return;
         };
         self.gate.answer(Effect::Observing(Some(threshold)));

@@ -174,7 +174,7 @@ impl Judge {
     /// The same, once the parts that were said, with those of the criminals, are enough to know it.
     pub(super) fn public(&self, place: (Height, u32)) -> Option<(Coin, ValidatorIndex)> {
         let said = self.shares.get(&place)?;
-        let powers: Vec<u64> = self.context.set.validators.iter().map(|own| own.power).collect();
+        let powers = self.context.set.powers();
         let counts = share_counts(&powers);
         let knows = |number: &u16| said.contains(number) || self.criminals.contains(number);
         let known = (0_u16..).zip(counts).filter(|(number, _)| knows(number));

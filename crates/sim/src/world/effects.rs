@@ -152,9 +152,9 @@ impl World {
         let crimes = &self.shape.crimes;
         let is_honest =
             |voter: ValidatorIndex| matches!(crimes.get(usize::from(voter.get())), Some(None));
-        let rounds = self.witness.rounds_before(header.height, &self.genesis);
         let is_first = self.witness.commit(header, certificate, &self.context, is_honest)?;
         if let Some(vote) = certificate.precommits.first().filter(|_| is_first) {
+            let rounds = self.witness.rounds_before(header.height, &self.genesis);
             let open = rounds.open_below(header.height, vote.round.saturating_add(1));
             let open_count = u32::try_from(open.count()).unwrap_or(u32::MAX);
             self.commits.push(Commit { at_us: self.now_us, kind: vote.kind, open_count });
