@@ -13,22 +13,23 @@
 
 use std::io;
 
-use quipu_crypto::merkle::{Frontier, frontier, node_count};
+use quipu_crypto::merkle::{Frontier, Nodes, frontier, node_count};
 use quipu_proof::names;
 use quipu_types::{
     ChunkHeader, CommitCertificate, Decode, Hash, Header, Height, Lane, Reader, Seqno, Signature,
     Tip,
 };
 
+use crate::base::{BASE, BASE_TAG, Base, LaneBase};
 use crate::disk::Disk;
 use crate::error::{Damage, Finding, LogError, Place};
 use crate::frame::{Seed, segment_first};
-use crate::headers::{HEADERS, HEADERS_TAG, decode_header};
+use crate::headers::{HEADERS, HEADERS_TAG, decode_header, headers_gone};
 use crate::journal::JournalReader;
-use crate::lane::{ChunkPlace, LaneShared, empty_tip, lane_tag, leaves_of, link_fault, tip_of};
+use crate::lane::{ChunkPlace, LaneShared, lane_tag, leaves_of, link_fault, tip_of};
 use crate::record::{CHUNK, CUT, StoredChunk, TERM, TermRecord};
 use crate::scan::{NOWHERE, ScanSpec, Window, read_full, scan};
-use crate::tree::{MARK_SIZE, Mark, Tree, lane_directory, node_offset};
+use crate::tree::{MARK_SIZE, Mark, Tree, lane_directory, node_offset, peaks, pruned};
 use crate::wal::{WAL, WAL_TAG, decode_wal, headers_short};
 
 /// Whether a certificate commits a header, links of the chain aside.
@@ -78,6 +79,18 @@ struct LaneState {
     frontier: Option<Frontier>,
 }
 
+impl Live {
+    /// Chunks before the base that records behind it void.
+    fn ghosts(index: u64, lasts: &[u64]) -> Vec<Self> {
+        let ghost = |(index, last_seqno): (u64, &u64)| Self {
+            place: ChunkPlace { first_seqno: 0, record: 0 },
+            index,
+            last_seqno: *last_seqno,
+        };
+        (index + 1..).zip(lasts).map(ghost).collect()
+    }
+}
+
 impl std::fmt::Debug for Check<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Check").field("chain", &self.chain).finish_non_exhaustive()
@@ -99,9 +112,11 @@ impl Check<'_> {
         let mut expected = Vec::new();
         expected.resize_with(usize::from(self.lane_count), Vec::new);
         run.names();
-        let height = run.headers(&mut expected);
-        for (lane, expected) in (0..self.lane_count).map(Lane::new).zip(&expected) {
-            run.lane(lane, expected);
+        let base = run.base();
+        let height = run.headers(base.first_height, &mut expected);
+        let lanes = (0..self.lane_count).map(Lane::new).zip(&base.lanes);
+        for ((lane, base), expected) in lanes.zip(&expected) {
+            run.lane(lane, base, expected);
         }
         run.wal(height);
         run.findings
@@ -144,6 +159,22 @@ impl Run<'_, '_> {
         }
         self.directory(HEADERS, |name| segment_first(name).is_some());
         self.directory(WAL, |name| segment_first(name).is_some());
+        if self.check.disk.list(BASE).is_ok() {
+            self.directory(BASE, |name| segment_first(name).is_some());
+        }
+    }
+
+    /// What the log stands on; the genesis' where that is damaged.
+    fn base(&mut self) -> Base {
+        if self.check.disk.list(BASE).is_ok() {
+            let (_, _, findings) = self.journal(BASE, BASE_TAG, None);
+            self.findings.extend(findings);
+        }
+        let Check { disk, chain, lane_count, .. } = self.check;
+        Base::read(*disk, chain, *lane_count).unwrap_or_else(|error| {
+            self.note_read(error);
+            Base::genesis(*lane_count)
+        })
     }
 
     fn directory(&mut self, directory: &str, known: impl Fn(&str) -> bool) {
@@ -164,10 +195,14 @@ impl Run<'_, '_> {
     }
 
     /// Walks over a journal; its whole records, and what is wrong between them.
-    fn journal(&mut self, directory: &str, tag: u64) -> (JournalReader, Vec<u64>, Vec<Finding>) {
+    fn journal(
+        &mut self,
+        directory: &str,
+        tag: u64,
+        first: Option<u64>,
+    ) -> (JournalReader, Vec<u64>, Vec<Finding>) {
         let seed = Seed::new(&self.check.chain, tag);
-        let floating = tag == WAL_TAG;
-        let spec = ScanSpec { directory: directory.to_owned(), seed, floating, thorough: true };
+        let spec = ScanSpec { directory: directory.to_owned(), seed, first, thorough: true };
         match scan(self.check.disk, &spec) {
             Ok(scan) => {
                 let mut findings = scan.findings;
@@ -201,7 +236,7 @@ impl Run<'_, '_> {
     }
 
     fn wal(&mut self, headers: Height) {
-        let (journal, numbers, findings) = self.journal(WAL, WAL_TAG);
+        let (journal, numbers, findings) = self.journal(WAL, WAL_TAG, None);
         self.findings.extend(findings);
         let mut height = Height::new(0);
         for number in numbers {
@@ -242,15 +277,18 @@ impl Run<'_, '_> {
         }
     }
 
-    fn headers(&mut self, expected: &mut [Vec<Expected>]) -> Height {
-        let (journal, numbers, findings) = self.journal(HEADERS, HEADERS_TAG);
+    fn headers(&mut self, first: Height, expected: &mut [Vec<Expected>]) -> Height {
+        let (journal, numbers, findings) = self.journal(HEADERS, HEADERS_TAG, Some(first.get()));
         self.findings.extend(findings.into_iter().map(|finding| match finding.place {
             Place::Record(number) => {
                 Finding { place: Place::Header(Height::new(number)), ..finding }
             }
             _ => finding,
         }));
-        let mut last = Some((0, self.check.chain));
+        if let Some(finding) = headers_gone(&journal, first) {
+            self.findings.push(finding);
+        }
+        let mut last = (first == Height::new(1)).then_some((0, self.check.chain));
         for number in numbers {
             let height = Height::new(number);
             let place = Place::Header(height);
@@ -293,11 +331,12 @@ impl Run<'_, '_> {
         Height::new(next.saturating_sub(1))
     }
 
-    fn lane(&mut self, lane: Lane, expected: &[Expected]) {
+    fn lane(&mut self, lane: Lane, base: &LaneBase, expected: &[Expected]) {
         let directory = lane_directory(lane);
-        let (journal, numbers, findings) = self.journal(&directory, lane_tag(lane));
-        let mut terms = Vec::new();
-        let mut live: Vec<Live> = Vec::new();
+        let (journal, numbers, findings) =
+            self.journal(&directory, lane_tag(lane), Some(base.first_record));
+        let mut terms = base.terms.clone();
+        let mut live: Vec<Live> = Live::ghosts(base.tip(lane).index, &base.ghosts);
         for number in numbers {
             if let Err(error) = self.lane_record(number, &journal, &mut terms, &mut live) {
                 self.note_read(error);
@@ -322,8 +361,15 @@ impl Run<'_, '_> {
                 None
             }
         };
-        let mut state = LaneState { tip: Some(empty_tip(lane)), frontier: Some(Frontier::new()) };
+        let tip = base.tip(lane);
+        let mut state = LaneState { tip: Some(tip), frontier: Some(base.frontier.clone()) };
         let mut cuts = expected.iter().peekable();
+        while let Some(cut) = cuts.next_if(|cut| cut.tip.index <= tip.index) {
+            if cut.tip.index == tip.index && cut.tip != tip {
+                let damage = Damage::Differs { height: cut.height };
+                self.note_error(journal.damaged(base.first_record, after(lane, &[], 0), damage));
+            }
+        }
         let reader = Stored { lane, journal: &journal, terms: &terms, tree: tree.as_ref() };
         for chunk in &live {
             let header = self.live_chunk(&reader, chunk, &mut state);
@@ -352,11 +398,31 @@ impl Run<'_, '_> {
             self.note_error(journal.damaged(next, after(lane, &live, next), damage));
         }
         if let Some(tree) = &tree {
-            let leaves = live.last().map_or(0, |last| last.last_seqno);
-            if let Err(error) = self.tree_frame(tree, leaves) {
+            let leaves = live.last().map_or(tip.seqno.get(), |last| last.last_seqno);
+            let checked = self.tree_frame(tree, leaves);
+            if let Err(error) = checked.and_then(|()| self.tree_before(lane, tree, base)) {
                 self.note_error(error);
             }
         }
+    }
+
+    /// What is left of a tree before the base: its peaks there, and zeros.
+    fn tree_before(&mut self, lane: Lane, tree: &Tree, base: &LaneBase) -> Result<(), LogError> {
+        let size = base.frontier.size();
+        for (node, peak) in peaks(size).zip(base.frontier.peaks()) {
+            if tree.node(node)? != *peak {
+                let place = Place::Node { lane, node };
+                self.note(&tree.path, node_offset(node), place, Damage::NodePruned);
+            }
+        }
+        let mut window = Window::new(&tree.path, tree.file.as_ref())?;
+        for (start, end) in pruned(size) {
+            let used = window.first_used(start)?.filter(|(offset, _)| *offset < end);
+            if let Some((offset, _)) = used {
+                self.note(&tree.path, offset, Place::File, Damage::NodePruned);
+            }
+        }
+        Ok(())
     }
 
     /// Sorts one record of a lane.

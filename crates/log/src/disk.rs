@@ -59,17 +59,26 @@ pub trait DiskFile: Debug + Send + Sync {
     /// Cuts the file to `size`, durably (D1). Never grows it.
     fn truncate(&self, size: u64) -> io::Result<()>;
 
+    /// Makes `size` bytes at `offset`, which are inside of the file, zeros, and gives their room back to the medium where it can.
+    fn give_back(&self, offset: u64, size: u64) -> io::Result<()> {
+        write_zeros(self, offset, offset.saturating_add(size))
+    }
+
     /// Grows the file to `size` by writing zeros, so that later writes there change no metadata and a sync of
     /// theirs is one write to the medium. Nothing to do for a file that is as large.
     fn preallocate(&self, size: u64) -> io::Result<()> {
-        const ZEROS: &[u8] = &[0; 1 << 16];
-        let mut end = self.size()?;
-        while end < size {
-            let step = size.saturating_sub(end).min(1 << 16);
-            let zeros = ZEROS.get(..usize::try_from(step).unwrap_or(0)).unwrap_or(ZEROS);
-            self.write_at(end, zeros)?;
-            end = end.saturating_add(step);
-        }
-        Ok(())
+        write_zeros(self, self.size()?, size)
     }
+}
+
+fn write_zeros<F: DiskFile + ?Sized>(file: &F, from: u64, to: u64) -> io::Result<()> {
+    const ZEROS: &[u8] = &[0; 1 << 16];
+    let mut from = from;
+    while from < to {
+        let step = to.saturating_sub(from).min(1 << 16);
+        let zeros = ZEROS.get(..usize::try_from(step).unwrap_or(0)).unwrap_or(ZEROS);
+        file.write_at(from, zeros)?;
+        from = from.saturating_add(step);
+    }
+    Ok(())
 }

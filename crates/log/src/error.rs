@@ -148,6 +148,9 @@ pub enum Damage {
     /// A chunk's signature is refused.
     #[error("the chunk is not signed by the sequencer of its term")]
     Signature,
+    /// A node of a tree that was pruned is still there, or one that stays is another.
+    #[error("a node before the base is not what pruning left")]
+    NodePruned,
     /// A file or directory that does not belong to a ledger.
     #[error("no such file belongs to a ledger")]
     Unknown,
@@ -179,7 +182,10 @@ impl Finding {
     /// Whether a crash alone explains it, without any fault of the medium: opening the ledger mends it.
     #[must_use]
     pub fn is_mended_by_opening(&self) -> bool {
-        matches!(self.damage, Damage::Tail { .. } | Damage::NodeUnmarked | Damage::Mark)
+        matches!(
+            self.damage,
+            Damage::Tail { .. } | Damage::NodeUnmarked | Damage::NodePruned | Damage::Mark
+        )
     }
 }
 
@@ -309,6 +315,43 @@ pub enum LogError {
         /// The index.
         index: u64,
     },
+    /// There is a ledger where one was to be made.
+    #[error("there is a ledger already")]
+    Begun,
+    /// What a ledger was to begin with does not fit together; nothing was written.
+    #[error("what the ledger is to begin with does not fit together: {part}")]
+    Beginning {
+        /// The first part that does not fit.
+        part: String,
+    },
+    /// The transaction was pruned.
+    #[error("lane {lane}: transactions up to {horizon} were pruned, {seqno} is one of them")]
+    SeqnoPruned {
+        /// The lane.
+        lane: Lane,
+        /// The seqno.
+        seqno: Seqno,
+        /// The last one that was pruned.
+        horizon: Seqno,
+    },
+    /// The chunk was pruned.
+    #[error("lane {lane}: chunks up to {horizon} were pruned, {index} is one of them")]
+    ChunkPruned {
+        /// The lane.
+        lane: Lane,
+        /// The index.
+        index: u64,
+        /// The last one that was pruned.
+        horizon: u64,
+    },
+    /// The header was pruned.
+    #[error("headers below height {first} were pruned, {height} is one of them")]
+    HeightPruned {
+        /// The height.
+        height: Height,
+        /// The first that is there.
+        first: Height,
+    },
     /// There is no such header, or not yet.
     #[error("there is no header of height {height}")]
     NoHeight {
@@ -318,6 +361,15 @@ pub enum LogError {
 }
 
 impl LogError {
+    /// Whether what was asked for was there once, and was pruned.
+    #[must_use]
+    pub const fn is_pruned(&self) -> bool {
+        matches!(
+            self,
+            Self::SeqnoPruned { .. } | Self::ChunkPruned { .. } | Self::HeightPruned { .. }
+        )
+    }
+
     /// Whether the process must stop and recover.
     #[must_use]
     pub fn is_fatal(&self) -> bool {

@@ -38,6 +38,9 @@ pub(crate) fn read_header(
     height: Height,
 ) -> Result<(Header, CommitCertificate), LogError> {
     let (first, next) = journal.range();
+    if (1..first).contains(&height.get()) {
+        return Err(LogError::HeightPruned { height, first: Height::new(first) });
+    }
     if !(first..next).contains(&height.get()) {
         return Err(LogError::NoHeight { height });
     }
@@ -54,29 +57,64 @@ pub(crate) fn read_header(
     Ok((header, certificate))
 }
 
+fn spec(chain: &Hash, segment_size: u64, first: Height) -> JournalSpec {
+    JournalSpec {
+        directory: HEADERS.to_owned(),
+        seed: Seed::new(chain, HEADERS_TAG),
+        segment_size,
+        first: Some(first.get()),
+        buffered: false,
+    }
+}
+
+/// What is wrong when a log was pruned up to a header, and there is none.
+pub(crate) fn headers_gone(journal: &JournalReader, first: Height) -> Option<Finding> {
+    let (begin, next) = journal.range();
+    (first > Height::new(1) && begin == next).then(|| Finding {
+        file: HEADERS.to_owned(),
+        offset: 0,
+        place: Place::Header(first),
+        damage: Damage::Gone,
+    })
+}
+
 impl HeaderLog {
     pub(crate) fn open(
         disk: &Arc<dyn Disk>,
         chain: Hash,
         segment_size: u64,
+        first: Height,
     ) -> Result<(Self, Option<Committed>, Option<Finding>), LogError> {
-        let spec = JournalSpec {
-            directory: HEADERS.to_owned(),
-            seed: Seed::new(&chain, HEADERS_TAG),
-            segment_size,
-            floating: false,
-            buffered: false,
-        };
-        let (journal, torn) = Journal::open(disk, spec)?;
+        let (journal, torn) = Journal::open(disk, spec(&chain, segment_size, first))?;
+        if let Some(finding) = headers_gone(journal.reader(), first) {
+            return Err(LogError::Damaged(Box::new(finding)));
+        }
         let height = Height::new(journal.next().saturating_sub(1));
         let mut last = chain;
         let mut tip = None;
-        if height.get() > 0 {
+        if height >= first {
             let (header, certificate) = read_header(journal.reader(), height)?;
             last = names::header_hash(&header);
             tip = Some((header, certificate));
         }
         Ok((Self { journal, last }, tip, torn))
+    }
+
+    /// Writes, durably, the headers of a log that begins with them, where there are none.
+    pub(crate) fn begin(
+        disk: &Arc<dyn Disk>,
+        chain: Hash,
+        segment_size: u64,
+        headers: &[Committed],
+    ) -> Result<Height, LogError> {
+        let first = headers.first().map_or(Height::new(1), |(header, _)| header.height);
+        let (journal, _) = Journal::open(disk, spec(&chain, segment_size, first))?;
+        let mut log = Self { journal, last: chain };
+        for (header, certificate) in headers {
+            log.append(header, certificate)?;
+        }
+        log.take_sync().run()?;
+        Ok(first)
     }
 
     pub(crate) fn reader(&self) -> &JournalReader {
@@ -101,6 +139,16 @@ impl HeaderLog {
         })?;
         self.last = names::header_hash(header);
         Ok(())
+    }
+
+    /// The first header that stays when those below `height` may go: segments go whole.
+    pub(crate) fn first_kept(&self, height: Height) -> Height {
+        Height::new(self.reader().segment_first(height.get()))
+    }
+
+    /// Removes what is before a height that [`HeaderLog::first_kept`] gave.
+    pub(crate) fn prune(&mut self, first: Height) -> Result<(), LogError> {
+        self.journal.remove_below(first.get())
     }
 
     pub(crate) fn take_sync(&mut self) -> JournalSync {

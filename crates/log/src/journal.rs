@@ -40,8 +40,9 @@ pub(crate) struct JournalSpec {
     pub(crate) directory: String,
     pub(crate) seed: Seed,
     pub(crate) segment_size: u64,
-    /// Whether old segments may be gone.
-    pub(crate) floating: bool,
+    /// The first record that must be there, and the number of the first where there is none; those before it may be gone. None: any
+    /// may be gone.
+    pub(crate) first: Option<u64>,
     /// Whether frames stay in memory until the next sync.
     pub(crate) buffered: bool,
 }
@@ -229,7 +230,7 @@ impl Journal {
         let scan_spec = ScanSpec {
             directory: spec.directory.clone(),
             seed: spec.seed,
-            floating: spec.floating,
+            first: spec.first,
             thorough: false,
         };
         let mut scan = scan(disk.as_ref(), &scan_spec)?;
@@ -237,7 +238,7 @@ impl Journal {
             return Err(LogError::Damaged(Box::new(finding)));
         }
         let torn = scan.torn.take();
-        for segment in scan.doomed.iter().rev() {
+        for segment in scan.stale.iter().chain(scan.doomed.iter().rev()) {
             disk.remove(&segment.path)
                 .map_err(|error| LogError::disk(&segment.path, Doing::Remove, &error))?;
             sync_dir(disk.as_ref(), &spec.directory)?;
@@ -250,7 +251,7 @@ impl Journal {
             }
             allocated = last.file.size().map_err(failed(Doing::Read))?;
         }
-        let next = scan.segments.last().map_or(1, Segment::next);
+        let next = scan.segments.last().map_or(spec.first.unwrap_or(1), Segment::next);
         // What a killed process left in the system's cache becomes durable before anything builds on it.
         for segment in scan.segments.iter().filter(|segment| segment.next() > scan.synced) {
             sync_file(&segment.path, segment.file.as_ref())?;

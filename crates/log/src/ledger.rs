@@ -11,15 +11,17 @@
 //! * G2 What is returned by [`Ledger::open`] is what stays: whatever a crash left is cut or made durable before.
 //! * G3 Readers see a lane up to the tip in the last header appended, never beyond; no committed chunk is ever voided.
 //! * G4 An append that fails leaves nothing behind, not even after a restart, if the error is `Full`.
+//! * G5 What was pruned stays known as far as what is left needs it: its [`base`](crate::base).
 
 use std::sync::Arc;
 
 use quipu_crypto::merkle::Frontier;
-use quipu_types::{CommitCertificate, Hash, Header, Height, Lane, Seqno, Tip};
+use quipu_types::{ChunkHeader, CommitCertificate, Hash, Header, Height, Lane, Seqno, Tip};
 
+use crate::base::{BASE, Base, Beginning};
 use crate::disk::Disk;
 use crate::error::{Finding, LogError};
-use crate::headers::HeaderLog;
+use crate::headers::{HEADERS, HeaderLog};
 use crate::journal::JournalSync;
 use crate::lane::{LaneLog, RecentChunks};
 use crate::reader::LedgerReader;
@@ -70,6 +72,8 @@ pub struct Recovered {
 /// The writer's side. One a directory (the caller holds a lock); readers come from [`Ledger::reader`].
 #[derive(Debug)]
 pub struct Ledger {
+    disk: Arc<dyn Disk>,
+    chain: Hash,
     lanes: Vec<LaneLog>,
     headers: HeaderLog,
     wal: Wal,
@@ -100,12 +104,15 @@ impl Ledger {
         config: LedgerConfig,
     ) -> Result<(Self, Recovered), LogError> {
         let mut torn = Vec::new();
-        let (headers, committed, cut) = HeaderLog::open(&disk, chain, config.segment_size)?;
+        let base = Base::read(disk.as_ref(), &chain, config.lane_count)?;
+        let (headers, committed, cut) =
+            HeaderLog::open(&disk, chain, config.segment_size, base.first_height)?;
         torn.extend(cut);
         let mut lanes = Vec::new();
         let recent = Arc::new(RecentChunks::new(config.chunk_cache_size));
-        for lane in (0..config.lane_count).map(Lane::new) {
-            let (mut log, cut) = LaneLog::open(&disk, chain, lane, config.segment_size, &recent)?;
+        for (lane, base) in (0..config.lane_count).map(Lane::new).zip(base.lanes) {
+            let (mut log, cut) =
+                LaneLog::open(&disk, chain, lane, config.segment_size, base, &recent)?;
             torn.extend(cut);
             let tip = committed.as_ref().and_then(|(header, _)| {
                 let tip = header.cut.iter().find(|tip| tip.lane == lane)?;
@@ -131,7 +138,52 @@ impl Ledger {
             wal: records,
             torn,
         };
-        Ok((Self { lanes, headers, wal, reader }, recovered))
+        Ok((Self { disk, chain, lanes, headers, wal, reader }, recovered))
+    }
+
+    /// Makes a ledger that does not begin at the genesis, in a directory where there is none: it is there once this has
+    /// succeeded, and is then [opened](Ledger::open). The caller has checked what it begins with.
+    ///
+    /// # Errors
+    /// `Begun` where there is one, `Beginning` if the parts are not of one place, and what the medium gives.
+    pub fn begin_with(
+        disk: &Arc<dyn Disk>,
+        chain: Hash,
+        config: LedgerConfig,
+        beginning: Beginning,
+    ) -> Result<(), LogError> {
+        if disk.list(BASE).is_ok() || disk.list(HEADERS).is_ok() {
+            return Err(LogError::Begun);
+        }
+        if let Some(part) = beginning.fault(config.lane_count) {
+            return Err(LogError::Beginning { part });
+        }
+        let Beginning { lanes, headers } = beginning;
+        let first_height = HeaderLog::begin(disk, chain, config.segment_size, &headers)?;
+        Base { first_height, lanes }.write(disk, &chain)
+    }
+
+    /// Lets go what no header of `height` or above needs: chunks up to that one's cut, and the headers below it, as far as
+    /// whole segments hold nothing else. Proofs of what comes after stay possible. The first height whose header is still there.
+    ///
+    /// # Errors
+    /// `NoHeight`, and what the medium gives: after a failure that is not [`fatal`](LogError::is_fatal) everything is there, or the next
+    /// opening finishes it.
+    pub fn prune(&mut self, height: Height) -> Result<Height, LogError> {
+        let (header, _) = self.reader.header(height)?;
+        let mut bases = Vec::with_capacity(self.lanes.len());
+        for (lane, log) in (0..).map(Lane::new).zip(&self.lanes) {
+            let tip = header.cut.iter().find(|tip| tip.lane == lane);
+            bases.push(log.base_after(tip.map_or(0, |tip| tip.index))?);
+        }
+        let first_height = self.headers.first_kept(height);
+        let base = Base { first_height, lanes: bases };
+        base.write(&self.disk, &self.chain)?;
+        for (log, base) in self.lanes.iter_mut().zip(base.lanes) {
+            log.prune(base)?;
+        }
+        self.headers.prune(first_height)?;
+        Ok(first_height)
     }
 
     fn lane(&self, lane: Lane) -> Result<&LaneLog, LogError> {
@@ -287,6 +339,17 @@ impl Ledger {
             lane.committed_chunk(index).map(Arc::unwrap_or_clone)
         } else {
             lane.chunk(index)
+        }
+    }
+
+    /// The header of a chunk of a lane, committed or not, or of the last one that was pruned.
+    ///
+    /// # Errors
+    /// As [`Ledger::chunk`].
+    pub fn chunk_header(&self, lane: Lane, index: u64) -> Result<ChunkHeader, LogError> {
+        match self.lane(lane)?.base_header(index) {
+            Some(header) => Ok(header.clone()),
+            None => Ok(self.chunk(lane, index)?.header),
         }
     }
 

@@ -5,6 +5,7 @@
 //!  lanes/00/tree                       its Merkle nodes (derived)      } frames, cut by size,
 //!  headers/00000000000000000001.log    headers with certificates       } named by first record
 //!  wal/00000000000000000001.log        what consensus must not forget  }
+//!  base/00000000000000000001.log       what it stands on, where its beginning was pruned
 //!
 //!  frame ─ scan ─ journal ─┬─ lane (+ tree) ─┬─ ledger ── reader ── any thread
 //!     what a crash or rot  ├─ headers ───────┤     │
@@ -28,6 +29,7 @@
 //! reads the head of every frame, and bodies only above what is known durable. One writer a directory: the caller
 //! keeps others out.
 
+pub mod base;
 pub mod check;
 pub mod conformance;
 pub mod disk;
@@ -45,6 +47,7 @@ mod scan;
 mod tree;
 mod wal;
 
+pub use base::{Base, Beginning, LaneBase};
 pub use check::{Check, Progress};
 pub use disk::{Disk, DiskFile};
 pub use error::{Damage, Doing, Finding, LogError, Place};

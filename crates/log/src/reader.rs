@@ -69,10 +69,48 @@ impl LedgerReader {
         Height::new(next.saturating_sub(1))
     }
 
+    /// The first height whose header is there; those below were pruned.
+    #[must_use]
+    pub fn first_height(&self) -> Height {
+        Height::new(self.headers.range().0)
+    }
+
+    /// A lane's last transaction that was pruned; `0` where all are there.
+    ///
+    /// # Errors
+    /// `NoLane`.
+    pub fn pruned(&self, lane: Lane) -> Result<Seqno, LogError> {
+        Ok(self.lane(lane)?.index().base.seqno)
+    }
+
+    /// The first height whose transactions are all there, with its header and the one before.
+    ///
+    /// # Errors
+    /// What reading a header gives.
+    pub fn first_whole_height(&self) -> Result<Height, LogError> {
+        let (mut low, mut high) = (self.first_height(), self.height());
+        let nothing_is_gone = self.lanes.iter().all(|lane| lane.index().base.index == 0);
+        if nothing_is_gone && low == Height::new(1) {
+            return Ok(low);
+        }
+        // The cut of the height before must reach each lane's base: cuts only grow.
+        while low < high {
+            let middle = Height::new(low.get().midpoint(high.get()));
+            let (header, _) = self.header(middle)?;
+            let reaches = |tip: &Tip| self.pruned(tip.lane).is_ok_and(|base| tip.seqno >= base);
+            if header.cut.iter().all(reaches) {
+                high = middle;
+            } else {
+                low = middle.next();
+            }
+        }
+        Ok(low.next())
+    }
+
     /// A header with its certificate.
     ///
     /// # Errors
-    /// `NoHeight`, and `Damaged` if its bytes are wrong.
+    /// `NoHeight`, `HeightPruned`, and `Damaged` if its bytes are wrong.
     pub fn header(&self, height: Height) -> Result<(Header, CommitCertificate), LogError> {
         if let Some(committed) = self.recent_headers.get(&height) {
             return Ok(Arc::unwrap_or_clone(committed));
@@ -109,9 +147,13 @@ impl LedgerReader {
     /// Index of the committed chunk that holds a transaction.
     ///
     /// # Errors
-    /// `NoSeqno`.
+    /// `NoSeqno`, `SeqnoPruned`.
     pub fn chunk_index(&self, lane: Lane, seqno: Seqno) -> Result<u64, LogError> {
         let index = self.lane(lane)?.index();
+        let horizon = index.base.seqno;
+        if (Seqno::new(1)..=horizon).contains(&seqno) {
+            return Err(LogError::SeqnoPruned { lane, seqno, horizon });
+        }
         let chunk = index.chunk_of(seqno.get()).filter(|_| seqno <= index.committed.seqno);
         chunk.ok_or(LogError::NoSeqno { lane, seqno })
     }
@@ -207,6 +249,11 @@ impl LedgerReader {
         if size.get() == 0 {
             return root_at(tree, 0);
         }
+        let base = self.lane(lane)?.index().base;
+        if size == base.seqno {
+            let root = root_at(tree, size.get())?;
+            return if root == base.lane_root { Ok(root) } else { Err(self.damaged_tree(lane)) };
+        }
         // The chunk that holds the last of them has signed the root at its own end.
         let chunk = self.chunk_at(lane, size)?;
         let header = &chunk.header;
@@ -263,7 +310,11 @@ impl Transactions {
     fn load(&mut self) -> Result<bool, LogError> {
         let chunk = {
             let index = self.lane.index();
-            let wanted = self.next.get();
+            let (lane, seqno, horizon) = (index.lane, self.next, index.base.seqno);
+            if seqno <= horizon {
+                return Err(LogError::SeqnoPruned { lane, seqno, horizon });
+            }
+            let wanted = seqno.get();
             index.chunk_of(wanted).filter(|_| self.next <= index.committed.seqno)
         };
         let Some(index) = chunk else { return Ok(false) };

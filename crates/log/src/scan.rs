@@ -65,6 +65,8 @@ impl Segment {
 #[derive(Debug)]
 pub(crate) struct Scan {
     pub(crate) segments: Vec<Segment>,
+    /// Segments of records that do not count any more: what is left of a removal that a crash interrupted.
+    pub(crate) stale: Vec<Segment>,
     /// The highest record that a frame says was durable.
     pub(crate) synced: u64,
     /// Where whole records end and something else follows: a torn tail.
@@ -90,8 +92,8 @@ pub(crate) struct Torn {
 pub(crate) struct ScanSpec {
     pub(crate) directory: String,
     pub(crate) seed: Seed,
-    /// Whether old segments may be gone.
-    pub(crate) floating: bool,
+    /// The first record that must be there; those before it may be gone. None: any may be gone.
+    pub(crate) first: Option<u64>,
     /// Check every body, and the unused space of every segment.
     pub(crate) thorough: bool,
 }
@@ -235,11 +237,13 @@ fn list(disk: &dyn Disk, spec: &ScanSpec) -> Result<Vec<Segment>, LogError> {
 
 /// Walks over a journal.
 pub(crate) fn scan(disk: &dyn Disk, spec: &ScanSpec) -> Result<Scan, LogError> {
-    let segments = list(disk, spec)?;
+    let mut stale = list(disk, spec)?;
+    let first = spec.first.or_else(|| stale.first().map(|oldest| oldest.first)).unwrap_or(1);
+    let kept = stale.partition_point(|segment| segment.first <= first).saturating_sub(1);
+    let segments = stale.split_off(kept.min(stale.len()));
     let mut scan =
-        Scan { segments, synced: 0, torn: None, doomed: Vec::new(), findings: Vec::new() };
-    let mut next =
-        if spec.floating { scan.segments.first().map_or(1, |first| first.first) } else { 1 };
+        Scan { segments, stale, synced: 0, torn: None, doomed: Vec::new(), findings: Vec::new() };
+    let mut next = first;
     for at in 0..scan.segments.len() {
         let stop = scan.segment(at, next, spec)?;
         if stop {

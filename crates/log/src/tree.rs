@@ -17,7 +17,7 @@
 use std::io;
 use std::sync::Arc;
 
-use quipu_crypto::merkle::{Nodes, node_count};
+use quipu_crypto::merkle::{Frontier, Nodes, node_count};
 use quipu_types::{Hash, Lane, Reader};
 
 use crate::disk::{Disk, DiskFile};
@@ -139,12 +139,54 @@ impl Tree {
         Ok(())
     }
 
+    /// Gives back the room of nodes that no tree of `leaves` leaves or more has for a peak: those are all that is read of what is
+    /// before its last leaf.
+    pub(crate) fn prune(&self, leaves: u64) -> Result<(), LogError> {
+        for (start, end) in pruned(leaves) {
+            self.file
+                .give_back(start, end - start)
+                .map_err(|error| LogError::disk(&self.path, Doing::Truncate, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the peaks of a tree whose other nodes are not there.
+    pub(crate) fn write_peaks(&self, frontier: &Frontier) -> Result<(), LogError> {
+        for (node, peak) in peaks(frontier.size()).zip(frontier.peaks()) {
+            self.write_nodes(node, peak.bytes())?;
+        }
+        Ok(())
+    }
+
     /// How many leaves' nodes the file is long enough for, at most `leaves`.
     pub(crate) fn holds(&self, leaves: u64) -> Result<bool, LogError> {
         let size =
             self.file.size().map_err(|error| LogError::disk(&self.path, Doing::Read, &error))?;
         Ok(size >= node_offset(node_count(leaves)))
     }
+}
+
+/// Where the peaks of a tree stand, largest first.
+pub(crate) fn peaks(leaves: u64) -> impl Iterator<Item = u64> {
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        let rest = leaves - start;
+        let count = 1 << rest.checked_ilog2()?;
+        let node = node_count(start) + 2 * count - 2;
+        start += count;
+        Some(node)
+    })
+}
+
+/// The ranges of the file in which no peak stands, before the last leaf of so many.
+pub(crate) fn pruned(leaves: u64) -> impl Iterator<Item = (u64, u64)> {
+    let mut from = NODES_START;
+    let ranges = peaks(leaves).map(move |node| {
+        let range = (from, node_offset(node));
+        from = node_offset(node + 1);
+        range
+    });
+    ranges.filter(|(start, end)| start < end)
 }
 
 /// Where a node stands in the file.

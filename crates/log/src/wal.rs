@@ -59,7 +59,7 @@ impl Wal {
             directory: WAL.to_owned(),
             seed: Seed::new(&chain, WAL_TAG),
             segment_size,
-            floating: true,
+            first: None,
             buffered: true,
         };
         let (journal, torn) = Journal::open(disk, spec)?;

@@ -20,7 +20,10 @@ fn refused_or_right(disk: &MemoryDisk, world: &World) -> Option<LogError> {
 #[test]
 fn whichever_byte_is_flipped_a_check_names_its_file_and_no_reader_is_deceived() {
     let mut world = World::small(1);
-    for closed in [false, true] {
+    for (closed, pruned) in [(false, false), (true, false), (true, true)] {
+        if pruned {
+            world = World::pruned(1);
+        }
         if closed {
             let (ledger, _) = open(&world.disk).expect("a ledger");
             std::mem::replace(&mut world.ledger, ledger).close().expect("memory syncs");
@@ -107,14 +110,16 @@ fn files_that_are_missing_or_strange_are_found() {
     // What no header covers yet is missed by nobody.
     world.commit().expect("room");
     world.ledger.sync().expect("memory syncs");
-    for path in world.disk.files().keys().filter(|path| !path.ends_with("tree")) {
-        let disk = world.disk.fork();
-        quipu_log::Disk::remove(&disk, path).expect("it is there");
-        // Of a write-ahead log that ends earlier than it did nobody else knows.
-        let of_wal = path.starts_with("wal/");
-        assert!(of_wal || !check(&disk).is_empty(), "{path} is missing");
-        let opened = refused_or_right(&disk, &world);
-        assert!(of_wal || opened.is_some(), "{path} is missing");
+    for world in [&world, &World::pruned(2)] {
+        for path in world.disk.files().keys().filter(|path| !path.ends_with("tree")) {
+            let disk = world.disk.fork();
+            quipu_log::Disk::remove(&disk, path).expect("it is there");
+            // Of a write-ahead log that ends earlier than it did nobody else knows.
+            let of_wal = path.starts_with("wal/");
+            assert!(of_wal || !check(&disk).is_empty(), "{path} is missing");
+            let opened = refused_or_right(&disk, world);
+            assert!(of_wal || opened.is_some(), "{path} is missing");
+        }
     }
     let disk = world.disk.fork();
     disk.put("lanes/00/notes.txt", vec![1]);

@@ -1,11 +1,13 @@
 //! What is appended is what is read, across restarts, cuts and full disks.
 
+use std::sync::Arc;
+
 use expect_test::expect;
 use proptest::prelude::*;
-use quipu_log::{LogError, MemoryDisk, conformance};
+use quipu_log::{Beginning, Disk, Ledger, LogError, MemoryDisk, conformance};
 use quipu_types::{Hash, Height, Lane, Seqno};
 
-use crate::world::{World, check, first_term, nothing_is_wrong, open};
+use crate::world::{CHAIN, World, check, config, first_term, nothing_is_wrong, open};
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -15,6 +17,7 @@ enum Step {
     Commit,
     FailOver { lane: usize },
     Reopen,
+    Prune { back: usize },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -25,6 +28,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => Just(Step::Commit),
         1 => (0..2_usize).prop_map(|lane| Step::FailOver { lane }),
         1 => Just(Step::Reopen),
+        1 => (0..4_usize).prop_map(|back| Step::Prune { back }),
     ];
     proptest::collection::vec(step, 1..80)
 }
@@ -42,6 +46,7 @@ fn take(world: &mut World, step: Step) -> Result<(), LogError> {
             world.ledger.begin(height)
         }
         Step::FailOver { lane } => world.fail_over(lane),
+        Step::Prune { back } => world.prune(back),
         Step::Reopen => {
             world.ledger.sync()?;
             holds_all(world);
@@ -106,6 +111,106 @@ proptest! {
         prop_assert!(full || room > 0);
         take(&mut world, Step::Reopen).expect("there is room");
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn a_ledger_that_begins_behind_a_header_goes_on_as_the_whole_one(
+        seed: u64, before in 1..12_usize, after in 0..12_usize,
+    ) {
+        let mut whole = World::new(seed);
+        for round in 0..before {
+            whole.append(round % 2, 1 + round % 5).expect("room");
+            if round % 5 == 3 {
+                whole.fail_over(1).expect("room");
+            }
+            whole.ledger.sync().expect("memory syncs");
+            whole.commit().expect("room");
+        }
+        let disk = MemoryDisk::new();
+        let beginning = whole.beginning(whole.headers.len() - 1);
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        Ledger::begin_with(&shared, CHAIN, config(), beginning.clone()).expect("room");
+        let again = Ledger::begin_with(&shared, CHAIN, config(), beginning);
+        prop_assert_eq!(again, Err(LogError::Begun));
+        let (ledger, recovered) = open(&disk).expect("it begins");
+        prop_assert_eq!(&recovered.committed, &whole.headers.last().cloned());
+        whole.disk = disk;
+        whole.ledger = ledger;
+        for round in 0..after {
+            whole.append(round % 2, 1 + round % 3).expect("room");
+            whole.ledger.sync().expect("memory syncs");
+            whole.commit().expect("room");
+            if round % 4 == 3 {
+                whole.fail_over(0).expect("room");
+            }
+        }
+        whole.wal.clear();
+        whole.ledger.sync().expect("memory syncs");
+        holds_all(&mut whole);
+    }
+}
+
+#[test]
+fn what_does_not_belong_together_begins_no_ledger() {
+    let world = World::small(3);
+    let disk = MemoryDisk::new();
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let right = world.beginning(3);
+    let mut refused = String::new();
+    let mut refuse = |change: &dyn Fn(&mut Beginning)| {
+        let mut beginning = right.clone();
+        change(&mut beginning);
+        let begun = Ledger::begin_with(&shared, CHAIN, config(), beginning);
+        refused.push_str(&format!("{}\n", begun.expect_err("it does not fit")));
+    };
+    refuse(&|beginning| beginning.headers.swap(0, 1));
+    refuse(&|beginning| drop(beginning.headers.remove(2)));
+    refuse(&|beginning| beginning.headers[1].1 = beginning.headers[0].1.clone());
+    refuse(&|beginning| drop(beginning.lanes.pop()));
+    refuse(&|beginning| beginning.lanes.swap(0, 1));
+    refuse(&|beginning| beginning.lanes[1].frontier = beginning.lanes[0].frontier.clone());
+    refuse(&|beginning| drop(beginning.headers.pop()));
+    expect![[r#"
+        what the ledger is to begin with does not fit together: its headers
+        what the ledger is to begin with does not fit together: its headers
+        what the ledger is to begin with does not fit together: its headers
+        what the ledger is to begin with does not fit together: its number of lanes
+        what the ledger is to begin with does not fit together: lane 0
+        what the ledger is to begin with does not fit together: lane 1
+        what the ledger is to begin with does not fit together: lane 0
+    "#]]
+    .assert_eq(&refused);
+    assert_eq!(disk.files(), MemoryDisk::new().files(), "not a byte was written");
+    Ledger::begin_with(&shared, CHAIN, config(), right).expect("as it was made, it fits");
+}
+
+#[test]
+fn a_pruned_ledger_is_smaller_and_a_crash_in_the_middle_is_finished_by_opening() {
+    let mut world = World::new(11);
+    for round in 0..200 {
+        world.append(round % 2, 4).expect("room");
+        world.ledger.sync().expect("memory syncs");
+        world.commit().expect("room");
+    }
+    let (before, whole) = (world.disk.size(), world.disk.files());
+    world.prune(10).expect("room");
+    assert!(world.disk.size() * 2 < before, "{} of {before} bytes", world.disk.size());
+    holds_all(&mut world);
+    // The base is durable first: whatever of what it lets go is still there goes now.
+    for (path, bytes) in whole {
+        if path.contains(".log")
+            && !path.starts_with("wal")
+            && !world.disk.files().contains_key(&path)
+        {
+            world.disk.put(&path, bytes);
+        }
+    }
+    assert_eq!(check(&world.disk), [], "what is left over is no fault");
+    holds_all(&mut world);
+    assert!(world.disk.size() * 2 < before, "{} of {before} bytes", world.disk.size());
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use quipu_crypto::hash::blake3;
-use quipu_crypto::merkle::{Frontier, verify_inclusion};
+use quipu_crypto::merkle::{Frontier, verify_consistency, verify_inclusion};
 use quipu_log::{
-    Check, Finding, Ledger, LedgerConfig, LogError, MemoryDisk, Recovered, StoredChunk, TermRecord,
-    leaves_of,
+    Beginning, Check, Finding, LaneBase, Ledger, LedgerConfig, LogError, MemoryDisk, Recovered,
+    StoredChunk, TermRecord, leaves_of,
 };
 use quipu_proof::names;
 use quipu_types::chunk::put_transaction;
@@ -201,6 +201,36 @@ impl World {
         Ok(())
     }
 
+    /// Lets go what the header so many below the last does not need.
+    pub(crate) fn prune(&mut self, back: usize) -> Result<(), LogError> {
+        let height = u64::try_from(self.headers.len().saturating_sub(back)).expect("few");
+        let height = Height::new(height).max(self.ledger.reader().first_height());
+        if height > self.ledger.reader().height() {
+            return Ok(());
+        }
+        let before = self.ledger.reader().first_whole_height()?;
+        let first = self.ledger.prune(height)?;
+        assert!(first <= height, "what is asked for stays");
+        let whole = self.ledger.reader().first_whole_height()?;
+        assert!(before <= whole && whole <= height.next().max(before), "what comes after stays");
+        Ok(())
+    }
+
+    /// What a ledger that begins behind the header at `place` begins with.
+    pub(crate) fn beginning(&self, place: usize) -> Beginning {
+        let (header, _) = &self.headers[place];
+        let reader = self.ledger.reader();
+        let lanes = header.cut.iter().map(|tip| {
+            let chunk = (tip.index > 0)
+                .then(|| self.ledger.chunk_header(tip.lane, tip.index).expect("it is there"));
+            let terms = reader.failover_log(tip.lane).expect("a lane");
+            let terms = terms.into_iter().filter(|term| term.first_seqno <= tip.seqno.next());
+            let frontier = reader.frontier(tip.lane, tip.seqno).expect("it is there");
+            LaneBase::new(chunk, frontier, terms.collect())
+        });
+        Beginning { lanes: lanes.collect(), headers: self.headers[..=place].to_vec() }
+    }
+
     /// Closes the ledger as a killed process does, and opens it again.
     pub(crate) fn reopen(&mut self) -> Recovered {
         let (ledger, recovered) = open(&self.disk).expect("what was written is there");
@@ -227,6 +257,28 @@ impl World {
             }
         }
         world.ledger.sync().expect("memory syncs");
+        world
+    }
+
+    /// A ledger whose beginning was pruned, all of it committed and synced.
+    pub(crate) fn pruned(seed: u64) -> Self {
+        let mut world = Self::new(seed);
+        for round in 0..24 {
+            world.append(round % 2, 4).expect("room");
+            if round % 10 == 9 {
+                world.ledger.sync().expect("memory syncs");
+                world.append(0, 2).expect("room");
+                world.fail_over(0).expect("room");
+            }
+            world.ledger.sync().expect("memory syncs");
+            world.commit().expect("room");
+        }
+        world.prune(3).expect("room");
+        for lane in 0..LANES {
+            let pruned = world.ledger.reader().pruned(Lane::new(lane)).expect("a lane");
+            assert!(pruned > Seqno::new(0), "lane {lane} has less than two segments");
+        }
+        assert!(world.ledger.reader().first_height() > Height::new(1));
         world
     }
 }
@@ -279,6 +331,11 @@ pub(crate) fn nothing_is_wrong(ledger: &Ledger, recovered: &Recovered, world: &W
     let mut error_count = 0;
     let height = reader.height();
     for (number, wanted) in (1..=height.get()).zip(&world.headers) {
+        if Height::new(number) < reader.first_height() {
+            let error = reader.header(Height::new(number)).expect_err("it was pruned");
+            assert!(error.is_pruned(), "{error}");
+            continue;
+        }
         match reader.header(Height::new(number)) {
             Ok(found) => assert_eq!(&found, wanted, "header {number}"),
             Err(_) => error_count += 1,
@@ -300,7 +357,13 @@ pub(crate) fn nothing_is_wrong(ledger: &Ledger, recovered: &Recovered, world: &W
         let tip = reader.tip(lane).expect("a lane");
         assert!(model.tips.contains(&tip), "committed tips are tips");
         let size = tip.seqno.get();
-        for start in 1..=size + 1 {
+        let horizon = reader.pruned(lane).expect("a lane").get();
+        if horizon > 0 {
+            let mut found = reader.read_from(lane, Seqno::new(horizon)).expect("a lane");
+            let error = found.next().expect("not an end").expect_err("it was pruned");
+            assert!(error.is_pruned(), "{error}");
+        }
+        for start in horizon + 1..=size + 1 {
             let found = reader.read_from(lane, Seqno::new(start)).expect("a lane");
             for (seqno, item) in (start..).zip(found) {
                 match item {
@@ -322,20 +385,33 @@ pub(crate) fn nothing_is_wrong(ledger: &Ledger, recovered: &Recovered, world: &W
 fn paths_are_right(ledger: &Ledger, model: &LaneModel, size: u64) -> usize {
     let reader = ledger.reader();
     let lane = model.term.lane;
+    let horizon = reader.pruned(lane).expect("a lane").get();
     let mut error_count = 0;
     let mut frontier = Frontier::new();
     for (part, leaf) in (1..=size).zip(&model.leaves) {
         frontier.append(*leaf);
+        if part < horizon {
+            continue;
+        }
         match reader.root_at(lane, Seqno::new(part)) {
             Ok(root) => assert_eq!(root, frontier.root(), "root of {part}"),
             Err(_) => error_count += 1,
         }
     }
     let end = Seqno::new(size);
-    for (seqno, leaf) in (1..=size).zip(&model.leaves) {
+    for (seqno, leaf) in (1..=size).zip(&model.leaves).filter(|(seqno, _)| *seqno > horizon) {
         match reader.inclusion_path(lane, Seqno::new(seqno), end) {
             Ok(path) => verify_inclusion(leaf, seqno - 1, size, &path, &frontier.root()).unwrap(),
             Err(_) => error_count += 1,
+        }
+    }
+    for old in horizon.max(1)..=size {
+        let roots = [old, size].map(|at| reader.root_at(lane, Seqno::new(at)));
+        match (reader.consistency_path(lane, Seqno::new(old), end), roots) {
+            (Ok(path), [Ok(before), Ok(after)]) => {
+                verify_consistency(old, &before, size, &after, &path).unwrap();
+            }
+            _ => error_count += 1,
         }
     }
     error_count

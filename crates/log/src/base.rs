@@ -1,0 +1,234 @@
+//! What a log stands on whose beginning is not there: the **base**. A log that was pruned has one, and one that was begun with a
+//! checkpoint.
+//!
+//! ```text
+//!  base/…log    the newest record: for each lane the record from which its journal counts, the last chunk before it, the
+//!               tree there, its failover log; the height from which headers are there
+//!
+//!  journal      [segment 1]  [segment 41]  [segment 83]          base: from record 41
+//!                gone         41 …          83 …                 chunks live before 41: …, (7), ghosts 8, 9
+//! ```
+//! * B1 The record is durable before anything that it lets go is removed: opening finishes what a crash interrupted.
+//! * B2 A **ghost** is a chunk before the base that a record behind it voids: only its numbers are needed, for that.
+//! * B3 Nothing of the base is believed more than the chunks were: the tree's root is in the next chunk's signed root, the last
+//!   chunk's hash in the next one's `prev`, or both in the tip of a certified cut.
+
+use std::sync::Arc;
+
+use quipu_crypto::merkle::Frontier;
+use quipu_proof::names::header_hash;
+use quipu_types::codec::{put_count, put_list, put_option};
+use quipu_types::{
+    ChunkHeader, CommitCertificate, Decode, DecodeError, Encode, Hash, Header, Height, Lane,
+    Reader, Tip,
+};
+
+use crate::disk::Disk;
+use crate::error::{Damage, LogError, Place};
+use crate::frame::Seed;
+use crate::journal::{Journal, JournalReader, JournalSpec};
+use crate::lane::{empty_tip, tip_of};
+use crate::record::TermRecord;
+use crate::scan::{ScanSpec, scan};
+
+pub(crate) const BASE: &str = "base";
+pub(crate) const BASE_TAG: u64 = 0x0400;
+/// Most ghosts of a lane, and terms, that a record is read with.
+const COUNT_MAX: usize = 1 << 16;
+
+/// What one lane stands on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneBase {
+    /// Header of the last chunk that is not there any more; none where nothing was pruned.
+    pub header: Option<ChunkHeader>,
+    /// The tree at its end.
+    pub frontier: Frontier,
+    /// The failover log up to there, oldest first.
+    pub terms: Vec<TermRecord>,
+    /// The journal's first record that counts.
+    pub(crate) first_record: u64,
+    /// Last seqnos of the chunks behind it that are void by now (B2).
+    pub(crate) ghosts: Vec<u64>,
+}
+
+/// What a log stands on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// The first header that is there.
+    pub first_height: Height,
+    /// By lane.
+    pub lanes: Vec<LaneBase>,
+}
+
+/// What a log is begun with that does not begin at the genesis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beginning {
+    /// By lane: where the cut of the last header is.
+    pub lanes: Vec<LaneBase>,
+    /// Headers with their certificates, of consecutive heights: the last is the one after whose cut the lanes go on.
+    pub headers: Vec<(Header, CommitCertificate)>,
+}
+
+impl LaneBase {
+    /// A lane that goes on from a chunk, its tree at the end of that one and its failover log.
+    #[must_use]
+    pub const fn new(
+        header: Option<ChunkHeader>,
+        frontier: Frontier,
+        terms: Vec<TermRecord>,
+    ) -> Self {
+        Self { header, frontier, terms, first_record: 1, ghosts: Vec::new() }
+    }
+
+    /// Where a lane begins that was never pruned.
+    pub(crate) fn start() -> Self {
+        Self::new(None, Frontier::new(), Vec::new())
+    }
+
+    /// The last tip that is not there any more.
+    #[must_use]
+    pub fn tip(&self, lane: Lane) -> Tip {
+        self.header.as_ref().map_or_else(|| empty_tip(lane), tip_of)
+    }
+
+    /// Whether its parts belong to one lane and one place in it.
+    pub(crate) fn is_one(&self, lane: Lane) -> bool {
+        let tip = self.tip(lane);
+        tip.lane == lane
+            && tip.seqno.get() == self.frontier.size()
+            && tip.lane_root == self.frontier.root()
+            && self.terms.iter().all(|term| term.lane == lane)
+    }
+}
+
+impl Beginning {
+    /// What does not fit: the headers are not consecutive or do not link, or a lane's part is not at the last one's cut.
+    pub(crate) fn fault(&self, lane_count: u16) -> Option<String> {
+        let links = |pair: &[(Header, CommitCertificate)]| match pair {
+            [(before, _), (after, _)] => {
+                after.height == before.height.next() && after.prev_header == header_hash(before)
+            }
+            _ => false,
+        };
+        let signed = |(header, certificate): &(Header, CommitCertificate)| {
+            certificate.digest() == Some(header_hash(header))
+        };
+        if !self.headers.windows(2).all(links) || !self.headers.iter().all(signed) {
+            return Some("its headers".to_owned());
+        }
+        if self.lanes.len() != usize::from(lane_count) {
+            return Some("its number of lanes".to_owned());
+        }
+        let cut = self.headers.last().map(|(header, _)| header.cut.as_slice()).unwrap_or_default();
+        let fits = |(lane, base): &(Lane, &LaneBase)| {
+            let tip = cut.iter().find(|tip| tip.lane == *lane).copied();
+            base.is_one(*lane) && base.tip(*lane) == tip.unwrap_or_else(|| empty_tip(*lane))
+        };
+        let lanes = (0..lane_count).map(Lane::new).zip(&self.lanes);
+        lanes.into_iter().find(|lane| !fits(lane)).map(|(lane, _)| format!("lane {lane}"))
+    }
+}
+
+impl Base {
+    /// Of a log that begins at the genesis.
+    pub(crate) fn genesis(lane_count: u16) -> Self {
+        let lanes = (0..lane_count).map(|_| LaneBase::start()).collect();
+        Self { first_height: Height::new(1), lanes }
+    }
+
+    /// Reads the newest; the genesis' where none was written.
+    pub(crate) fn read(disk: &dyn Disk, chain: &Hash, lane_count: u16) -> Result<Self, LogError> {
+        match disk.list(BASE) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self::genesis(lane_count));
+            }
+            _ => {}
+        }
+        let spec = ScanSpec {
+            directory: BASE.to_owned(),
+            seed: Seed::new(chain, BASE_TAG),
+            first: None,
+            thorough: true,
+        };
+        let found = scan(disk, &spec)?;
+        if let Some(finding) = found.findings.into_iter().next() {
+            return Err(LogError::Damaged(Box::new(finding)));
+        }
+        let reader = JournalReader::new(BASE, spec.seed, found.segments);
+        let (first, next) = reader.range();
+        if first == next {
+            return Ok(Self::genesis(lane_count));
+        }
+        let number = next.saturating_sub(1);
+        let damaged = |damage| reader.damaged(number, Place::Record(number), damage);
+        let base = Self::from_bytes(&reader.read(number)?)
+            .map_err(|reason| damaged(Damage::Malformed { reason }))?;
+        let is_whole = base.lanes.len() == usize::from(lane_count)
+            && base.lanes.iter().zip(0..).all(|(base, lane)| base.is_one(Lane::new(lane)));
+        if is_whole { Ok(base) } else { Err(damaged(Damage::Link { field: "base" })) }
+    }
+
+    /// Makes it the newest, durably (B1); older ones go.
+    pub(crate) fn write(&self, disk: &Arc<dyn Disk>, chain: &Hash) -> Result<(), LogError> {
+        let spec = JournalSpec {
+            directory: BASE.to_owned(),
+            seed: Seed::new(chain, BASE_TAG),
+            segment_size: 4 << 10,
+            first: None,
+            buffered: false,
+        };
+        let (mut journal, _) = Journal::open(disk, spec)?;
+        if journal.next() > journal.last_first() {
+            journal.rotate()?;
+        }
+        let number = journal.append(|out| self.encode(out))?;
+        journal.take_sync().run()?;
+        journal.remove_below(number)
+    }
+}
+
+impl Encode for LaneBase {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_option(out, self.header.as_ref());
+        self.frontier.encode(out);
+        put_list(out, &self.terms);
+        out.extend_from_slice(&self.first_record.to_le_bytes());
+        put_count(out, self.ghosts.len());
+        for last in &self.ghosts {
+            out.extend_from_slice(&last.to_le_bytes());
+        }
+    }
+}
+
+impl Decode for LaneBase {
+    const SIZE_MIN: usize = 1 + Frontier::SIZE_MIN + 4 + 8 + 4;
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            header: reader.option("header of the last chunk")?,
+            frontier: Frontier::decode(reader)?,
+            terms: reader.list("terms", COUNT_MAX)?,
+            first_record: reader.u64()?,
+            ghosts: {
+                let count = reader.count("ghosts", COUNT_MAX, 8)?;
+                (0..count).map(|_| reader.u64()).collect::<Result<_, _>>()?
+            },
+        })
+    }
+}
+
+impl Encode for Base {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.first_height.encode(out);
+        put_list(out, &self.lanes);
+    }
+}
+
+impl Decode for Base {
+    const SIZE_MIN: usize = 8 + 4;
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let first_height = Height::decode(reader)?;
+        Ok(Self { first_height, lanes: reader.list("lanes", usize::from(u16::MAX))? })
+    }
+}
