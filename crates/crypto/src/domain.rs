@@ -55,11 +55,13 @@ pub enum Tag {
     Link = 15,
     /// The place of a common coin: what the shares of the coin's key sign.
     Coin = 16,
+    /// What a validator's state is at a height, all of it.
+    Checkpoint = 17,
 }
 
 impl Tag {
     /// Every tag, in the order of the bytes.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Transaction,
         Self::Chunk,
         Self::Ack,
@@ -76,6 +78,7 @@ impl Tag {
         Self::Possession,
         Self::Link,
         Self::Coin,
+        Self::Checkpoint,
     ];
 
     /// The byte that stands for the tag in signed bytes.

@@ -102,8 +102,9 @@ impl LaneBase {
 }
 
 impl Beginning {
-    /// What does not fit: the headers are not consecutive or do not link, or a lane's part is not at the last one's cut.
-    pub(crate) fn fault(&self, lane_count: u16) -> Option<String> {
+    /// What does not fit, if anything does: the headers are not consecutive or do not link, or a lane's part is not at the last one's cut.
+    #[must_use]
+    pub fn fault(&self, lane_count: u16) -> Option<String> {
         let links = |pair: &[(Header, CommitCertificate)]| match pair {
             [(before, _), (after, _)] => {
                 after.height == before.height.next() && after.prev_header == header_hash(before)
@@ -121,8 +122,11 @@ impl Beginning {
         }
         let cut = self.headers.last().map(|(header, _)| header.cut.as_slice()).unwrap_or_default();
         let fits = |(lane, base): &(Lane, &LaneBase)| {
-            let tip = cut.iter().find(|tip| tip.lane == *lane).copied();
-            base.is_one(*lane) && base.tip(*lane) == tip.unwrap_or_else(|| empty_tip(*lane))
+            let tip = cut.iter().find(|tip| tip.lane == *lane && tip.index > 0).copied();
+            let is_fresh = base.first_record == 1 && base.ghosts.is_empty();
+            is_fresh
+                && base.is_one(*lane)
+                && base.tip(*lane) == tip.unwrap_or_else(|| empty_tip(*lane))
         };
         let lanes = (0..lane_count).map(Lane::new).zip(&self.lanes);
         lanes.into_iter().find(|lane| !fits(lane)).map(|(lane, _)| format!("lane {lane}"))
@@ -221,6 +225,29 @@ impl Encode for Base {
     fn encode(&self, out: &mut Vec<u8>) {
         self.first_height.encode(out);
         put_list(out, &self.lanes);
+    }
+}
+
+impl Encode for Beginning {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_list(out, &self.lanes);
+        put_count(out, self.headers.len());
+        for (header, certificate) in &self.headers {
+            header.encode(out);
+            certificate.encode(out);
+        }
+    }
+}
+
+impl Decode for Beginning {
+    const SIZE_MIN: usize = 4 + 4;
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let lanes = reader.list("lanes", usize::from(u16::MAX))?;
+        let size_min = Header::SIZE_MIN.saturating_add(CommitCertificate::SIZE_MIN);
+        let count = reader.count("headers", COUNT_MAX, size_min)?;
+        let pair = |_| Ok((Header::decode(reader)?, CommitCertificate::decode(reader)?));
+        Ok(Self { lanes, headers: (0..count).map(pair).collect::<Result<_, DecodeError>>()? })
     }
 }
 

@@ -57,8 +57,9 @@ pub(crate) struct ChunkPlace {
 #[derive(Clone, Debug)]
 pub(crate) struct LaneIndex {
     pub(crate) lane: Lane,
-    /// The last chunk that was pruned.
+    /// The last chunk that was pruned, and its header.
     pub(crate) base: Tip,
+    base_header: Option<Arc<ChunkHeader>>,
     pub(crate) chunks: Vec<ChunkPlace>,
     pub(crate) last_seqno: u64,
     pub(crate) terms: Vec<TermRecord>,
@@ -160,6 +161,7 @@ impl LaneIndex {
         let mut index = Self {
             lane,
             base: tip,
+            base_header: base.header.clone().map(Arc::new),
             chunks: Vec::new(),
             last_seqno: tip.seqno.get(),
             terms: base.terms.clone(),
@@ -333,6 +335,11 @@ impl LaneShared {
         let read = Self::read_chunk(self.lane, &self.journal, index, place);
         // It may go between the look at the index and the one at the segment.
         read.map_err(|error| self.pruned(index).unwrap_or(error))
+    }
+
+    /// Header of the last chunk that was pruned, if `index` is that one's.
+    pub(crate) fn base_header(&self, index: u64) -> Option<Arc<ChunkHeader>> {
+        self.index().base_header.as_ref().filter(|header| header.index == index).map(Arc::clone)
     }
 
     /// The error of a chunk that was pruned.
@@ -577,11 +584,6 @@ impl LaneLog {
         &self.frontier
     }
 
-    /// Header of the last chunk that was pruned, if `index` is that one's.
-    pub(crate) fn base_header(&self, index: u64) -> Option<&ChunkHeader> {
-        self.base.header.as_ref().filter(|header| header.index == index)
-    }
-
     /// What the lane can stand on when its chunks up to `keep_after` may go: segments go whole.
     pub(crate) fn base_after(&self, keep_after: u64) -> Result<LaneBase, LogError> {
         let lane = self.shared.lane;
@@ -622,6 +624,7 @@ impl LaneLog {
             let gone = index.chunks.partition_point(|chunk| chunk.record < first_record);
             index.chunks.drain(..gone);
             index.base = tip;
+            index.base_header = base.header.clone().map(Arc::new);
         }
         self.base = base;
         self.journal.remove_below(first_record)?;

@@ -347,8 +347,8 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::chunk`].
     pub fn chunk_header(&self, lane: Lane, index: u64) -> Result<ChunkHeader, LogError> {
-        match self.lane(lane)?.base_header(index) {
-            Some(header) => Ok(header.clone()),
+        match self.lane(lane)?.shared().base_header(index) {
+            Some(header) => Ok(Arc::unwrap_or_clone(header)),
             None => Ok(self.chunk(lane, index)?.header),
         }
     }

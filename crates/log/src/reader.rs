@@ -13,7 +13,7 @@ use quipu_crypto::merkle::{
 };
 use quipu_crypto::{CacheCounts, Recent};
 use quipu_types::chunk::split_body;
-use quipu_types::{CommitCertificate, Hash, Header, Height, Lane, Seqno, Tip};
+use quipu_types::{ChunkHeader, CommitCertificate, Hash, Header, Height, Lane, Seqno, Tip};
 
 use crate::error::{Damage, LogError, Place};
 use crate::headers::read_header;
@@ -142,6 +142,17 @@ impl LedgerReader {
     /// `NoChunk`, and `Damaged` if its bytes are wrong.
     pub fn chunk(&self, lane: Lane, index: u64) -> Result<Arc<StoredChunk>, LogError> {
         self.lane(lane)?.committed_chunk(index)
+    }
+
+    /// The header of a committed chunk, or of the last one that was pruned.
+    ///
+    /// # Errors
+    /// As [`LedgerReader::chunk`].
+    pub fn chunk_header(&self, lane: Lane, index: u64) -> Result<ChunkHeader, LogError> {
+        match self.lane(lane)?.base_header(index) {
+            Some(header) => Ok(Arc::unwrap_or_clone(header)),
+            None => Ok(self.chunk(lane, index)?.header.clone()),
+        }
     }
 
     /// Index of the committed chunk that holds a transaction.

@@ -26,6 +26,7 @@
 pub mod admission;
 pub mod api;
 mod checking;
+pub mod checkpoint;
 mod fetch;
 pub mod follow;
 mod gate;

@@ -102,7 +102,7 @@ pub fn recover(
         let index = committed_index(head.as_ref().map(|(header, _)| header), tip.lane);
         let committed = match index {
             0 => None,
-            _ => Some(ledger.chunk(tip.lane, index)?.header),
+            _ => Some(ledger.chunk_header(tip.lane, index)?),
         };
         let seqno = committed.as_ref().map_or(Seqno::default(), ChunkHeader::last_seqno);
         let frontier = ledger.frontier(tip.lane, seqno)?;
@@ -127,6 +127,19 @@ pub fn recover(
     };
     let records = found.wal.into_iter().map(|record| record.bytes).collect();
     Ok(Recovered { lanes, head, primary, certified, records, producers })
+}
+
+/// The lowest height whose header a start after `head` reads: neither it nor what follows it may be pruned.
+///
+/// # Errors
+/// When stored bytes cannot be read back.
+pub fn foot(reader: &LedgerReader, head: Height) -> Result<Height, LogError> {
+    let mut height = head;
+    while height > reader.first_height() && reader.header(height)?.0.state_certificate.is_none() {
+        height = Height::new(height.get().saturating_sub(1));
+    }
+    let primary = head.get().saturating_sub(PRIMARY_HEIGHT_COUNT).max(1);
+    Ok(height.min(Height::new(primary)).max(reader.first_height()))
 }
 
 /// Rank of the primary after `head`: the newest header that names one says it.
@@ -154,6 +167,9 @@ pub fn serve(ledger: &Ledger, request: &Request) -> Result<Vec<PeerMessage>, Log
             let reader = ledger.reader();
             let (mut headers, mut size) = (Vec::new(), 0_usize);
             let mut height = (*from).max(Height::new(1));
+            if height < reader.first_height() {
+                return Ok(Vec::new());
+            }
             while height <= reader.height() && headers.len() < HEADER_COUNT_MAX && size < SERVE_SIZE
             {
                 let (header, certificate) = reader.header(height)?;
@@ -176,11 +192,15 @@ fn serve_chunks(ledger: &Ledger, first: u64, tip: &Tip) -> Result<Vec<PeerMessag
     match ledger.chunk(tip.lane, tip.index) {
         Ok(stored) if chunk_hash(&stored.header) == tip.chunk_hash => {}
         Ok(_) | Err(LogError::NoChunk { .. } | LogError::NoLane { .. }) => return Ok(chunks),
+        Err(error) if error.is_pruned() => return Ok(chunks),
         Err(error) => return Err(error),
     }
     let last = tip.index.min(first.saturating_add(CHUNK_COUNT_MAX).saturating_sub(1));
     for index in first.max(1)..=last {
-        let stored = ledger.chunk(tip.lane, index)?;
+        let stored = match ledger.chunk(tip.lane, index) {
+            Err(error) if error.is_pruned() => return Ok(Vec::new()),
+            stored => stored?,
+        };
         size = size.saturating_add(stored.body.len());
         chunks.push(PeerMessage::Chunk(stored));
         if size >= SERVE_SIZE {

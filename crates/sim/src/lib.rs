@@ -138,6 +138,8 @@ pub struct Totals {
     pub wipes: u64,
     /// Old copies of disks that were put back.
     pub rewinds: u64,
+    /// New disks that began with a checkpoint.
+    pub restores: u64,
     /// Validators with a new disk that found their threshold.
     pub thresholds: u64,
     /// What power cuts did to unsynced writes.
@@ -197,7 +199,7 @@ pub struct Totals {
 impl Totals {
     /// Every total with its name.
     #[must_use]
-    pub const fn rows(&self) -> [(&'static str, u64); 40] {
+    pub const fn rows(&self) -> [(&'static str, u64); 41] {
         [
             ("kills", self.kills),
             ("power cuts", self.power_cuts),
@@ -208,6 +210,7 @@ impl Totals {
             ("stops", self.stops),
             ("disks lost", self.wipes),
             ("old copies put back", self.rewinds),
+            ("new disks from checkpoints", self.restores),
             ("thresholds found", self.thresholds),
             ("writes lost", self.disk.lost),
             ("writes torn", self.disk.torn),
@@ -263,7 +266,7 @@ impl Totals {
     }
 
     /// In the order of [`rows`](Self::rows).
-    const fn fields(&mut self) -> [&mut u64; 40] {
+    const fn fields(&mut self) -> [&mut u64; 41] {
         [
             &mut self.kills,
             &mut self.power_cuts,
@@ -274,6 +277,7 @@ impl Totals {
             &mut self.stops,
             &mut self.wipes,
             &mut self.rewinds,
+            &mut self.restores,
             &mut self.thresholds,
             &mut self.disk.lost,
             &mut self.disk.torn,

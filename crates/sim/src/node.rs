@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use quipu_consensus::{Context, Schedule};
 use quipu_crypto::Verified;
-use quipu_log::{Ledger, LedgerConfig, SyncGroup};
+use quipu_log::{Disk, Ledger, LedgerConfig, SyncGroup};
+use quipu_replica::checkpoint::{self, Manifest};
 use quipu_replica::storage::{read_block, recover};
 use quipu_replica::{Barrier, Block, Config, Now, Observer, Replica};
-use quipu_state::{Machine, MemoryStore};
-use quipu_types::{Genesis, Hash, Height, Receipt, RoundKind, SignedState, ValidatorIndex};
+use quipu_state::{Machine, MemoryStore, Store};
+use quipu_types::{
+    Decode, Encode, Genesis, Hash, Height, Receipt, RoundKind, SignedState, ValidatorIndex,
+};
 
 use crate::actors::{Actor, Crime};
 use crate::coins::Dealing;
@@ -171,6 +174,47 @@ impl Node {
         self.observer = Some(None);
     }
 
+    /// A checkpoint of what it has executed, and its parts.
+    pub(crate) fn save(&self, context: &Context) -> Option<(Manifest, Vec<Vec<u8>>)> {
+        let alive = self.alive.as_ref()?;
+        let reader = alive.ledger.reader();
+        let (header, _) = reader.header(alive.machine.applied()).ok()?;
+        let mut bytes = Vec::new();
+        let parts = checkpoint::save(&alive.machine, |part| {
+            bytes.push(part.to_vec());
+            Ok(())
+        });
+        let (parts, beginning) = (parts.ok()?, checkpoint::beginning(&reader, &header).ok()?);
+        let own = ValidatorIndex::new(u16::from(self.number));
+        let statement = checkpoint::statement(&header, &beginning, &parts);
+        let signed = statement.sign(&key(self.number), own, context);
+        Some((Manifest { signed, beginning, parts }, bytes))
+    }
+
+    /// Begins an empty disk with a checkpoint.
+    pub(crate) fn restore(
+        &mut self,
+        manifest: &Manifest,
+        parts: &[Vec<u8>],
+        context: &Context,
+        genesis: &Genesis,
+    ) -> bool {
+        let manifest = Manifest::from_bytes(&manifest.to_bytes()).expect("what was encoded");
+        manifest.check(context, LANE_COUNT).expect("what an honest validator saved");
+        let mut store = MemoryStore::new();
+        for (place, part) in parts.iter().enumerate() {
+            let rows = manifest.rows(place, part).expect("what an honest validator saved");
+            store.commit(&rows).expect("memory has room");
+        }
+        let machine = Machine::open(store.clone(), genesis).expect("its own root is right");
+        assert_eq!(machine.applied(), manifest.signed.statement.height);
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let beginning = manifest.beginning.clone();
+        let begun = Ledger::begin_with(&disk, context.chain, LOG_CONFIG, beginning);
+        self.store = Some(if begun.is_ok() { store } else { MemoryStore::new() });
+        begun.is_ok()
+    }
+
     /// Keeps a copy of the disk as it is, with the height that it stands at.
     pub(crate) fn keep_copy(&mut self) {
         if let Some(alive) = &self.alive {
@@ -206,14 +250,7 @@ impl Node {
         random: &mut fastrand::Rng,
     ) -> Result<Option<Started>, Broken> {
         let broken = |what: String| Broken { rule: "V4", what };
-        let config = LedgerConfig {
-            segment_size: 4 << 10,
-            wal_segment_size: 4 << 10,
-            // Every read goes to the disk, whose faults are what is looked for.
-            chunk_cache_size: 0,
-            ..LedgerConfig::new(LANE_COUNT)
-        };
-        let opened = Ledger::open(Arc::new(self.disk.clone()), context.chain, config);
+        let opened = Ledger::open(Arc::new(self.disk.clone()), context.chain, LOG_CONFIG);
         if opened.is_err() && self.disk.is_blown() {
             return Ok(None);
         }
@@ -301,6 +338,14 @@ impl Node {
         config
     }
 }
+
+/// Small segments; every read goes to the disk, whose faults are what is looked for.
+const LOG_CONFIG: LedgerConfig = LedgerConfig {
+    segment_size: 4 << 10,
+    wal_segment_size: 4 << 10,
+    chunk_cache_size: 0,
+    ..LedgerConfig::new(LANE_COUNT)
+};
 
 /// Heights that a copy of a disk lies behind when it is put back: somewhere in them is a word of its validator.
 const REWIND_HEIGHT_COUNT: u64 = 10;

@@ -241,14 +241,16 @@ impl World {
             }
             let reader = alive.ledger.reader();
             verdict::check_headers(&self.witness.committed, &reader)?;
-            if highest.as_ref().is_none_or(|highest| highest.height() < reader.height()) {
+            let is_whole = reader.first_whole_height().is_ok_and(|first| first == Height::new(1));
+            let is_higher = |highest: &LedgerReader| highest.height() < reader.height();
+            if is_whole && highest.as_ref().is_none_or(is_higher) {
                 highest = Some(reader);
             }
             let closed = alive.ledger.close();
             rule(closed.is_ok(), "V5", || format!("{closed:?}"))?;
             verdict::check_log(&self.history, &node.disk, &self.context)?;
         }
-        let reader = highest.expect("some validator is honest");
+        let reader = highest.expect("some honest validator never lost its disk");
         verdict::check_all(&self.history, &self.witness.committed, &self.genesis, &reader)?;
         self.totals.heights += self.height();
         self.totals.term_changes += self.witness.term_changes;

@@ -266,7 +266,28 @@ impl World {
         }
         self.totals.wipes += 1;
         self.node_mut(at).wipe(random);
+        if random.bool() {
+            self.restore(at);
+        }
         self.died(at, "and its disk is lost");
+    }
+
+    /// A new disk begins with a checkpoint that others made: all who can make one of a height make the same.
+    fn restore(&mut self, at: usize) {
+        let others =
+            self.nodes.iter().filter(|node| node.is_honest && usize::from(node.number) != at);
+        let saved: Vec<_> = others.filter_map(|node| node.save(&self.context)).collect();
+        let Some((manifest, parts)) = saved.iter().max_by_key(|(saved, _)| saved.signed.statement)
+        else {
+            return;
+        };
+        let newest = manifest.signed.statement;
+        let of_height = saved.iter().map(|(saved, _)| saved.signed.statement);
+        let mut of_height = of_height.filter(|other| other.height == newest.height);
+        assert!(of_height.all(|other| other == newest), "one state gives one checkpoint");
+        let (context, genesis) = (&self.context, &self.genesis);
+        let node = self.nodes.get_mut(at).expect("events name nodes of the world");
+        self.totals.restores += u64::from(node.restore(manifest, parts, context, genesis));
     }
 
     pub(super) fn start(&mut self, at: usize) -> Result<(), Broken> {
