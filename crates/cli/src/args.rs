@@ -119,11 +119,21 @@ pub(crate) enum Command {
     /// Say how a validator is, whom it reaches, and who is missing.
     #[command(after_help = "Example:\n  quipu status --url http://127.0.0.1:8433")]
     Status(Status),
-    /// Verify everything that a validator has stored.
+    /// Verify everything that a validator has stored, or an archive.
     #[command(
-        after_help = "Example:\n  quipu check --dir ./quipu-dev/node0\n\nReads only. Damage exits 3 and names the file, the lane and the number, or the header."
+        after_help = "Examples:\n  quipu check --dir ./quipu-dev/node0\n  quipu check --archive ./2026 --genesis genesis.json\n\nReads only. Damage exits 3 and names the file, the lane and the number, or the header. Of a log that was\npruned, what is left is executed again from the checkpoint before it."
     )]
     Check(Check),
+    /// Copy a stretch of a stopped validator's log to an archive, which is checked by itself.
+    #[command(
+        after_help = "Example:\n  quipu export --dir ./validator --out ./2026 --first 1 --last 1000000\n  quipu check --archive ./2026 --genesis genesis.json\n\nExport before heights are pruned ([retention] in config.toml): any validator that still has them can."
+    )]
+    Export(Export),
+    /// Begin again, without a ledger: with a checkpoint that validators of a third of the stake vouch for.
+    #[command(
+        after_help = "Example:\n  quipu recover --dir ./validator --from http://127.0.0.1:9433,http://127.0.0.1:9434\n\nFor a validator whose disk was lost, or who was away longer than others keep ([retention] in config.toml).\nIt needs config.toml, the genesis, and the key, all from a backup; a key that is lost too is lost for good.\nGive the HTTP addresses of several validators, through tunnels where they listen on loopback: what they say of\nthe state must agree, and every part is checked."
+    )]
+    Recover(Recover),
     /// Measure.
     #[command(subcommand)]
     Bench(Bench),
@@ -210,6 +220,10 @@ pub(crate) struct Init {
     /// Every member's join file: they say where the others listen.
     #[arg(long, value_name = "NAME.join.json", num_args = 1.., requires = "genesis")]
     pub(crate) peers: Vec<PathBuf>,
+    /// The directory that this key was used in is lost: the new one begins as an observer, which signs nothing before it can not
+    /// contradict what was signed there.
+    #[arg(long, requires = "genesis")]
+    pub(crate) again: bool,
     /// Where to listen for the other validators [default: all addresses, port as in the own join file].
     #[arg(long, value_name = "IP:PORT", requires = "genesis")]
     pub(crate) listen: Option<SocketAddr>,
@@ -764,12 +778,46 @@ pub(crate) struct Status {
     pub(crate) json: bool,
 }
 
+/// `quipu export`.
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The validator's directory; it must be stopped.
+    #[arg(long, value_name = "D/node0")]
+    pub(crate) dir: PathBuf,
+    /// The archive's directory, to be made.
+    #[arg(long, value_name = "ARCHIVE")]
+    pub(crate) out: PathBuf,
+    /// The first height whose transactions it gets [default: the first that is there].
+    #[arg(long, value_name = "HEIGHT")]
+    pub(crate) first: Option<u64>,
+    /// The last height [default: the last that is there].
+    #[arg(long, value_name = "HEIGHT")]
+    pub(crate) last: Option<u64>,
+}
+
+/// `quipu recover`.
+#[derive(Debug, Args)]
+pub(crate) struct Recover {
+    /// The validator's directory, with its configuration and no ledger.
+    #[arg(long, value_name = "D")]
+    pub(crate) dir: PathBuf,
+    /// HTTP addresses of other validators, several.
+    #[arg(long, value_name = "URL,…", value_delimiter = ',', required = true)]
+    pub(crate) from: Vec<String>,
+}
+
 /// `quipu check`.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
     /// The validator's directory.
-    #[arg(long, value_name = "D/node0")]
-    pub(crate) dir: PathBuf,
+    #[arg(long, value_name = "D/node0", required_unless_present = "archive")]
+    pub(crate) dir: Option<PathBuf>,
+    /// An archive's directory instead.
+    #[arg(long, value_name = "ARCHIVE", requires = "genesis", conflicts_with = "dir")]
+    pub(crate) archive: Option<PathBuf>,
+    /// The genesis to check an archive against: yours, not the copy inside.
+    #[arg(long, value_name = "FILE", requires = "archive")]
+    pub(crate) genesis: Option<PathBuf>,
     /// Threads that execute a block's transactions side by side: all processors unless said. The result is the same.
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,

@@ -46,6 +46,8 @@ fn run(wanted: Command) -> Result<()> {
         Command::Gateway(args) => command::gateway::run(args),
         Command::Keys(args) => command::keys::run(args),
         Command::Check(args) => command::check::run(&args),
+        Command::Export(args) => command::export::run(&args),
+        Command::Recover(args) => command::recover::run(&args),
         Command::Verify(args) => command::verify::run(&args),
         Command::Sim(args) => command::sim::run(&args),
         Command::Config(ConfigCommand::Check { file }) => command::config::run(&file),

@@ -386,6 +386,30 @@ impl Client {
         self.json(answer).await
     }
 
+    /// A `GET` whose answer is bytes, at most `size_max` of them.
+    ///
+    /// # Errors
+    /// When nobody answers, or refuses, or says more.
+    pub async fn get_bytes(&self, path: &str, size_max: usize) -> Result<Vec<u8>, ClientError> {
+        let mut answer = self.open(path).await?;
+        let server = answer.url().to_string();
+        let mut bytes = Vec::new();
+        loop {
+            let piece = tokio::time::timeout(ANSWER_TIMEOUT, answer.chunk()).await;
+            let lost =
+                |reason: String| ClientError::Unreachable { tried: format!("{server}: {reason}") };
+            let piece = piece.map_err(|_| lost("it went silent".to_owned()))?;
+            let Some(piece) = piece.map_err(|error| lost(root_cause(&error)))? else {
+                return Ok(bytes);
+            };
+            if bytes.len().saturating_add(piece.len()) > size_max {
+                let reason = format!("it sends more than {size_max} bytes");
+                return Err(ClientError::Protocol { server, reason });
+            }
+            bytes.extend_from_slice(&piece);
+        }
+    }
+
     /// The same, with the address that answered.
     pub(crate) async fn get_of<T: DeserializeOwned>(
         &self,

@@ -51,11 +51,22 @@ pub struct LaneBase {
     pub(crate) ghosts: Vec<u64>,
 }
 
+/// What the headers before the first that is there said last, of what later ones need not repeat. Its meaning is the caller's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Before {
+    /// Rank of the primary.
+    pub primary: u16,
+    /// The newest height whose state certificate was embedded.
+    pub certified: Height,
+}
+
 /// What a log stands on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Base {
     /// The first header that is there.
     pub first_height: Height,
+    /// What those before it said.
+    pub before: Before,
     /// By lane.
     pub lanes: Vec<LaneBase>,
 }
@@ -63,10 +74,14 @@ pub struct Base {
 /// What a log is begun with that does not begin at the genesis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beginning {
-    /// By lane: where the cut of the last header is.
+    /// The header after whose cut the lanes go on.
+    pub header: Header,
+    /// What commits it.
+    pub certificate: CommitCertificate,
+    /// What headers before it said.
+    pub before: Before,
+    /// By lane: where its cut is.
     pub lanes: Vec<LaneBase>,
-    /// Headers with their certificates, of consecutive heights: the last is the one after whose cut the lanes go on.
-    pub headers: Vec<(Header, CommitCertificate)>,
 }
 
 impl LaneBase {
@@ -102,27 +117,18 @@ impl LaneBase {
 }
 
 impl Beginning {
-    /// What does not fit, if anything does: the headers are not consecutive or do not link, or a lane's part is not at the last one's cut.
+    /// What does not fit, if anything does not: the certificate is of another header, or a lane's part is not at its cut.
     #[must_use]
     pub fn fault(&self, lane_count: u16) -> Option<String> {
-        let links = |pair: &[(Header, CommitCertificate)]| match pair {
-            [(before, _), (after, _)] => {
-                after.height == before.height.next() && after.prev_header == header_hash(before)
-            }
-            _ => false,
-        };
-        let signed = |(header, certificate): &(Header, CommitCertificate)| {
-            certificate.digest() == Some(header_hash(header))
-        };
-        if !self.headers.windows(2).all(links) || !self.headers.iter().all(signed) {
-            return Some("its headers".to_owned());
+        if self.certificate.digest() != Some(header_hash(&self.header)) {
+            return Some("its certificate".to_owned());
         }
         if self.lanes.len() != usize::from(lane_count) {
             return Some("its number of lanes".to_owned());
         }
-        let cut = self.headers.last().map(|(header, _)| header.cut.as_slice()).unwrap_or_default();
         let fits = |(lane, base): &(Lane, &LaneBase)| {
-            let tip = cut.iter().find(|tip| tip.lane == *lane && tip.index > 0).copied();
+            let mut cut = self.header.cut.iter().copied();
+            let tip = cut.find(|tip| tip.lane == *lane && tip.index > 0);
             let is_fresh = base.first_record == 1 && base.ghosts.is_empty();
             is_fresh
                 && base.is_one(*lane)
@@ -137,7 +143,7 @@ impl Base {
     /// Of a log that begins at the genesis.
     pub(crate) fn genesis(lane_count: u16) -> Self {
         let lanes = (0..lane_count).map(|_| LaneBase::start()).collect();
-        Self { first_height: Height::new(1), lanes }
+        Self { first_height: Height::new(1), before: Before::default(), lanes }
     }
 
     /// Reads the newest; the genesis' where none was written.
@@ -224,38 +230,54 @@ impl Decode for LaneBase {
 impl Encode for Base {
     fn encode(&self, out: &mut Vec<u8>) {
         self.first_height.encode(out);
+        self.before.encode(out);
         put_list(out, &self.lanes);
     }
 }
 
 impl Encode for Beginning {
     fn encode(&self, out: &mut Vec<u8>) {
+        self.header.encode(out);
+        self.certificate.encode(out);
+        self.before.encode(out);
         put_list(out, &self.lanes);
-        put_count(out, self.headers.len());
-        for (header, certificate) in &self.headers {
-            header.encode(out);
-            certificate.encode(out);
-        }
     }
 }
 
 impl Decode for Beginning {
-    const SIZE_MIN: usize = 4 + 4;
+    const SIZE_MIN: usize = Header::SIZE_MIN + CommitCertificate::SIZE_MIN + Before::SIZE_MIN + 4;
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let lanes = reader.list("lanes", usize::from(u16::MAX))?;
-        let size_min = Header::SIZE_MIN.saturating_add(CommitCertificate::SIZE_MIN);
-        let count = reader.count("headers", COUNT_MAX, size_min)?;
-        let pair = |_| Ok((Header::decode(reader)?, CommitCertificate::decode(reader)?));
-        Ok(Self { lanes, headers: (0..count).map(pair).collect::<Result<_, DecodeError>>()? })
+        Ok(Self {
+            header: Header::decode(reader)?,
+            certificate: CommitCertificate::decode(reader)?,
+            before: Before::decode(reader)?,
+            lanes: reader.list("lanes", usize::from(u16::MAX))?,
+        })
     }
 }
 
 impl Decode for Base {
-    const SIZE_MIN: usize = 8 + 4;
+    const SIZE_MIN: usize = 8 + Before::SIZE_MIN + 4;
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let first_height = Height::decode(reader)?;
-        Ok(Self { first_height, lanes: reader.list("lanes", usize::from(u16::MAX))? })
+        let (first_height, before) = (Height::decode(reader)?, Before::decode(reader)?);
+        let lanes = reader.list("lanes", usize::from(u16::MAX))?;
+        Ok(Self { first_height, before, lanes })
+    }
+}
+
+impl Encode for Before {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.primary.to_le_bytes());
+        self.certified.encode(out);
+    }
+}
+
+impl Decode for Before {
+    const SIZE_MIN: usize = 2 + 8;
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { primary: reader.u16()?, certified: Height::decode(reader)? })
     }
 }

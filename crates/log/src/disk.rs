@@ -71,7 +71,8 @@ pub trait DiskFile: Debug + Send + Sync {
     }
 }
 
-fn write_zeros<F: DiskFile + ?Sized>(file: &F, from: u64, to: u64) -> io::Result<()> {
+/// Writes zeros over a range.
+pub fn write_zeros<F: DiskFile + ?Sized>(file: &F, from: u64, to: u64) -> io::Result<()> {
     const ZEROS: &[u8] = &[0; 1 << 16];
     let mut from = from;
     while from < to {

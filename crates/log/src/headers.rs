@@ -100,21 +100,19 @@ impl HeaderLog {
         Ok((Self { journal, last }, tip, torn))
     }
 
-    /// Writes, durably, the headers of a log that begins with them, where there are none.
+    /// Writes, durably, the header that a log begins with, where there is none.
     pub(crate) fn begin(
         disk: &Arc<dyn Disk>,
         chain: Hash,
         segment_size: u64,
-        headers: &[Committed],
-    ) -> Result<Height, LogError> {
-        let first = headers.first().map_or(Height::new(1), |(header, _)| header.height);
+        header: &Header,
+        certificate: &CommitCertificate,
+    ) -> Result<(), LogError> {
+        let first = header.height;
         let (journal, _) = Journal::open(disk, spec(&chain, segment_size, first))?;
         let mut log = Self { journal, last: chain };
-        for (header, certificate) in headers {
-            log.append(header, certificate)?;
-        }
-        log.take_sync().run()?;
-        Ok(first)
+        log.append(header, certificate)?;
+        log.take_sync().run()
     }
 
     pub(crate) fn reader(&self) -> &JournalReader {

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use quipu_crypto::merkle::Frontier;
 use quipu_types::{ChunkHeader, CommitCertificate, Hash, Header, Height, Lane, Seqno, Tip};
 
-use crate::base::{BASE, Base, Beginning};
+use crate::base::{BASE, Base, Before, Beginning};
 use crate::disk::Disk;
 use crate::error::{Finding, LogError};
 use crate::headers::{HEADERS, HeaderLog};
@@ -105,6 +105,7 @@ impl Ledger {
     ) -> Result<(Self, Recovered), LogError> {
         let mut torn = Vec::new();
         let base = Base::read(disk.as_ref(), &chain, config.lane_count)?;
+        let before = base.before;
         let (headers, committed, cut) =
             HeaderLog::open(&disk, chain, config.segment_size, base.first_height)?;
         torn.extend(cut);
@@ -129,7 +130,7 @@ impl Ledger {
             return Err(LogError::Damaged(Box::new(finding)));
         }
         let shared = lanes.iter().map(|lane| Arc::clone(lane.shared())).collect();
-        let reader = LedgerReader::new(shared, headers.reader().clone(), recent);
+        let reader = LedgerReader::new(shared, headers.reader().clone(), before, recent);
         let recovered = Recovered {
             tips: lanes.iter().map(LaneLog::tip).collect(),
             frontiers: lanes.iter().map(|lane| lane.frontier().clone()).collect(),
@@ -158,18 +159,25 @@ impl Ledger {
         if let Some(part) = beginning.fault(config.lane_count) {
             return Err(LogError::Beginning { part });
         }
-        let Beginning { lanes, headers } = beginning;
-        let first_height = HeaderLog::begin(disk, chain, config.segment_size, &headers)?;
-        Base { first_height, lanes }.write(disk, &chain)
+        let Beginning { header, certificate, before, lanes } = beginning;
+        HeaderLog::begin(disk, chain, config.segment_size, &header, &certificate)?;
+        Base { first_height: header.height, before, lanes }.write(disk, &chain)
     }
 
-    /// Lets go what no header of `height` or above needs: chunks up to that one's cut, and the headers below it, as far as
-    /// whole segments hold nothing else. Proofs of what comes after stay possible. The first height whose header is still there.
+    /// The first header that stays when those below `height` may go: segments go whole.
+    #[must_use]
+    pub fn first_kept(&self, height: Height) -> Height {
+        self.headers.first_kept(height)
+    }
+
+    /// Lets go what no header of `height` or above needs: chunks up to that one's cut, and the headers below
+    /// [`first_kept`](Ledger::first_kept), as far as whole segments hold nothing else. `before` is what those headers said. Proofs of
+    /// what comes after stay possible.
     ///
     /// # Errors
     /// `NoHeight`, and what the medium gives: after a failure that is not [`fatal`](LogError::is_fatal) everything is there, or the next
     /// opening finishes it.
-    pub fn prune(&mut self, height: Height) -> Result<Height, LogError> {
+    pub fn prune(&mut self, height: Height, before: Before) -> Result<(), LogError> {
         let (header, _) = self.reader.header(height)?;
         let mut bases = Vec::with_capacity(self.lanes.len());
         for (lane, log) in (0..).map(Lane::new).zip(&self.lanes) {
@@ -177,13 +185,13 @@ impl Ledger {
             bases.push(log.base_after(tip.map_or(0, |tip| tip.index))?);
         }
         let first_height = self.headers.first_kept(height);
-        let base = Base { first_height, lanes: bases };
+        let base = Base { first_height, before, lanes: bases };
         base.write(&self.disk, &self.chain)?;
+        self.reader.set_before(before);
         for (log, base) in self.lanes.iter_mut().zip(base.lanes) {
             log.prune(base)?;
         }
-        self.headers.prune(first_height)?;
-        Ok(first_height)
+        self.headers.prune(first_height)
     }
 
     fn lane(&self, lane: Lane) -> Result<&LaneLog, LogError> {

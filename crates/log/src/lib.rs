@@ -47,7 +47,7 @@ mod scan;
 mod tree;
 mod wal;
 
-pub use base::{Base, Beginning, LaneBase};
+pub use base::{Base, Before, Beginning, LaneBase};
 pub use check::{Check, Progress};
 pub use disk::{Disk, DiskFile};
 pub use error::{Damage, Doing, Finding, LogError, Place};

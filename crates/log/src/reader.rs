@@ -5,7 +5,7 @@
 //!   lane root that a sequencer signed.
 //! * R3 Reading on from any seqno gives what reading from the beginning gives there.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use quipu_crypto::merkle::{
     Frontier, consistency_path, frontier, inclusion_path, root_at, verify_consistency,
@@ -15,6 +15,7 @@ use quipu_crypto::{CacheCounts, Recent};
 use quipu_types::chunk::split_body;
 use quipu_types::{ChunkHeader, CommitCertificate, Hash, Header, Height, Lane, Seqno, Tip};
 
+use crate::base::Before;
 use crate::error::{Damage, LogError, Place};
 use crate::headers::read_header;
 use crate::journal::JournalReader;
@@ -26,6 +27,7 @@ use crate::record::{StoredChunk, TermRecord};
 pub struct LedgerReader {
     lanes: Arc<Vec<Arc<LaneShared>>>,
     headers: JournalReader,
+    before: Arc<RwLock<Before>>,
     recent_headers: Arc<Recent<Height, Committed>>,
     recent_chunks: Arc<RecentChunks>,
 }
@@ -40,10 +42,22 @@ impl LedgerReader {
     pub(crate) fn new(
         lanes: Vec<Arc<LaneShared>>,
         headers: JournalReader,
+        before: Before,
         recent_chunks: Arc<RecentChunks>,
     ) -> Self {
         let recent_headers = Arc::new(Recent::new(RECENT_HEADER_COUNT));
-        Self { lanes: Arc::new(lanes), headers, recent_headers, recent_chunks }
+        let (lanes, before) = (Arc::new(lanes), Arc::new(RwLock::new(before)));
+        Self { lanes, headers, before, recent_headers, recent_chunks }
+    }
+
+    /// What the headers before [`first_height`](Self::first_height) said.
+    #[must_use]
+    pub fn before(&self) -> Before {
+        *self.before.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_before(&self, before: Before) {
+        *self.before.write().unwrap_or_else(PoisonError::into_inner) = before;
     }
 
     /// How often headers and chunks were read, and were in memory.
@@ -142,6 +156,14 @@ impl LedgerReader {
     /// `NoChunk`, and `Damaged` if its bytes are wrong.
     pub fn chunk(&self, lane: Lane, index: u64) -> Result<Arc<StoredChunk>, LogError> {
         self.lane(lane)?.committed_chunk(index)
+    }
+
+    /// Index of a lane's first chunk that is there.
+    ///
+    /// # Errors
+    /// `NoLane`.
+    pub fn first_chunk(&self, lane: Lane) -> Result<u64, LogError> {
+        Ok(self.lane(lane)?.index().base.index.saturating_add(1))
     }
 
     /// The header of a committed chunk, or of the last one that was pruned.

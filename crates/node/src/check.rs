@@ -34,6 +34,7 @@ use quipu_types::{Encode, Genesis, Hash, Header, Height, Lane, SignedState, Term
 use rayon::prelude::*;
 
 use crate::certificates::{CERTIFICATE_FILE, CertificateFile};
+use crate::checkpoint::{CHECKPOINT_DIR, Saved};
 use crate::config::{CONFIG_FILE, Config, FIRST_START_FILE};
 use crate::disk::FileDisk;
 use crate::error::NodeError;
@@ -66,9 +67,23 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(file: impl Into<String>, what: impl Into<String>) -> Self {
+    pub(crate) fn new(file: impl Into<String>, what: impl Into<String>) -> Self {
         let (file, what) = (file.into(), what.into());
         Self { file, offset: None, what, is_mended_by_starting: false }
+    }
+}
+
+impl From<quipu_log::Finding> for Finding {
+    fn from(finding: quipu_log::Finding) -> Self {
+        let text = finding.to_string();
+        let prefix = format!("{} at byte {}", finding.file, finding.offset);
+        let what = text.strip_prefix(&prefix).unwrap_or(&text);
+        Self {
+            what: what.trim_start_matches([',', ':', ' ']).to_owned(),
+            is_mended_by_starting: finding.is_mended_by_opening(),
+            file: finding.file,
+            offset: Some(finding.offset),
+        }
     }
 }
 
@@ -91,6 +106,8 @@ impl fmt::Display for Finding {
 pub struct Report {
     /// What is wrong; empty when all is well.
     pub findings: Vec<Finding>,
+    /// The first height that was executed again: 1, or the one after a checkpoint where what is before it was pruned.
+    pub first_height: Height,
     /// Committed heights that were read and executed again.
     pub height_count: u64,
     /// Transactions in them.
@@ -107,8 +124,12 @@ impl Report {
     pub fn summary(&self) -> String {
         match self.findings.len() {
             0 => format!(
-                "clean: {} heights with {} transactions executed again ({} of them side by side), {} state certificates verified",
+                "clean: {} heights {}with {} transactions executed again ({} of them side by side), {} state certificates verified",
                 self.height_count,
+                match self.first_height.get() {
+                    0 | 1 => String::new(),
+                    first => format!("from {first} on "),
+                },
                 self.transaction_count,
                 self.parallel_count,
                 self.certificate_count
@@ -177,6 +198,34 @@ fn open_disk(dir: &Path) -> Result<Arc<dyn Disk>, NodeError> {
     Ok(Arc::new(disk))
 }
 
+/// Verifies a log's bytes, links, signatures and certificates.
+pub(crate) fn check_log(
+    disk: &dyn Disk,
+    genesis: &Genesis,
+    tell: &mut dyn FnMut(&str),
+) -> Vec<quipu_log::Finding> {
+    let (set, chain) = (genesis.validator_set(), chain_id(genesis));
+    let check = quipu_log::Check {
+        disk,
+        chain,
+        lane_count: genesis.lane_count,
+        certificate: &|header, certificate| {
+            verify_certificate(&chain, &set, header, certificate).is_ok()
+        },
+        chunk: &|term, header, signature| {
+            set.get(term.sequencer).is_some_and(|validator| {
+                let body = header.to_bytes();
+                verify_tagged(&validator.key, &chain, set.epoch, Tag::Chunk, &body, signature)
+            })
+        },
+    };
+    check.run(&mut |so_far| {
+        if so_far.record_count.is_multiple_of(64) {
+            tell(&format!("the log: {} records", so_far.record_count));
+        }
+    })
+}
+
 struct Checking<'a> {
     config: Config,
     genesis: Genesis,
@@ -221,40 +270,9 @@ impl Checking<'_> {
 
     /// Verifies the log's own bytes; whether it can be opened afterwards.
     fn log(&mut self) -> bool {
-        let set = self.genesis.validator_set();
-        let chain = self.chain;
-        let check = quipu_log::Check {
-            disk: &*self.disk,
-            chain,
-            lane_count: self.genesis.lane_count,
-            certificate: &|header, certificate| {
-                verify_certificate(&chain, &set, header, certificate).is_ok()
-            },
-            chunk: &|term, header, signature| {
-                set.get(term.sequencer).is_some_and(|validator| {
-                    let body = header.to_bytes();
-                    verify_tagged(&validator.key, &chain, set.epoch, Tag::Chunk, &body, signature)
-                })
-            },
-        };
-        let tell = &mut *self.progress;
-        let found = check.run(&mut |so_far| {
-            if so_far.record_count.is_multiple_of(64) {
-                tell(&format!("the log: {} records", so_far.record_count));
-            }
-        });
+        let found = check_log(&*self.disk, &self.genesis, self.progress);
         let is_whole = found.iter().all(quipu_log::Finding::is_mended_by_opening);
-        for finding in found {
-            let text = finding.to_string();
-            let prefix = format!("{} at byte {}", finding.file, finding.offset);
-            let what = text.strip_prefix(&prefix).unwrap_or(&text);
-            self.report.findings.push(Finding {
-                what: what.trim_start_matches([',', ':', ' ']).to_owned(),
-                is_mended_by_starting: finding.is_mended_by_opening(),
-                file: finding.file,
-                offset: Some(finding.offset),
-            });
-        }
+        self.report.findings.extend(found.into_iter().map(Finding::from));
         is_whole
     }
 
@@ -269,12 +287,14 @@ impl Checking<'_> {
             OBSERVER_FILE,
             OBSERVER_PARTIAL_FILE,
             EVIDENCE_DIR,
+            CHECKPOINT_DIR,
             LOCK_FILE,
             CERTIFICATE_FILE,
             STATE_DIR,
             COLUMN_DIR,
             SCRATCH_DIR,
             "lanes",
+            "base",
             "headers",
             "wal",
         ];
@@ -384,22 +404,22 @@ impl Checking<'_> {
         let scratch = Scratch::new(&self.config.dir)?;
         let store = LmdbStore::open(&scratch.path, self.config.limits.state_size_max)
             .map_err(|error| NodeError::system("making the scratch state", error))?;
-        let machine = Machine::open(store, &self.genesis).map_err(state_failed)?;
+        let reader = ledger.reader();
+        let Some(machine) = self.beginning(&reader, store, &scratch.path)? else { return Ok(()) };
         // Whatever can go side by side does: it is to be shown that it changes nothing.
         let mut machine = machine.with_threads(self.threads, 0);
         let stored = if state_is_readable { self.stored_state() } else { None };
         let stored_at = stored.as_ref().map(Machine::applied);
-        let reader = ledger.reader();
         self.clocks(&reader);
         let head = reader.height();
         if let Some(at) = stored_at.filter(|at| *at > head) {
             self.note(STATE_DIR, format!("the state is at height {at}, the log ends at {head}"));
         }
         let file = CertificateFile::open_read(&*self.disk, self.genesis.validators.len()).ok();
-        if stored_at == Some(Height::default()) {
+        if stored_at == Some(machine.applied()) {
             self.compare(&machine, stored.as_ref());
         }
-        let mut height = Height::new(1);
+        let mut height = machine.applied().next();
         while height <= head {
             let (header, state) = match self.apply(&reader, &mut machine, height) {
                 Ok(done) => done,
@@ -423,13 +443,49 @@ impl Checking<'_> {
         Ok(())
     }
 
+    /// The state that an execution of the log begins with: the genesis', or a checkpoint's where the log begins later.
+    fn beginning(
+        &mut self,
+        reader: &LedgerReader,
+        store: LmdbStore,
+        path: &Path,
+    ) -> Result<Option<Machine<LmdbStore>>, NodeError> {
+        let first = match reader.first_whole_height() {
+            Ok(first) => first,
+            Err(error) => {
+                self.note("log", error.to_string());
+                return Ok(None);
+            }
+        };
+        if first == Height::new(1) {
+            return Machine::open(store, &self.genesis).map(Some).map_err(state_failed);
+        }
+        drop(store);
+        let all = Saved::all(&self.config.dir).unwrap_or_default();
+        let usable =
+            |saved: &&Saved| saved.height.next() >= first && saved.height <= reader.height();
+        let Some(saved) = all.iter().rfind(usable) else {
+            let what = format!(
+                "the log begins at height {first}, and no checkpoint is there from which it could be executed again"
+            );
+            self.note(CHECKPOINT_DIR, what);
+            return Ok(None);
+        };
+        (self.progress)(&format!("the checkpoint of height {}", saved.height));
+        self.report.first_height = saved.height.next();
+        match saved.load(&self.genesis, path, self.config.limits.state_size_max) {
+            Ok(machine) => Ok(Some(machine)),
+            Err(error) => {
+                self.note(CHECKPOINT_DIR, error.to_string());
+                Ok(None)
+            }
+        }
+    }
+
     /// Hashes the clock of every committed chunk again.
     fn clocks(&mut self, reader: &LedgerReader) {
         (self.progress)("the clocks");
-        let seed = quipu_clock::seed_value(&self.genesis.clock_seed);
-        let lanes: Vec<Lane> = (0..self.genesis.lane_count).map(Lane::new).collect();
-        let found = lanes.into_par_iter().filter_map(|lane| wrong_clock(reader, lane, seed));
-        self.report.findings.extend(found.collect::<Vec<_>>());
+        self.report.findings.extend(wrong_clocks(reader, &self.genesis));
     }
 
     fn stored_state(&mut self) -> Option<Machine<LmdbStore>> {
@@ -563,12 +619,26 @@ impl Drop for Scratch {
     }
 }
 
+/// In each lane the first chunk whose clock does not follow from the chunk before.
+pub(crate) fn wrong_clocks(reader: &LedgerReader, genesis: &Genesis) -> Vec<Finding> {
+    let seed = quipu_clock::seed_value(&genesis.clock_seed);
+    let lanes: Vec<Lane> = (0..genesis.lane_count).map(Lane::new).collect();
+    lanes.into_par_iter().filter_map(|lane| wrong_clock(reader, lane, seed)).collect()
+}
+
 /// The first chunk of a lane whose clock does not follow from the chunk before. A chunk that can not be read ends the
 /// walk: the check of the log has named it.
 fn wrong_clock(reader: &LedgerReader, lane: Lane, seed: Hash) -> Option<Finding> {
     let end = reader.tip(lane).ok()?.index;
-    let (mut value, mut term) = (seed, Term::default());
-    for index in 1..=end {
+    let first = reader.first_chunk(lane).ok()?;
+    let before = match first {
+        1 => None,
+        first => Some(reader.chunk_header(lane, first.saturating_sub(1)).ok()?),
+    };
+    let (mut value, mut term) = before.map_or((seed, Term::default()), |header| {
+        (header.clock.last().map_or(seed, |entry| entry.value), header.term)
+    });
+    for index in first..=end {
         let chunk = reader.chunk(lane, index).ok()?;
         let header = &chunk.header;
         if header.term != term {

@@ -66,6 +66,9 @@ const KEYS: &[&str] = &[
     "limits.segment_size",
     "limits.chunk_cache_size",
     "limits.execution_thread_count",
+    "retention",
+    "retention.checkpoint_heights",
+    "retention.keep_heights",
     "log",
     "log.format",
     "log.level",
@@ -96,6 +99,8 @@ pub struct Config {
     pub network_trusted: bool,
     /// What is allowed.
     pub limits: Limits,
+    /// What is saved, and what is let go.
+    pub retention: Retention,
     /// How the process logs.
     pub log: Log,
 }
@@ -152,6 +157,17 @@ pub struct Limits {
     pub execution_thread_count: usize,
 }
 
+/// What is saved, and what is let go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// A checkpoint is saved at each height that is a multiple of this; 0: none. Validators that are to vouch for each other's need
+    /// the same.
+    pub checkpoint_heights: u64,
+    /// Heights before a new checkpoint whose headers and chunks are kept; 0: all are.
+    pub keep_heights: u64,
+}
+
 /// How the process logs.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -192,6 +208,8 @@ struct File {
     pg: PgFile,
     #[serde(default)]
     limits: Limits,
+    #[serde(default)]
+    retention: Retention,
     #[serde(default)]
     log: Log,
 }
@@ -245,6 +263,31 @@ impl Limits {
     }
 }
 
+impl Retention {
+    /// Fewest heights between checkpoints, and before one.
+    const HEIGHTS_MIN: u64 = 16;
+
+    fn check(&self) -> Result<(), String> {
+        let Self { checkpoint_heights, keep_heights } = *self;
+        let fields = [
+            ("retention.checkpoint_heights", checkpoint_heights),
+            ("retention.keep_heights", keep_heights),
+        ];
+        for (key, value) in fields {
+            if (1..Self::HEIGHTS_MIN).contains(&value) {
+                let least = Self::HEIGHTS_MIN;
+                return Err(format!("{key} is {value}, it must be 0 or at least {least}"));
+            }
+        }
+        if keep_heights > 0 && checkpoint_heights == 0 {
+            return Err("retention.keep_heights lets heights go, and retention.checkpoint_heights is 0: nobody could go on \
+                        from what is left; say how often a checkpoint is saved"
+                .to_owned());
+        }
+        Ok(())
+    }
+}
+
 impl Default for Log {
     fn default() -> Self {
         Self { format: LogFormat::Text, level: "info".into() }
@@ -267,6 +310,7 @@ impl Config {
             tls: None,
             network_trusted: false,
             limits: Limits::default(),
+            retention: Retention::default(),
             log: Log::default(),
         }
     }
@@ -311,6 +355,7 @@ impl Config {
                 key: dir.join(tls.key),
             }),
             limits: file.limits,
+            retention: file.retention,
             log: file.log,
         };
         config.check()?;
@@ -353,7 +398,7 @@ impl Config {
                 return Err(format!("{key} is {value}, it must be {least} to {most}"));
             }
         }
-        Ok(())
+        self.retention.check()
     }
 
     /// Checks that nobody comes in by accident.
@@ -436,6 +481,12 @@ impl Config {
              segment_size = {}\n\
              # What was read last of the log stays in memory; 0 keeps nothing.\n\
              chunk_cache_size = {}\n\n\
+             # Everything is kept unless this says otherwise. A checkpoint, saved at each height that is a multiple of\n\
+             # checkpoint_heights, holds the state and what the log needs to go on; once there is one, all but the\n\
+             # keep_heights before it go. 0: none is saved, nothing goes. All members should use the same.\n\
+             [retention]\n\
+             checkpoint_heights = {}\n\
+             keep_heights = {}\n\n\
              [log]\n\
              # \"text\" for people, \"json\" for machines.\n\
              format = \"{format}\"\n\
@@ -453,6 +504,8 @@ impl Config {
             limits.state_size_max,
             limits.segment_size,
             limits.chunk_cache_size,
+            self.retention.checkpoint_heights,
+            self.retention.keep_heights,
             toml::Value::from(self.log.level.clone()),
         )
     }

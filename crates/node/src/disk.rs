@@ -12,7 +12,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use quipu_log::disk::write_zeros;
 use quipu_log::{Disk, DiskFile};
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 
 /// A directory of the file system.
 #[derive(Clone, Debug)]
@@ -109,6 +112,16 @@ impl DiskFile for RealFile {
 
     fn size(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    fn give_back(&self, offset: u64, size: u64) -> io::Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match fallocate(&self.0, flags, offset, size) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                write_zeros(self, offset, offset.saturating_add(size))
+            }
+            done => Ok(done?),
+        }
     }
 
     fn truncate(&self, size: u64) -> io::Result<()> {

@@ -20,6 +20,7 @@ use std::time::Duration;
 use quipu_log::{Ledger, LogError, SyncGroup};
 use quipu_net::Offence;
 use quipu_replica::api::Barrier;
+use quipu_replica::storage::prune;
 use quipu_replica::{
     Admitted, Answer, Block, Chunk, Effect, Input, Received, Replica, Request, Ticket, serve,
 };
@@ -53,6 +54,8 @@ pub(crate) enum Message {
     Linked(ValidatorIndex),
     /// A sync of the other thread ended well.
     Synced { barrier: Barrier, group: SyncGroup, header: Height, micros: u64 },
+    /// A checkpoint is saved: what is before this height may go, as far as the next start does not need it.
+    Prune(Height),
     /// Another thread can not go on.
     Failed(NodeError),
     /// Finish and stop.
@@ -232,6 +235,7 @@ impl Driver {
             Message::Executed { state, receipts } => {
                 self.step(Input::Executed { state, receipts });
             }
+            Message::Prune(height) => self.prune(height)?,
             Message::Failed(error) => return Err(error),
             Message::Stop => self.step(Input::Stop),
         }
@@ -308,6 +312,16 @@ impl Driver {
                 Effect::Stopped => self.stopped = true,
             }
         }
+        Ok(())
+    }
+
+    fn prune(&mut self, height: Height) -> Result<(), NodeError> {
+        let schedule = &self.replica.context().schedule;
+        prune(&mut self.ledger, height, schedule).map_err(log_failed)?;
+        let reader = self.ledger.reader();
+        let whole = reader.first_whole_height().map_err(log_failed)?;
+        let headers = reader.first_height();
+        tracing::info!(%headers, transactions = %whole, "what is before these heights was pruned");
         Ok(())
     }
 

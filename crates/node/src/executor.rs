@@ -19,6 +19,7 @@ use quipu_types::{
     Action, Code, Hash, Height, Outcome, Receipt, SignedState, StateCertificate, code,
 };
 
+use crate::checkpoint::Saver;
 use crate::driver::{Message, seconds};
 use crate::error::NodeError;
 use crate::metrics::gauge_value;
@@ -53,12 +54,19 @@ pub(crate) struct Executor {
     /// Times of headers that transactions named as anchors.
     anchors: BTreeMap<Hash, u64>,
     flushed_us: u64,
+    /// Who makes checkpoints, where some are wanted.
+    saver: Option<Saver>,
 }
 
 impl Executor {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let flushed_us = shared.clock.mono_us();
-        Self { shared, anchors: BTreeMap::new(), flushed_us }
+        Self { shared, anchors: BTreeMap::new(), flushed_us, saver: None }
+    }
+
+    /// Has checkpoints made from now on.
+    pub(crate) fn save_with(&mut self, saver: Option<Saver>) {
+        self.saver = saver;
     }
 
     /// Runs until the ledger's thread is gone, then flushes everything.
@@ -75,6 +83,9 @@ impl Executor {
                 Err(RecvTimeoutError::Timeout) => self.flush_if_due()?,
                 Err(RecvTimeoutError::Disconnected) => return self.finish(),
             }
+            if let Some(saver) = &mut self.saver {
+                saver.finish(&self.shared)?;
+            }
         }
     }
 
@@ -90,6 +101,9 @@ impl Executor {
             self.stored(block)?
         };
         self.ingest(block, &receipts)?;
+        if let Some(saver) = self.saver.as_mut().filter(|_| is_new) {
+            saver.executed(&self.shared, &block.header)?;
+        }
         if is_new {
             self.measure(block, &receipts, began);
         }

@@ -5,12 +5,14 @@
 //!  GET  /v1/headers[/{height}]      GET /v1/streams[/{name}[/events]]   GET /v1/status, validators, genesis
 //!  GET  /v1/streams/{name}/compacted (the newest event of each key, with proofs)
 //!  GET  /v1/groups[/{name}]         POST /v1/feed (frames for consumers who check them)
+//!  GET  /v1/checkpoints[/{height}[/parts/{part}]] (for who begins behind what is kept)
 //!  POST /v1/sql                     GET /v1/blocks (frames for who follows the ledger and checks it)
 //!  POST /quipu.v1.Ledger/{method}   gRPC: `grpc`, over HTTP/2
 //! ```
 //! Every error is `{code, message, hint}`; what a handler reads from the disk is read on worker threads.
 
 mod blocks;
+mod checkpoint;
 mod compacted;
 pub(crate) mod error;
 mod feed;
@@ -61,6 +63,9 @@ const SMALL_BODY_SIZE_MAX: usize = 1 << 20;
         group::groups,
         group::group,
         blocks::blocks,
+        checkpoint::checkpoints,
+        checkpoint::manifest,
+        checkpoint::part,
         feed::feed,
         read::status,
         read::validators,
@@ -94,6 +99,9 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/headers", get(read::headers))
         .route("/v1/headers/{height}", get(read::header))
         .route("/v1/blocks", get(blocks::blocks))
+        .route("/v1/checkpoints", get(checkpoint::checkpoints))
+        .route("/v1/checkpoints/{height}", get(checkpoint::manifest))
+        .route("/v1/checkpoints/{height}/parts/{part}", get(checkpoint::part))
         .route("/v1/feed", post(feed::feed))
         .route("/v1/streams", get(read::streams))
         .route("/v1/streams/{name}", get(read::stream))

@@ -14,9 +14,11 @@
 //! * D4 A reader gets the bytes that were written or an error, never anything else.
 
 mod admin;
+mod archive;
 mod awaited;
 mod certificates;
 mod check;
+mod checkpoint;
 mod clock;
 mod coin;
 mod config;
@@ -35,6 +37,7 @@ mod newcomer;
 mod node;
 mod peers;
 pub mod pg;
+mod recover;
 mod recovery;
 mod remote;
 mod shared;
@@ -45,12 +48,14 @@ mod tail;
 mod view;
 mod wide;
 
+pub use archive::{ArchiveReport, Archived, check_archive, export};
 pub use check::{Finding, Report, check};
 pub use config::{
     CONFIG_FILE, CONFIG_VERSION, Config, FIRST_START_FILE, Limits, Listen, Log, LogFormat,
-    TlsFiles, check_peer_address,
+    Retention, TlsFiles, check_peer_address,
 };
 pub use error::NodeError;
 pub use lock::{DirLock, LOCK_FILE};
 pub use node::{Node, Running};
+pub use recover::{Recovery, Tell, recover};
 pub use remote::{Remote, RemoteConfig, Standing};

@@ -13,7 +13,7 @@ use quipu_crypto::coin::{CoinScheme, CoinSecret};
 use quipu_crypto::domain::Tag;
 use quipu_crypto::keyfile;
 use quipu_crypto::suite::{SecretKey, verify_tagged};
-use quipu_log::{Ledger, LedgerConfig, LogError, Recovered};
+use quipu_log::{Ledger, LedgerConfig, LedgerReader, LogError, Recovered};
 use quipu_proof::names::chain_id;
 use quipu_replica::{Observer, Replica};
 use quipu_state::{ACTION_COUNT_MIN, Machine, StateError};
@@ -21,6 +21,7 @@ use quipu_types::{Encode, Genesis, Hash, ValidatorIndex};
 use tokio::sync::oneshot;
 
 use crate::certificates::CertificateFile;
+use crate::checkpoint::Saver;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::disk::FileDisk;
@@ -120,11 +121,12 @@ impl Node {
         let is_new = !config.dir.join("lanes").is_dir();
         let observer = newcomer::begin(&config.dir, is_new, is_alone)?;
         let (disk, ledger, found) = open_ledger(&config, &genesis, chain)?;
-        let machine = open_machine(&config, &genesis)?;
+        let machine = open_machine(&config, &genesis, &ledger.reader())?;
         let certificates = CertificateFile::open(&*disk, genesis.validators.len())
             .map_err(|error| NodeError::system("opening the state certificates", error))?;
         let metrics = Metrics::new();
-        let sql = Sql::open(&config.dir.join(COLUMN_DIR), &config.limits)?;
+        let sql =
+            Sql::open(&config.dir.join(COLUMN_DIR), &config.limits, &ledger.reader(), &machine)?;
         let (inbox_sender, inbox) = mpsc::sync_channel(QUEUE_COUNT_MAX);
         let head = found.committed.as_ref().map(|(header, _)| header.height).unwrap_or_default();
         let shared = Shared::new(Parts {
@@ -150,6 +152,7 @@ impl Node {
         recovery::replay(&shared, &mut executor, head)?;
         let recovered = recovery::recovered(&shared, &ledger, found)?;
         let uncertified = recovery::uncertified(&shared, &executor, head)?;
+        executor.save_with(Saver::new(config.retention, load_key(&config)?, index, &shared));
         let replica = start_replica(&shared, key, (observer, coin), recovered)?;
         let (work_sender, work) = mpsc::channel();
         let (syncer, syncs) = (!is_alone).then(mpsc::channel).unzip();
@@ -514,18 +517,30 @@ pub(crate) fn open_ledger(
     Ok((disk, ledger, found))
 }
 
+/// Opens the state. One that is behind what the log begins with is made from a checkpoint that is here.
 pub(crate) fn open_machine(
     config: &Config,
     genesis: &Genesis,
+    reader: &LedgerReader,
 ) -> Result<Machine<LmdbStore>, NodeError> {
     let state = config.dir.join(STATE_DIR);
-    let store = LmdbStore::open(&state, config.limits.state_size_max)
-        .map_err(|error| state_failed(StateError::from(error)))?;
-    let machine = Machine::open(store, genesis).map_err(|error| match error {
-        StateError::Foreign { .. } => {
-            NodeError::Foreign { dir: config.dir.clone(), reason: error.to_string() }
-        }
-        other => state_failed(other),
-    })?;
+    let open = || {
+        let store = LmdbStore::open(&state, config.limits.state_size_max)
+            .map_err(|error| state_failed(StateError::from(error)))?;
+        Machine::open(store, genesis).map_err(|error| match error {
+            StateError::Foreign { .. } => {
+                NodeError::Foreign { dir: config.dir.clone(), reason: error.to_string() }
+            }
+            other => state_failed(other),
+        })
+    };
+    let mut machine = open()?;
+    let first = reader.first_whole_height().map_err(log_failed)?;
+    if machine.applied().next() < first {
+        tracing::warn!(applied = %machine.applied(), %first, "the log begins after the state: it is made from a checkpoint");
+        machine.into_store().close().map_err(|error| state_failed(StateError::from(error)))?;
+        crate::checkpoint::restore(config, genesis, reader, &state)?;
+        machine = open()?;
+    }
     Ok(machine.with_threads(config.limits.execution_threads(), ACTION_COUNT_MIN))
 }

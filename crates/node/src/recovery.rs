@@ -86,7 +86,7 @@ pub(crate) fn uncertified(
     let mut run = 0_u64;
     let mut newest = Height::default();
     let mut number = head.get();
-    while number > 0 && run < CERTIFICATE_RUN {
+    while number >= shared.reader.first_height().get() && run < CERTIFICATE_RUN {
         let height = Height::new(number);
         if executor.lacks_certificate(height) {
             run = 0;

@@ -125,10 +125,11 @@ impl Remote {
         let pg = listen::bind("--pg", config.listen.pg)?;
         let admin = listen::bind("--admin", config.listen.admin)?;
         let (disk, ledger, found) = open_ledger(&config, &genesis, chain)?;
-        let machine = open_machine(&config, &genesis)?;
+        let machine = open_machine(&config, &genesis, &ledger.reader())?;
         let certificates = CertificateFile::open(&*disk, genesis.validators.len())
             .map_err(|error| NodeError::system("opening the state certificates", error))?;
-        let sql = Sql::open(&config.dir.join(COLUMN_DIR), &config.limits)?;
+        let sql =
+            Sql::open(&config.dir.join(COLUMN_DIR), &config.limits, &ledger.reader(), &machine)?;
         let (inbox_sender, inbox) = mpsc::sync_channel(QUEUE_COUNT_MAX);
         let head = found.committed.as_ref().map(|(header, _)| header.height).unwrap_or_default();
         let shared = Shared::new(Parts {

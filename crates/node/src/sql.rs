@@ -9,24 +9,31 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use quipu_log::LedgerReader;
 use quipu_query::{
-    AccountRow, ColumnStore, Engine, IngestBlock, MetricRow, Outcome, SqlError, StoreError,
-    SystemSource, TableSource, ValidatorRow,
+    AccountRow, BegunStream, ColumnStore, Engine, IngestBlock, MetricRow, Outcome, SqlError,
+    StoreError, SystemSource, TableSource, ValidatorRow,
 };
+use quipu_state::{Machine, Stream};
 use quipu_types::{AccountId, Height, code};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 use crate::config::Limits;
+use crate::driver::log_failed;
 use crate::error::NodeError;
+use crate::executor::state_failed;
 use crate::http::error::ApiError;
 use crate::http::shape::{ErrorBody, SqlAnswer, SqlColumn, SqlRequest};
 use crate::shared::{MachineRead, Shared};
+use crate::store::LmdbStore;
 
 /// Most rows of an answer as JSON.
 const ROW_COUNT_MAX: usize = 50_000;
 /// Threads that run queries.
 const THREAD_COUNT: usize = 2;
+/// Streams that are read at a time.
+const STREAM_COUNT: usize = 256;
 /// Accounts that one query reads.
 const ACCOUNT_COUNT_MAX: usize = 1 << 20;
 
@@ -48,8 +55,13 @@ impl Drop for Sql {
 }
 
 impl Sql {
-    /// Opens the columns. Damaged ones are made anew from the log: they are derived.
-    pub(crate) fn open(folder: &Path, limits: &Limits) -> Result<Self, NodeError> {
+    /// Opens the columns. Damaged ones are made anew from the log: they are derived. Of what was pruned they know nothing then.
+    pub(crate) fn open(
+        folder: &Path,
+        limits: &Limits,
+        reader: &LedgerReader,
+        machine: &Machine<LmdbStore>,
+    ) -> Result<Self, NodeError> {
         let columns = match ColumnStore::open(folder) {
             Err(error @ StoreError::Damaged { .. }) => {
                 tracing::warn!(%error, "the columns are damaged and are made anew from the log");
@@ -57,7 +69,14 @@ impl Sql {
             }
             other => other,
         };
-        let columns = columns.map_err(columns_failed)?;
+        let mut columns = columns.map_err(columns_failed)?;
+        let first = reader.first_whole_height().map_err(log_failed)?;
+        if columns.height().next() < first {
+            let after = Height::new(first.get().saturating_sub(1));
+            tracing::warn!(%after, "the log begins after that height: of rows before it the columns know nothing");
+            drop(columns);
+            columns = begin(folder, machine, after)?;
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREAD_COUNT)
             .thread_name("quipu-query")
@@ -94,6 +113,11 @@ impl Sql {
     /// Newest height that readers see.
     pub(crate) fn height(&self) -> Height {
         self.columns.height()
+    }
+
+    /// The height up to which everything is on disk.
+    pub(crate) fn watermark(&self) -> Height {
+        self.columns.watermark()
     }
 
     /// Shows an executed height to readers.
@@ -137,6 +161,33 @@ impl Sql {
             Err(_) => Err(ApiError::stopping()),
         }
     }
+}
+
+/// Columns that are fed from the height after `after` on.
+fn begin(
+    folder: &Path,
+    machine: &Machine<LmdbStore>,
+    after: Height,
+) -> Result<ColumnStore, NodeError> {
+    ColumnStore::wipe(folder).map_err(columns_failed)?;
+    let mut streams = Vec::new();
+    loop {
+        let from =
+            streams.last().map_or(String::new(), |last: &Stream| format!("{}\0", last.spec.name));
+        let page = machine.streams(&from, STREAM_COUNT).map_err(state_failed)?;
+        let is_last = page.len() < STREAM_COUNT;
+        streams.extend(page);
+        if is_last {
+            break;
+        }
+    }
+    let begun = streams.iter().filter(|stream| stream.height <= after).map(|stream| BegunStream {
+        spec: &stream.spec,
+        creator: stream.creator,
+        position: stream.position,
+        height: stream.height,
+    });
+    ColumnStore::begin(folder, after, &begun.collect::<Vec<_>>()).map_err(columns_failed)
 }
 
 async fn answer(engine: &Arc<Engine>, text: &str) -> Result<SqlAnswer, SqlError> {

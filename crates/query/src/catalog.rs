@@ -27,7 +27,7 @@ use quipu_types::row::ValueRef;
 use quipu_types::{AccountId, PublicKey};
 
 use crate::column::{ColumnBuilder, ColumnDef, Kind};
-use crate::scan::{ScanPlan, StoredTable, partitions, view_of};
+use crate::scan::{ScanPlan, StoredTable, view_of};
 use crate::store::{ColumnStore, ReadView};
 use crate::table::{events_schema, signed};
 
@@ -155,8 +155,7 @@ impl TableProvider for Events {
         for table in view.tables.values() {
             if let Some(def) = table.def.events() {
                 let view = Arc::clone(&view);
-                let plan =
-                    ScanPlan::new(view, Arc::new(def), projection, limit, partitions(state))?;
+                let plan = ScanPlan::new(view, Arc::new(def), projection, limit, state)?;
                 plans.push(Arc::new(plan));
             }
         }

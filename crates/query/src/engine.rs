@@ -62,6 +62,7 @@ use crate::past::{self, AtHeight};
 use crate::point::Point;
 use crate::public::{Catalogs, Look, Public, Special};
 use crate::scalar;
+use crate::scan::ReadsPartial;
 use crate::settings::Settings;
 use crate::statement::{self, Kind, Parsed};
 use crate::store::ColumnStore;
@@ -227,6 +228,9 @@ impl Engine {
         let config = state.config_mut();
         config.set_extension(Arc::clone(&look.view));
         config.set_extension(Arc::clone(&look.snapshot));
+        if settings.reads_partial() {
+            config.set_extension(Arc::new(ReadsPartial));
+        }
         let schema = settings.search_path().into_iter().find(|name| {
             matches!(name.as_str(), "public" | "quipu" | "pg_catalog" | "information_schema")
         });

@@ -167,6 +167,11 @@ impl SqlError {
                 inner.downcast_ref().cloned().expect("it is one")
             }
             DataFusionError::External(inner) => match inner.downcast_ref::<StoreError>() {
+                Some(partial @ StoreError::Partial { .. }) => {
+                    Self::new("55000", code::PRUNED, partial.to_string()).hint(
+                        "SET quipu.partial_streams = on reads the rows that are here; another validator may have all",
+                    )
+                }
                 Some(store) => Self::new("XX001", code::STORE_DAMAGED, store.to_string())
                     .hint("run quipu check; the columns can be rebuilt from the log"),
                 None => Self::from_text(&inner.to_string(), sql),

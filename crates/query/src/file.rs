@@ -80,6 +80,8 @@ pub(crate) struct StoredBatch {
 pub(crate) struct Manifest {
     pub(crate) watermark: Height,
     pub(crate) files: Vec<(String, u64)>,
+    /// Rows of the heights up to this one were never here.
+    pub(crate) missing: Height,
 }
 
 /// The file of a table.
@@ -312,8 +314,10 @@ fn decode_frame(bytes: &[u8]) -> Option<(Manifest, &[u8])> {
         let name = reader.text("file name", 256).ok()?.to_owned();
         files.push((name, reader.u64().ok()?));
     }
+    // Manifests of earlier versions end here.
+    let missing = if reader.left() > 0 { Height::new(reader.u64().ok()?) } else { Height::new(0) };
     reader.end().ok()?;
-    Some((Manifest { watermark, files }, bytes.get(end..)?))
+    Some((Manifest { watermark, files, missing }, bytes.get(end..)?))
 }
 
 /// Makes `manifest` the state that the next open finds; returns when that is durable.
@@ -401,6 +405,7 @@ fn encode_manifest(manifest: &Manifest, body: &mut Vec<u8>) {
         body.extend_from_slice(name.as_bytes());
         body.extend_from_slice(&size.to_le_bytes());
     }
+    body.extend_from_slice(&manifest.missing.get().to_le_bytes());
 }
 
 /// Verifies every stored byte: heads, checksums, Arrow's structure, row counts.

@@ -74,7 +74,7 @@ pub use fault::refused;
 pub use file::Finding;
 pub use insert::Append;
 pub use parameters::Parameter;
-pub use store::{ColumnStore, IngestBlock, IngestTx, ReadView, StoreError};
+pub use store::{BegunStream, ColumnStore, IngestBlock, IngestTx, ReadView, StoreError};
 pub use tables::{Signer, TableSource};
 pub use transaction::Act;
 pub use wire::Column;

@@ -68,9 +68,7 @@ impl TableProvider for StoredTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let view = view_of(&self.store, state)?;
-        let plan =
-            ScanPlan::new(view, Arc::clone(&self.def), projection, limit, partitions(state))?;
-        Ok(Arc::new(plan))
+        Ok(Arc::new(ScanPlan::new(view, Arc::clone(&self.def), projection, limit, state)?))
     }
 }
 
@@ -82,8 +80,12 @@ pub(crate) fn view_of(store: &ColumnStore, state: &dyn Session) -> Result<Arc<Re
     }
 }
 
+/// In a session's configuration: streams whose first rows are not here are read as far as they are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReadsPartial;
+
 /// How many partitions a scan has at most.
-pub(crate) fn partitions(state: &dyn Session) -> usize {
+fn partitions(state: &dyn Session) -> usize {
     state.config().target_partitions().max(1)
 }
 
@@ -115,7 +117,7 @@ impl ScanPlan {
         def: Arc<TableDef>,
         projection: Option<&Vec<usize>>,
         limit: Option<usize>,
-        partition_count: usize,
+        state: &dyn Session,
     ) -> Result<Self> {
         let (schema, sources) = match projection {
             None => (Arc::clone(&def.schema), def.sources.clone()),
@@ -126,7 +128,13 @@ impl ScanPlan {
         };
         // A stream created after this view has no table in it: no rows.
         let table: Option<Arc<TableView>> = view.tables.get(&def.key).map(Arc::clone);
-        let pieces = deal(table.as_deref(), partition_count);
+        if let Some(missing) = table.as_ref().and_then(|table| table.missing)
+            && state.config().get_extension::<ReadsPartial>().is_none()
+        {
+            let stream = def.key.rsplit('.').next().unwrap_or_default().to_owned();
+            return Err(StoreError::Partial { stream, missing }.into());
+        }
+        let pieces = deal(table.as_deref(), partitions(state));
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&schema)),
             Partitioning::UnknownPartitioning(pieces.len()),

@@ -39,6 +39,7 @@ const PARAMETERS: &[Parameter] = &[
     Parameter("max_index_keys", "32", false),
     Parameter("password_encryption", "scram-sha-256", false),
     Parameter("quipu.copy_batch_rows", "0", false),
+    Parameter("quipu.partial_streams", "off", false),
     Parameter("row_security", "on", false),
     Parameter("search_path", "\"$user\", public", false),
     Parameter("server_encoding", "UTF8", true),
@@ -187,6 +188,11 @@ impl Settings {
         self.changed.get("quipu.copy_batch_rows")?.parse().ok().filter(|count| *count > 0)
     }
 
+    /// Whether streams whose first rows are not here are read as far as they are.
+    pub(crate) fn reads_partial(&self) -> bool {
+        self.changed.get("quipu.partial_streams").is_some_and(|value| value == "on")
+    }
+
     /// Whether the client wants messages of this severity.
     pub(crate) fn wants(&self, severity: &str) -> bool {
         let level = |name: &str| LEVELS.iter().position(|level| level.eq_ignore_ascii_case(name));
@@ -251,6 +257,13 @@ fn checked(name: &str, value: &str) -> Result<String, SqlError> {
     }
     if name == "client_min_messages" && !LEVELS.contains(&folded.as_str()) {
         return wrong(&format!("it can be: {}", LEVELS.join(", ")));
+    }
+    if name == "quipu.partial_streams" {
+        return match folded.as_str() {
+            "on" | "true" | "yes" | "1" => Ok("on".into()),
+            "off" | "false" | "no" | "0" => Ok("off".into()),
+            _ => wrong("it can be: on, off"),
+        };
     }
     let most = quipu_types::transaction::ACTION_COUNT_MAX;
     if name == "quipu.copy_batch_rows" && !value.parse().is_ok_and(|count: usize| count <= most) {

@@ -24,8 +24,8 @@ use quipu_proof::order::transaction_count;
 use quipu_types::row::{RowError, ValueRef};
 use quipu_types::transaction::{RouteRule, StreamSpec, Writers};
 use quipu_types::{
-    Action, Decode as _, Encode as _, Hash, Header, Height, Lane, Outcome, Receipt, Seqno, Tip,
-    Transaction,
+    AccountId, Action, Decode as _, Encode as _, Hash, Header, Height, Lane, Outcome, Position,
+    Receipt, Seqno, Tip, Transaction,
 };
 use thiserror::Error;
 
@@ -58,6 +58,19 @@ pub struct IngestBlock<'a> {
     pub time_us: u64,
     /// Its transactions, in the ledger's order.
     pub transactions: &'a [IngestTx<'a>],
+}
+
+/// A stream that was created before the first height that a store is fed.
+#[derive(Clone, Copy, Debug)]
+pub struct BegunStream<'a> {
+    /// What it is.
+    pub spec: &'a StreamSpec,
+    /// The account of who created it.
+    pub creator: AccountId,
+    /// The creating transaction's place.
+    pub position: Position,
+    /// And its height.
+    pub height: Height,
 }
 
 /// A transaction of an executed height.
@@ -123,6 +136,16 @@ pub enum StoreError {
         /// Why not.
         source: RowError,
     },
+    /// Rows of a stream are not here.
+    #[error(
+        "stream \"{stream}\": its rows up to height {missing} are not here, since this ledger's log begins after it"
+    )]
+    Partial {
+        /// The stream.
+        stream: String,
+        /// The last height of which none are here.
+        missing: Height,
+    },
     /// Arrow refused.
     #[error("columns: {0}")]
     Arrow(Arc<ArrowError>),
@@ -173,6 +196,8 @@ pub(crate) struct TableView {
     pub(crate) stored: Arc<Vec<StoredBatch>>,
     pub(crate) chunks: Vec<RecordBatch>,
     pub(crate) rows: u64,
+    /// The stream's rows up to this height are not here, if it had some.
+    pub(crate) missing: Option<Height>,
 }
 
 impl ReadView {
@@ -192,8 +217,20 @@ struct Table {
     file_size: u64,
     /// Rows of the newest height.
     fresh: u64,
+    missing: Option<Height>,
     /// Its part of the last view, if nothing came since.
     view: Option<Arc<TableView>>,
+}
+
+/// Where a stream was created, and by whom.
+struct StreamPlace<'a> {
+    lane: Lane,
+    seqno: Seqno,
+    height: Height,
+    /// Empty where it is not known any more.
+    tx: &'a str,
+    /// The key, or the account where no more is known.
+    signer: &'a str,
 }
 
 #[derive(Debug)]
@@ -201,6 +238,8 @@ struct Inner {
     tables: BTreeMap<String, Table>,
     watermark: Height,
     last: Height,
+    /// Rows of the heights up to this one were never here.
+    missing: Height,
     /// Times of the headers after the watermark.
     times: Vec<i64>,
     cut: Arc<Vec<Tip>>,
@@ -219,7 +258,7 @@ impl ColumnStore {
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         let manifest = file::read_manifest(folder)?.unwrap_or_default();
         file::settle(folder, &manifest)?;
-        let mut inner = Inner::new(manifest.watermark);
+        let mut inner = Inner::new(manifest.watermark, manifest.missing);
         for def in system_tables() {
             inner.open_table(folder, &manifest, def)?;
         }
@@ -227,7 +266,27 @@ impl ColumnStore {
             inner.open_table(folder, &manifest, TableDef::stream(&spec))?;
         }
         inner.read_terms(folder)?;
+        inner.mark_missing(folder)?;
         Ok(Self { folder: Arc::new(folder.to_owned()), inner: Arc::new(Mutex::new(inner)) })
+    }
+
+    /// Begins a store that is fed from the height after `after` on, where there is none: `streams` are those that there were.
+    pub fn begin(
+        folder: &Path,
+        after: Height,
+        streams: &[BegunStream<'_>],
+    ) -> Result<Self, StoreError> {
+        let manifest = Manifest::default();
+        file::settle(folder, &manifest)?;
+        let mut inner = Inner::new(after, after);
+        for def in system_tables() {
+            inner.open_table(folder, &manifest, def)?;
+        }
+        for stream in streams {
+            inner.push_begun(stream);
+        }
+        inner.write_begun(folder)?;
+        Self::open(folder)
     }
 
     /// Removes everything stored in `folder`.
@@ -383,9 +442,10 @@ fn system_tables() -> [TableDef; 4] {
 }
 
 impl Inner {
-    fn new(watermark: Height) -> Self {
+    fn new(watermark: Height, missing: Height) -> Self {
         Self {
             tables: BTreeMap::new(),
+            missing,
             watermark,
             last: watermark,
             times: Vec::new(),
@@ -420,6 +480,7 @@ impl Inner {
             stored: Arc::new(stored),
             file_size,
             fresh: 0,
+            missing: None,
             view: None,
             def: Arc::new(def),
         };
@@ -465,6 +526,48 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// Marks the streams that were there before the first height that came.
+    fn mark_missing(&mut self, folder: &Path) -> Result<(), StoreError> {
+        let names = self.stored_column(folder, STREAMS, "name")?;
+        let heights = self.stored_column(folder, STREAMS, "height")?;
+        for (names, heights) in names.iter().zip(&heights) {
+            let heights = heights.as_primitive::<Int64Type>();
+            for (name, height) in
+                names.as_string::<i32>().iter().flatten().zip(heights.iter().flatten())
+            {
+                let table = self.tables.get_mut(&format!("public.{name}"));
+                if let Some(table) = table.filter(|_| height <= signed(self.missing.get())) {
+                    table.missing = Some(self.missing);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn push_begun(&mut self, stream: &BegunStream<'_>) {
+        let BegunStream { spec, creator, position, height } = *stream;
+        let place = StreamPlace {
+            lane: position.lane,
+            seqno: position.seqno,
+            height,
+            tx: "",
+            signer: &creator.to_string(),
+        };
+        self.push_stream(spec, place);
+    }
+
+    /// Writes what a store begins with.
+    fn write_begun(&mut self, folder: &Path) -> Result<(), StoreError> {
+        let heights = (Height::new(1), self.missing);
+        let mut files = Vec::new();
+        for table in self.tables.values_mut().filter(|table| table.tail.rows > 0) {
+            table.write(folder, 0, heights, &[], self.missing.next())?;
+            files.push((table.def.key.clone(), table.file_size));
+        }
+        let manifest = Manifest { watermark: self.missing, files, missing: self.missing };
+        file::write_manifest(folder, &manifest)
     }
 
     fn is_full(&self) -> bool {
@@ -548,7 +651,9 @@ impl Inner {
         }
         for action in &transaction.actions {
             if let Action::CreateStream(spec) = action {
-                self.push_stream(block, ingest, spec, &signer);
+                let (lane, seqno, height) = (ingest.lane, ingest.seqno, block.height);
+                let place = StreamPlace { lane, seqno, height, tx: &tx, signer: &signer };
+                self.push_stream(spec, place);
             }
         }
         if transaction.actions.len() > 1 {
@@ -655,13 +760,7 @@ impl Inner {
         self.tail_size = self.tail_size.saturating_add(256);
     }
 
-    fn push_stream(
-        &mut self,
-        block: &IngestBlock<'_>,
-        ingest: &IngestTx<'_>,
-        spec: &StreamSpec,
-        signer: &str,
-    ) {
+    fn push_stream(&mut self, spec: &StreamSpec, place: StreamPlace<'_>) {
         let route = match &spec.route {
             RouteRule::Signer => "signer".to_owned(),
             RouteRule::Column(column) => format!("column {column}"),
@@ -680,11 +779,11 @@ impl Inner {
                 ValueRef::Text(&spec.schema.to_string()),
                 ValueRef::Text(&route),
                 ValueRef::Text(&writers),
-                ValueRef::Text(signer),
-                ValueRef::Int4(i32::from(ingest.lane.get())),
-                ValueRef::Int8(signed(ingest.seqno.get())),
-                ValueRef::Int8(signed(block.height.get())),
-                ValueRef::Text(&ingest.tx.to_string()),
+                ValueRef::Text(place.signer),
+                ValueRef::Int4(i32::from(place.lane.get())),
+                ValueRef::Int8(signed(place.seqno.get())),
+                ValueRef::Int8(signed(place.height.get())),
+                ValueRef::Text(place.tx),
                 ValueRef::Bytea(&spec.to_bytes()),
             ],
         );
@@ -714,7 +813,7 @@ impl Inner {
             .filter(|table| table.file_size > 0)
             .map(|table| (table.def.key.clone(), table.file_size))
             .collect();
-        file::write_manifest(folder, &Manifest { watermark, files })?;
+        file::write_manifest(folder, &Manifest { watermark, files, missing: self.missing })?;
         let done = watermark.get().saturating_sub(self.watermark.get());
         self.times.drain(..usize::try_from(done).unwrap_or(usize::MAX).min(self.times.len()));
         self.watermark = watermark;
@@ -791,6 +890,7 @@ impl Table {
             stored: Arc::clone(&self.stored),
             chunks: self.tail.snapshot()?,
             rows: self.stored_rows.saturating_add(self.tail.rows),
+            missing: self.missing,
         });
         self.view = Some(Arc::clone(&view));
         Ok(view)

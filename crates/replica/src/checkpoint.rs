@@ -1,14 +1,14 @@
 //! A saved state with all that a validator needs beside it to go on: **checkpoint**.
 //!
 //! ```text
-//!  manifest   statement · signature │ beginning of the log: headers up to the height, lanes at its cut │ digests of the parts
+//!  manifest   statement · signature │ beginning of the log: the height's header, lanes at its cut │ digests of the parts
 //!  part 1     rows of the state, ascending by table and key, about 1 MiB
 //!  part 2     …
 //!
 //!  row        table u8 · key (length u32) · value (length u32)
 //! ```
 //! Two validators that executed the same blocks save the same bytes, so the **statement** of a height is one: height, header,
-//! digest of the parts and of the lanes' failover logs. Each signs it with its own key.
+//! digest of the parts, of the lanes' failover logs and of what earlier headers said. Each signs it with its own key.
 //! # Invariants
 //! * C1 What is taken over was said by validators of a third of the stake, so by an honest one; the state root of its header's
 //!   height is compared too. One server's word is never enough where there are several validators.
@@ -17,8 +17,8 @@
 //! # Limits
 //! A part has at most [`PART_SIZE_MAX`] bytes, a manifest [`MANIFEST_SIZE_MAX`].
 
-use quipu_consensus::Context;
 use quipu_consensus::certificate::check_commit;
+use quipu_consensus::{Context, Schedule};
 use quipu_crypto::Tag;
 use quipu_crypto::hash::blake3;
 use quipu_crypto::suite::{SecretKey, sign_tagged, verify_tagged};
@@ -31,15 +31,15 @@ use quipu_types::{
 };
 use thiserror::Error;
 
-use crate::storage::foot;
+use crate::storage::said_before;
 
 /// Bytes after which a part is full.
 const PART_SIZE: usize = 1 << 20;
 /// Most bytes of a part: one row may come on top.
 pub const PART_SIZE_MAX: usize = 8 << 20;
-/// Most bytes of a manifest: 1,100 headers with certificates of 128 validators, and the digests of 16 TiB.
-pub const MANIFEST_SIZE_MAX: usize = 1 << 30;
-const PART_COUNT_MAX: usize = 1 << 24;
+/// Most bytes of a manifest: failover logs of millions of terms, and the digests of 1 TiB.
+pub const MANIFEST_SIZE_MAX: usize = 256 << 20;
+const PART_COUNT_MAX: usize = 1 << 20;
 
 /// What a validator says of its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,7 +48,7 @@ pub struct Statement {
     pub height: Height,
     /// Hash of that height's header.
     pub header_hash: Hash,
-    /// BLAKE3 over the failover logs' and the parts' digests.
+    /// BLAKE3 over what earlier headers said, the failover logs and the parts' digests.
     pub digest: Hash,
 }
 
@@ -152,17 +152,15 @@ impl Manifest {
         if let Some(part) = self.beginning.fault(lane_count) {
             return Err(CheckpointError::Beginning(part));
         }
-        let Some((header, certificate)) = self.beginning.headers.last() else {
-            return Err(CheckpointError::Beginning("it has no header".to_owned()));
-        };
+        let Beginning { header, certificate, .. } = &self.beginning;
         let hash = header_hash(header);
         if header.height != height || hash != statement.header_hash {
-            return Err(CheckpointError::Beginning("its last header is another".to_owned()));
+            return Err(CheckpointError::Beginning("its header is another".to_owned()));
         }
         if check_commit(certificate, height, &hash, context).is_err() {
             return Err(CheckpointError::Certificate(height));
         }
-        let digest = digest(&self.beginning.lanes, &self.parts);
+        let digest = digest(&self.beginning, &self.parts);
         if digest == statement.digest { Ok(()) } else { Err(CheckpointError::Digest(height)) }
     }
 
@@ -189,9 +187,9 @@ impl Manifest {
 }
 
 /// What a statement's digest is of.
-fn digest(lanes: &[LaneBase], parts: &[Hash]) -> Hash {
-    let mut bytes = Vec::new();
-    for lane in lanes {
+fn digest(beginning: &Beginning, parts: &[Hash]) -> Hash {
+    let mut bytes = beginning.before.to_bytes();
+    for lane in &beginning.lanes {
         put_list(&mut bytes, &lane.terms);
     }
     put_list(&mut bytes, parts);
@@ -231,7 +229,11 @@ pub fn save<S: Store>(
 ///
 /// # Errors
 /// What reading gives.
-pub fn beginning(reader: &LedgerReader, header: &Header) -> Result<Beginning, CheckpointError> {
+pub fn beginning(
+    reader: &LedgerReader,
+    header: &Header,
+    schedule: &Schedule,
+) -> Result<Beginning, CheckpointError> {
     let mut lanes = Vec::with_capacity(header.cut.len());
     for lane in (0..reader.lane_count()).map(Lane::new) {
         let terms = reader.failover_log(lane)?.into_iter();
@@ -245,9 +247,9 @@ pub fn beginning(reader: &LedgerReader, header: &Header) -> Result<Beginning, Ch
             }
         });
     }
-    let foot = foot(reader, header.height)?.get();
-    let headers = (foot..=header.height.get()).map(|height| reader.header(Height::new(height)));
-    Ok(Beginning { lanes, headers: headers.collect::<Result<_, _>>()? })
+    let (header, certificate) = reader.header(header.height)?;
+    let before = said_before(reader, header.height, schedule)?;
+    Ok(Beginning { header, certificate, before, lanes })
 }
 
 /// The statement of a saved state.
@@ -256,7 +258,7 @@ pub fn statement(header: &Header, beginning: &Beginning, parts: &[Hash]) -> Stat
     Statement {
         height: header.height,
         header_hash: header_hash(header),
-        digest: digest(&beginning.lanes, parts),
+        digest: digest(beginning, parts),
     }
 }
 

@@ -4,8 +4,7 @@
 use std::sync::Arc;
 
 use quipu_consensus::Schedule;
-use quipu_consensus::schedule::PRIMARY_HEIGHT_COUNT;
-use quipu_log::{Ledger, LedgerReader, LogError};
+use quipu_log::{Before, Ledger, LedgerReader, LogError};
 use quipu_proof::names::chunk_hash;
 use quipu_types::chunk::split_body;
 use quipu_types::{
@@ -117,44 +116,45 @@ pub fn recover(
         let term = terms.iter().rev().find(|term| term.height <= height).copied();
         lanes.push(RecoveredLane { term, next_term, frontier, committed, suffix });
     }
-    let primary = match &head {
-        Some((header, _)) => primary(&ledger.reader(), header, schedule)?,
-        None => 0,
-    };
-    let certified = match &head {
-        Some((header, _)) => certified(&ledger.reader(), header)?,
-        None => Height::default(),
-    };
+    let Before { primary, certified } = said_before(&ledger.reader(), height.next(), schedule)?;
+    let primary = usize::from(primary);
     let records = found.wal.into_iter().map(|record| record.bytes).collect();
     Ok(Recovered { lanes, head, primary, certified, records, producers })
 }
 
-/// The lowest height whose header a start after `head` reads: neither it nor what follows it may be pruned.
+/// Lets go what is before a height, as far as segments hold nothing else; what the rest needs of it stays known.
+///
+/// # Errors
+/// What the log says.
+pub fn prune(ledger: &mut Ledger, height: Height, schedule: &Schedule) -> Result<(), LogError> {
+    let before = said_before(&ledger.reader(), ledger.first_kept(height), schedule)?;
+    ledger.prune(height, before)
+}
+
+/// What the headers before a height said last of what not every one says.
 ///
 /// # Errors
 /// When stored bytes cannot be read back.
-pub fn foot(reader: &LedgerReader, head: Height) -> Result<Height, LogError> {
-    let mut height = head;
-    while height > reader.first_height() && reader.header(height)?.0.state_certificate.is_none() {
-        height = Height::new(height.get().saturating_sub(1));
+pub fn said_before(
+    reader: &LedgerReader,
+    height: Height,
+    schedule: &Schedule,
+) -> Result<Before, LogError> {
+    let (mut primary, mut certified) = (None, None);
+    let mut below = height.get();
+    while below > 1 && (primary.is_none() || certified.is_none()) {
+        below = below.saturating_sub(1);
+        let header = match reader.header(Height::new(below)) {
+            Err(error) if error.is_pruned() => break,
+            read => read?.0,
+        };
+        primary = primary.or_else(|| schedule.primary_named(&header));
+        let embedded = header.state_certificate.map(|certificate| certificate.state.height);
+        certified = certified.or(embedded);
     }
-    let primary = head.get().saturating_sub(PRIMARY_HEIGHT_COUNT).max(1);
-    Ok(height.min(Height::new(primary)).max(reader.first_height()))
-}
-
-/// Rank of the primary after `head`: the newest header that names one says it.
-fn primary(reader: &LedgerReader, head: &Header, schedule: &Schedule) -> Result<usize, LogError> {
-    if let Some(primary) = schedule.primary_named(head) {
-        return Ok(primary);
-    }
-    let last = head.height.get();
-    for height in (last.saturating_sub(PRIMARY_HEIGHT_COUNT).max(1)..last).rev() {
-        let (header, _) = reader.header(Height::new(height))?;
-        if let Some(primary) = schedule.primary_named(&header) {
-            return Ok(primary);
-        }
-    }
-    Ok(0)
+    let gone = reader.before();
+    let primary = primary.and_then(|rank| u16::try_from(rank).ok()).unwrap_or(gone.primary);
+    Ok(Before { primary, certified: certified.unwrap_or(gone.certified) })
 }
 
 /// What another validator asked for, as messages: what is not held is left out, and so is what does not fit one answer.
@@ -306,19 +306,4 @@ fn admitted(
         seqno = seqno.next();
     }
     Ok(all)
-}
-
-/// The newest height that `header` or one before it embeds a state certificate of.
-fn certified(reader: &LedgerReader, head: &Header) -> Result<Height, LogError> {
-    if let Some(certificate) = &head.state_certificate {
-        return Ok(certificate.state.height);
-    }
-    let mut height = head.height.get();
-    while height > 1 {
-        height = height.saturating_sub(1);
-        if let Some(certificate) = reader.header(Height::new(height))?.0.state_certificate {
-            return Ok(certificate.state.height);
-        }
-    }
-    Ok(Height::default())
 }

@@ -184,7 +184,8 @@ impl Node {
             bytes.push(part.to_vec());
             Ok(())
         });
-        let (parts, beginning) = (parts.ok()?, checkpoint::beginning(&reader, &header).ok()?);
+        let (parts, beginning) =
+            (parts.ok()?, checkpoint::beginning(&reader, &header, &context.schedule).ok()?);
         let own = ValidatorIndex::new(u16::from(self.number));
         let statement = checkpoint::statement(&header, &beginning, &parts);
         let signed = statement.sign(&key(self.number), own, context);

@@ -126,7 +126,8 @@ pub(crate) fn check_all(
 
 /// V2 for one more validator: it stores the same headers.
 pub(crate) fn check_headers(committed: &[Header], reader: &LedgerReader) -> Result<(), Broken> {
-    for first in committed.iter().take_while(|first| first.height <= reader.height()) {
+    let begun = committed.iter().skip_while(|first| first.height < reader.first_height());
+    for first in begun.take_while(|first| first.height <= reader.height()) {
         let stored = reader.header(first.height);
         let same = stored.as_ref().is_ok_and(|(header, _)| header == first);
         let what = || format!("height {} is stored otherwise than committed", first.height);

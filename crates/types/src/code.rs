@@ -250,6 +250,8 @@ codes! {
       "This validator keeps the lane only from the horizon on. Ask one that keeps more, import the checkpoint and resume there, or begin at the horizon."
     724 FEED_FALSE "a server showed events that do not verify"
       "What was streamed does not agree with the certificates, roots or signatures of the ledger: events were omitted, swapped, repeated or invented on the way. Nothing of it was given on; the evidence is kept, and quipu verify --evidence checks it offline."
+    725 RECOVER "the ledger can not be recovered so"
+      "The message says what is missing: an empty directory, more addresses, or agreement among validators. Nothing that was there was changed."
 }
 
 #[cfg(test)]

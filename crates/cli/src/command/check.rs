@@ -8,6 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::thread::available_parallelism;
 
+use quipu_node::Archived;
 use quipu_types::code;
 use serde_json::json;
 
@@ -21,7 +22,14 @@ pub(crate) fn run(args: &Check) -> Result<()> {
         return check(args);
     }
     let mut child = Command::new(std::env::current_exe()?);
-    child.args(["check", "--in-process", "--dir"]).arg(&args.dir);
+    child.args(["check", "--in-process"]);
+    for (flag, path) in
+        [("--dir", &args.dir), ("--archive", &args.archive), ("--genesis", &args.genesis)]
+    {
+        if let Some(path) = path {
+            child.arg(flag).arg(path);
+        }
+    }
     if let Some(count) = args.threads {
         child.args(["--threads", &count.to_string()]);
     }
@@ -42,13 +50,22 @@ pub(crate) fn run(args: &Check) -> Result<()> {
 
 fn check(args: &Check) -> Result<()> {
     let bar = screen::spinner("checking");
-    let processors = || available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let threads = args.threads.unwrap_or_else(processors);
-    let report =
-        quipu_node::check(&args.dir, threads, |what| bar.set_message(format!("checking {what}")));
+    let tell = |what: &str| bar.set_message(format!("checking {what}"));
+    let (findings, summary, place) = match (&args.archive, &args.genesis, &args.dir) {
+        (Some(archive), Some(genesis), _) => {
+            let report = quipu_node::check_archive(archive, genesis, tell)?;
+            (report.findings, archive_summary(report.archived), archive)
+        }
+        (_, _, Some(dir)) => {
+            let processors = || available_parallelism().unwrap_or(NonZeroUsize::MIN);
+            let report = quipu_node::check(dir, args.threads.unwrap_or_else(processors), tell)?;
+            let summary = report.summary();
+            (report.findings, summary, dir)
+        }
+        _ => return Err(Failure::usage("give --dir, or --archive with --genesis")),
+    };
     bar.finish_and_clear();
-    let report = report?;
-    let findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
+    let findings: Vec<String> = findings.iter().map(ToString::to_string).collect();
     if args.json {
         tools::print(&json!({ "clean": findings.is_empty(), "findings": findings }).to_string())?;
     } else {
@@ -57,8 +74,15 @@ fn check(args: &Check) -> Result<()> {
         }
     }
     if findings.is_empty() {
-        return if args.json { Ok(()) } else { tools::print(&report.summary()) };
+        return if args.json { Ok(()) } else { tools::print(&summary) };
     }
-    let message = format!("{} of what {} stores is damaged", findings.len(), args.dir.display());
+    let message = format!("{} of what {} stores is damaged", findings.len(), place.display());
     Err(Failure::is_false(code::STORE_DAMAGED, message))
+}
+
+fn archive_summary(archived: Option<Archived>) -> String {
+    archived.map_or(String::new(), |Archived { first, last, transaction_count }| {
+        let count = screen::grouped(transaction_count);
+        format!("clean: heights {first} to {last} with {count} transactions, every signature and certificate verified")
+    })
 }

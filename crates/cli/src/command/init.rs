@@ -1,9 +1,10 @@
 //! `quipu init`: a ledger's directory, for development; or a member's, after the ceremony.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use quipu_crypto::{coin, keyfile};
+use quipu_node::FIRST_START_FILE;
 use quipu_proof::names::chain_id;
 use quipu_types::code;
 
@@ -13,6 +14,9 @@ use crate::ceremony;
 use crate::failure::{Failure, Result};
 use crate::local::{self, Layout};
 use crate::tools;
+
+/// Most bytes of a directory's name.
+const DIRECTORY_SIZE_MAX: usize = 4_096;
 
 /// Makes genesis, keys and configuration; or the directory of one member.
 pub(crate) fn run(args: &Init) -> Result<()> {
@@ -56,6 +60,7 @@ fn member(args: &Init, genesis: &Path, key_file: &Path) -> Result<()> {
         return Err(sealed(key_file));
     }
     let key = keyfile::load(key_file, None)?.public();
+    refuse_second(key_file, args)?;
     let own = ceremony::own_validator(&genesis, &key)?;
     let joins = read_joins(&args.peers)?;
     let peers = ceremony::peers(&genesis, &joins, &key)?;
@@ -81,6 +86,7 @@ fn member(args: &Init, genesis: &Path, key_file: &Path) -> Result<()> {
     }
     let keys = (key_file, args.coin.as_deref());
     local::create_member(&args.dir, &genesis, keys, ports, listen, peers)?;
+    note_directory(key_file, args)?;
     tools::print(&format!("validator  {}  {:?}", args.dir.display(), own.name))?;
     tools::print(&format!("chain      {}", chain_id(&genesis)))?;
     tools::print(&format!("key        {}  (stays where it is)", key_file.display()))?;
@@ -95,4 +101,34 @@ fn member(args: &Init, genesis: &Path, key_file: &Path) -> Result<()> {
     ))?;
     tools::print("")?;
     tools::print(&format!("Next: quipu start --dir {}", args.dir.display()))
+}
+
+/// Beside a key: the directory that votes with it.
+fn mark_of(key_file: &Path) -> PathBuf {
+    let mut name = key_file.as_os_str().to_owned();
+    name.push(".directory");
+    PathBuf::from(name)
+}
+
+/// One key votes from one directory: two that do not know of each other would contradict each other.
+fn refuse_second(key_file: &Path, args: &Init) -> Result<()> {
+    let mark = mark_of(key_file);
+    if args.again || !mark.exists() {
+        return Ok(());
+    }
+    let dir = tools::read_small(&mark, "the mark beside the key", DIRECTORY_SIZE_MAX)?;
+    let message = format!("{} votes from {} already", key_file.display(), dir.trim());
+    Err(Failure::new(code::CONFIG, message).with_help(
+        "Start that one. If its ledger is lost and its configuration is not: quipu recover. If all of it is lost for good: --again.",
+    ))
+}
+
+fn note_directory(key_file: &Path, args: &Init) -> Result<()> {
+    if args.again {
+        let mark = args.dir.join(FIRST_START_FILE);
+        std::fs::remove_file(&mark)
+            .map_err(|error| Failure::file("cannot remove", &mark, error))?;
+    }
+    let dir = std::path::absolute(&args.dir)?;
+    local::write_atomically(&mark_of(key_file), &format!("{}\n", dir.display()))
 }

@@ -26,6 +26,7 @@ mod liar;
 mod partition;
 mod proof;
 mod proxy;
+mod retention;
 mod sample;
 mod sql;
 mod tables;

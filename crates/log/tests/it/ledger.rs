@@ -166,17 +166,13 @@ fn what_does_not_belong_together_begins_no_ledger() {
         let begun = Ledger::begin_with(&shared, CHAIN, config(), beginning);
         refused.push_str(&format!("{}\n", begun.expect_err("it does not fit")));
     };
-    refuse(&|beginning| beginning.headers.swap(0, 1));
-    refuse(&|beginning| drop(beginning.headers.remove(2)));
-    refuse(&|beginning| beginning.headers[1].1 = beginning.headers[0].1.clone());
+    refuse(&|beginning| beginning.certificate = world.headers[0].1.clone());
     refuse(&|beginning| drop(beginning.lanes.pop()));
     refuse(&|beginning| beginning.lanes.swap(0, 1));
     refuse(&|beginning| beginning.lanes[1].frontier = beginning.lanes[0].frontier.clone());
-    refuse(&|beginning| drop(beginning.headers.pop()));
+    refuse(&|beginning| (beginning.header, beginning.certificate) = world.headers[2].clone());
     expect![[r#"
-        what the ledger is to begin with does not fit together: its headers
-        what the ledger is to begin with does not fit together: its headers
-        what the ledger is to begin with does not fit together: its headers
+        what the ledger is to begin with does not fit together: its certificate
         what the ledger is to begin with does not fit together: its number of lanes
         what the ledger is to begin with does not fit together: lane 0
         what the ledger is to begin with does not fit together: lane 1

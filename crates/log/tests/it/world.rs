@@ -5,8 +5,8 @@ use std::sync::Arc;
 use quipu_crypto::hash::blake3;
 use quipu_crypto::merkle::{Frontier, verify_consistency, verify_inclusion};
 use quipu_log::{
-    Beginning, Check, Finding, LaneBase, Ledger, LedgerConfig, LogError, MemoryDisk, Recovered,
-    StoredChunk, TermRecord, leaves_of,
+    Before, Beginning, Check, Finding, LaneBase, Ledger, LedgerConfig, LogError, MemoryDisk,
+    Recovered, StoredChunk, TermRecord, leaves_of,
 };
 use quipu_proof::names;
 use quipu_types::chunk::put_transaction;
@@ -208,11 +208,15 @@ impl World {
         if height > self.ledger.reader().height() {
             return Ok(());
         }
-        let before = self.ledger.reader().first_whole_height()?;
-        let first = self.ledger.prune(height)?;
-        assert!(first <= height, "what is asked for stays");
+        let earlier = self.ledger.reader().first_whole_height()?;
+        let kept = self.ledger.first_kept(height);
+        assert!(kept <= height, "what is asked for stays");
+        let before = Before { primary: 3, certified: Height::new(kept.get() - 1) };
+        self.ledger.prune(height, before)?;
+        assert_eq!(self.ledger.reader().before(), before);
+        assert_eq!(self.ledger.reader().first_height(), kept);
         let whole = self.ledger.reader().first_whole_height()?;
-        assert!(before <= whole && whole <= height.next().max(before), "what comes after stays");
+        assert!(earlier <= whole && whole <= height.next().max(earlier), "what comes after stays");
         Ok(())
     }
 
@@ -228,7 +232,9 @@ impl World {
             let frontier = reader.frontier(tip.lane, tip.seqno).expect("it is there");
             LaneBase::new(chunk, frontier, terms.collect())
         });
-        Beginning { lanes: lanes.collect(), headers: self.headers[..=place].to_vec() }
+        let (header, certificate) = self.headers[place].clone();
+        let before = Before { primary: 1, certified: Height::new(2) };
+        Beginning { header, certificate, before, lanes: lanes.collect() }
     }
 
     /// Closes the ledger as a killed process does, and opens it again.

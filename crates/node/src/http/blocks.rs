@@ -55,7 +55,7 @@ pub(crate) async fn blocks(
     let place = stream::admit(&shared)?;
     let (first, start) = (Height::new(query.from), Arc::clone(&shared));
     on_worker(move || match first <= start.progress().committed {
-        true => start.reader.header(first).map(drop).map_err(ApiError::damaged),
+        true => start.reader.header(first).map(drop).map_err(ApiError::from),
         false => Ok(()),
     })
     .await?;
@@ -138,8 +138,8 @@ impl Feeder {
 
     fn put_header(&mut self, shared: &Shared, page: &mut Vec<u8>) -> Result<(), ApiError> {
         let height = self.next;
-        let (header, certificate) = shared.reader.header(height).map_err(ApiError::damaged)?;
-        let before = cut_before(&shared.reader, height).map_err(ApiError::damaged)?;
+        let (header, certificate) = shared.reader.header(height)?;
+        let before = cut_before(&shared.reader, height)?;
         for (place, tip) in header.cut.iter().enumerate() {
             let first = before.get(place).map_or(0, |tip| tip.index).saturating_add(1);
             if first <= tip.index {
@@ -157,7 +157,7 @@ impl Feeder {
         if index < last {
             self.chunks.push_front((lane, index.saturating_add(1), last));
         }
-        let chunk = shared.reader.chunk(lane, index).map_err(ApiError::damaged)?;
+        let chunk = shared.reader.chunk(lane, index)?;
         put(page, &Frame::Chunk(Arc::unwrap_or_clone(chunk)));
         Ok(true)
     }

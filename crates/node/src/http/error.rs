@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use quipu_log::LogError;
 use quipu_types::{Code, code};
 
 use super::shape::ErrorBody;
@@ -64,6 +65,17 @@ impl ApiError {
             message: self.message,
             hint: self.code.explanation().text.to_owned(),
             sqlstate: self.sqlstate,
+        }
+    }
+}
+
+/// What was asked for was pruned, or the log's bytes are damaged.
+impl From<LogError> for ApiError {
+    fn from(error: LogError) -> Self {
+        if error.is_pruned() {
+            Self::new(code::PRUNED, error.to_string())
+        } else {
+            Self::damaged(error)
         }
     }
 }

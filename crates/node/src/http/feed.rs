@@ -192,7 +192,7 @@ impl Feeder {
 
     /// Plans what the next height needs.
     fn begin(&mut self, shared: &Shared, page: &mut Vec<u8>) -> Result<(), ApiError> {
-        let (header, _) = shared.reader.header(self.next).map_err(ApiError::damaged)?;
+        let (header, _) = shared.reader.header(self.next)?;
         for (place, feeder) in self.lanes.iter_mut().enumerate() {
             let Some(tip) = tip_of(&header.cut, feeder.lane) else { continue };
             feeder.reconcile(shared, page)?;
@@ -212,7 +212,7 @@ impl Feeder {
         page: &mut Vec<u8>,
     ) -> Result<(), ApiError> {
         let Some(feeder) = self.lanes.get_mut(place) else { return Ok(()) };
-        let chunk = shared.reader.chunk(feeder.lane, next).map_err(ApiError::damaged)?;
+        let chunk = shared.reader.chunk(feeder.lane, next)?;
         put(page, &Frame::Chunk(Arc::unwrap_or_clone(chunk)));
         feeder.next = next.saturating_add(1);
         if next < last {
@@ -224,8 +224,8 @@ impl Feeder {
     /// Ends a height: the outcomes of what is new to the consumer, and the cut.
     fn close(&mut self, shared: &Shared, page: &mut Vec<u8>) -> Result<(), ApiError> {
         let height = self.next;
-        let (header, certificate) = shared.reader.header(height).map_err(ApiError::damaged)?;
-        let before = cut_before(&shared.reader, height).map_err(ApiError::damaged)?;
+        let (header, certificate) = shared.reader.header(height)?;
+        let before = cut_before(&shared.reader, height)?;
         for feeder in &mut self.lanes {
             let tip = tip_of(&header.cut, feeder.lane).map_or(0, |tip| tip.index);
             while feeder.sent.front().is_some_and(|(index, _)| *index <= tip) {
@@ -338,7 +338,7 @@ impl LaneFeeder {
 
     /// The chunks that come next and are not in a cut that was sent.
     fn waiting(&self, shared: &Shared) -> Result<Vec<Arc<Chunk>>, ApiError> {
-        let committed = shared.reader.tip(self.lane).map_err(ApiError::damaged)?;
+        let committed = shared.reader.tip(self.lane)?;
         if self.next <= committed.index {
             // Its state will be certified in a moment; then the cut brings it.
             return Ok(Vec::new());
@@ -360,9 +360,9 @@ fn waiting(shared: &Shared, lane: Lane, mut next: u64) -> Vec<Arc<Chunk>> {
 
 /// Hash of the chunk that stands at an index of a lane now.
 fn hash_at(shared: &Shared, lane: Lane, index: u64) -> Result<Option<Hash>, ApiError> {
-    let committed = shared.reader.tip(lane).map_err(ApiError::damaged)?;
+    let committed = shared.reader.tip(lane)?;
     if index <= committed.index {
-        let chunk = shared.reader.chunk(lane, index).map_err(ApiError::damaged)?;
+        let chunk = shared.reader.chunk(lane, index)?;
         return Ok(Some(chunk_hash(&chunk.header)));
     }
     let chunks = shared.tail.chunks(lane);
@@ -461,7 +461,7 @@ impl History for LaneView<'_> {
     }
 
     fn pruned(&self) -> Seqno {
-        Seqno::default()
+        self.shared.reader.pruned(self.lane).unwrap_or_default()
     }
 
     fn high(&self) -> Seqno {
@@ -497,7 +497,7 @@ impl Feeder {
         let mut lanes = Vec::new();
         for (place, lane) in request.lanes.iter().enumerate() {
             let view = LaneView::new(shared, *lane, request.mode, newest.as_ref());
-            let view = view.map_err(ApiError::damaged)?;
+            let view = view?;
             let tip = tip_of(cut, *lane).ok_or_else(|| no_lane(shared, *lane))?;
             let had = match &request.start {
                 Start::Cursors(cursors) => {
@@ -506,7 +506,7 @@ impl Feeder {
                 }
                 _ => tip.seqno,
             };
-            let frontier = view.frontier(had).map_err(ApiError::damaged)?;
+            let frontier = view.frontier(had)?;
             let branch = view.branch_at(had);
             put(&mut page, &Frame::Resumed(Resumed { lane: *lane, branch, frontier }));
             let outcomes_after = match (&request.start, request.mode) {
@@ -516,7 +516,7 @@ impl Feeder {
                 _ => had,
             };
             let feeder = LaneFeeder::new(&view, tip, (had, outcomes_after));
-            lanes.push(feeder.map_err(ApiError::damaged)?);
+            lanes.push(feeder?);
         }
         let last = (!request.follow).then_some(seen.committed);
         let (mode, todo) = (request.mode, VecDeque::new());
@@ -561,7 +561,7 @@ fn refused(error: ResumeError) -> ApiError {
 
 /// Where a cursor goes on.
 fn resumed_at(view: &LaneView<'_>, cursor: &Cursor) -> Result<Seqno, ApiError> {
-    match resume(view, cursor).map_err(ApiError::damaged)?.map_err(refused)? {
+    match resume(view, cursor)?.map_err(refused)? {
         Resume::Continue => Ok(cursor.seqno),
         Resume::RollBack { to } => Ok(to),
     }
@@ -609,10 +609,11 @@ fn base_of(shared: &Shared, request: &FeedRequest, newest: Height) -> Result<Hei
 /// The newest height whose header is of an earlier time.
 fn last_before(shared: &Shared, time: Time, newest: Height) -> Result<Height, ApiError> {
     // Times ascend. `low` is earlier, `high` is not.
-    let (mut low, mut high) = (0, newest.get().saturating_add(1));
+    let first = shared.reader.first_height().get();
+    let (mut low, mut high) = (first.saturating_sub(1), newest.get().saturating_add(1));
     while high.saturating_sub(low) > 1 {
         let middle = low.midpoint(high);
-        let (header, _) = shared.reader.header(Height::new(middle)).map_err(ApiError::damaged)?;
+        let (header, _) = shared.reader.header(Height::new(middle))?;
         if header.time < time {
             low = middle;
         } else {
@@ -628,5 +629,5 @@ fn header_at(shared: &Shared, height: Height) -> Result<Option<Committed>, ApiEr
     if height.get() == 0 {
         return Ok(None);
     }
-    shared.reader.header(height).map(Some).map_err(ApiError::damaged)
+    shared.reader.header(height).map(Some).map_err(ApiError::from)
 }

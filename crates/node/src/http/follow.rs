@@ -247,8 +247,8 @@ impl<F: Form> Follower<F> {
     /// Reads on in the place's height until it ends or the page is full.
     fn read_height(&mut self, shared: &Shared) -> Result<(), ApiError> {
         let height = self.place.height;
-        let (header, _) = shared.reader.header(height).map_err(ApiError::damaged)?;
-        let cut = cut_before(&shared.reader, height).map_err(ApiError::damaged)?;
+        let (header, _) = shared.reader.header(height)?;
+        let cut = cut_before(&shared.reader, height)?;
         let lanes = moves(&header, &cut);
         let receipts = match lanes.is_empty() {
             true => Vec::new(),
@@ -266,8 +266,8 @@ impl<F: Form> Follower<F> {
             }
             let first = quipu_types::Seqno::new(after.get().saturating_add(skip)).next();
             skip = 0;
-            for read in shared.reader.read_from(lane, first).map_err(ApiError::damaged)? {
-                let (seqno, bytes) = read.map_err(ApiError::damaged)?;
+            for read in shared.reader.read_from(lane, first)? {
+                let (seqno, bytes) = read?;
                 let ordinal = usize::try_from(self.place.ordinal).unwrap_or(usize::MAX);
                 let receipt = receipts
                     .get(ordinal)
@@ -356,8 +356,8 @@ fn place_after(shared: &Shared, from: Option<Position>) -> Result<Place, ApiErro
         .ok_or_else(|| {
             ApiError::new(code::POSITION, format!("lane {lane} has no committed seqno {seqno} yet"))
         })?;
-    let (header, _) = shared.reader.header(height).map_err(ApiError::damaged)?;
-    let cut = cut_before(&shared.reader, height).map_err(ApiError::damaged)?;
+    let (header, _) = shared.reader.header(height)?;
+    let cut = cut_before(&shared.reader, height)?;
     let mut ordinal = 0_u64;
     for (moved, after, to) in moves(&header, &cut) {
         if moved == lane {

@@ -80,16 +80,16 @@ pub(super) fn bundle(shared: &Shared, tx: &Hash, action: Option<u32>) -> Result<
     let found = shared.find(tx)?.ok_or_else(unknown)?;
     let (lane, seqno) = (found.receipt.lane, found.receipt.seqno);
     let reader = &shared.reader;
-    let bytes = reader.transaction(lane, seqno).map_err(ApiError::damaged)?;
+    let bytes = reader.transaction(lane, seqno)?;
     let transaction = Transaction::from_bytes(&bytes).map_err(ApiError::damaged)?;
-    let (header, certificate) = reader.header(found.height).map_err(ApiError::damaged)?;
+    let (header, certificate) = reader.header(found.height)?;
     let size =
         quipu_proof::order::tip_of(&header.cut, lane).map(|tip| tip.seqno).unwrap_or_default();
     let previous = match found.height.get() {
         0 | 1 => None,
         number => {
             let before = Height::new(number.saturating_sub(1));
-            Some(reader.header(before).map_err(ApiError::damaged)?.0)
+            Some(reader.header(before)?.0)
         }
     };
     let receipts = shared.machine()?.receipts(found.height).map_err(ApiError::damaged)?;
@@ -102,7 +102,7 @@ pub(super) fn bundle(shared: &Shared, tx: &Hash, action: Option<u32>) -> Result<
         transaction: &transaction,
         position: quipu_types::Position { lane, seqno },
         action,
-        lane_path: reader.inclusion_path(lane, seqno, size).map_err(ApiError::damaged)?,
+        lane_path: reader.inclusion_path(lane, seqno, size)?,
         block: quipu_proof::Committed::new(header, certificate),
         previous,
         results,
@@ -126,8 +126,14 @@ fn anchor(
     }
     let height = shared.machine()?.anchor(&transaction.anchor).map_err(ApiError::damaged)?;
     let Some(height) = height.filter(|height| height.get() > 0) else { return Ok(None) };
-    let (header, certificate) = shared.reader.header(height).map_err(ApiError::damaged)?;
-    Ok(Some(quipu_proof::Committed::new(header, certificate)))
+    match shared.reader.header(height) {
+        // The bracket's lower end has another basis then.
+        Err(error) if error.is_pruned() => Ok(None),
+        found => {
+            let (header, certificate) = found?;
+            Ok(Some(quipu_proof::Committed::new(header, certificate)))
+        }
+    }
 }
 
 fn next_header(
@@ -137,7 +143,7 @@ fn next_header(
     if shared.reader.height() <= height {
         return Ok(None);
     }
-    let (header, certificate) = shared.reader.header(height.next()).map_err(ApiError::damaged)?;
+    let (header, certificate) = shared.reader.header(height.next())?;
     Ok(Some(quipu_proof::Committed::new(header, certificate)))
 }
 
@@ -209,7 +215,7 @@ pub(super) fn find_header(
         let text = format!("there is no header of height {height}; the newest is {top}");
         return Err(ApiError::new(code::POSITION, text));
     }
-    shared.reader.header(height).map_err(ApiError::damaged)
+    shared.reader.header(height).map_err(ApiError::from)
 }
 
 /// Committed headers, ascending.
@@ -227,8 +233,7 @@ pub(crate) async fn headers(
         let end = from.saturating_add(count).min(shared.reader.height().get().saturating_add(1));
         (from..end)
             .map(|height| {
-                let (header, certificate) =
-                    shared.reader.header(Height::new(height)).map_err(ApiError::damaged)?;
+                let (header, certificate) = shared.reader.header(Height::new(height))?;
                 Ok(header_body(&header, &certificate))
             })
             .collect::<Result<Vec<_>, ApiError>>()
@@ -356,12 +361,12 @@ pub(super) fn status_body(shared: &Shared) -> Result<StatusBody, ApiError> {
     let progress = shared.progress();
     let head = match progress.committed.get() {
         0 => None,
-        _ => Some(shared.reader.header(progress.committed).map_err(ApiError::damaged)?.0),
+        _ => Some(shared.reader.header(progress.committed)?.0),
     };
     let lanes = (0..shared.lane_count())
         .map(|lane| {
             let lane = quipu_types::Lane::new(lane);
-            let tip = shared.reader.tip(lane).map_err(ApiError::damaged)?;
+            let tip = shared.reader.tip(lane)?;
             Ok(LaneBody {
                 lane: lane.get(),
                 term: tip.term.get(),

@@ -478,6 +478,19 @@ pub struct SubmitQuery {
     pub ack: Ack,
 }
 
+/// A checkpoint that a validator has.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct CheckpointBody {
+    /// The height after which it was saved.
+    pub height: u64,
+    /// Hash of that height's header, in hexadecimal.
+    pub header_hash: String,
+    /// Digest of the state and of the failover logs, in hexadecimal.
+    pub digest: String,
+    /// The validator's signed statement of these, in hexadecimal (`docs/formats.md`).
+    pub statement: String,
+}
+
 /// Query of the committed heights.
 #[derive(Clone, Copy, Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

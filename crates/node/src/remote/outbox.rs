@@ -220,8 +220,11 @@ pub(crate) fn carry(
             }
             Message::Failed(error) => return Err(error),
             Message::Stop => return Ok(()),
-            // A gateway has no links and syncs its log itself.
-            Message::Peer { .. } | Message::Linked(_) | Message::Synced { .. } => continue,
+            // A gateway has no links, syncs its log itself, and makes no checkpoints.
+            Message::Peer { .. }
+            | Message::Linked(_)
+            | Message::Synced { .. }
+            | Message::Prune(_) => continue,
         }
         outbox.overtaken(shared)?;
     }
