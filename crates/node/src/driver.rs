@@ -316,6 +316,9 @@ impl Driver {
     }
 
     fn prune(&mut self, height: Height) -> Result<(), NodeError> {
+        if height < self.ledger.reader().first_height() {
+            return Ok(());
+        }
         let schedule = &self.replica.context().schedule;
         prune(&mut self.ledger, height, schedule).map_err(log_failed)?;
         let reader = self.ledger.reader();

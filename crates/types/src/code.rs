@@ -252,6 +252,8 @@ codes! {
       "What was streamed does not agree with the certificates, roots or signatures of the ledger: events were omitted, swapped, repeated or invented on the way. Nothing of it was given on; the evidence is kept, and quipu verify --evidence checks it offline."
     725 RECOVER "the ledger can not be recovered so"
       "The message says what is missing: an empty directory, more addresses, or agreement among validators. Nothing that was there was changed."
+    726 EXPORT "heights can not be exported so"
+      "The message says which heights are there, or what is in the way. Nothing was changed."
 }
 
 #[cfg(test)]

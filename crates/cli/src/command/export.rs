@@ -1,9 +1,9 @@
 //! `quipu export`: a stretch of a stopped validator's log as an archive.
 
-use quipu_types::Height;
+use quipu_types::{Height, code};
 
 use crate::args::Export;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::screen::{self, grouped};
 use crate::tools;
 
@@ -16,7 +16,7 @@ pub(crate) fn run(args: &Export) -> Result<()> {
         bar.set_position(height.get());
     });
     bar.finish_and_clear();
-    let archived = archived?;
+    let archived = archived.map_err(|error| Failure::new(code::EXPORT, error))?;
     let count = grouped(archived.transaction_count);
     let (first, last, out) = (archived.first, archived.last, args.out.display());
     tools::print(&format!("{out}: heights {first} to {last}, {count} transactions"))?;

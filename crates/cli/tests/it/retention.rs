@@ -77,14 +77,14 @@ fn what_is_pruned_is_refused_by_name_what_comes_after_is_proven_and_an_archive_h
     let node_text = node.to_str().unwrap();
     let said = ok(&["export", "--dir", node_text, "--out", &archive]);
     assert!(said.contains("heights 1 to "), "{said}");
-    fails(2, &["export", "--dir", node_text, "--out", &archive]);
+    fails(1, &["export", "--dir", node_text, "--out", &archive]);
     retain(&node, 16, 16);
     let server = ledger.start();
     until_pruned(&ledger, &server, &node);
 
     // The stream's rows stay, their proofs are in the archive.
     assert_eq!(psql(&server.pg, "select count(*), sum(n) from large"), count);
-    let refused = fails(2, &["prove", "--url", &server.http, &first]);
+    let refused = fails(1, &["prove", "--url", &server.http, &first]);
     assert!(refused.contains("QP0723") && refused.contains("pruned"), "{refused}");
     let said = quipu(&["tail", "--url", &server.http, "--stream", "large"]);
     assert!(said.stderr.contains("QP0723"), "{said:?}");
@@ -146,10 +146,10 @@ fn a_validator_that_lost_its_disk_begins_with_a_checkpoint_that_others_vouch_for
     load.until_answered(3, &[3]);
     let text = dir.to_str().unwrap().to_owned();
     // One validator's word is not enough, and a directory with a ledger is not touched.
-    let alone = fails(2, &["recover", "--dir", &text, "--from", fleet.url(0)]);
+    let alone = fails(1, &["recover", "--dir", &text, "--from", fleet.url(0)]);
     assert!(alone.contains("QP0725"), "{alone}");
     let other = fleet.dir(2);
-    fails(2, &["recover", "--dir", other.to_str().unwrap(), "--from", &fleet.all_urls()]);
+    fails(1, &["recover", "--dir", other.to_str().unwrap(), "--from", &fleet.all_urls()]);
     let others = [0, 1, 2].map(|index| fleet.url(index).to_owned()).join(",");
     let said = ok(&["recover", "--dir", &text, "--from", &others]);
     assert!(said.contains("vouched for by"), "{said}");
