@@ -87,6 +87,24 @@ impl Fleet {
         fleet
     }
 
+    /// Four, each on a wall clock that is ahead or behind by so much, as `faketime` reads it.
+    pub(crate) fn skewed(skews: &[&str; COUNT]) -> Self {
+        let mut fleet = Self::with(|_| {});
+        for (index, skew) in skews.iter().enumerate() {
+            fleet.stop(index);
+            let (dir, log) = (fleet.dir(index), fleet.log(index));
+            fleet.servers[index] = Some(Server::start_skewed(&dir, &log, skew));
+            fleet.urls[index] = fleet.server(index).http.clone();
+        }
+        fleet.until_linked();
+        fleet
+    }
+
+    /// Sends a signal to a validator's process.
+    pub(crate) fn signal(&self, index: usize, signal: &str) {
+        self.server(index).signal(signal);
+    }
+
     pub(crate) fn dir(&self, index: usize) -> PathBuf {
         self.ledger.path(&format!("l/node{index}"))
     }

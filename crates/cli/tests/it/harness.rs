@@ -92,9 +92,22 @@ impl Server {
         Self::start_with(node, file.unwrap().into())
     }
 
+    /// The same on a wall clock that is ahead or behind.
+    pub(crate) fn start_skewed(node: &Path, log: &Path, skew: &str) -> Self {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(log);
+        let mut command = Command::new("faketime");
+        // Its own time goes on as it does: the system's clock of no change is not touched.
+        command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").args(["-f", skew, QUIPU]);
+        Self::from_command(command, node, file.unwrap().into())
+    }
+
     fn start_with(node: &Path, stderr: Stdio) -> Self {
+        Self::from_command(Command::new(QUIPU), node, stderr)
+    }
+
+    fn from_command(mut command: Command, node: &Path, stderr: Stdio) -> Self {
         let args = ["start".as_ref(), "--dir".as_ref(), node.as_os_str()];
-        let mut child = spawn(Command::new(QUIPU).args(args), stderr);
+        let mut child = spawn(command.args(args), stderr);
         let line = ready_line(&mut child);
         let words: Vec<&str> = line.split_whitespace().collect();
         let after = |name: &str| {
@@ -134,10 +147,15 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// Sends a signal to its process.
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert_eq!(program("kill", &[signal, &pid]).code, Some(0));
+    }
+
     /// SIGTERM; waits until it has ended, which must be in peace.
     pub(crate) fn stop(mut self) {
-        let pid = self.child.id().to_string();
-        assert_eq!(program("kill", &["-TERM", &pid]).code, Some(0));
+        self.signal("-TERM");
         let status = self.child.wait().unwrap();
         assert!(status.success(), "stopped with {status}");
     }

@@ -7,6 +7,7 @@
 )]
 
 mod batcher;
+mod battery;
 mod bench;
 mod ceremony;
 mod clients;
@@ -26,6 +27,7 @@ mod liar;
 mod partition;
 mod proof;
 mod proxy;
+mod register;
 mod retention;
 mod sample;
 mod sql;

@@ -3,10 +3,12 @@
 //! ```text
 //!  node0 ── [peers] node1 = proxy(0, 1) ══ open: bytes pass
 //!                                       ══ silent: bytes wait, as when a cable is cut
+//!                                       ══ slow: bytes pass later, and now and then the connection breaks
 //!                                       ══ shut: connections break, new ones too
 //! ```
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -20,6 +22,11 @@ use crate::harness::Ledger;
 pub(crate) enum Way {
     Open,
     Silent,
+    /// Each piece waits `ms` milliseconds; one in `break_one_in` breaks its connection.
+    Slow {
+        ms: u64,
+        break_one_in: usize,
+    },
     Shut,
 }
 
@@ -108,6 +115,13 @@ async fn pump(
         if size == 0 || pass(&mut way).await.is_none() {
             return;
         }
+        let now = *way.borrow();
+        if let Way::Slow { ms, break_one_in } = now {
+            if fastrand::usize(..break_one_in) == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+        }
         if writer.write_all(&piece[..size]).await.is_err() {
             return;
         }
@@ -117,5 +131,5 @@ async fn pump(
 /// Waits while nothing passes; nothing when the link is shut.
 async fn pass(way: &mut watch::Receiver<Way>) -> Option<()> {
     let now = way.wait_for(|way| *way != Way::Silent).await.ok()?;
-    (*now == Way::Open).then_some(())
+    (*now != Way::Shut).then_some(())
 }
