@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use quipu_consensus::{Context, Schedule};
-use quipu_crypto::Verified;
+use quipu_crypto::{SecretKey, Verified};
 use quipu_log::{Ledger, LedgerConfig, SyncGroup};
 use quipu_replica::storage::{read_block, recover};
 use quipu_replica::{Barrier, Block, Config, Now, Observer, Replica};
@@ -70,6 +70,8 @@ pub(crate) struct Node {
     pub(crate) certified: BTreeSet<Height>,
     /// Chunks that the disk has, while no process has it.
     chunks: BTreeSet<Hash>,
+    /// What its criminal signs with.
+    pub(crate) key: SecretKey,
     /// Whose words are changed on their way out.
     pub(crate) actor: Option<Box<dyn Actor>>,
     pub(crate) is_honest: bool,
@@ -99,6 +101,7 @@ impl Node {
         Self {
             is_honest: actor.is_none(),
             actor,
+            key: key(number),
             number,
             disk: CrashDisk::new(),
             store: Some(MemoryStore::new()),

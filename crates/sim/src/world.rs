@@ -367,7 +367,7 @@ impl World {
         let (context, now_us, random) = (&self.context, self.now_us, &mut self.random);
         let node = self.nodes.get_mut(at).expect("events name nodes of the world");
         let actor = node.actor.as_mut()?;
-        let key = &crate::shape::key(node.number);
+        let key = &node.key;
         let own = ValidatorIndex::new(u16::from(node.number));
         Some(act(&mut **actor, &mut Scene { random, context, key, own, now_us }))
     }
