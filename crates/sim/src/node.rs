@@ -12,7 +12,7 @@ use quipu_replica::{Barrier, Block, Config, Now, Observer, Replica};
 use quipu_state::{Machine, MemoryStore};
 use quipu_types::{Genesis, Hash, Height, Receipt, RoundKind, SignedState, ValidatorIndex};
 
-use crate::actors::{Actor, Crime};
+use crate::actors::{Actor, Clocks, Crime};
 use crate::coins::Dealing;
 use crate::disk::{CrashDisk, DiskFaults};
 use crate::shape::{LANE_COUNT, key};
@@ -57,6 +57,8 @@ pub(crate) struct Node {
     /// Counts processes: what was meant for one that died is nobody's.
     pub(crate) life: u64,
     mono_ahead_us: u64,
+    /// Powers of two by which the monotonic clock is too fast.
+    speed_log2: i8,
     /// A copy of the disk as it was at a height.
     copy: Option<(CrashDisk, Height)>,
     /// Whether a copy was put back.
@@ -98,6 +100,8 @@ impl Node {
         random: &mut fastrand::Rng,
     ) -> Self {
         let actor = crime.map(|crime| crime.actor(random));
+        let Clocks { ahead_us, speed_log2 } =
+            actor.as_ref().map(|actor| actor.clocks()).unwrap_or_default();
         Self {
             is_honest: actor.is_none(),
             actor,
@@ -111,7 +115,8 @@ impl Node {
             is_rewound: false,
             stormed: (Height::default(), 0, 0),
             mono_ahead_us: random.u64(..1_000_000_000),
-            wall_skew_us: random.i64(-500_000..500_000),
+            speed_log2,
+            wall_skew_us: random.i64(-500_000..500_000) + ahead_us,
             observer: None,
             certified: BTreeSet::new(),
             chunks: BTreeSet::new(),
@@ -122,7 +127,7 @@ impl Node {
     /// What its clocks show.
     pub(crate) fn now(&self, world_us: u64) -> Now {
         let wall_us = (2_000_000 + world_us).saturating_add_signed(self.wall_skew_us);
-        Now { wall_us, mono_us: world_us + self.mono_ahead_us }
+        Now { wall_us, mono_us: shifted(world_us, self.speed_log2) + self.mono_ahead_us }
     }
 
     /// Makes the timer of a led round fire with what comes next: the first leap may begin the height, the next ones end
@@ -141,7 +146,7 @@ impl Node {
 
     /// When its monotonic clock shows `mono_us`.
     pub(crate) fn world_us(&self, mono_us: u64) -> u64 {
-        mono_us.saturating_sub(self.mono_ahead_us)
+        shifted(mono_us.saturating_sub(self.mono_ahead_us), -self.speed_log2)
     }
 
     pub(crate) fn height(&self) -> Height {
@@ -303,6 +308,12 @@ impl Node {
         config.observer = self.observer.map(|threshold| Observer { nonce, threshold });
         config
     }
+}
+
+/// A number times two to some power.
+fn shifted(number: u64, log2: i8) -> u64 {
+    let by = u32::from(log2.unsigned_abs());
+    if log2 < 0 { number >> by } else { number << by }
 }
 
 /// Heights that a copy of a disk lies behind when it is put back: somewhere in them is a word of its validator.
