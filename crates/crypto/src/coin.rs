@@ -49,6 +49,9 @@ use field::{Scalar, invert_all};
 
 mod field;
 pub mod file;
+mod memory;
+
+pub use memory::CoinMemory;
 
 /// Ties the hash to the curve to this use of it (RFC 9380, section 3.1).
 const DOMAIN: &[u8] = b"QUIPU-COIN-V01-CS01-with-BLS12381G1_XMD:SHA-256_SSWU_RO_";
@@ -193,7 +196,8 @@ pub fn deal(powers: &[u64], seed: &[u8; 32]) -> (CoinSetup, Vec<CoinSecret>) {
         .iter()
         .map(|count| {
             let points = points.by_ref().take(usize::from(*count));
-            CoinSecret { shares: points.map(|point| secret_of(&coefficients, point)).collect() }
+            let shares = points.map(|point| secret_of(&coefficients, point)).collect();
+            CoinSecret { shares, memory: None }
         })
         .collect();
     let shares = secrets.iter().flat_map(|secret| &secret.shares);
@@ -227,6 +231,7 @@ pub fn draw(powers: &[u64]) -> (CoinSetup, Vec<CoinSecret>) {
 /// A validator's virtual shares. Wiped when dropped, and never printed.
 pub struct CoinSecret {
     shares: Vec<SecretKey>,
+    memory: Option<(ValidatorIndex, Arc<CoinMemory>)>,
 }
 
 impl CoinSecret {
@@ -252,18 +257,28 @@ impl CoinSecret {
             return Err(wrong);
         }
         // Sized before: a growing list would leave shares behind.
-        let mut secret = Self { shares: Vec::with_capacity(shares.len()) };
+        let mut secret = Self { shares: Vec::with_capacity(shares.len()), memory: None };
         for share in shares {
             secret.shares.push(SecretKey::from_bytes(share).map_err(|_| wrong.clone())?);
         }
         Ok(secret)
     }
 
+    /// The same secret, of `validator`, that asks a memory of its setup first.
+    #[must_use]
+    pub fn with_memory(self, validator: ValidatorIndex, memory: Arc<CoinMemory>) -> Self {
+        Self { memory: Some((validator, memory)), ..self }
+    }
+
     /// This validator's parts of the coin of `message`: one a share, none if it holds none.
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> Vec<CoinPart> {
         let part = |share: &SecretKey| CoinPart(share.sign(message, DOMAIN, &[]).to_bytes());
-        self.shares.iter().map(part).collect()
+        let sign = || self.shares.iter().map(part).collect();
+        match &self.memory {
+            None => sign(),
+            Some((validator, memory)) => memory.parts(message, *validator, sign),
+        }
     }
 }
 
@@ -279,6 +294,7 @@ impl fmt::Debug for CoinSecret {
 #[derive(Clone)]
 pub struct CoinScheme {
     inner: Arc<Inner>,
+    memory: Option<Arc<CoinMemory>>,
 }
 
 struct Inner {
@@ -314,7 +330,13 @@ impl CoinScheme {
         }
         let ranges = ranges(powers);
         let powers = powers.to_vec();
-        Ok(Self { inner: Arc::new(Inner { key, parts, ranges, powers, digest }) })
+        Ok(Self { inner: Arc::new(Inner { key, parts, ranges, powers, digest }), memory: None })
+    }
+
+    /// The same scheme, that asks a memory of its setup first.
+    #[must_use]
+    pub fn with_memory(self, memory: Arc<CoinMemory>) -> Self {
+        Self { memory: Some(memory), ..self }
     }
 
     /// What verifies coins.
@@ -380,7 +402,16 @@ impl CoinScheme {
         if parts.len() < threshold {
             return Combined::TooFew;
         }
+        let given_parts = || given.iter().map(|(validator, parts)| (*validator, parts));
+        if let Some(memory) = &self.memory
+            && let Some(coin) = memory.coin(message, given_parts())
+        {
+            return Combined::Coin(coin);
+        }
         if let Some(coin) = interpolate(&parts).filter(|coin| self.verify(message, coin)) {
+            if let Some(memory) = &self.memory {
+                memory.keep(message, coin);
+            }
             return Combined::Coin(coin);
         }
         let fails = |(validator, parts): &(&ValidatorIndex, &Vec<CoinPart>)| {

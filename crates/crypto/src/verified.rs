@@ -88,7 +88,7 @@ impl Verified {
     /// As [`coin::verify`].
     #[must_use]
     pub fn verify_coin(&self, key: &CoinKey, message: &[u8], coin: &Coin) -> bool {
-        let name = blake3(&[&[COIN_TAG][..], &key.0, &coin.0, message].concat());
+        let name = coin_name(key, message, coin);
         let holds = self.knows(&name) || coin::verify(key, message, coin);
         if holds {
             self.keep(name);
@@ -99,6 +99,11 @@ impl Verified {
     /// Remembers a signature that was made here, by the key itself.
     pub fn made(&self, key: &PublicKey, message: &[u8], signature: &Signature) {
         self.keep(name(key, message, signature));
+    }
+
+    /// Remembers a coin that was combined here, and so verified.
+    pub fn combined(&self, key: &CoinKey, message: &[u8], coin: &Coin) {
+        self.keep(coin_name(key, message, coin));
     }
 
     /// How often it was asked.
@@ -119,6 +124,10 @@ impl Verified {
 fn name(key: &PublicKey, message: &[u8], signature: &Signature) -> Hash {
     let tag = [key.suite().tag()];
     blake3(&[&tag[..], key.bytes(), &signature.0, message].concat())
+}
+
+fn coin_name(key: &CoinKey, message: &[u8], coin: &Coin) -> Hash {
+    blake3(&[&[COIN_TAG][..], &key.0, &coin.0, message].concat())
 }
 
 #[cfg(test)]

@@ -39,6 +39,11 @@ impl Checking {
         self.question.nonce
     }
 
+    /// The last height that the store had: what was said since is asked about.
+    pub(crate) const fn head(&self) -> Height {
+        self.head
+    }
+
     /// Whether own words of this height would be known.
     pub(crate) fn is_beyond(&self, height: Height) -> bool {
         height > self.head

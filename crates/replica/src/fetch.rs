@@ -227,11 +227,15 @@ impl Fetch {
         whom.get(self.turn.checked_rem(whom.len())?).copied()
     }
 
-    /// Keeps committed headers above `height`, as many as one answer has, twice.
+    /// Keeps committed headers above `height`, as many as one answer has, twice: the farthest give way, for nothing is
+    /// known of them yet, and anyone may have made them up.
     pub(crate) fn keep(&mut self, headers: Vec<(Header, CommitCertificate)>, height: Height) {
         for (header, certificate) in headers {
-            if header.height > height && self.ahead.len() < 2 * HEADER_COUNT_MAX {
+            if header.height > height {
                 self.ahead.insert(header.height, (header, certificate));
+            }
+            if self.ahead.len() > 2 * HEADER_COUNT_MAX {
+                self.ahead.pop_last();
             }
         }
     }
@@ -266,5 +270,44 @@ impl Fetch {
             }
         }
         farthest.filter(|own| own.index > tip.index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quipu_types::{Rounds, Time};
+
+    use super::*;
+
+    fn committed(height: u64) -> (Header, CommitCertificate) {
+        let header = Header {
+            epoch: 0,
+            height: Height::new(height),
+            proposer: ValidatorIndex::new(0),
+            prev_header: Hash::ZERO,
+            cut: Vec::new(),
+            term_changes: Vec::new(),
+            time: Time::new(1),
+            prev_commit: None,
+            late_votes: Vec::new(),
+            state_certificate: None,
+            next_set_hash: None,
+            evidence_root: Hash::ZERO,
+            rounds: Rounds::genesis(false),
+        };
+        (header, CommitCertificate { precommits: Vec::new(), coin: None })
+    }
+
+    /// One validator that sent as many as are kept, of heights that nobody will come to, would keep who is behind there
+    /// for ever.
+    #[test]
+    fn headers_of_far_heights_keep_none_of_near_ones_out() {
+        let mut fetch = Fetch::default();
+        fetch.keep((1_000..1_200).map(committed).collect(), Height::new(5));
+        fetch.keep((6..10).map(committed).collect(), Height::new(5));
+        assert_eq!(fetch.ahead_count(), 2 * HEADER_COUNT_MAX);
+        for height in (6..10).map(Height::new) {
+            assert!(fetch.take(height).is_some(), "{height}");
+        }
     }
 }

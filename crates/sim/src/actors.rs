@@ -8,21 +8,42 @@
 //! | replayer | old words of every kind, its own and others', again and again | none |
 //! | silent | says nothing more after a while | none |
 //! | sprayer | round changes to huge rounds with made-up polkas, different ones of one round | yes |
+//! | late | everything seconds late, in bursts, out of order | none |
+//! | forger | words in others' names, certificates of junk, chunks with false roots, clocks and bodies | of its chunks |
+//! | picker | as a later leader hides the highest polka, proposes its own value instead | none |
+//! | coin | its shares as early as it can, or never | none |
+//! | amnesiac | round changes that forget its precommits | yes |
+//! | omitter | whatever it may leave out: votes, tips, suspicions, state certificates | none |
+//! | skewed | clocks that are hours wrong, and too fast or too slow | none |
+//! | stale | old, wrong and other answers to what it is asked | none |
 
+mod amnesiac;
+mod chain;
+mod coin;
 mod equivocator;
+mod forger;
+mod instead;
+mod late;
+mod omitter;
+mod picker;
 mod replayer;
 mod silent;
+mod skewed;
 mod sprayer;
+mod stale;
 mod withholder;
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use quipu_consensus::{Context, Message};
 use quipu_crypto::Tag;
 use quipu_crypto::suite::{SecretKey, sign_tagged};
-use quipu_replica::PeerMessage;
-use quipu_types::{Encode, Signature, ValidatorIndex};
+use quipu_replica::{PeerMessage, Request, Status};
+use quipu_types::{Decode, Encode, Genesis, Hash, Signature, ValidatorIndex};
+
+use crate::coins::Dealing;
 
 /// A crime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,12 +58,44 @@ pub enum Crime {
     Silence,
     /// Goes to rounds that nobody is in.
     Spray,
+    /// Says everything late.
+    Dawdle,
+    /// Speaks in others' names.
+    Forge,
+    /// Hides polkas.
+    Pick,
+    /// Says its part in a coin before it may.
+    HurryCoins,
+    /// Never says its part in a coin.
+    KeepCoins,
+    /// Forgets what it precommitted.
+    Forget,
+    /// Leaves out what it may.
+    Omit,
+    /// Has wrong clocks.
+    Skew,
+    /// Answers with what is old or wrong.
+    Mislead,
 }
 
 impl Crime {
     /// Every crime.
-    pub const ALL: [Self; 5] =
-        [Self::Equivocate, Self::Withhold, Self::Replay, Self::Silence, Self::Spray];
+    pub const ALL: [Self; 14] = [
+        Self::Equivocate,
+        Self::Withhold,
+        Self::Replay,
+        Self::Silence,
+        Self::Spray,
+        Self::Dawdle,
+        Self::Forge,
+        Self::Pick,
+        Self::HurryCoins,
+        Self::KeepCoins,
+        Self::Forget,
+        Self::Omit,
+        Self::Skew,
+        Self::Mislead,
+    ];
 
     pub(crate) fn any(random: &mut fastrand::Rng) -> Self {
         random.choice(Self::ALL).unwrap_or(Self::Silence)
@@ -56,6 +109,15 @@ impl Crime {
             Self::Replay => Box::new(replayer::Replayer::default()),
             Self::Silence => Box::new(silent::Silent::new(random)),
             Self::Spray => Box::new(sprayer::Sprayer::default()),
+            Self::Dawdle => Box::new(late::Late::default()),
+            Self::Forge => Box::new(forger::Forger::default()),
+            Self::Pick => Box::new(picker::Picker::default()),
+            Self::HurryCoins => Box::new(coin::Hasty::default()),
+            Self::KeepCoins => Box::new(coin::Miser),
+            Self::Forget => Box::new(amnesiac::Amnesiac::default()),
+            Self::Omit => Box::new(omitter::Omitter::default()),
+            Self::Skew => Box::new(skewed::Skewed::new(random)),
+            Self::Mislead => Box::new(stale::Stale::default()),
         }
     }
 }
@@ -68,10 +130,43 @@ pub(crate) trait Actor: Debug {
     /// A message comes to it.
     fn hear(&mut self, _scene: &mut Scene<'_>, _bytes: &Arc<[u8]>) {}
 
-    /// Whether it gives others what they ask for.
-    fn serves(&self, _scene: &Scene<'_>) -> bool {
-        true
+    /// What goes to `to` in place of the answer to a request that its replica would read from its log.
+    fn serve(
+        &mut self,
+        _scene: &mut Scene<'_>,
+        _request: &Request,
+        served: Vec<Arc<[u8]>>,
+    ) -> Vec<Arc<[u8]>> {
+        served
     }
+
+    /// How long what it says now is kept on its way.
+    fn delay_us(&mut self, _scene: &mut Scene<'_>) -> u64 {
+        0
+    }
+
+    /// How wrong its clocks are.
+    fn clocks(&self) -> Clocks {
+        Clocks::default()
+    }
+}
+
+/// What a criminal makes of the time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Clocks {
+    /// Microseconds that its wall clock is ahead.
+    pub(crate) ahead_us: i64,
+    /// Powers of two by which its other clock is too fast; too slow, if it is negative.
+    pub(crate) speed_log2: i8,
+}
+
+/// What was said that nobody may take.
+#[derive(Debug, Default)]
+pub(crate) struct Forged {
+    /// Words that are not signed by whom they name, or certify nothing.
+    pub(crate) words: BTreeSet<Arc<[u8]>>,
+    /// Chunks that break a rule, by hash.
+    pub(crate) chunks: BTreeSet<Hash>,
 }
 
 /// What a criminal knows.
@@ -82,9 +177,22 @@ pub(crate) struct Scene<'a> {
     pub(crate) key: &'a SecretKey,
     pub(crate) own: ValidatorIndex,
     pub(crate) now_us: u64,
+    pub(crate) genesis: &'a Genesis,
+    /// What makes coins, where there are any.
+    pub(crate) dealing: Option<&'a Dealing>,
+    /// Where its replica is.
+    pub(crate) status: Status,
+    pub(crate) forged: &'a mut Forged,
+    /// Counts what a criminal did that no honest validator does.
+    pub(crate) deeds: &'a mut u64,
 }
 
 impl Scene<'_> {
+    /// A crime was done.
+    pub(crate) fn did(&mut self) {
+        *self.deeds = self.deeds.saturating_add(1);
+    }
+
     pub(crate) fn sign(&self, tag: Tag, body: &[u8]) -> Signature {
         let Context { chain, set, .. } = self.context;
         sign_tagged(self.key, chain, set.epoch, tag, body)
@@ -111,6 +219,14 @@ impl Scene<'_> {
     }
 }
 
+/// The word on agreement that bytes are, if they are one.
+pub(crate) fn heard(bytes: &[u8]) -> Option<Message> {
+    match PeerMessage::from_bytes(bytes) {
+        Ok(PeerMessage::Agreement(message)) => Some(message),
+        _ => None,
+    }
+}
+
 /// The bytes of a word on agreement.
 pub(crate) fn word(message: Message) -> Arc<[u8]> {
     PeerMessage::Agreement(message).to_bytes().into()
@@ -123,16 +239,31 @@ mod tests {
 
     /// Worlds of a crime, from a seed on.
     fn worlds(crime: Crime, seed: u64) -> Totals {
-        let mut totals = Totals::default();
+        worlds_of(crime, seed, Profile::short()).0
+    }
+
+    /// As [`worlds`], all with coins.
+    fn coined(crime: Crime, seed: u64) -> Totals {
+        let profile = Profile { coin_percent: 100, storm_percent: 100, ..Profile::short() };
+        worlds_of(crime, seed, profile).0
+    }
+
+    /// Worlds of a crime, from a seed on, and how often evidence was found, by kind.
+    fn worlds_of(crime: Crime, seed: u64, profile: Profile) -> (Totals, Vec<String>) {
+        let (mut totals, mut found) = (Totals::default(), Vec::new());
         for seed in (seed..).take(12) {
             let powers = if seed % 3 == 0 { &[33, 23, 22, 22] } else { &[1, 1, 1, 1] };
-            let profile = Profile { crime: Some(crime), powers, ..Profile::short() };
+            let profile = Profile { crime: Some(crime), powers, ..profile };
             match run(seed, &profile) {
-                Ok(report) => totals.add(&report.totals),
+                Ok(report) => {
+                    totals.add(&report.totals);
+                    let words = report.trace.iter().filter_map(|line| line.split("has ").nth(1));
+                    found.extend(words.map(str::to_owned));
+                }
                 Err(violation) => panic!("{crime:?}: {violation}"),
             }
         }
-        totals
+        (totals, found)
     }
 
     #[test]
@@ -160,5 +291,68 @@ mod tests {
     #[test]
     fn sprayers_of_round_changes_stop_nobody_and_are_named() {
         assert!(worlds(Crime::Spray, 5_000).evidence > 0);
+    }
+
+    #[test]
+    fn the_late_stop_nobody_lose_their_lanes_and_leave_no_evidence() {
+        let totals = worlds(Crime::Dawdle, 6_000);
+        assert_eq!(totals.evidence, 0);
+        assert!(totals.deeds > 0 && totals.term_changes >= 4, "{totals:?}");
+    }
+
+    #[test]
+    fn what_forgers_make_up_is_taken_by_nobody_and_their_chunks_name_them() {
+        let totals = worlds(Crime::Forge, 7_000);
+        assert!(totals.deeds > 1_000 && totals.evidence > 0, "{totals:?}");
+    }
+
+    #[test]
+    fn pickers_of_round_changes_hide_no_polka_that_decided_and_leave_no_evidence() {
+        let totals = coined(Crime::Pick, 8_000);
+        assert!(totals.deeds > 0, "{totals:?}");
+        assert_eq!(totals.evidence, 0);
+    }
+
+    #[test]
+    fn shares_that_are_said_early_elect_nobody() {
+        let totals = coined(Crime::HurryCoins, 9_000);
+        assert_eq!(totals.evidence, 0);
+        assert!(totals.deeds > 0 && totals.open_rounds > 0, "{totals:?}");
+    }
+
+    #[test]
+    fn shares_that_are_never_said_are_not_missed() {
+        let totals = coined(Crime::KeepCoins, 10_000);
+        assert_eq!(totals.evidence, 0);
+        assert!(totals.deeds > 0 && totals.open_rounds > 0, "{totals:?}");
+    }
+
+    #[test]
+    fn who_forgets_what_it_precommitted_is_named_for_it() {
+        let profile = Profile { storm_percent: 100, keeps_trace: true, ..Profile::short() };
+        let (totals, found) = worlds_of(Crime::Forget, 11_000, profile);
+        let count = found.iter().filter(|kind| *kind == "evidence: amnesia").count();
+        assert!(totals.deeds > 0 && count > 0, "{totals:?} {found:?}");
+    }
+
+    #[test]
+    fn omitters_stop_nobody_and_hold_nothing_back_that_a_third_holds() {
+        let totals = worlds(Crime::Omit, 12_000);
+        assert!(totals.deeds > 0, "{totals:?}");
+        assert_eq!(totals.evidence, 0);
+    }
+
+    #[test]
+    fn skewed_clocks_move_no_time_and_leave_no_evidence() {
+        let totals = worlds(Crime::Skew, 13_000);
+        assert!(totals.deeds > 0, "{totals:?}");
+        assert_eq!(totals.evidence, 0);
+    }
+
+    #[test]
+    fn stale_servers_keep_nobody_behind_and_leave_no_evidence() {
+        let totals = worlds(Crime::Mislead, 14_000);
+        assert!(totals.deeds > 0 && totals.catch_ups > 0, "{totals:?}");
+        assert_eq!(totals.evidence, 0);
     }
 }

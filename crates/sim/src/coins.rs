@@ -1,10 +1,14 @@
-//! Coins as a genesis deals them, from the stakes alone. Dealt once in a process: a dealing takes milliseconds.
+//! Coins as a genesis deals them, from the stakes alone. Dealt once in a process: a dealing takes milliseconds. What was
+//! signed and combined in one world is known in the next one with the same genesis.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use quipu_crypto::coin::{self, CoinScheme, CoinSecret, Combined};
+use quipu_crypto::coin::{self, CoinMemory, CoinScheme, CoinSecret, Combined};
 use quipu_types::{Coin, CoinSetup, ValidatorIndex};
+
+/// Words of validators, and coins, that are kept for each dealing.
+const MEMORY_COUNT_MAX: usize = 1 << 16;
 
 /// What was dealt to validators of some stakes.
 #[derive(Debug)]
@@ -14,6 +18,7 @@ pub(crate) struct Dealing {
     /// What makes coins of parts.
     pub(crate) scheme: CoinScheme,
     secrets: Vec<CoinSecret>,
+    memory: Arc<CoinMemory>,
 }
 
 impl Dealing {
@@ -24,7 +29,9 @@ impl Dealing {
         let deal = || {
             let (setup, secrets) = coin::deal(powers, &[42; 32]);
             let scheme = CoinScheme::new(&setup, powers).expect("a dealing of our own is right");
-            Arc::new(Self { setup, scheme, secrets })
+            let memory = Arc::new(CoinMemory::new(MEMORY_COUNT_MAX));
+            let scheme = scheme.with_memory(Arc::clone(&memory));
+            Arc::new(Self { setup, scheme, secrets, memory })
         };
         Arc::clone(dealt.entry(powers.to_vec()).or_insert_with(deal))
     }
@@ -42,6 +49,7 @@ impl Dealing {
     /// A validator's shares.
     pub(crate) fn secret(&self, validator: ValidatorIndex) -> Option<CoinSecret> {
         let secret = self.secrets.get(usize::from(validator.get()))?;
-        Some(CoinSecret::from_bytes(&secret.to_bytes()).expect("its own bytes read back"))
+        let secret = CoinSecret::from_bytes(&secret.to_bytes()).expect("its own bytes read back");
+        Some(secret.with_memory(validator, Arc::clone(&self.memory)))
     }
 }

@@ -20,10 +20,14 @@
 //!   is committed.
 //! * A8 A cut reaches what a third reported (inclusion).
 //! * A9 Nobody is blamed but criminals: neither by evidence nor by a refusal that calls a message an offence.
+//! * F1 Nothing forged is taken: neither a word that is not signed by whom it names, nor a certificate of nothing, nor a chunk
+//!   that breaks a rule.
+//! * T1 The time of a header lies between those of honest votes, or just above its parent's.
 //! * V1 What a client was told is final stays where it is: same position, same bytes, once, in its producer's order.
 //! * V2 Execution of a height gives the same roots everywhere; what is stored is what was committed; a replay from scratch
 //!   gives the same roots.
 //! * V4 Whatever a crash leaves, the validator starts again; every ticket is answered at most once.
+//! * O1 Nobody whose disk is its own and newest observes.
 //! * V5 What is stored passes every check of the log.
 //! * B1 What is pending and what is on its way is bounded.
 //! * L1 Once faults end, every honest validator goes on with the others, and every client is answered.
@@ -176,6 +180,8 @@ pub struct Totals {
     pub cuts_back: u64,
     /// Answers with committed headers that were news.
     pub catch_ups: u64,
+    /// What criminals did that no honest validator does, as far as they say so.
+    pub deeds: u64,
     /// Proofs that a criminal broke a rule.
     pub evidence: u64,
     /// Transactions told to be final.
@@ -199,7 +205,7 @@ pub struct Totals {
 impl Totals {
     /// Every total with its name.
     #[must_use]
-    pub const fn rows(&self) -> [(&'static str, u64); 41] {
+    pub const fn rows(&self) -> [(&'static str, u64); 42] {
         [
             ("kills", self.kills),
             ("power cuts", self.power_cuts),
@@ -233,6 +239,7 @@ impl Totals {
             ("term changes", self.term_changes),
             ("lanes cut back", self.cuts_back),
             ("catch-ups", self.catch_ups),
+            ("deeds of criminals", self.deeds),
             ("evidence", self.evidence),
             ("finals", self.finals),
             ("early answers", self.early),
@@ -266,7 +273,7 @@ impl Totals {
     }
 
     /// In the order of [`rows`](Self::rows).
-    const fn fields(&mut self) -> [&mut u64; 41] {
+    const fn fields(&mut self) -> [&mut u64; 42] {
         [
             &mut self.kills,
             &mut self.power_cuts,
@@ -300,6 +307,7 @@ impl Totals {
             &mut self.term_changes,
             &mut self.cuts_back,
             &mut self.catch_ups,
+            &mut self.deeds,
             &mut self.evidence,
             &mut self.finals,
             &mut self.early,

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use quipu_consensus::{Context, Schedule};
-use quipu_crypto::Verified;
+use quipu_crypto::{SecretKey, Verified};
 use quipu_log::{Disk, Ledger, LedgerConfig, SyncGroup};
 use quipu_replica::checkpoint::{self, Manifest};
 use quipu_replica::storage::{read_block, recover};
@@ -15,7 +15,7 @@ use quipu_types::{
     Decode, Encode, Genesis, Hash, Height, Receipt, RoundKind, SignedState, ValidatorIndex,
 };
 
-use crate::actors::{Actor, Crime};
+use crate::actors::{Actor, Clocks, Crime};
 use crate::coins::Dealing;
 use crate::disk::{CrashDisk, DiskFaults};
 use crate::shape::{LANE_COUNT, key};
@@ -60,6 +60,8 @@ pub(crate) struct Node {
     /// Counts processes: what was meant for one that died is nobody's.
     pub(crate) life: u64,
     mono_ahead_us: u64,
+    /// Powers of two by which the monotonic clock is too fast.
+    speed_log2: i8,
     /// A copy of the disk as it was at a height.
     copy: Option<(CrashDisk, Height)>,
     /// Whether a copy was put back.
@@ -73,6 +75,8 @@ pub(crate) struct Node {
     pub(crate) certified: BTreeSet<Height>,
     /// Chunks that the disk has, while no process has it.
     chunks: BTreeSet<Hash>,
+    /// What its criminal signs with.
+    pub(crate) key: SecretKey,
     /// Whose words are changed on their way out.
     pub(crate) actor: Option<Box<dyn Actor>>,
     pub(crate) is_honest: bool,
@@ -99,9 +103,12 @@ impl Node {
         random: &mut fastrand::Rng,
     ) -> Self {
         let actor = crime.map(|crime| crime.actor(random));
+        let Clocks { ahead_us, speed_log2 } =
+            actor.as_ref().map(|actor| actor.clocks()).unwrap_or_default();
         Self {
             is_honest: actor.is_none(),
             actor,
+            key: key(number),
             number,
             disk: CrashDisk::new(),
             store: Some(MemoryStore::new()),
@@ -111,7 +118,8 @@ impl Node {
             is_rewound: false,
             stormed: (Height::default(), 0, 0),
             mono_ahead_us: random.u64(..1_000_000_000),
-            wall_skew_us: random.i64(-500_000..500_000),
+            speed_log2,
+            wall_skew_us: random.i64(-500_000..500_000) + ahead_us,
             observer: None,
             certified: BTreeSet::new(),
             chunks: BTreeSet::new(),
@@ -122,7 +130,7 @@ impl Node {
     /// What its clocks show.
     pub(crate) fn now(&self, world_us: u64) -> Now {
         let wall_us = (2_000_000 + world_us).saturating_add_signed(self.wall_skew_us);
-        Now { wall_us, mono_us: world_us + self.mono_ahead_us }
+        Now { wall_us, mono_us: shifted(world_us, self.speed_log2) + self.mono_ahead_us }
     }
 
     /// Makes the timer of a led round fire with what comes next: the first leap may begin the height, the next ones end
@@ -141,7 +149,7 @@ impl Node {
 
     /// When its monotonic clock shows `mono_us`.
     pub(crate) fn world_us(&self, mono_us: u64) -> u64 {
-        mono_us.saturating_sub(self.mono_ahead_us)
+        shifted(mono_us.saturating_sub(self.mono_ahead_us), -self.speed_log2)
     }
 
     pub(crate) fn height(&self) -> Height {
@@ -347,6 +355,12 @@ const LOG_CONFIG: LedgerConfig = LedgerConfig {
     chunk_cache_size: 0,
     ..LedgerConfig::new(LANE_COUNT)
 };
+
+/// A number times two to some power.
+fn shifted(number: u64, log2: i8) -> u64 {
+    let by = u32::from(log2.unsigned_abs());
+    if log2 < 0 { number >> by } else { number << by }
+}
 
 /// Heights that a copy of a disk lies behind when it is put back: somewhere in them is a word of its validator.
 const REWIND_HEIGHT_COUNT: u64 = 10;

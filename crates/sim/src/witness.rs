@@ -16,7 +16,7 @@ use quipu_log::Ledger;
 use quipu_proof::names::{chunk_hash, header_hash};
 use quipu_types::{
     CommitCertificate, Decode, Encode, Genesis, Hash, Header, Height, Lane, RoundKind, Rounds,
-    Term, Tip, ValidatorIndex,
+    Term, Time, Tip, ValidatorIndex,
 };
 
 use crate::shape::LANE_COUNT;
@@ -349,6 +349,7 @@ impl Witness {
             format!("{height} is held by {honest} of {}", context.set.power_total())
         })?;
         self.inclusion(header, context)?;
+        self.time(header, is_honest)?;
         for (lane, term) in &header.term_changes {
             self.terms.insert(*lane, *term);
             self.term_changes += 1;
@@ -358,6 +359,23 @@ impl Witness {
         self.open_rounds += u64::from(first.is_some_and(|vote| vote.kind == RoundKind::Open));
         self.committed.push(header.clone());
         Ok(true)
+    }
+
+    /// A header's time is between those of two honest votes, or just above its parent's.
+    fn time(
+        &self,
+        header: &Header,
+        is_honest: impl Fn(ValidatorIndex) -> bool,
+    ) -> Result<(), Broken> {
+        let Some(commit) = &header.prev_commit else { return Ok(()) };
+        let honest = commit.precommits.iter().filter(|vote| is_honest(vote.validator));
+        let times: Vec<Time> = honest.map(|vote| vote.time).collect();
+        let (first, last) = (times.iter().min(), times.iter().max());
+        let least = self.committed.last().map(|before| before.time.next());
+        let is_between = first <= Some(&header.time) && Some(&header.time) <= last;
+        rule(is_between || Some(header.time) == least, "T1", || {
+            format!("height {} is of {}, honest votes of {times:?}", header.height, header.time)
+        })
     }
 
     /// Nobody can leave out what a third held when the height before was committed.

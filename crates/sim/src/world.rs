@@ -24,8 +24,9 @@ use quipu_proof::names::chain_id;
 use quipu_replica::{Admissions, Input, ReceiveError, Received, Ticket, receive};
 use quipu_types::{Genesis, Height, ValidatorIndex};
 
-use crate::actors::{Actor, Scene};
+use crate::actors::{Actor, Forged, Scene};
 use crate::client::Client;
+use crate::coins::Dealing;
 use crate::network::{Network, Way};
 use crate::node::{Node, PENDING_SIZE_MAX, Sync};
 use crate::probe::Probe;
@@ -79,6 +80,10 @@ pub(crate) struct World {
     random: fastrand::Rng,
     genesis: Genesis,
     context: Context,
+    /// What makes coins, where there are any.
+    dealing: Option<Arc<Dealing>>,
+    /// What criminals said that nobody may take.
+    forged: Forged,
     /// What any validator of the world admitted, the others need not check.
     admissions: Admissions,
     shape: Shape,
@@ -132,6 +137,8 @@ impl World {
             genesis,
             admissions: Admissions::new(chain, LANE_COUNT, ADMISSIONS_SIZE_MAX),
             context,
+            dealing: shape.has_coin.then(|| Dealing::of(&shape.powers)),
+            forged: Forged::default(),
             now_us: 0,
             events: BTreeMap::new(),
             next_event: 0,
@@ -326,8 +333,8 @@ impl World {
         }
     }
 
-    /// Puts a message on its way.
-    fn send(&mut self, from: usize, to: usize, bytes: &Rc<Parcel>) {
+    /// Puts a message on its way, after some time.
+    fn send(&mut self, from: usize, to: usize, bytes: &Rc<Parcel>, later_us: u64) {
         if from == to || to >= self.nodes.len() || !self.network.is_open((from, to)) {
             return;
         }
@@ -340,7 +347,8 @@ impl World {
         self.totals.twice += u64::from(delays.iter().all(Option::is_some));
         for delay_us in delays.into_iter().flatten() {
             self.in_flight_size += bytes.bytes.len();
-            self.at(delay_us, Event::Arrive { from, to, parcel: Rc::clone(bytes) });
+            let event = Event::Arrive { from, to, parcel: Rc::clone(bytes) };
+            self.at(later_us + delay_us, event);
         }
     }
 
@@ -351,12 +359,16 @@ impl World {
         }
         let bytes = Arc::clone(&parcel.bytes);
         match self.scene(from, |actor, scene| actor.send(scene, to, bytes)) {
-            None => self.send(from, to, parcel),
-            Some(sent) => {
-                for bytes in sent {
-                    self.send(from, to, &Self::parcel(bytes));
-                }
-            }
+            None => self.send(from, to, parcel, 0),
+            Some(sent) => self.send_all(from, to, sent),
+        }
+    }
+
+    /// Puts a criminal's messages on their way.
+    fn send_all(&mut self, from: usize, to: usize, sent: Vec<Arc<[u8]>>) {
+        for bytes in sent {
+            let later_us = self.scene(from, |actor, scene| actor.delay_us(scene));
+            self.send(from, to, &Self::parcel(bytes), later_us.unwrap_or(0));
         }
     }
 
@@ -366,12 +378,21 @@ impl World {
         at: usize,
         act: impl FnOnce(&mut dyn Actor, &mut Scene<'_>) -> T,
     ) -> Option<T> {
-        let (context, now_us, random) = (&self.context, self.now_us, &mut self.random);
         let node = self.nodes.get_mut(at).expect("events name nodes of the world");
         let actor = node.actor.as_mut()?;
-        let key = &crate::shape::key(node.number);
-        let own = ValidatorIndex::new(u16::from(node.number));
-        Some(act(&mut **actor, &mut Scene { random, context, key, own, now_us }))
+        let mut scene = Scene {
+            random: &mut self.random,
+            context: &self.context,
+            key: &node.key,
+            own: ValidatorIndex::new(u16::from(node.number)),
+            now_us: self.now_us,
+            genesis: &self.genesis,
+            dealing: self.dealing.as_deref(),
+            status: node.alive.as_ref()?.replica.status(),
+            forged: &mut self.forged,
+            deeds: &mut self.totals.deeds,
+        };
+        Some(act(&mut **actor, &mut scene))
     }
 
     fn parcel(bytes: Arc<[u8]>) -> Rc<Parcel> {
@@ -398,6 +419,7 @@ impl World {
         }
         let received = parcel.received.get_or_init(check);
         let is_honest = self.node(from).is_honest;
+        let is_forged = !is_honest && self.forged.words.contains(&parcel.bytes);
         let bytes = Arc::clone(&parcel.bytes);
         let received = match received {
             Ok(received) => received.clone(),
@@ -415,7 +437,12 @@ impl World {
             format!("{to} gets of {from} {}", effects::describe_received(&received))
         });
         let peer = effects::validator(from);
-        self.feed(to, Input::Received { from: peer, received })
+        let what = is_forged.then(|| effects::describe_received(&received));
+        let taken = self.step(to, Input::Received { from: peer, received })?;
+        if let Some(what) = what {
+            rule(taken != Some(true), "F1", || format!("{to} takes of {from} {what}"))?;
+        }
+        self.effects(to)
     }
 
     fn linked(&mut self, at: usize, peer: usize) -> Result<(), Broken> {
@@ -431,6 +458,12 @@ impl World {
 
     /// Gives a replica an input, and does what comes of it.
     fn feed(&mut self, at: usize, input: Input) -> Result<(), Broken> {
+        self.step(at, input)?;
+        self.effects(at)
+    }
+
+    /// Gives a replica an input. Whether it took it; none when it is down.
+    fn step(&mut self, at: usize, input: Input) -> Result<Option<bool>, Broken> {
         let sender = match &input {
             Input::Received { from, .. } => Some(usize::from(from.get())),
             _ => None,
@@ -440,17 +473,18 @@ impl World {
         }
         let now = self.node(at).now(self.now_us);
         let from_ns = self.probe.as_mut().map(Probe::now_ns);
-        let Some(alive) = &mut self.node_mut(at).alive else { return Ok(()) };
+        let Some(alive) = &mut self.node_mut(at).alive else { return Ok(None) };
         let taken = alive.replica.step(now, input);
         if let Some((probe, from_ns)) = self.probe.as_mut().zip(from_ns) {
             probe.spent(from_ns);
         }
+        let is_taken = taken.is_ok();
         if let Err(refused) = taken {
             let sender = sender.map(|sender| self.node(sender).is_honest);
             let is_fair = sender == Some(false) || (sender.is_some() && !refused.is_offence());
             rule(is_fair, "A9", || format!("{at} blames an honest sender: {refused}"))?;
         }
-        self.effects(at)
+        Ok(Some(is_taken))
     }
 
     fn wake(&mut self, at: usize, life: u64) -> Result<(), Broken> {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::available_parallelism;
 
 use quipu_replica::Rules;
+use quipu_sim::actors::Crime;
 use quipu_sim::{Profile, Report, Totals, run};
 
 /// Runs seeds on every core. Each world has a thread of its own, so a seed gives what it gives alone.
@@ -144,4 +145,13 @@ fn in_a_storm_heights_go_on_by_coins_alone() {
 #[test]
 fn a_round_change_names_no_polka_of_the_round_that_it_enters() {
     assert!(run(10_201, &Profile::short()).is_ok());
+}
+
+/// A validator had caught up beyond what it said last before a crash, and dropped those words, when an answer came that named
+/// one of them: it took its own store for an old copy.
+#[test]
+fn who_catches_up_before_it_is_answered_is_taken_for_no_old_copy() {
+    let profile = Profile { crime: Some(Crime::Mislead), ..Profile::short() };
+    let report = run(44, &profile).unwrap_or_else(|violation| panic!("{violation}"));
+    assert_eq!(report.totals.thresholds, 0);
 }

@@ -191,6 +191,10 @@ impl Core {
         let height = self.height();
         let message = |round| self.context.coin_message((height, round));
         let Some((round, coin)) = self.work.coins.toss(scheme, message) else { return false };
+        if let Some(key) = &self.context.set.coin {
+            // Others will attach it to their words.
+            self.context.verified.combined(key, &message(round), &coin);
+        }
         self.work.coins.learn(round, coin, elect(&self.context.set, &coin));
         true
     }

@@ -1,13 +1,14 @@
 //! The coin: shares by stake, one coin whatever parts make it, who is named when parts are wrong, junk refused.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use blst::MultiPoint as _;
 use blst::min_sig::{AggregateSignature, PublicKey, Signature};
 use expect_test::expect;
 use proptest::prelude::*;
 use quipu_crypto::coin::{
-    CoinError, CoinScheme, CoinSecret, Combined, deal, share_counts, threshold, verify,
+    CoinError, CoinMemory, CoinScheme, CoinSecret, Combined, deal, share_counts, threshold, verify,
 };
 use quipu_crypto::sha256;
 use quipu_types::{Coin, CoinKey, CoinPart, CoinSetup, Encode as _, ValidatorIndex};
@@ -143,6 +144,38 @@ fn every_coalition_of_a_threshold_makes_the_same_coin_and_no_smaller_one_makes_a
     assert!(verify(&scheme.key(), MESSAGE, &coin) && scheme.verify(MESSAGE, &coin));
     assert!(!verify(&scheme.key(), b"another", &coin) && !scheme.verify(b"another", &coin));
     assert!(!verify(&world(&[1, 1]).1.key(), MESSAGE, &coin));
+}
+
+#[test]
+fn a_memory_changes_no_part_and_no_verdict() {
+    let (_, scheme, secrets) = world(&POWERS);
+    let memory = Arc::new(CoinMemory::new(64));
+    let remembering = scheme.clone().with_memory(Arc::clone(&memory));
+    let honest = given(&secrets, 0b1111);
+    let known: Vec<CoinSecret> = secrets
+        .iter()
+        .enumerate()
+        .map(|(place, secret)| {
+            let secret = CoinSecret::from_bytes(&secret.to_bytes()).unwrap();
+            secret.with_memory(index(place), Arc::clone(&memory))
+        })
+        .collect();
+    let mut words = vec![honest.clone()];
+    words.extend((0..16).map(|mask| given(&secrets, mask)));
+    for (_, parts) in spoilt(&honest[&index(0)], &secrets[3].sign(MESSAGE)) {
+        words.push(honest.clone().into_iter().chain([(index(0), parts)]).collect());
+    }
+    // With nothing known, with the coin, with the coin and the parts.
+    for round in 0..3 {
+        for word in &words {
+            let combined = remembering.combine(MESSAGE, word);
+            assert_eq!(combined, scheme.combine(MESSAGE, word), "round {round}");
+        }
+        if round > 0 {
+            assert_eq!(given(&known, 0b1111), honest);
+        }
+    }
+    assert_eq!(known[0].sign(b"another"), secrets[0].sign(b"another"));
 }
 
 #[test]

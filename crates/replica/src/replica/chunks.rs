@@ -12,6 +12,7 @@ use quipu_types::{
 use super::{Executing, HELD_SIZE_MAX, Refused, Replica};
 use crate::admission::Admitted;
 use crate::api::{Block, Chunk, Effect, LaneBatch};
+use crate::checking::Checking;
 use crate::fetch::ASIDE_COUNT_MAX;
 use crate::lane::{ChunkFault, Fit, Lane, Lanes};
 use crate::peer::PeerMessage;
@@ -424,6 +425,9 @@ impl Replica {
     fn checkpoint(&mut self, height: Height) {
         self.gate.leave(Effect::BeginHeight(height));
         let durable = Height::new(height.get().saturating_sub(2));
+        // Others may still tell what it said since its head: until they have, it has to know that itself.
+        let head = self.checking.as_ref().map(Checking::head);
+        let durable = head.map_or(durable, |head| head.min(durable));
         for record in self.core.checkpoint(durable) {
             let bytes = quipu_types::Encode::to_bytes(&record);
             self.gate.leave(Effect::WriteVote { height, bytes });

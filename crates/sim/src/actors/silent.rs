@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use quipu_replica::Request;
+
 use super::{Actor, Scene};
 
 #[derive(Debug)]
@@ -20,7 +22,12 @@ impl Actor for Silent {
         if scene.now_us < self.from_us { vec![bytes] } else { Vec::new() }
     }
 
-    fn serves(&self, scene: &Scene<'_>) -> bool {
-        scene.now_us < self.from_us
+    fn serve(
+        &mut self,
+        scene: &mut Scene<'_>,
+        _request: &Request,
+        served: Vec<Arc<[u8]>>,
+    ) -> Vec<Arc<[u8]>> {
+        if scene.now_us < self.from_us { served } else { Vec::new() }
     }
 }

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use quipu_replica::Request;
+
 use super::{Actor, Scene};
 
 #[derive(Debug)]
@@ -16,7 +18,12 @@ impl Actor for Withholder {
         if told.contains(&to) { vec![bytes] } else { Vec::new() }
     }
 
-    fn serves(&self, _scene: &Scene<'_>) -> bool {
-        false
+    fn serve(
+        &mut self,
+        _scene: &mut Scene<'_>,
+        _request: &Request,
+        _served: Vec<Arc<[u8]>>,
+    ) -> Vec<Arc<[u8]>> {
+        Vec::new()
     }
 }

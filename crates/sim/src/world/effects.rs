@@ -109,6 +109,8 @@ impl World {
             }
             Effect::Evidence(evidence) => self.accuse(at, &evidence)?,
             Effect::Observing(threshold) => {
+                let is_new = node.observer.is_some() || node.is_rewound || !node.is_honest;
+                rule(is_new, "O1", || format!("{at} has its disk, and takes it for an old one"))?;
                 node.observer = Some(threshold);
                 let found = u64::from(threshold.is_some());
                 self.totals.thresholds = self.totals.thresholds.saturating_add(found);
@@ -149,6 +151,9 @@ impl World {
             let moved: Vec<Tip> = moved.copied().collect();
             probe.commit(header, &moved, self.now_us);
         }
+        let is_forged = |tip: &&Tip| self.forged.chunks.contains(&tip.chunk_hash);
+        let forged = header.cut.iter().find(is_forged);
+        rule(forged.is_none(), "F1", || format!("{} commits {forged:?}", header.height))?;
         let crimes = &self.shape.crimes;
         let is_honest =
             |voter: ValidatorIndex| matches!(crimes.get(usize::from(voter.get())), Some(None));
@@ -203,15 +208,17 @@ impl World {
     }
 
     fn serve(&mut self, at: usize, to: ValidatorIndex, request: &Request) -> Result<(), Broken> {
-        if self.scene(at, |actor, scene| actor.serves(scene)) == Some(false) {
-            return Ok(());
-        }
         let Some(alive) = &self.node(at).alive else { return Ok(()) };
         let served = serve(&alive.ledger, request)
             .map_err(|error| Broken { rule: "V5", what: error.to_string() })?;
-        for message in served {
-            let parcel = Self::parcel(message.to_bytes().into());
-            self.send(at, usize::from(to.get()), &parcel);
+        let served: Vec<Arc<[u8]>> =
+            served.into_iter().map(|message| message.to_bytes().into()).collect();
+        let to = usize::from(to.get());
+        if self.node(at).actor.is_some() {
+            let served = self.scene(at, |actor, scene| actor.serve(scene, request, served));
+            self.send_all(at, to, served.unwrap_or_default());
+        } else {
+            served.into_iter().for_each(|bytes| self.send(at, to, &Self::parcel(bytes), 0));
         }
         Ok(())
     }
@@ -419,7 +426,10 @@ pub(super) fn describe_received(received: &Received) -> String {
         Received::Ask { .. } => "ask".to_owned(),
         Received::Tell { height, .. } => format!("tell {height}"),
         Received::Check { .. } => "check".to_owned(),
-        Received::Checked { height, .. } => format!("checked {height}"),
+        Received::Checked { height, word, .. } => {
+            let word = word.as_ref().map_or("nothing".to_owned(), describe_message);
+            format!("checked {height}, heard: {word}")
+        }
         Received::Handover(handover) => {
             format!("handover of {}/{} at {}", handover.lane, handover.term, handover.index)
         }

@@ -249,13 +249,12 @@ impl World {
         Ok(())
     }
 
-    /// A disk is lost, if the others are a quorum and no other was: who lost its disk is one of the faulty.
+    /// A disk is lost, if the others without criminals are a quorum and no other was: who lost its disk is one of the faulty.
     fn wipe(&mut self, at: usize, random: &mut fastrand::Rng) {
-        let set = &self.context.set;
-        let own = self.shape.powers.get(at).copied().unwrap_or(0);
-        let others = set.power_total() - u128::from(own);
-        let is_one = !self.has_wiped && self.nodes.iter().all(|node| node.is_honest);
-        if !is_one || !set.is_quorum(others) {
+        let rest = self.nodes.iter().zip(&self.shape.powers).enumerate();
+        let rest = rest.filter(|(other, (node, _))| *other != at && node.is_honest);
+        let rest: u128 = rest.map(|(_, (_, power))| u128::from(*power)).sum();
+        if self.has_wiped || !self.context.set.is_quorum(rest) {
             self.totals.power_cuts = self.totals.power_cuts.saturating_add(1);
             return self.crash(at, "by a power cut");
         }
