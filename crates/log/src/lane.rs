@@ -616,6 +616,11 @@ impl LaneLog {
         Ok(LaneBase { header, frontier, terms: then.terms, first_record, ghosts })
     }
 
+    /// Whether something is before a base that stands now.
+    pub(crate) fn goes_before(&self, base: &LaneBase) -> bool {
+        base.first_record > self.base.first_record
+    }
+
     /// Lets go what is before the base, whose record is durable.
     pub(crate) fn prune(&mut self, base: LaneBase) -> Result<(), LogError> {
         let (tip, first_record) = (base.tip(self.shared.lane), base.first_record);

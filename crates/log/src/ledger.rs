@@ -18,7 +18,7 @@ use std::sync::Arc;
 use quipu_crypto::merkle::Frontier;
 use quipu_types::{ChunkHeader, CommitCertificate, Hash, Header, Height, Lane, Seqno, Tip};
 
-use crate::base::{BASE, Base, Before, Beginning};
+use crate::base::{BASE, Base, Before, Beginning, LaneBase};
 use crate::disk::Disk;
 use crate::error::{Finding, LogError};
 use crate::headers::{HEADERS, HeaderLog};
@@ -185,6 +185,10 @@ impl Ledger {
             bases.push(log.base_after(tip.map_or(0, |tip| tip.index))?);
         }
         let first_height = self.headers.first_kept(height);
+        let goes = |(log, base): (&LaneLog, &LaneBase)| log.goes_before(base);
+        if first_height == self.reader.first_height() && !self.lanes.iter().zip(&bases).any(goes) {
+            return Ok(());
+        }
         let base = Base { first_height, before, lanes: bases };
         base.write(&self.disk, &self.chain)?;
         self.reader.set_before(before);
