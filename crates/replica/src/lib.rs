@@ -37,6 +37,7 @@ mod producers;
 mod question;
 mod replica;
 pub mod storage;
+pub mod stripes;
 mod suspicion;
 
 pub use admission::{Admissions, Admitted, admit, admit_many, readmit_many};
@@ -52,3 +53,4 @@ pub use quipu_consensus::{Now, Rules, lane_order};
 pub use quipu_log::{StoredChunk, TermRecord};
 pub use replica::{HELD_SIZE_MAX, Refused, Replica, StartError};
 pub use storage::{RecoverError, recover, serve, write};
+pub use stripes::{Gathered, Restored, Stripe, restore};

@@ -11,6 +11,7 @@ mod chunks;
 mod clients;
 mod peers;
 mod start;
+mod stripes;
 
 pub(crate) use start::first_term;
 
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 use quipu_consensus::core::{self, Core, Event, Output};
 use quipu_consensus::{Context, Message, Now, Parent, Record};
+use quipu_net::stripes::Code;
 use quipu_proof::names;
 use quipu_types::{
     Ack, Decode, Encode, Hash, Height, Lane as LaneNumber, SignedState, Time, Tip, ValidatorIndex,
@@ -37,6 +39,7 @@ use crate::peer::Received;
 use crate::peer::{PeerMessage, ReceiveError};
 use crate::pending::Pending;
 use crate::producers::Producers;
+use crate::stripes::Gathering;
 use crate::suspicion::Suspicion;
 
 /// Bytes of chunks beyond the last cut that are held: what others send beyond it is fetched later.
@@ -69,6 +72,16 @@ pub enum Refused {
         /// What is wrong.
         fault: ChunkFault,
     },
+    /// A sequencer's own stripes are of no chunk that it may have made.
+    #[error("chunk {index} of lane {lane}, made of its sequencer's stripes: {reason}")]
+    Restored {
+        /// The lane.
+        lane: LaneNumber,
+        /// The chunk.
+        index: u64,
+        /// What is wrong.
+        reason: ReceiveError,
+    },
 }
 
 impl Refused {
@@ -78,7 +91,7 @@ impl Refused {
         match self {
             Self::Agreement(refused) => refused.is_offence(),
             Self::Receive(_) => true,
-            Self::Chunk { .. } => false,
+            Self::Chunk { .. } | Self::Restored { .. } => false,
         }
     }
 }
@@ -129,6 +142,9 @@ struct Executing {
 #[derive(Debug)]
 pub struct Replica {
     chunk_size_max: usize,
+    stripe_size_min: usize,
+    /// How own bodies are striped; none when there are too few to restore them.
+    code: Option<Code>,
     pending_size_max: usize,
     clock_interval_us: u64,
     checkpoint_height_count: u64,
@@ -145,6 +161,8 @@ pub struct Replica {
     /// When a lane's pending transactions were last told to its sequencer, which may be this validator.
     told_us: Vec<u64>,
     suspicions: Vec<Suspicion>,
+    /// By lane: stripes that wait for others.
+    gathering: Vec<Gathering>,
     /// How often evidence of each kind was given out against each validator.
     proven: BTreeMap<(ValidatorIndex, &'static str), u32>,
     fetch: Fetch,
@@ -211,6 +229,8 @@ impl Replica {
         let lane_count = lanes.all.len();
         let mut replica = Self {
             chunk_size_max: config.chunk_size_max,
+            stripe_size_min: config.stripe_size_min,
+            code: Code::of(&core.context().set, own),
             pending_size_max: config.pending_size_max,
             clock_interval_us: config.clock_interval_us.max(1),
             checkpoint_height_count: config.checkpoint_height_count.max(1),
@@ -224,6 +244,7 @@ impl Replica {
             early_forwards: (0..lane_count).map(|_| EarlyForwards::default()).collect(),
             told_us: vec![now.mono_us; lane_count],
             suspicions: vec![Suspicion::default(); lane_count],
+            gathering: (0..lane_count).map(|_| Gathering::default()).collect(),
             proven: BTreeMap::new(),
             fetch: Fetch::default(),
             heard: BTreeMap::new(),
@@ -271,6 +292,7 @@ impl Replica {
             Input::Stored(barrier) => self.stored(now, barrier),
             Input::Executed { state, receipts } => self.executed(now, state, &receipts),
             Input::Received { from, received } => taken = self.received(now, from, received),
+            Input::Restored(restored) => taken = self.restored(now, restored),
             Input::Linked(peer) => self.linked(now, peer),
             Input::Timer => self.drive(now, Event::Timer),
             Input::Stop => self.stopping_us = self.stopping_us.or(Some(self.now_us)),

@@ -8,11 +8,13 @@
 //! | replayer | old words of every kind, its own and others', again and again | none |
 //! | silent | says nothing more after a while | none |
 //! | sprayer | round changes to huge rounds with made-up polkas, different ones of one round | yes |
+//! | tearer | stripes that do not prove themselves, and chunks with a false root of stripes | none, unless two of its chunks meet |
 
 mod equivocator;
 mod replayer;
 mod silent;
 mod sprayer;
+mod tearer;
 mod withholder;
 
 use std::fmt::Debug;
@@ -37,12 +39,14 @@ pub enum Crime {
     Silence,
     /// Goes to rounds that nobody is in.
     Spray,
+    /// Sends wrong stripes of bodies.
+    Tear,
 }
 
 impl Crime {
     /// Every crime.
-    pub const ALL: [Self; 5] =
-        [Self::Equivocate, Self::Withhold, Self::Replay, Self::Silence, Self::Spray];
+    pub const ALL: [Self; 6] =
+        [Self::Equivocate, Self::Withhold, Self::Replay, Self::Silence, Self::Spray, Self::Tear];
 
     pub(crate) fn any(random: &mut fastrand::Rng) -> Self {
         random.choice(Self::ALL).unwrap_or(Self::Silence)
@@ -56,6 +60,7 @@ impl Crime {
             Self::Replay => Box::new(replayer::Replayer::default()),
             Self::Silence => Box::new(silent::Silent::new(random)),
             Self::Spray => Box::new(sprayer::Sprayer::default()),
+            Self::Tear => Box::new(tearer::Tearer::default()),
         }
     }
 }
@@ -123,10 +128,15 @@ mod tests {
 
     /// Worlds of a crime, from a seed on.
     fn worlds(crime: Crime, seed: u64) -> Totals {
+        worlds_of(crime, seed, Profile::short().stripe_percent)
+    }
+
+    fn worlds_of(crime: Crime, seed: u64, stripe_percent: u8) -> Totals {
         let mut totals = Totals::default();
         for seed in (seed..).take(12) {
             let powers = if seed % 3 == 0 { &[33, 23, 22, 22] } else { &[1, 1, 1, 1] };
-            let profile = Profile { crime: Some(crime), powers, ..Profile::short() };
+            let crime = Some(crime);
+            let profile = Profile { crime, powers, stripe_percent, ..Profile::short() };
             match run(seed, &profile) {
                 Ok(report) => totals.add(&report.totals),
                 Err(violation) => panic!("{crime:?}: {violation}"),
@@ -160,5 +170,14 @@ mod tests {
     #[test]
     fn sprayers_of_round_changes_stop_nobody_and_are_named() {
         assert!(worlds(Crime::Spray, 5_000).evidence > 0);
+    }
+
+    #[test]
+    fn who_tears_bodies_or_withholds_their_stripes_stops_nobody() {
+        let torn = worlds_of(Crime::Tear, 6_000, 100);
+        assert!(torn.restored > 1_000 && torn.term_changes > 0, "{torn:?}");
+        let withheld = worlds_of(Crime::Withhold, 7_000, 100);
+        assert!(withheld.restored > 1_000, "{withheld:?}");
+        assert_eq!(withheld.evidence, 0);
     }
 }

@@ -21,7 +21,7 @@ use quipu_consensus::{Context, Message};
 use quipu_crypto::hash::sha256;
 use quipu_log::LedgerReader;
 use quipu_proof::names::chain_id;
-use quipu_replica::{Admissions, Input, ReceiveError, Received, Ticket, receive};
+use quipu_replica::{Admissions, Gathered, Input, ReceiveError, Received, Ticket, receive};
 use quipu_types::{Genesis, Height, ValidatorIndex};
 
 use crate::actors::{Actor, Scene};
@@ -45,6 +45,9 @@ const IN_FLIGHT_SIZE_MAX: usize = 32 << 20;
 /// Most bytes of transactions that need no second check.
 const ADMISSIONS_SIZE_MAX: usize = 1 << 20;
 
+/// The first byte of a message that is a stripe.
+const STRIPE_TAG: u8 = 13;
+
 /// A message on its way, checked once for all who get it: the check is a pure function.
 #[derive(Debug)]
 pub(crate) struct Parcel {
@@ -61,6 +64,7 @@ enum Event {
     Work { node: usize, life: u64 },
     Synced { node: usize, life: u64 },
     Executed { node: usize, life: u64 },
+    Restored { node: usize, life: u64, gathered: Arc<Gathered> },
     Client(usize),
     Expire(Ticket),
     Die(usize, Death),
@@ -122,7 +126,9 @@ impl World {
         let verified = &context.verified;
         let nodes = (0..)
             .zip(guilty)
-            .map(|(number, crime)| Node::new(number, *crime, verified, &mut random))
+            .map(|(number, crime)| {
+                Node::new(number, *crime, verified, shape.stripe_size_min, &mut random)
+            })
             .collect();
         Self {
             seed,
@@ -298,6 +304,7 @@ impl World {
             Event::Work { node, life } => self.work(node, life),
             Event::Synced { node, life } => self.synced(node, life),
             Event::Executed { node, life } => self.executed(node, life),
+            Event::Restored { node, life, gathered } => self.restored(node, life, &gathered),
             Event::Client(number) => self.client_turn(number),
             Event::Expire(ticket) => {
                 self.expire(ticket);
@@ -330,6 +337,7 @@ impl World {
             return;
         }
         self.totals.messages += 1;
+        self.totals.stripes += u64::from(bytes.bytes.first() == Some(&STRIPE_TAG));
         if let Some(probe) = &mut self.probe {
             probe.message_size += u64::try_from(bytes.bytes.len()).unwrap_or(u64::MAX);
         }
@@ -431,6 +439,7 @@ impl World {
     fn feed(&mut self, at: usize, input: Input) -> Result<(), Broken> {
         let sender = match &input {
             Input::Received { from, .. } => Some(usize::from(from.get())),
+            Input::Restored(restored) => Some(self.sequencer(restored)),
             _ => None,
         };
         if self.shape.storm_us.contains(&self.now_us) {

@@ -74,6 +74,7 @@ fn chunk(body_digest: Hash) -> SignedChunk {
         prev: CHAIN,
         lane_root: CHAIN,
         body_digest,
+        stripes: None,
         clock: Vec::new(),
     };
     let signature = sign(CRIMINAL, Tag::Chunk, &header.to_bytes());
