@@ -108,6 +108,12 @@ impl Code {
         (least >= 2).then_some(Self { sequencer, count, least })
     }
 
+    /// Whose bodies they are.
+    #[must_use]
+    pub const fn sequencer(&self) -> ValidatorIndex {
+        self.sequencer
+    }
+
     /// How many stripes there are.
     #[must_use]
     pub const fn count(&self) -> u16 {

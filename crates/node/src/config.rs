@@ -66,6 +66,7 @@ const KEYS: &[&str] = &[
     "limits.segment_size",
     "limits.chunk_cache_size",
     "limits.execution_thread_count",
+    "limits.stripe_size_min",
     "log",
     "log.format",
     "log.level",
@@ -150,6 +151,9 @@ pub struct Limits {
     pub chunk_cache_size: usize,
     /// Threads that execute a block's transactions side by side. Validators need not agree on it.
     pub execution_thread_count: usize,
+    /// Bytes from which a chunk's body travels in stripes, which the others pass on; 0 sends every body whole. Validators
+    /// need not agree on it.
+    pub stripe_size_min: usize,
 }
 
 /// How the process logs.
@@ -229,6 +233,7 @@ impl Default for Limits {
             segment_size: 16 << 20,
             chunk_cache_size: 16 << 20,
             execution_thread_count: default_execution_threads(),
+            stripe_size_min: quipu_replica::api::STRIPE_SIZE_MIN,
         }
     }
 }
@@ -239,6 +244,14 @@ fn default_execution_threads() -> usize {
 }
 
 impl Limits {
+    /// From which size on the replica stripes bodies.
+    pub(crate) const fn stripe_size_min(&self) -> usize {
+        match self.stripe_size_min {
+            0 => usize::MAX,
+            size => size,
+        }
+    }
+
     /// Threads of the executor.
     pub(crate) fn execution_threads(&self) -> NonZeroUsize {
         NonZeroUsize::new(self.execution_thread_count).unwrap_or(NonZeroUsize::MIN)
@@ -338,6 +351,7 @@ impl Config {
             ("limits.state_size_max", limits.state_size_max, 1 << 26, 1 << 44),
             ("limits.chunk_cache_size", limits.chunk_cache_size, 0, 1 << 40),
             ("limits.execution_thread_count", limits.execution_thread_count, 1, 256),
+            ("limits.stripe_size_min", limits.stripe_size_min, 0, 1 << 20),
         ];
         for (key, value, least, most) in sizes {
             if value < least || value > most {
@@ -435,7 +449,9 @@ impl Config {
              state_size_max = {}\n\
              segment_size = {}\n\
              # What was read last of the log stays in memory; 0 keeps nothing.\n\
-             chunk_cache_size = {}\n\n\
+             chunk_cache_size = {}\n\
+             # Chunks of so many bytes are sent to each validator in part, and the validators pass the parts on; 0 sends all whole.\n\
+             stripe_size_min = {}\n\n\
              [log]\n\
              # \"text\" for people, \"json\" for machines.\n\
              format = \"{format}\"\n\
@@ -453,6 +469,7 @@ impl Config {
             limits.state_size_max,
             limits.segment_size,
             limits.chunk_cache_size,
+            limits.stripe_size_min,
             toml::Value::from(self.log.level.clone()),
         )
     }

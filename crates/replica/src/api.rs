@@ -47,7 +47,6 @@ pub type Ticket = u64;
 
 /// What happened outside.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "one at a time, and taken apart at once")]
 pub enum Input {
     /// A client's transaction passed [`admit`](crate::admission::admit).
     Submit {

@@ -41,6 +41,8 @@ use crate::stripes::{self, Proven, Stripe};
 pub const FORWARD_COUNT_MAX: usize = 4_096;
 /// Bytes of transactions after which a forward is sent.
 pub const FORWARD_SIZE: usize = 1 << 20;
+/// First byte of a message that is a stripe.
+pub const STRIPE_TAG: u8 = 13;
 /// Most headers in one answer.
 pub const HEADER_COUNT_MAX: usize = 64;
 
@@ -508,7 +510,7 @@ impl Encode for PeerMessage {
                 put_option(out, certificate.as_ref());
                 put_option(out, word.as_ref());
             }
-            Self::Stripe(stripe) => put(out, 13, stripe),
+            Self::Stripe(stripe) => put(out, STRIPE_TAG, stripe),
         }
     }
 }
@@ -558,7 +560,7 @@ impl Decode for PeerMessage {
                 certificate: reader.option("certificate")?,
                 word: reader.option("word")?,
             },
-            13 => Self::Stripe(Stripe::decode(reader)?),
+            STRIPE_TAG => Self::Stripe(Stripe::decode(reader)?),
             tag => return Err(DecodeError::Tag { what: "peer message", tag: u64::from(tag) }),
         })
     }

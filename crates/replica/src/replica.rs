@@ -20,7 +20,6 @@ use std::sync::Arc;
 
 use quipu_consensus::core::{self, Core, Event, Output};
 use quipu_consensus::{Context, Message, Now, Parent, Record};
-use quipu_net::stripes::Code;
 use quipu_proof::names;
 use quipu_types::{
     Ack, Decode, Encode, Hash, Height, Lane as LaneNumber, SignedState, Time, Tip, ValidatorIndex,
@@ -39,7 +38,7 @@ use crate::peer::Received;
 use crate::peer::{PeerMessage, ReceiveError};
 use crate::pending::Pending;
 use crate::producers::Producers;
-use crate::stripes::Gathering;
+use crate::stripes::{Gathering, Striping};
 use crate::suspicion::Suspicion;
 
 /// Bytes of chunks beyond the last cut that are held: what others send beyond it is fetched later.
@@ -142,9 +141,7 @@ struct Executing {
 #[derive(Debug)]
 pub struct Replica {
     chunk_size_max: usize,
-    stripe_size_min: usize,
-    /// How own bodies are striped; none when there are too few to restore them.
-    code: Option<Code>,
+    striping: Striping,
     pending_size_max: usize,
     clock_interval_us: u64,
     checkpoint_height_count: u64,
@@ -223,14 +220,11 @@ impl Replica {
             coin_secret: config.coin_secret,
             ..core::Config::new(&genesis, chain, key)
         };
-        let core = Core::new(now, core, parent, records(&recovered)?)
-            .map_err(|_| StartError::NotAValidator)?;
-        let core = restore_core(core, &recovered, observing.as_ref());
+        let core = restore_core(now, core, parent, &recovered, observing.as_ref())?;
         let lane_count = lanes.all.len();
         let mut replica = Self {
             chunk_size_max: config.chunk_size_max,
-            stripe_size_min: config.stripe_size_min,
-            code: Code::of(&core.context().set, own),
+            striping: Striping::new(config.stripe_size_min, &core.context().set, own),
             pending_size_max: config.pending_size_max,
             clock_interval_us: config.clock_interval_us.max(1),
             checkpoint_height_count: config.checkpoint_height_count.max(1),
@@ -632,7 +626,15 @@ pub(crate) fn parent(recovered: &Recovered, genesis: &quipu_types::Genesis, chai
 }
 
 /// Chunks that this validator signed are remembered, so that none is signed twice; on a new disk it signs nothing yet.
-fn restore_core(mut core: Core, recovered: &Recovered, observing: Option<&Observing>) -> Core {
+fn restore_core(
+    now: Now,
+    config: core::Config,
+    parent: Parent,
+    recovered: &Recovered,
+    observing: Option<&Observing>,
+) -> Result<Core, StartError> {
+    let mut core = Core::new(now, config, parent, records(recovered)?)
+        .map_err(|_| StartError::NotAValidator)?;
     for lane in &recovered.lanes {
         let next = lane.next_term.as_ref().and_then(|(_, chunks)| chunks.last());
         let last = next.or(lane.suffix.last()).map(|chunk| &chunk.stored.header);
@@ -647,7 +649,7 @@ fn restore_core(mut core: Core, recovered: &Recovered, observing: Option<&Observ
         Some(None) => core.mute_until(Height::new(u64::MAX)),
         Some(Some(threshold)) => core.mute_until(threshold),
     }
-    core
+    Ok(core)
 }
 
 fn broadcast(message: &PeerMessage) -> Effect {

@@ -28,10 +28,12 @@ use quipu_proof::names::chunk_hash;
 use quipu_types::codec::{put_bytes, put_list};
 use quipu_types::{
     ChunkHeader, Decode, DecodeError, Encode, Hash, Lane, Reader, Signature, Term, ValidatorIndex,
+    ValidatorSet,
 };
 
 use crate::admission::Admissions;
 use crate::api::Chunk;
+use crate::lane::Striped;
 use crate::peer::{ReceiveError, check_chunk, check_header};
 
 /// Chunks beyond the last cut whose own stripe is passed on.
@@ -96,6 +98,12 @@ impl Gathered {
     pub const fn place(&self) -> (Lane, Term, u64) {
         (self.header.lane, self.header.term, self.header.index)
     }
+
+    /// Whose chunk it is.
+    #[must_use]
+    pub const fn sequencer(&self) -> ValidatorIndex {
+        self.code.sequencer()
+    }
 }
 
 /// Checks a stripe: signature, index, size and path, before anything is done with it (D1).
@@ -134,6 +142,40 @@ pub fn restore(context: &Context, admissions: &Admissions, gathered: &Gathered) 
         check_chunk(context, admissions, stored)
     });
     Restored { lane, term, index, hash: *hash, chunk: chunk.map(Arc::new) }
+}
+
+/// Which own bodies are striped, and how.
+#[derive(Debug)]
+pub(crate) struct Striping {
+    size_min: usize,
+    /// None when too few others are sure to be honest.
+    code: Option<Code>,
+}
+
+impl Striping {
+    pub(crate) fn new(size_min: usize, set: &ValidatorSet, own: ValidatorIndex) -> Self {
+        Self { size_min: size_min.max(1), code: Code::of(set, own) }
+    }
+
+    /// The stripes of a body that is large enough, under their root.
+    pub(crate) fn of(&self, body: &[u8]) -> Option<Striped> {
+        let code = self.code.as_ref().filter(|_| body.len() >= self.size_min)?;
+        Some(stripes::encode(code, body))
+    }
+
+    /// The stripes of a chunk, with whom each is for.
+    pub(crate) fn letters(
+        &self,
+        stored: &StoredChunk,
+        stripes: Vec<stripes::Stripe>,
+    ) -> Vec<(ValidatorIndex, Stripe)> {
+        let StoredChunk { header, signature, .. } = stored;
+        let letter = |stripe: stripes::Stripe| {
+            let owner = self.code.as_ref()?.owner(stripe.index);
+            Some((owner, Stripe { header: header.clone(), signature: *signature, stripe }))
+        };
+        stripes.into_iter().filter_map(letter).collect()
+    }
 }
 
 /// What is gathered of one chunk.
@@ -238,20 +280,6 @@ impl Gathering {
     }
 }
 
-/// The stripes of an own chunk, with whom each is for.
-pub(crate) fn letters(
-    code: &Code,
-    stored: &StoredChunk,
-    stripes: Vec<stripes::Stripe>,
-) -> Vec<(ValidatorIndex, Stripe)> {
-    let StoredChunk { header, signature, .. } = stored;
-    let letter = |stripe: stripes::Stripe| {
-        let owner = code.owner(stripe.index);
-        (owner, Stripe { header: header.clone(), signature: *signature, stripe })
-    };
-    stripes.into_iter().map(letter).collect()
-}
-
 impl Encode for Stripe {
     fn encode(&self, out: &mut Vec<u8>) {
         self.header.encode(out);
@@ -281,7 +309,7 @@ impl Decode for Stripe {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use quipu_types::{PublicKey, Seqno, Suite, Validator, ValidatorSet};
+    use quipu_types::{PublicKey, Seqno, Suite, Validator};
 
     use super::*;
 
@@ -329,11 +357,11 @@ mod tests {
         ) {
             let mut gathering = Gathering::default();
             let mut given = BTreeSet::new();
-            let mut cut = 0;
+            let mut cut = 0_u64;
             for (index, mark, stripe, deed) in deeds {
                 match deed {
                     0 => {
-                        cut = index.min(cut + 3);
+                        cut = index.min(cut.saturating_add(3));
                         gathering.forget_upto(cut);
                     }
                     1 => gathering.restored(index, proven(index, mark, 0, 2).hash, mark == 0),

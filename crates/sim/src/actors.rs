@@ -175,9 +175,9 @@ mod tests {
     #[test]
     fn who_tears_bodies_or_withholds_their_stripes_stops_nobody() {
         let torn = worlds_of(Crime::Tear, 6_000, 100);
-        assert!(torn.restored > 1_000 && torn.term_changes > 0, "{torn:?}");
+        assert!(torn.restored > 200 && torn.term_changes > 0, "{torn:?}");
         let withheld = worlds_of(Crime::Withhold, 7_000, 100);
-        assert!(withheld.restored > 1_000, "{withheld:?}");
+        assert!(withheld.restored > 200, "{withheld:?}");
         assert_eq!(withheld.evidence, 0);
     }
 }

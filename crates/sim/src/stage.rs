@@ -147,6 +147,12 @@ impl Letter {
         }
     }
 
+    /// Its bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Who proposed what a proposal or a vote is about.
     #[must_use]
     pub fn instance(&self) -> Option<u16> {
@@ -397,8 +403,17 @@ impl Stage {
     /// # Panics
     /// Never: some signer's lane is every lane.
     pub fn submit(&mut self, number: u16, lane: u16) {
+        self.submit_sized(number, lane, 9);
+    }
+
+    /// The same, with a payload of so many bytes.
+    ///
+    /// # Panics
+    /// If that is more than a transaction holds.
+    pub fn submit_sized(&mut self, number: u16, lane: u16, payload_size: usize) {
         let chain = self.context.chain;
-        let action = Action::Append { stream: "s".into(), key: Vec::new(), payload: vec![7; 9] };
+        let payload = vec![7; payload_size];
+        let action = Action::Append { stream: "s".into(), key: Vec::new(), payload };
         let admitted = (0..u16::MAX).find_map(|_| {
             self.signer_count += 1;
             let mut seed = [200; 32];

@@ -21,6 +21,7 @@ use quipu_consensus::{Context, Message};
 use quipu_crypto::hash::sha256;
 use quipu_log::LedgerReader;
 use quipu_proof::names::chain_id;
+use quipu_replica::peer::STRIPE_TAG;
 use quipu_replica::{Admissions, Gathered, Input, ReceiveError, Received, Ticket, receive};
 use quipu_types::{Genesis, Height, ValidatorIndex};
 
@@ -44,9 +45,6 @@ const HEIGHT_COUNT_MIN: u64 = 20;
 const IN_FLIGHT_SIZE_MAX: usize = 32 << 20;
 /// Most bytes of transactions that need no second check.
 const ADMISSIONS_SIZE_MAX: usize = 1 << 20;
-
-/// The first byte of a message that is a stripe.
-const STRIPE_TAG: u8 = 13;
 
 /// A message on its way, checked once for all who get it: the check is a pure function.
 #[derive(Debug)]

@@ -19,7 +19,6 @@ use crate::peer::PeerMessage;
 use crate::producers::Place;
 use crate::replica::clients::EarlyForwards;
 use crate::replica::start::may_sequence;
-use crate::stripes;
 
 /// Evidence of one kind against one validator that is given out: more says nothing new, and would fill disks.
 const EVIDENCE_COUNT_MAX: u32 = 4;
@@ -57,31 +56,24 @@ impl Replica {
         let parent = self.core.parent();
         let header = (parent.height > Height::default()).then_some((parent.height, parent.hash));
         let (now_us, size_max) = (self.now_us, self.chunk_size_max);
-        let (stripe_size_min, code) = (self.stripe_size_min.max(1), self.code);
-        let core = &mut self.core;
+        let (core, striping) = (&mut self.core, &self.striping);
         let lane = self.lanes.get_mut(lane).expect("the caller has it from the lanes");
         if lane.next_term.is_some() {
             return;
         }
         lane.tick(now_us);
-        let stripe = |body: &[u8]| {
-            let code = code.filter(|_| body.len() >= stripe_size_min)?;
-            Some(quipu_net::stripes::encode(&code, body))
-        };
         let sign = |header: &ChunkHeader| core.sign_chunk(header);
-        let (chunk, stripes) = lane.cut(size_max, header, &tips, stripe, sign);
+        let (chunk, stripes) = lane.cut(size_max, header, &tips, |body| striping.of(body), sign);
         for admitted in &chunk.transactions {
             self.producers.hold(admitted);
         }
         let chunk = Arc::new(chunk);
         self.gate.write(Effect::WriteChunk(Arc::clone(&chunk)));
-        match code.filter(|_| !stripes.is_empty()) {
-            None => self.tell_all(&PeerMessage::Chunk(chunk.stored.clone())),
-            Some(code) => {
-                for (to, stripe) in stripes::letters(&code, &chunk.stored, stripes) {
-                    self.tell(to, &PeerMessage::Stripe(stripe));
-                }
-            }
+        if stripes.is_empty() {
+            self.tell_all(&PeerMessage::Chunk(chunk.stored.clone()));
+        }
+        for (to, stripe) in self.striping.letters(&chunk.stored, stripes) {
+            self.tell(to, &PeerMessage::Stripe(stripe));
         }
     }
 
