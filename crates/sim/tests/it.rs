@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::available_parallelism;
 
 use quipu_replica::Rules;
+use quipu_sim::actors::Crime;
 use quipu_sim::{Profile, Report, Totals, run};
 
 /// Runs seeds on every core. Each world has a thread of its own, so a seed gives what it gives alone.
@@ -108,6 +109,15 @@ fn votes_below_a_left_round_and_votes_without_chunks_are_caught() {
     assert_eq!(broken(Rules { hold_headers: false, ..Rules::ALL }), Some("A7"));
     assert_eq!(broken(Rules { hold_bodies: false, ..Rules::ALL }), Some("A7"));
     assert_eq!(broken(Rules { same_bytes: false, ..Rules::ALL }), Some("A4"));
+}
+
+#[test]
+fn stripes_that_need_not_prove_themselves_are_caught() {
+    let rules = Rules { stripes_proven: false, ..Rules::ALL };
+    let crime = Some(Crime::Tear);
+    let profile = Profile { rules, crime, stripe_percent: 100, ..Profile::short() };
+    let broken = (0..20).find_map(|seed| run(seed, &profile).err());
+    assert_eq!(broken.map(|violation| violation.rule), Some("A9"));
 }
 
 #[test]

@@ -1,3 +1,7 @@
+//! Codes of all kinds of stake, stripes that are lost, changed, frozen.
+
+#![expect(clippy::arithmetic_side_effects, reason = "small numbers of tests")]
+
 use proptest::prelude::*;
 use quipu_crypto::hash::sha256;
 use quipu_types::{PublicKey, Suite, Validator};

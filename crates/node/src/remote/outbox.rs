@@ -221,7 +221,8 @@ pub(crate) fn carry(
             Message::Failed(error) => return Err(error),
             Message::Stop => return Ok(()),
             // A gateway has no links and syncs its log itself.
-            Message::Peer { .. } | Message::Linked(_) | Message::Synced { .. } => continue,
+            Message::Peer { .. } | Message::Restored(_) => continue,
+            Message::Linked(_) | Message::Synced { .. } => continue,
         }
         outbox.overtaken(shared)?;
     }

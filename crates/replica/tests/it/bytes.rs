@@ -132,7 +132,7 @@ fn encodings_are_frozen() {
         assert_eq!(PeerMessage::from_bytes(&own), Ok(message));
         bytes.extend(own);
     }
-    expect!["af46e1924a4e6b6f6a0f8818bdaf49266e7295c4c035cc6c413e9cf033b1cc06"]
+    expect!["ef47a785fe67524a312f23d8d40619ea4aad7bf001c147fceb045c2ac6ac7393"]
         .assert_eq(&quipu_crypto::sha256(&bytes).to_string());
 }
 
