@@ -233,7 +233,7 @@ impl Default for Limits {
             segment_size: 16 << 20,
             chunk_cache_size: 16 << 20,
             execution_thread_count: default_execution_threads(),
-            stripe_size_min: quipu_replica::api::STRIPE_SIZE_MIN,
+            stripe_size_min: 0,
         }
     }
 }
