@@ -70,6 +70,8 @@ pub struct Rules {
     /// A round change of a finished height is answered with the headers committed from there on, and so is who asks for
     /// them: either alone would do.
     pub answers: bool,
+    /// A stripe of a chunk's body proves itself against the chunk's header before it is kept or passed on.
+    pub stripes_proven: bool,
 }
 
 impl Rules {
@@ -107,6 +109,7 @@ impl Rules {
         observer_waits_on: true,
         observer_lanes: true,
         answers: true,
+        stripes_proven: true,
     };
 }
 

@@ -11,6 +11,7 @@
 //!  pack     what a frame holds: nothing, a message, a message made smaller
 //!  outbox   what waits to be sent to one peer: bounded in bytes, by class
 //!  score    what a peer did wrong, and when it is shut out for how long
+//!  stripes  a chunk's body in pieces that prove themselves, any few of which give it back
 //! ```
 //! # Invariants
 //! * N1 How a stream is cut into pieces never changes which frames come out.
@@ -23,6 +24,7 @@ pub mod hello;
 pub mod outbox;
 pub mod pack;
 pub mod score;
+pub mod stripes;
 
 use thiserror::Error;
 

@@ -697,6 +697,7 @@ mod tests {
             prev: term_start(&CHAIN, &Hash::ZERO),
             lane_root: empty_root(),
             body_digest: blake3(&[]),
+            stripes: None,
             clock: clock.take(),
         };
         let tip = Tip {

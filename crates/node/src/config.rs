@@ -69,6 +69,7 @@ const KEYS: &[&str] = &[
     "retention",
     "retention.checkpoint_heights",
     "retention.keep_heights",
+    "limits.stripe_size_min",
     "log",
     "log.format",
     "log.level",
@@ -155,6 +156,9 @@ pub struct Limits {
     pub chunk_cache_size: usize,
     /// Threads that execute a block's transactions side by side. Validators need not agree on it.
     pub execution_thread_count: usize,
+    /// Bytes from which a chunk's body travels in stripes, which the others pass on; 0 sends every body whole. Validators
+    /// need not agree on it.
+    pub stripe_size_min: usize,
 }
 
 /// What is saved, and what is let go.
@@ -247,6 +251,7 @@ impl Default for Limits {
             segment_size: 16 << 20,
             chunk_cache_size: 16 << 20,
             execution_thread_count: default_execution_threads(),
+            stripe_size_min: 0,
         }
     }
 }
@@ -257,6 +262,14 @@ fn default_execution_threads() -> usize {
 }
 
 impl Limits {
+    /// From which size on the replica stripes bodies.
+    pub(crate) const fn stripe_size_min(&self) -> usize {
+        match self.stripe_size_min {
+            0 => usize::MAX,
+            size => size,
+        }
+    }
+
     /// Threads of the executor.
     pub(crate) fn execution_threads(&self) -> NonZeroUsize {
         NonZeroUsize::new(self.execution_thread_count).unwrap_or(NonZeroUsize::MIN)
@@ -383,6 +396,7 @@ impl Config {
             ("limits.state_size_max", limits.state_size_max, 1 << 26, 1 << 44),
             ("limits.chunk_cache_size", limits.chunk_cache_size, 0, 1 << 40),
             ("limits.execution_thread_count", limits.execution_thread_count, 1, 256),
+            ("limits.stripe_size_min", limits.stripe_size_min, 0, 1 << 20),
         ];
         for (key, value, least, most) in sizes {
             if value < least || value > most {
@@ -480,7 +494,9 @@ impl Config {
              state_size_max = {}\n\
              segment_size = {}\n\
              # What was read last of the log stays in memory; 0 keeps nothing.\n\
-             chunk_cache_size = {}\n\n\
+             chunk_cache_size = {}\n\
+             # Chunks of so many bytes are sent to each validator in part, and the validators pass the parts on; 0 sends all whole.\n\
+             stripe_size_min = {}\n\n\
              # Everything is kept unless this says otherwise. A checkpoint, saved at each height that is a multiple of\n\
              # checkpoint_heights, holds the state and what the log needs to go on; once there is one, all but the\n\
              # keep_heights before it go. 0: none is saved, nothing goes. All members should use the same.\n\
@@ -504,6 +520,7 @@ impl Config {
             limits.state_size_max,
             limits.segment_size,
             limits.chunk_cache_size,
+            limits.stripe_size_min,
             self.retention.checkpoint_heights,
             self.retention.keep_heights,
             toml::Value::from(self.log.level.clone()),

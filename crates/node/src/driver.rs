@@ -4,6 +4,7 @@
 //!  HTTP ── Message::Submit ──┐                          ┌── log: terms, chunks, votes, headers
 //!  links ── Peer, Linked ────┤                          ├── Sync: fdatasync of all that was touched, then Stored
 //!  executor ── Executed ─────┼─> step(now, input) ─poll─┼── Speculate, Execute ──> executor's thread
+//!  workers ─── Restored ─────┤                          ├── Restore ──> workers
 //!  clock ── Timer ───────────┤                          ├── Broadcast, Send, Serve ──> links
 //!  run ── Stop ──────────────┘                          └── Answer ──> the waiting request
 //! ```
@@ -20,9 +21,11 @@ use std::time::Duration;
 use quipu_log::{Ledger, LogError, SyncGroup};
 use quipu_net::Offence;
 use quipu_replica::api::Barrier;
+use quipu_replica::peer::STRIPE_TAG;
 use quipu_replica::storage::prune;
 use quipu_replica::{
-    Admitted, Answer, Block, Chunk, Effect, Input, Received, Replica, Request, Ticket, serve,
+    Admitted, Answer, Block, Chunk, Class, Effect, Input, Received, Replica, Request, Restored,
+    Ticket, serve,
 };
 use quipu_types::{CommitCertificate, Encode, Height, Receipt, SignedState, ValidatorIndex};
 use tokio::sync::oneshot;
@@ -50,6 +53,8 @@ pub(crate) enum Message {
     Executed { state: SignedState, receipts: Arc<Vec<Receipt>> },
     /// What another validator sent, checked.
     Peer { from: ValidatorIndex, received: Box<Received> },
+    /// What a worker made of stripes.
+    Restored(Box<Restored>),
     /// Another validator can be reached again.
     Linked(ValidatorIndex),
     /// A sync of the other thread ended well.
@@ -211,6 +216,17 @@ impl Driver {
         }
     }
 
+    /// A sequencer whose stripes give no chunk is suspected by the replica; nobody else is to blame.
+    fn restored(&mut self, restored: Restored) {
+        let is_whole = restored.chunk.is_ok();
+        if let Err(refused) = self.replica.step(self.clock.now(), Input::Restored(restored)) {
+            tracing::warn!(%refused, "a chunk made of stripes was refused");
+        }
+        let metrics = &self.shared.metrics;
+        let counter = if is_whole { &metrics.bodies_restored } else { &metrics.stripes_refused };
+        counter.increment(1);
+    }
+
     fn take(&mut self, message: Message, early: &mut Vec<Ticket>) -> Result<(), NodeError> {
         match message {
             Message::Submit(submissions) => {
@@ -226,6 +242,7 @@ impl Driver {
                 }
             }
             Message::Peer { from, received } => self.receive(from, *received),
+            Message::Restored(restored) => self.restored(*restored),
             Message::Linked(peer) => self.step(Input::Linked(peer)),
             Message::Synced { barrier, group, header, micros } => {
                 self.ledger.synced(group).map_err(log_failed)?;
@@ -279,7 +296,8 @@ impl Driver {
                 Effect::BeginHeight(height) => self.ledger.begin(height).map_err(log_failed)?,
                 Effect::Sync(barrier) => self.sync_for(barrier)?,
                 Effect::Broadcast { class, bytes } => self.shared.peers.broadcast(class, bytes),
-                Effect::Send { to, class, bytes } => self.shared.peers.send(to, class, bytes),
+                Effect::Send { to, class, bytes } => self.send(to, class, bytes),
+                Effect::Restore(gathered) => self.shared.peers.restore(gathered),
                 Effect::Serve { to, request } => self.serve(to, &request)?,
                 Effect::Evidence(evidence) => {
                     let (dir, context) = (&self.shared.dir, self.replica.context());
@@ -334,10 +352,16 @@ impl Driver {
         Ok(())
     }
 
+    fn send(&self, to: ValidatorIndex, class: Class, bytes: Arc<[u8]>) {
+        let is_stripe = bytes.first() == Some(&STRIPE_TAG);
+        self.shared.metrics.stripes_sent.increment(u64::from(is_stripe));
+        self.shared.peers.send(to, class, bytes);
+    }
+
     /// Answers another validator's request, as far as its queue has room.
     fn serve(&mut self, to: ValidatorIndex, request: &Request) -> Result<(), NodeError> {
         for message in serve(&self.ledger, request).map_err(log_failed)? {
-            self.shared.peers.send(to, quipu_replica::Class::Bulk, message.to_bytes().into());
+            self.shared.peers.send(to, Class::Bulk, message.to_bytes().into());
         }
         Ok(())
     }

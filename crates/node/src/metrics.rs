@@ -46,6 +46,12 @@ pub(crate) struct Metrics {
     pub(crate) submit_seconds: Histogram,
     /// Messages of other validators that were refused.
     pub(crate) peer_refused: Counter,
+    /// Stripes of chunks' bodies: sent or passed on, taken, refused.
+    pub(crate) stripes_sent: Counter,
+    pub(crate) stripes_received: Counter,
+    pub(crate) stripes_refused: Counter,
+    /// Bodies that were made of stripes.
+    pub(crate) bodies_restored: Counter,
     /// Bytes of transactions that wait to be ordered.
     pub(crate) pending_bytes: Gauge,
     /// Connections of the HTTP listener.
@@ -161,6 +167,20 @@ impl Metrics {
                 "quipu_peer_messages_refused_total",
                 "Messages of other validators that were refused.",
             ),
+            stripes_sent: registry.counter(
+                "quipu_stripes_sent_total",
+                "Stripes of chunks' bodies sent or passed on.",
+            ),
+            stripes_received: registry.counter(
+                "quipu_stripes_received_total",
+                "Stripes of chunks' bodies that came and proved themselves.",
+            ),
+            stripes_refused: registry.counter(
+                "quipu_stripes_refused_total",
+                "Stripes of chunks' bodies that did not prove themselves, or gave no chunk.",
+            ),
+            bodies_restored: registry
+                .counter("quipu_bodies_restored_total", "Chunks made whole of stripes."),
             pending_bytes: registry.gauge(
                 "quipu_pending_bytes",
                 bytes,

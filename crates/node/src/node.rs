@@ -438,6 +438,7 @@ fn start_replica(
         coin,
         coin_secret: coin_secret.flatten(),
         pending_size_max: shared.limits.pending_size_max,
+        stripe_size_min: shared.limits.stripe_size_min(),
         check_nonce: Some(newcomer::nonce()?),
         verified: Arc::clone(&shared.verified),
         ..quipu_replica::Config::new(shared.genesis.clone(), key)

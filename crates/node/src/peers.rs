@@ -2,20 +2,22 @@
 //!
 //! ```text
 //!  LinkEvent::Frame ─┬─ small: votes, requests ── receive ─────────────────────────> Message::Peer ─> ledger's thread
-//!                    └─ chunks, forwards ─> queue of the peer ─ worker: receive ──^
+//!                    └─ chunks, stripes, forwards ─> queue of the peer ─ worker: receive ──^
+//!  Effect::Restore ──> queue of the sequencer ── worker: restore ──────────────────> Message::Restored
 //!  Up, Down ──────────────────────────────────────────────────────────────────────> Message::Linked
 //! ```
 //! * Votes do not wait behind the signatures of a chunk. Chunks of one peer keep their order.
 //! * A peer's queue holds [`QUEUE_COUNT_MAX`] messages of [`QUEUE_SIZE_MAX`] bytes together; while it is full nothing more is
-//!   read from that peer. What waits is checked together: each hand-over to a worker costs a thread's turn.
+//!   read from that peer. What the replica wants restored is bounded by what it gathers. What waits is checked together: each hand-over to a worker costs a thread's turn.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use quipu_consensus::{Context, Message as Vote};
 use quipu_crypto::SecretKey;
 use quipu_net::Offence;
-use quipu_replica::{Class, ReceiveError, Received, receive};
+use quipu_replica::peer::STRIPE_TAG;
+use quipu_replica::{Class, Gathered, ReceiveError, Received, receive, restore};
 use quipu_types::{Height, ValidatorIndex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -32,13 +34,18 @@ const QUEUE_UNIT_COUNT: usize = QUEUE_SIZE_MAX / UNIT_SIZE;
 const QUEUE_SIZE_MAX: usize = 8 << 20;
 /// What bytes are counted in.
 const UNIT_SIZE: usize = 1_024;
-/// A message whose first byte says that it holds transactions: a chunk or a forward.
-const BULKY_TAGS: [u8; 2] = [2, 3];
+/// A message whose first byte says that it holds transactions: a chunk, a forward, a part of a chunk.
+const BULKY_TAGS: [u8; 3] = [2, 3, STRIPE_TAG];
+
+/// The way to what makes chunks of one sequencer's stripes.
+type Restorer = mpsc::UnboundedSender<Arc<Gathered>>;
 
 /// What is known of the other validators.
 #[derive(Debug)]
 pub(crate) struct Peers {
     links: RwLock<Option<Links>>,
+    /// By sequencer: where stripes go that are enough for a body.
+    restorers: OnceLock<Vec<Restorer>>,
     heights: Vec<AtomicU64>,
     seen_us: Vec<AtomicU64>,
 }
@@ -46,7 +53,8 @@ pub(crate) struct Peers {
 impl Peers {
     pub(crate) fn new(count: usize) -> Self {
         let zeros = || (0..count).map(|_| AtomicU64::new(0)).collect();
-        Self { links: RwLock::new(None), heights: zeros(), seen_us: zeros() }
+        let (links, restorers) = (RwLock::new(None), OnceLock::new());
+        Self { links, restorers, heights: zeros(), seen_us: zeros() }
     }
 
     /// Begins to listen and to dial.
@@ -76,6 +84,10 @@ impl Peers {
             .zip(&shared.genesis.validators)
             .map(|(peer, _)| spawn_worker(Arc::clone(shared), Arc::clone(&context), peer))
             .collect();
+        // Before the first chunk: it takes some milliseconds.
+        tokio::task::spawn_blocking(quipu_net::stripes::prepare);
+        let restorers = workers.iter().map(|_| spawn_restorer(shared, &context)).collect();
+        let _ = shared.peers.restorers.set(restorers);
         let (owner, workers) = (Arc::clone(shared), Arc::new(workers));
         let links = Links::start(config, shared.metrics.links(), move |event| {
             let (shared, context) = (Arc::clone(&owner), Arc::clone(&context));
@@ -107,6 +119,15 @@ impl Peers {
 
     pub(crate) fn broadcast(&self, class: Class, bytes: Arc<[u8]>) {
         self.with_links(|links| links.broadcast(class, bytes));
+    }
+
+    /// Lets a worker make a chunk of stripes.
+    pub(crate) fn restore(&self, gathered: Arc<Gathered>) {
+        let place = usize::from(gathered.sequencer().get());
+        if let Some(restorer) = self.restorers.get().and_then(|all| all.get(place)) {
+            // Its other end lives as long as the process serves.
+            drop(restorer.send(gathered));
+        }
     }
 
     pub(crate) fn blame(&self, from: ValidatorIndex, offence: Offence) {
@@ -200,6 +221,24 @@ fn spawn_worker(shared: Arc<Shared>, context: Arc<Context>, from: ValidatorIndex
     Worker { queue: sender, room: Arc::new(Semaphore::new(QUEUE_UNIT_COUNT)) }
 }
 
+/// Makes chunks of one sequencer's stripes, in the order in which they are enough, off the runtime's threads.
+fn spawn_restorer(shared: &Arc<Shared>, context: &Arc<Context>) -> Restorer {
+    let (sender, mut queue) = mpsc::unbounded_channel::<Arc<Gathered>>();
+    let (shared, context) = (Arc::downgrade(shared), Arc::clone(context));
+    tokio::spawn(async move {
+        while let Some(gathered) = queue.recv().await {
+            let Some(shared) = shared.upgrade() else { return };
+            let (context, checker) = (Arc::clone(&context), Arc::clone(&shared));
+            let restored = tokio::task::spawn_blocking(move || {
+                restore(&context, &checker.admissions, &gathered)
+            });
+            let Ok(restored) = restored.await else { return };
+            deliver(&shared, Message::Restored(Box::new(restored))).await;
+        }
+    });
+    sender
+}
+
 async fn hand_over(
     shared: &Arc<Shared>,
     from: ValidatorIndex,
@@ -207,6 +246,8 @@ async fn hand_over(
 ) {
     match received {
         Ok(received) => {
+            let is_stripe = matches!(received, Received::Stripe(_));
+            shared.metrics.stripes_received.increment(u64::from(is_stripe));
             shared.peers.hear(from, height_of(&received), shared.clock.mono_us());
             deliver(shared, Message::Peer { from, received: Box::new(received) }).await;
         }
@@ -217,6 +258,8 @@ async fn hand_over(
             };
             tracing::warn!(validator = %from, %refused, "a message was refused");
             shared.metrics.peer_refused.increment(1);
+            let is_stripe = matches!(refused, ReceiveError::Stripe { .. });
+            shared.metrics.stripes_refused.increment(u64::from(is_stripe));
             shared.peers.blame(from, offence);
         }
     }

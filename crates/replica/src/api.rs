@@ -5,6 +5,7 @@
 //!  Stored ──┤                       ├── Sync(barrier)  ── the driver answers Stored(barrier)
 //!  Executed ┼── step(now, input) ── ┤
 //!  Received ┤      poll()           ├── Speculate(block), Execute(block) ── the driver answers Executed
+//!  Restored ┤                       ├── Restore(stripes) ── the driver answers Restored
 //!  Linked ──┤                       ├── StateCertified, Broadcast, Send, Serve, Evidence, Observing
 //!  Timer ───┤                       └── Answer{ticket, answer}, Stopped
 //!  Stop ────┘
@@ -30,7 +31,10 @@ use quipu_types::{
 use crate::admission::Admitted;
 use crate::observer::Observer;
 use crate::peer::{Class, Received, Request};
+use crate::stripes::{Gathered, Restored};
 
+/// Bytes from which a chunk's body travels in stripes, unless told otherwise.
+pub const STRIPE_SIZE_MIN: usize = 64 << 10;
 /// Longest time that a stop waits for other validators.
 pub const STOP_US: u64 = 3_000_000;
 
@@ -43,7 +47,6 @@ pub type Ticket = u64;
 
 /// What happened outside.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "one at a time, and taken apart at once")]
 pub enum Input {
     /// A client's transaction passed [`admit`](crate::admission::admit).
     Submit {
@@ -72,6 +75,8 @@ pub enum Input {
         /// What.
         received: Received,
     },
+    /// What [`Effect::Restore`] asked for, in any order.
+    Restored(Restored),
     /// Another validator can be reached again.
     Linked(ValidatorIndex),
     /// [`wake_at`](crate::Replica::wake_at) has come.
@@ -138,6 +143,8 @@ pub enum Effect {
         /// What it asks for.
         request: Request,
     },
+    /// Make a chunk of these stripes ([`restore`](crate::stripes::restore)), on a worker, and feed [`Input::Restored`].
+    Restore(Arc<Gathered>),
     /// This block will probably be executed next: its execution may begin, where nobody sees it.
     Speculate(Arc<Block>),
     /// A validator broke a rule, and this proves it. Keep it.
@@ -410,6 +417,8 @@ pub struct Config {
     /// Bytes of transactions after which a chunk is full, at most
     /// [`CHUNK_BODY_SIZE_MAX`](quipu_types::chunk::CHUNK_BODY_SIZE_MAX).
     pub chunk_size_max: usize,
+    /// Bytes from which a chunk's body travels in stripes. Validators need not agree on it: others take either form.
+    pub stripe_size_min: usize,
     /// How often the clocks are ticked while nothing comes.
     pub clock_interval_us: u64,
     /// Heights after which the write-ahead log is told what it may drop.
@@ -441,6 +450,7 @@ impl Config {
             key,
             pending_size_max: 64 << 20,
             chunk_size_max: quipu_types::chunk::CHUNK_BODY_SIZE_MAX,
+            stripe_size_min: STRIPE_SIZE_MIN,
             clock_interval_us: 50_000,
             checkpoint_height_count: 32,
             check_nonce: None,

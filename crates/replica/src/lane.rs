@@ -24,6 +24,7 @@ use quipu_consensus::{Holdings, SignedChunk};
 use quipu_crypto::hash::blake3;
 use quipu_crypto::merkle::Frontier;
 use quipu_log::{StoredChunk, TermRecord};
+use quipu_net::stripes::Stripe;
 use quipu_proof::names;
 use quipu_types::chunk::{CHUNK_BODY_SIZE_MAX, TICKS_PER_ENTRY_MAX, put_transaction};
 use quipu_types::{ChunkHeader, Hash, Height, Lane as LaneNumber, Mix, Signature, Term, Tip};
@@ -41,6 +42,8 @@ const LENGTH_SIZE: usize = 4;
 /// Tips whose feet are remembered: every validator's in every lane, and some that went by.
 const FOOT_COUNT_MAX: usize = 16_384;
 
+/// Stripes of a body, under their root.
+pub(crate) type Striped = (Hash, Vec<Stripe>);
 /// A committed header that clocks mix.
 pub(crate) type Mixed = (Height, Hash);
 
@@ -257,15 +260,16 @@ impl Lane {
         self.clock_us = self.clock_us.saturating_add(paid).min(now_us);
     }
 
-    /// Cuts the next chunk from the queue, `sign` signs its header. `header` is the newest committed one, `tips` are
-    /// the durable tips of all lanes: what is not mixed yet is mixed in before the batch.
+    /// Cuts the next chunk from the queue, `sign` signs its header, `stripe` makes stripes of its body, or none. `header` is
+    /// the newest committed one, `tips` are the durable tips of all lanes: what is not mixed yet is mixed in before the batch.
     pub(crate) fn cut(
         &mut self,
         chunk_size_max: usize,
         header: Option<Mixed>,
         tips: &[Tip],
+        stripe: impl FnOnce(&[u8]) -> Option<Striped>,
         sign: impl FnOnce(&ChunkHeader) -> Signature,
-    ) -> Chunk {
+    ) -> (Chunk, Vec<Stripe>) {
         assert!(
             self.is_own && self.next_term.is_none(),
             "only its sequencer makes a lane's chunks"
@@ -275,6 +279,8 @@ impl Lane {
         frontier.extend(&transactions.iter().map(|admitted| admitted.leaf).collect::<Vec<_>>());
         let lane_root = frontier.root();
         self.mix(header, tips, lane_root);
+        let (root, stripes) =
+            stripe(&body).map_or((None, Vec::new()), |(root, all)| (Some(root), all));
         let is_first = self.tip.term != self.term.term || self.tip.index == 0;
         let prev = if is_first {
             names::term_start(&self.term.branch, &self.tip.chunk_hash)
@@ -291,6 +297,7 @@ impl Lane {
             prev,
             lane_root,
             body_digest: blake3(&body),
+            stripes: root,
             clock: self.clock.take(),
         };
         assert!(links(&self.term, &self.tip, &header), "L1: an own chunk links");
@@ -298,7 +305,7 @@ impl Lane {
         let hash = names::chunk_hash(&header);
         let chunk = Chunk { stored: StoredChunk { header, signature, body }, hash, transactions };
         self.hold(&chunk, frontier, self.clock.value());
-        chunk
+        (chunk, stripes)
     }
 
     fn frontier(&self) -> &Frontier {
@@ -325,15 +332,14 @@ impl Lane {
     }
 
     /// How a chunk stands to what is held.
-    pub(crate) fn fit(&self, chunk: &Chunk, checks_branch: bool) -> Fit {
-        let header = &chunk.stored.header;
+    pub(crate) fn fit(&self, header: &ChunkHeader, hash: &Hash, checks_branch: bool) -> Fit {
         let is_current =
             header.term == self.term.term && (header.branch == self.term.branch || !checks_branch);
         if !is_current || header.index <= self.committed.index || self.next_term.is_some() {
             return Fit::Void;
         }
         if let Some(held) = self.at(header.index) {
-            return if held.tip.chunk_hash == chunk.hash { Fit::Known } else { Fit::Fork };
+            return if held.tip.chunk_hash == *hash { Fit::Known } else { Fit::Fork };
         }
         if header.index > self.tip.index.saturating_add(1) {
             Fit::Ahead

@@ -20,7 +20,8 @@
 //! * R8 While a quorum lives, who waits for a transaction is answered: what no cut orders is told again, to its lane's
 //!   sequencer and to everyone who has reason to suspect that one, or is refused when its place is gone.
 //! # Limits
-//! Chunks beyond the last cut are held up to [`HELD_SIZE_MAX`] bytes, others are fetched later. Bytes taken and not executed are bounded by [`Config::pending_size_max`]; beyond it transactions are refused. The
+//! Chunks beyond the last cut are held up to [`HELD_SIZE_MAX`] bytes, others are fetched later; stripes that wait for others
+//! are bounded in each lane ([`stripes`]). Bytes taken and not executed are bounded by [`Config::pending_size_max`]; beyond it transactions are refused. The
 //! table of producers is in memory, about 100 bytes for each (lane, signer) that ever appended.
 
 pub mod admission;
@@ -38,6 +39,7 @@ mod producers;
 mod question;
 mod replica;
 pub mod storage;
+pub mod stripes;
 mod suspicion;
 
 pub use admission::{Admissions, Admitted, admit, admit_many, readmit_many};
@@ -53,3 +55,4 @@ pub use quipu_consensus::{Now, Rules, lane_order};
 pub use quipu_log::{StoredChunk, TermRecord};
 pub use replica::{HELD_SIZE_MAX, Refused, Replica, StartError};
 pub use storage::{RecoverError, recover, serve, write};
+pub use stripes::{Gathered, Restored, Stripe, restore};

@@ -7,6 +7,7 @@
 //!          | Ask (7): nonce u64 · Tell (8): nonce · height · certificate of the height below (option)
 //!          | Handover (9): lane · term · index · validator · signature · Evidence (10)
 //!          | Check (11): nonce u64 · Checked (12): nonce · height · certificate of the height below (option) · a word (option)
+//!          | Stripe (13): header · signature · index u16 · stripe (u32 length and bytes) · siblings (count u32)
 //! ```
 //! # Invariants
 //! * P1 A chunk that comes out has its sequencer's signature, the body that its header names, transactions of its lane and
@@ -21,23 +22,27 @@ use quipu_crypto::Tag;
 use quipu_crypto::hash::blake3;
 use quipu_log::StoredChunk;
 pub use quipu_net::Class;
+use quipu_net::stripes::StripeError;
 use quipu_proof::names::chunk_hash;
 use quipu_types::chunk::split_body;
 use quipu_types::codec::{put_bytes, put_count, put_option};
 use quipu_types::transaction::TRANSACTION_SIZE_MAX;
 use quipu_types::{
-    Code, CommitCertificate, Decode, DecodeError, Encode, Hash, Header, Height, Lane, Mix, Reader,
-    Signature, Term, Tip, ValidatorIndex,
+    ChunkHeader, Code, CommitCertificate, Decode, DecodeError, Encode, Hash, Header, Height, Lane,
+    Mix, Reader, Signature, Term, Tip, ValidatorIndex,
 };
 use thiserror::Error;
 
 use crate::admission::{Admissions, Admitted};
 use crate::api::Chunk;
+use crate::stripes::{self, Proven, Stripe};
 
 /// Most transactions in one forward.
 pub const FORWARD_COUNT_MAX: usize = 4_096;
 /// Bytes of transactions after which a forward is sent.
 pub const FORWARD_SIZE: usize = 1 << 20;
+/// First byte of a message that is a stripe.
+pub const STRIPE_TAG: u8 = 13;
 /// Most headers in one answer.
 pub const HEADER_COUNT_MAX: usize = 64;
 
@@ -134,6 +139,8 @@ pub enum PeerMessage {
         /// Something that the asker said of that height.
         word: Option<Message>,
     },
+    /// A part of a chunk.
+    Stripe(Stripe),
 }
 
 /// A message that was checked as far as this can be done without knowing what came before.
@@ -190,6 +197,8 @@ pub enum Received {
         /// Something that the asker said of that height.
         word: Option<Message>,
     },
+    /// A part of a chunk, which proved itself.
+    Stripe(Box<Proven>),
 }
 
 /// Why bytes of another validator are refused: it, or whose chunk it hands on, is to blame.
@@ -223,6 +232,36 @@ pub enum ReceiveError {
         /// The chunk.
         index: u64,
     },
+    /// A stripe of a chunk that has none.
+    #[error("chunk {index} of lane {lane} has no stripes")]
+    NotStriped {
+        /// The lane.
+        lane: Lane,
+        /// The chunk.
+        index: u64,
+    },
+    /// A stripe that does not prove itself against its chunk's header.
+    #[error("stripe {stripe} of chunk {index} of lane {lane}: {reason}")]
+    Stripe {
+        /// The lane.
+        lane: Lane,
+        /// The chunk.
+        index: u64,
+        /// The stripe.
+        stripe: u16,
+        /// What is wrong with it.
+        reason: StripeError,
+    },
+    /// Stripes that prove themselves and are of no body.
+    #[error("the stripes of chunk {index} of lane {lane} give no body: {reason}")]
+    Stripes {
+        /// The lane.
+        lane: Lane,
+        /// The chunk.
+        index: u64,
+        /// Why.
+        reason: StripeError,
+    },
     /// A transaction that no lane, or not this one, may hold.
     #[error("a transaction is refused with {code}")]
     Transaction {
@@ -252,7 +291,7 @@ impl PeerMessage {
             Self::Agreement(_) | Self::Fetch(_) | Self::Value(_) | Self::Ask { .. } => Class::Vote,
             Self::Tell { .. } | Self::Handover(_) | Self::Evidence(_) => Class::Vote,
             Self::Check { .. } | Self::Checked { .. } => Class::Vote,
-            Self::Chunk(_) | Self::Forward { .. } => Class::Chunk,
+            Self::Chunk(_) | Self::Forward { .. } | Self::Stripe(_) => Class::Chunk,
             Self::Headers(_) => Class::Bulk,
         }
     }
@@ -292,6 +331,10 @@ pub fn receive(
         PeerMessage::Checked { nonce, height, certificate, word } => {
             Received::Checked { nonce, height, certificate, word }
         }
+        PeerMessage::Stripe(stripe) => {
+            let lane_count = admissions.lane_count();
+            Received::Stripe(Box::new(stripes::check(context, lane_count, stripe)?))
+        }
     })
 }
 
@@ -305,6 +348,21 @@ fn check_handover(context: &Context, handover: &Handover) -> Result<(), ReceiveE
     if holds { Ok(()) } else { Err(ReceiveError::Signature { what: "a handover", lane }) }
 }
 
+/// Whether a chunk's header is its sequencer's; who that is.
+pub(crate) fn check_header(
+    context: &Context,
+    lane_count: u16,
+    header: &ChunkHeader,
+    signature: &Signature,
+) -> Result<ValidatorIndex, ReceiveError> {
+    let lane = header.lane;
+    let sequencer = context.schedule.sequencer(lane, header.term);
+    let key = context.set.get(sequencer).map(|validator| validator.key);
+    let signed = lane.get() < lane_count
+        && key.is_some_and(|key| context.verifies(&key, Tag::Chunk, &header.to_bytes(), signature));
+    if signed { Ok(sequencer) } else { Err(ReceiveError::Signature { what: "a chunk", lane }) }
+}
+
 /// P1 for one chunk.
 pub(crate) fn check_chunk(
     context: &Context,
@@ -313,15 +371,7 @@ pub(crate) fn check_chunk(
 ) -> Result<Chunk, ReceiveError> {
     let header = &stored.header;
     let (lane, index) = (header.lane, header.index);
-    let sequencer = context.schedule.sequencer(lane, header.term);
-    let key = context.set.get(sequencer).map(|validator| validator.key);
-    let signed = lane.get() < admissions.lane_count()
-        && key.is_some_and(|key| {
-            context.verifies(&key, Tag::Chunk, &header.to_bytes(), &stored.signature)
-        });
-    if !signed {
-        return Err(ReceiveError::Signature { what: "a chunk", lane });
-    }
+    check_header(context, admissions.lane_count(), header, &stored.signature)?;
     if blake3(&stored.body) != header.body_digest {
         return Err(ReceiveError::Body { lane, index });
     }
@@ -460,6 +510,7 @@ impl Encode for PeerMessage {
                 put_option(out, certificate.as_ref());
                 put_option(out, word.as_ref());
             }
+            Self::Stripe(stripe) => put(out, STRIPE_TAG, stripe),
         }
     }
 }
@@ -509,6 +560,7 @@ impl Decode for PeerMessage {
                 certificate: reader.option("certificate")?,
                 word: reader.option("word")?,
             },
+            STRIPE_TAG => Self::Stripe(Stripe::decode(reader)?),
             tag => return Err(DecodeError::Tag { what: "peer message", tag: u64::from(tag) }),
         })
     }
@@ -523,7 +575,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_a_decoder_panic_and_what_decodes_has_one_form(
-            tag in 0_u8..14, bytes in proptest::collection::vec(0_u8..3, 0..900),
+            tag in 0_u8..15, bytes in proptest::collection::vec(0_u8..3, 0..900),
         ) {
             let mut all = vec![tag];
             all.extend(bytes);

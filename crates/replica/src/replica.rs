@@ -11,6 +11,7 @@ mod chunks;
 mod clients;
 mod peers;
 mod start;
+mod stripes;
 
 pub(crate) use start::first_term;
 
@@ -37,6 +38,7 @@ use crate::peer::Received;
 use crate::peer::{PeerMessage, ReceiveError};
 use crate::pending::Pending;
 use crate::producers::Producers;
+use crate::stripes::{Gathering, Striping};
 use crate::suspicion::Suspicion;
 
 /// Bytes of chunks beyond the last cut that are held: what others send beyond it is fetched later.
@@ -69,6 +71,16 @@ pub enum Refused {
         /// What is wrong.
         fault: ChunkFault,
     },
+    /// A sequencer's own stripes are of no chunk that it may have made.
+    #[error("chunk {index} of lane {lane}, made of its sequencer's stripes: {reason}")]
+    Restored {
+        /// The lane.
+        lane: LaneNumber,
+        /// The chunk.
+        index: u64,
+        /// What is wrong.
+        reason: ReceiveError,
+    },
 }
 
 impl Refused {
@@ -78,7 +90,7 @@ impl Refused {
         match self {
             Self::Agreement(refused) => refused.is_offence(),
             Self::Receive(_) => true,
-            Self::Chunk { .. } => false,
+            Self::Chunk { .. } | Self::Restored { .. } => false,
         }
     }
 }
@@ -129,6 +141,7 @@ struct Executing {
 #[derive(Debug)]
 pub struct Replica {
     chunk_size_max: usize,
+    striping: Striping,
     pending_size_max: usize,
     clock_interval_us: u64,
     checkpoint_height_count: u64,
@@ -145,6 +158,8 @@ pub struct Replica {
     /// When a lane's pending transactions were last told to its sequencer, which may be this validator.
     told_us: Vec<u64>,
     suspicions: Vec<Suspicion>,
+    /// By lane: stripes that wait for others.
+    gathering: Vec<Gathering>,
     /// How often evidence of each kind was given out against each validator.
     proven: BTreeMap<(ValidatorIndex, &'static str), u32>,
     fetch: Fetch,
@@ -205,12 +220,11 @@ impl Replica {
             coin_secret: config.coin_secret,
             ..core::Config::new(&genesis, chain, key)
         };
-        let core = Core::new(now, core, parent, records(&recovered)?)
-            .map_err(|_| StartError::NotAValidator)?;
-        let core = restore_core(core, &recovered, observing.as_ref());
+        let core = restore_core(now, core, parent, &recovered, observing.as_ref())?;
         let lane_count = lanes.all.len();
         let mut replica = Self {
             chunk_size_max: config.chunk_size_max,
+            striping: Striping::new(config.stripe_size_min, &core.context().set, own),
             pending_size_max: config.pending_size_max,
             clock_interval_us: config.clock_interval_us.max(1),
             checkpoint_height_count: config.checkpoint_height_count.max(1),
@@ -224,6 +238,7 @@ impl Replica {
             early_forwards: (0..lane_count).map(|_| EarlyForwards::default()).collect(),
             told_us: vec![now.mono_us; lane_count],
             suspicions: vec![Suspicion::default(); lane_count],
+            gathering: (0..lane_count).map(|_| Gathering::default()).collect(),
             proven: BTreeMap::new(),
             fetch: Fetch::default(),
             heard: BTreeMap::new(),
@@ -271,6 +286,7 @@ impl Replica {
             Input::Stored(barrier) => self.stored(now, barrier),
             Input::Executed { state, receipts } => self.executed(now, state, &receipts),
             Input::Received { from, received } => taken = self.received(now, from, received),
+            Input::Restored(restored) => taken = self.restored(now, restored),
             Input::Linked(peer) => self.linked(now, peer),
             Input::Timer => self.drive(now, Event::Timer),
             Input::Stop => self.stopping_us = self.stopping_us.or(Some(self.now_us)),
@@ -610,7 +626,15 @@ pub(crate) fn parent(recovered: &Recovered, genesis: &quipu_types::Genesis, chai
 }
 
 /// Chunks that this validator signed are remembered, so that none is signed twice; on a new disk it signs nothing yet.
-fn restore_core(mut core: Core, recovered: &Recovered, observing: Option<&Observing>) -> Core {
+fn restore_core(
+    now: Now,
+    config: core::Config,
+    parent: Parent,
+    recovered: &Recovered,
+    observing: Option<&Observing>,
+) -> Result<Core, StartError> {
+    let mut core = Core::new(now, config, parent, records(recovered)?)
+        .map_err(|_| StartError::NotAValidator)?;
     for lane in &recovered.lanes {
         let next = lane.next_term.as_ref().and_then(|(_, chunks)| chunks.last());
         let last = next.or(lane.suffix.last()).map(|chunk| &chunk.stored.header);
@@ -625,7 +649,7 @@ fn restore_core(mut core: Core, recovered: &Recovered, observing: Option<&Observ
         Some(None) => core.mute_until(Height::new(u64::MAX)),
         Some(Some(threshold)) => core.mute_until(threshold),
     }
-    core
+    Ok(core)
 }
 
 fn broadcast(message: &PeerMessage) -> Effect {

@@ -1,9 +1,11 @@
-//! What agreement costs: `cargo run --release -p quipu-sim --example measure`.
+//! What agreement and chunks cost: `cargo run --release -p quipu-sim --example measure`.
 #![expect(clippy::disallowed_methods, reason = "a measurement takes its time from outside")]
 #![expect(clippy::print_stdout, reason = "its output is a table")]
 
+use std::cell::RefCell;
 use std::time::Instant;
 
+use quipu_sim::stage::{Failure, Rules, Stage, Word};
 use quipu_sim::{Clock, Measured, Violation, measure};
 use quipu_types::RoundKind;
 
@@ -12,7 +14,60 @@ fn clock() -> Clock {
     Box::new(move || u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX))
 }
 
-fn main() -> Result<(), Box<Violation>> {
+/// Messages and bytes that carry a chunk's body, of its sequencer and of the one of the others that sends most.
+type Sent = ((u64, u64), (u64, u64));
+
+/// Sends one body to all, and counts until everyone has committed it.
+fn body_sent(count: u8, payload_size: usize, is_striped: bool) -> Result<Sent, Failure> {
+    let stage = Stage::new(count, &[], Rules::ALL);
+    let mut stage = if is_striped { stage.striped() } else { stage };
+    stage.settle(1)?;
+    let sent = RefCell::new(vec![(0_u64, 0_u64); usize::from(count)]);
+    stage.submit_sized(0, 0, payload_size);
+    stage.run(|letter| {
+        let carries = matches!(letter.word(), Word::Chunk | Word::Stripe);
+        if let Some((messages, bytes)) = sent.borrow_mut().get_mut(usize::from(letter.from))
+            && carries
+            && letter.size() > 1_000
+        {
+            *messages = messages.saturating_add(1);
+            *bytes = bytes.saturating_add(u64::try_from(letter.size()).unwrap_or(u64::MAX));
+        }
+        true
+    });
+    stage.settle(stage.height(0).saturating_add(1))?;
+    let mut others = sent.into_inner();
+    let own = others.remove(0);
+    Ok((own, others.into_iter().max_by_key(|(_, bytes)| *bytes).unwrap_or_default()))
+}
+
+fn bodies() -> Result<(), Failure> {
+    println!("body KiB  n   form     sequencer: messages, bytes    busiest other: messages, bytes");
+    for payload_size in [64 << 10, 960 << 10] {
+        for count in [4, 7, 16] {
+            for (is_striped, form) in [(false, "whole"), (true, "stripes")] {
+                let ((messages, bytes), (more, most)) = body_sent(count, payload_size, is_striped)?;
+                let size = payload_size >> 10;
+                println!(
+                    "{size:<9} {count:<3} {form:<8} {messages:>19} {bytes:>9} {more:>20} {most:>9}"
+                );
+            }
+        }
+    }
+    println!();
+    Ok(())
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    bodies()?;
+    if std::env::args().any(|argument| argument == "bodies") {
+        return Ok(());
+    }
+    agreement()?;
+    Ok(())
+}
+
+fn agreement() -> Result<(), Box<Violation>> {
     println!("rounds  n   CPU us a height and validator   messages a height   bytes a height");
     for (kind, name) in [(RoundKind::Led, "led"), (RoundKind::Open, "open")] {
         for count in [4, 7, 16, 32] {

@@ -16,6 +16,7 @@
 //! | omitter | whatever it may leave out: votes, tips, suspicions, state certificates | none |
 //! | skewed | clocks that are hours wrong, and too fast or too slow | none |
 //! | stale | old, wrong and other answers to what it is asked | none |
+//! | tearer | stripes that do not prove themselves, and chunks with a false root of stripes | none, unless two of its chunks meet |
 
 mod amnesiac;
 mod chain;
@@ -31,6 +32,7 @@ mod silent;
 mod skewed;
 mod sprayer;
 mod stale;
+mod tearer;
 mod withholder;
 
 use std::collections::BTreeSet;
@@ -76,11 +78,13 @@ pub enum Crime {
     Skew,
     /// Answers with what is old or wrong.
     Mislead,
+    /// Sends wrong stripes of bodies.
+    Tear,
 }
 
 impl Crime {
     /// Every crime.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Equivocate,
         Self::Withhold,
         Self::Replay,
@@ -95,6 +99,7 @@ impl Crime {
         Self::Omit,
         Self::Skew,
         Self::Mislead,
+        Self::Tear,
     ];
 
     pub(crate) fn any(random: &mut fastrand::Rng) -> Self {
@@ -118,6 +123,7 @@ impl Crime {
             Self::Omit => Box::new(omitter::Omitter::default()),
             Self::Skew => Box::new(skewed::Skewed::new(random)),
             Self::Mislead => Box::new(stale::Stale::default()),
+            Self::Tear => Box::new(tearer::Tearer::default()),
         }
     }
 }
@@ -354,5 +360,15 @@ mod tests {
         let totals = worlds(Crime::Mislead, 14_000);
         assert!(totals.deeds > 0 && totals.catch_ups > 0, "{totals:?}");
         assert_eq!(totals.evidence, 0);
+    }
+
+    #[test]
+    fn who_tears_bodies_or_withholds_their_stripes_stops_nobody() {
+        let striped = Profile { stripe_percent: 100, ..Profile::short() };
+        let (torn, _) = worlds_of(Crime::Tear, 6_000, striped);
+        assert!(torn.restored > 200 && torn.term_changes > 0, "{torn:?}");
+        let (withheld, found) = worlds_of(Crime::Withhold, 7_000, striped);
+        assert!(withheld.restored > 200, "{withheld:?}");
+        assert_eq!(found, [""; 0]);
     }
 }

@@ -76,6 +76,8 @@ pub struct Profile {
     pub rules: Rules,
     /// Whether a validator asks, when it starts, how far it had come: always, except in the test that shows why.
     pub checks_its_store: bool,
+    /// How often of a hundred the bodies of a world travel in stripes, if they are not the smallest.
+    pub stripe_percent: u8,
     /// How often of a hundred a world has a coin, and so open rounds.
     pub coin_percent: u8,
     /// How often of a hundred a world with a coin has a storm: some time in which every led timer fires at once.
@@ -96,6 +98,7 @@ impl Profile {
             wal_before_send: true,
             rules: Rules::ALL,
             checks_its_store: true,
+            stripe_percent: 33,
             coin_percent: 75,
             storm_percent: 50,
         }
@@ -200,12 +203,16 @@ pub struct Totals {
     pub certificates: u64,
     /// Blocks executed ahead of their commit.
     pub speculations: u64,
+    /// Stripes sent or passed on.
+    pub stripes: u64,
+    /// Bodies restored from stripes.
+    pub restored: u64,
 }
 
 impl Totals {
     /// Every total with its name.
     #[must_use]
-    pub const fn rows(&self) -> [(&'static str, u64); 42] {
+    pub const fn rows(&self) -> [(&'static str, u64); 43] {
         [
             ("kills", self.kills),
             ("power cuts", self.power_cuts),
@@ -249,6 +256,8 @@ impl Totals {
             ("overloads", self.overloads),
             ("state certificates", self.certificates),
             ("blocks executed ahead", self.speculations),
+            ("stripes", self.stripes),
+            ("bodies restored", self.restored),
         ]
     }
 
@@ -273,7 +282,7 @@ impl Totals {
     }
 
     /// In the order of [`rows`](Self::rows).
-    const fn fields(&mut self) -> [&mut u64; 42] {
+    const fn fields(&mut self) -> [&mut u64; 43] {
         [
             &mut self.kills,
             &mut self.power_cuts,
@@ -317,6 +326,8 @@ impl Totals {
             &mut self.overloads,
             &mut self.certificates,
             &mut self.speculations,
+            &mut self.stripes,
+            &mut self.restored,
         ]
     }
 }

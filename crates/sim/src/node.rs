@@ -82,6 +82,8 @@ pub(crate) struct Node {
     pub(crate) is_honest: bool,
     /// Validators' signatures that were checked already: the world's, for it checks each once.
     pub(crate) verified: Arc<Verified>,
+    /// Bytes from which its bodies travel in stripes.
+    pub(crate) stripe_size_min: usize,
 }
 
 /// Executed heights whose state certificates are not kept.
@@ -100,6 +102,7 @@ impl Node {
         number: u8,
         crime: Option<Crime>,
         verified: &Arc<Verified>,
+        stripe_size_min: usize,
         random: &mut fastrand::Rng,
     ) -> Self {
         let actor = crime.map(|crime| crime.actor(random));
@@ -124,6 +127,7 @@ impl Node {
             certified: BTreeSet::new(),
             chunks: BTreeSet::new(),
             verified: Arc::clone(verified),
+            stripe_size_min,
         }
     }
 
@@ -331,6 +335,7 @@ impl Node {
         config.pending_size_max = PENDING_SIZE_MAX;
         config.checkpoint_height_count = 3;
         config.chunk_size_max = 1_200;
+        config.stripe_size_min = self.stripe_size_min;
         config.clock_interval_us = 40_000;
         config.wal_before_send = profile.wal_before_send;
         config.rules = profile.rules;

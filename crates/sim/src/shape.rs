@@ -33,6 +33,8 @@ pub(crate) struct Shape {
     pub(crate) slow_per_mille: u16,
     /// Time after which a height is made though nothing is pending.
     pub(crate) idle_ms: u64,
+    /// Bytes from which a body travels in stripes.
+    pub(crate) stripe_size_min: usize,
     /// Whether there is a coin, and so open rounds.
     pub(crate) has_coin: bool,
     /// When every led timer fires as soon as its round begins, in microseconds from the start.
@@ -52,6 +54,9 @@ impl Shape {
         let powers = powers.to_vec();
         let crimes = crimes(random, &powers, profile);
         let has_coin = powers.len() > 1 && random.u8(..100) < profile.coin_percent;
+        // Of its own, so that a seed gives the world that it gave before bodies had stripes.
+        let mut of_stripes = fastrand::Rng::with_seed(!random.clone().u64(..));
+        let is_striped = of_stripes.u8(..100) < profile.stripe_percent;
         let is_rough = random.bool();
         let rough =
             |random: &mut fastrand::Rng, most: u16| if is_rough { random.u16(..most) } else { 0 };
@@ -63,6 +68,7 @@ impl Shape {
             twice_per_mille: rough(random, 50),
             slow_per_mille: rough(random, 10),
             idle_ms: random.u64(60..250),
+            stripe_size_min: if is_striped { of_stripes.usize(1..600) } else { usize::MAX },
             has_coin,
             storm_us: if has_coin { storm(random, profile) } else { 0..0 },
             powers,

@@ -16,7 +16,7 @@
 //! | NOT DURABLE | a committed chunk that honest validators of no more than a third hold durably |
 //! | DEPOSED | a term ended that no third suspects, or no honest validator |
 //! | TIME | a committed time beyond every honest clock |
-//! | HONEST NAMED | evidence against a validator that keeps all rules |
+//! | HONEST NAMED | evidence, or stripes that give no chunk, against a validator that keeps all rules |
 //! | BLAMED | what an honest validator sent is an offence to another (looked for while all rules hold) |
 //! | LEFT EARLY | something left before its record was durable |
 //! | HALT | a replica that asks the log for what it refuses |
@@ -43,7 +43,7 @@ use quipu_proof::names::{TransactionDraft, chain_id, sign_transaction};
 use quipu_replica::{Admissions, PeerMessage, Refused, admit, receive};
 use quipu_types::genesis::{GENESIS_VERSION, GenesisValidator};
 use quipu_types::{
-    Action, CoinSetup, Encode, Genesis, Height, Precommit, Prevote, Propose, RoundChange,
+    Action, CoinSetup, Encode, Genesis, Height, Lane, Precommit, Prevote, Propose, RoundChange,
     RoundKind, Signature, Suite, Term, Time, ValidatorIndex,
 };
 use thiserror::Error;
@@ -120,6 +120,8 @@ pub enum Word {
     State,
     /// A chunk.
     Chunk,
+    /// A part of a chunk.
+    Stripe,
     /// Questions, answers, and the rest.
     Other,
 }
@@ -140,8 +142,15 @@ impl Letter {
             PeerMessage::Agreement(Message::Ack(_)) => Word::Ack,
             PeerMessage::Agreement(Message::StateVote(_)) => Word::State,
             PeerMessage::Chunk(_) => Word::Chunk,
+            PeerMessage::Stripe(_) => Word::Stripe,
             _ => Word::Other,
         }
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Who proposed what a proposal or a vote is about.
@@ -222,6 +231,25 @@ impl Stage {
         let seeds = seeds(powers.len());
         let genesis = genesis(&seeds, powers, "stage", None);
         Self::raise(seeds, genesis, criminals, (rules, wal_before_send), None)
+    }
+
+    /// With bodies in stripes, whatever their size.
+    ///
+    /// # Panics
+    /// Never: what a replica wrote opens again.
+    #[must_use]
+    pub fn striped(mut self) -> Self {
+        for number in self.honest() {
+            self.crash(number);
+            if let Some(node) = self.nodes.get_mut(&number) {
+                node.stripe();
+            }
+        }
+        self.queue.clear();
+        for number in self.honest() {
+            self.restart(number);
+        }
+        self
     }
 
     fn raise(
@@ -375,8 +403,17 @@ impl Stage {
     /// # Panics
     /// Never: some signer's lane is every lane.
     pub fn submit(&mut self, number: u16, lane: u16) {
+        self.submit_sized(number, lane, 9);
+    }
+
+    /// The same, with a payload of so many bytes.
+    ///
+    /// # Panics
+    /// If that is more than a transaction holds.
+    pub fn submit_sized(&mut self, number: u16, lane: u16, payload_size: usize) {
         let chain = self.context.chain;
-        let action = Action::Append { stream: "s".into(), key: Vec::new(), payload: vec![7; 9] };
+        let payload = vec![7; payload_size];
+        let action = Action::Append { stream: "s".into(), key: Vec::new(), payload };
         let admitted = (0..u16::MAX).find_map(|_| {
             self.signer_count += 1;
             let mut seed = [200; 32];
@@ -592,6 +629,7 @@ impl Stage {
             match deed {
                 Deed::Tell { to, bytes } => self.post(number, to, bytes),
                 Deed::Evidence(evidence) => self.accuse(&evidence, true),
+                Deed::FalseStripes(lane, term) => self.suspect_of_stripes(number, lane, term),
                 Deed::Commit(header) => {
                     let judged = self.judge.commit(&header);
                     judged.unwrap_or_else(|failure| self.fail(failure));
@@ -607,6 +645,15 @@ impl Stage {
         let is_right = |culprit| self.judge.criminals.contains(&culprit);
         if !culprit.map_or(!has_to_hold, is_right) {
             let what = format!("{} against {culprit:?}", evidence.kind());
+            self.fail(Failure::new("HONEST NAMED", what));
+        }
+    }
+
+    /// Stripes that were taken for the sequencer's own give no chunk, so its term is to end.
+    fn suspect_of_stripes(&mut self, by: u16, lane: Lane, term: Term) {
+        let sequencer = self.context.schedule.sequencer(lane, term);
+        if !self.judge.criminals.contains(&sequencer.get()) {
+            let what = format!("{by} has stripes of {sequencer:?} that give no chunk");
             self.fail(Failure::new("HONEST NAMED", what));
         }
     }

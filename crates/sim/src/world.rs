@@ -21,7 +21,8 @@ use quipu_consensus::{Context, Message};
 use quipu_crypto::hash::sha256;
 use quipu_log::LedgerReader;
 use quipu_proof::names::chain_id;
-use quipu_replica::{Admissions, Input, ReceiveError, Received, Ticket, receive};
+use quipu_replica::peer::STRIPE_TAG;
+use quipu_replica::{Admissions, Gathered, Input, ReceiveError, Received, Ticket, receive};
 use quipu_types::{Genesis, Height, ValidatorIndex};
 
 use crate::actors::{Actor, Forged, Scene};
@@ -62,6 +63,7 @@ enum Event {
     Work { node: usize, life: u64 },
     Synced { node: usize, life: u64 },
     Executed { node: usize, life: u64 },
+    Restored { node: usize, life: u64, gathered: Arc<Gathered> },
     Client(usize),
     Expire(Ticket),
     Die(usize, Death),
@@ -122,12 +124,16 @@ impl World {
         shape.idle_ms = idle_ms.unwrap_or(shape.idle_ms);
         let genesis = shape.genesis();
         let chain = chain_id(&genesis);
-        let context = Context::new(chain, genesis.validator_set(), LANE_COUNT);
+        let mut context = Context::new(chain, genesis.validator_set(), LANE_COUNT);
+        // What comes is checked with the world's context, the rest by each replica with its own.
+        context.rules.stripes_proven = profile.rules.stripes_proven;
         let guilty = shape.crimes.iter();
         let verified = &context.verified;
         let nodes = (0..)
             .zip(guilty)
-            .map(|(number, crime)| Node::new(number, *crime, verified, &mut random))
+            .map(|(number, crime)| {
+                Node::new(number, *crime, verified, shape.stripe_size_min, &mut random)
+            })
             .collect();
         Self {
             seed,
@@ -307,6 +313,7 @@ impl World {
             Event::Work { node, life } => self.work(node, life),
             Event::Synced { node, life } => self.synced(node, life),
             Event::Executed { node, life } => self.executed(node, life),
+            Event::Restored { node, life, gathered } => self.restored(node, life, &gathered),
             Event::Client(number) => self.client_turn(number),
             Event::Expire(ticket) => {
                 self.expire(ticket);
@@ -339,6 +346,7 @@ impl World {
             return;
         }
         self.totals.messages += 1;
+        self.totals.stripes += u64::from(bytes.bytes.first() == Some(&STRIPE_TAG));
         if let Some(probe) = &mut self.probe {
             probe.message_size += u64::try_from(bytes.bytes.len()).unwrap_or(u64::MAX);
         }
@@ -466,6 +474,7 @@ impl World {
     fn step(&mut self, at: usize, input: Input) -> Result<Option<bool>, Broken> {
         let sender = match &input {
             Input::Received { from, .. } => Some(usize::from(from.get())),
+            Input::Restored(restored) => Some(self.sequencer(restored)),
             _ => None,
         };
         if self.shape.storm_us.contains(&self.now_us) {

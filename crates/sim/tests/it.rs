@@ -112,6 +112,15 @@ fn votes_below_a_left_round_and_votes_without_chunks_are_caught() {
 }
 
 #[test]
+fn stripes_that_need_not_prove_themselves_are_caught() {
+    let rules = Rules { stripes_proven: false, ..Rules::ALL };
+    let crime = Some(Crime::Tear);
+    let profile = Profile { rules, crime, stripe_percent: 100, ..Profile::short() };
+    let broken = (0..20).find_map(|seed| run(seed, &profile).err());
+    assert_eq!(broken.map(|violation| violation.rule), Some("A9"));
+}
+
+#[test]
 fn an_old_copy_of_a_store_that_nobody_is_asked_about_is_caught() {
     let careless = Profile { checks_its_store: false, has_crimes: false, ..Profile::short() };
     let (mut rewinds, mut broken) = (0, Vec::new());

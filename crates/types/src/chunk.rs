@@ -3,14 +3,15 @@
 //! ```text
 //!  chunk = header · signature 64 · body (u32 length)
 //!  header: lane u16 · term u64 · branch 32 · index u64 · first_seqno u64 · count u32 · prev 32
-//!          · lane_root 32 · body_digest 32 · clock (count u32, entries)
+//!          · lane_root 32 · body_digest 32 · stripes (option of 32) · clock (count u32, entries)
 //!  body:   each transaction as a u32 length and its bytes
 //! ```
 //! `prev` is the hash of the header before it; the first of a term has `H(branch ‖ tip)`. `lane_root` is the
 //! lane's RFC 9162 root after the chunk. `body_digest` is the BLAKE3 of the body: bulk bytes in transit; what
-//! is proven of the body is in the lane tree. Chain id and epoch are in the signature's domain.
+//! is proven of the body is in the lane tree. `stripes` is what pieces of the body prove themselves against on their way:
+//! it says nothing of the body that `body_digest` does not say. Chain id and epoch are in the signature's domain.
 
-use crate::codec::{Decode, DecodeError, Encode, Reader, put_bytes, put_list};
+use crate::codec::{Decode, DecodeError, Encode, Reader, put_bytes, put_list, put_option};
 use crate::number::{Hash, Height, Lane, Seqno, Signature, Term};
 
 /// Most bytes of a chunk's body.
@@ -84,6 +85,8 @@ pub struct ChunkHeader {
     pub lane_root: Hash,
     /// BLAKE3 of the body.
     pub body_digest: Hash,
+    /// RFC 9162 root over the stripes in which the body travels; none when it travels whole.
+    pub stripes: Option<Hash>,
     /// The clock since the chunk before.
     pub clock: Vec<ClockEntry>,
 }
@@ -189,12 +192,13 @@ impl Encode for ChunkHeader {
         self.prev.encode(out);
         self.lane_root.encode(out);
         self.body_digest.encode(out);
+        put_option(out, self.stripes.as_ref());
         put_list(out, &self.clock);
     }
 }
 
 impl Decode for ChunkHeader {
-    const SIZE_MIN: usize = 2 + 8 + 32 + 8 + 8 + 4 + 3 * 32 + 4;
+    const SIZE_MIN: usize = 2 + 8 + 32 + 8 + 8 + 4 + 3 * 32 + 1 + 4;
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let header = Self {
@@ -207,6 +211,7 @@ impl Decode for ChunkHeader {
             prev: Hash::decode(reader)?,
             lane_root: Hash::decode(reader)?,
             body_digest: Hash::decode(reader)?,
+            stripes: reader.option("stripes")?,
             clock: reader.list("clock entries", CLOCK_ENTRY_COUNT_MAX)?,
         };
         let end = header.first_seqno.get().checked_add(u64::from(header.count));

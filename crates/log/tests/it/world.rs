@@ -129,6 +129,7 @@ impl World {
                 prev,
                 lane_root: Hash::ZERO,
                 body_digest: blake3(&body),
+                stripes: None,
                 clock: vec![],
             },
             signature: Signature([3; 64]),

@@ -224,6 +224,7 @@ pub(crate) fn carry(
             Message::Peer { .. }
             | Message::Linked(_)
             | Message::Synced { .. }
+            | Message::Restored(_)
             | Message::Prune(_) => continue,
         }
         outbox.overtaken(shared)?;

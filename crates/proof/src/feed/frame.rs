@@ -27,6 +27,7 @@ const PATH_SIZE_MAX: usize = LANE_COUNT_MAX * 128;
 
 /// What a server sends to who follows lanes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "chunks are what most frames are")]
 pub enum Frame {
     /// Which ledger it has, and how far.
     Hello {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use quipu_consensus::{Evidence, SignedChunk, moves};
 use quipu_log::TermRecord;
 use quipu_types::{
-    CommitCertificate, Hash, Header, Height, Lane as LaneNumber, Seqno, Term, Tip, ValidatorIndex,
+    ChunkHeader, CommitCertificate, Hash, Header, Height, Lane as LaneNumber, Seqno, Term, Tip,
+    ValidatorIndex,
 };
 
 use super::{Executing, HELD_SIZE_MAX, Refused, Replica};
@@ -56,19 +57,25 @@ impl Replica {
         let parent = self.core.parent();
         let header = (parent.height > Height::default()).then_some((parent.height, parent.hash));
         let (now_us, size_max) = (self.now_us, self.chunk_size_max);
-        let core = &mut self.core;
+        let (core, striping) = (&mut self.core, &self.striping);
         let lane = self.lanes.get_mut(lane).expect("the caller has it from the lanes");
         if lane.next_term.is_some() {
             return;
         }
         lane.tick(now_us);
-        let chunk = lane.cut(size_max, header, &tips, |header| core.sign_chunk(header));
+        let sign = |header: &ChunkHeader| core.sign_chunk(header);
+        let (chunk, stripes) = lane.cut(size_max, header, &tips, |body| striping.of(body), sign);
         for admitted in &chunk.transactions {
             self.producers.hold(admitted);
         }
-        let message = PeerMessage::Chunk(chunk.stored.clone());
-        self.gate.write(Effect::WriteChunk(Arc::new(chunk)));
-        self.tell_all(&message);
+        let chunk = Arc::new(chunk);
+        self.gate.write(Effect::WriteChunk(Arc::clone(&chunk)));
+        if stripes.is_empty() {
+            self.tell_all(&PeerMessage::Chunk(chunk.stored.clone()));
+        }
+        for (to, stripe) in self.striping.letters(&chunk.stored, stripes) {
+            self.tell(to, &PeerMessage::Stripe(stripe));
+        }
     }
 
     /// Takes another validator's chunk, and those that waited for it.
@@ -76,7 +83,7 @@ impl Replica {
         let number = chunk.stored.header.lane;
         let Some(lane) = self.lanes.get(number) else { return Ok(()) };
         let place = usize::from(number.get());
-        match lane.fit(&chunk, self.core.context().rules.branch) {
+        match lane.fit(&chunk.stored.header, &chunk.hash, self.core.context().rules.branch) {
             Fit::Known | Fit::Void => return Ok(()),
             fit @ (Fit::Ahead | Fit::Fork) => {
                 if fit == Fit::Fork {
@@ -105,7 +112,9 @@ impl Replica {
             };
             let (tip, next) = (lane.tip, lane.tip.index.saturating_add(1));
             let others: Vec<Arc<Chunk>> = side.at(tip.index).cloned().collect();
-            let fits = |chunk: &&Arc<Chunk>| lane.fit(chunk, checks_branch) == Fit::Next;
+            let fits = |chunk: &&Arc<Chunk>| {
+                lane.fit(&chunk.stored.header, &chunk.hash, checks_branch) == Fit::Next
+            };
             let next = side.at(next).find(fits).cloned();
             for other in others.iter().filter(|other| other.hash != tip.chunk_hash) {
                 self.accuse_of_fork(other);
@@ -183,7 +192,7 @@ impl Replica {
     }
 
     /// Suspects a lane's sequencer for good. `false` when it was so before.
-    fn convict(&mut self, lane: LaneNumber) -> bool {
+    pub(super) fn convict(&mut self, lane: LaneNumber) -> bool {
         let suspicion = self.suspicions.get_mut(usize::from(lane.get()));
         suspicion.is_some_and(crate::suspicion::Suspicion::convict)
     }
@@ -325,6 +334,9 @@ impl Replica {
             if let Some(side) = self.lanes.side_mut(place) {
                 side.forget_upto(tip.index);
             }
+            if let Some(gathering) = self.gathering.get_mut(place) {
+                gathering.forget_upto(tip.index);
+            }
         }
         let lanes = self.batches(&header, |lane, tip| lane.commit(tip));
         for (_, admitted) in lanes.iter().flat_map(|(_, batch)| batch) {
@@ -382,6 +394,9 @@ impl Replica {
         }
         if let Some(side) = self.lanes.side_mut(place) {
             side.clear();
+        }
+        if let Some(gathering) = self.gathering.get_mut(place) {
+            gathering.clear();
         }
         self.fetch.satisfied(number);
         self.refresh(number);

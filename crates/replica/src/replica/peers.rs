@@ -36,14 +36,10 @@ impl Replica {
                 self.drain(now);
                 Ok(taken?)
             }
-            Received::Chunk(chunk) => {
-                let place = usize::from(chunk.stored.header.lane.get());
-                let taken = self.chunk(chunk);
-                if self.lanes.side(place).is_some_and(|side| !side.is_empty()) {
-                    // It may say what an ack stands on.
-                    self.drive(now, Event::Timer);
-                }
-                taken
+            Received::Chunk(chunk) => self.whole_chunk(now, chunk),
+            Received::Stripe(proven) => {
+                self.stripe(from, *proven);
+                Ok(())
             }
             Received::Forward { is_overdue, admitted } => {
                 self.forwarded(is_overdue, admitted);
@@ -88,6 +84,17 @@ impl Replica {
                 Ok(())
             }
         }
+    }
+
+    /// A chunk that came whole, or was made whole.
+    pub(super) fn whole_chunk(&mut self, now: Now, chunk: Arc<Chunk>) -> Result<(), Refused> {
+        let place = usize::from(chunk.stored.header.lane.get());
+        let taken = self.chunk(chunk);
+        if self.lanes.side(place).is_some_and(|side| !side.is_empty()) {
+            // It may say what an ack stands on.
+            self.drive(now, Event::Timer);
+        }
+        taken
     }
 
     /// Another validator can be reached again: it is told what it may have missed.

@@ -129,6 +129,7 @@ impl World {
                 }
             }
             Effect::Answer { ticket, answer } => self.answers.push((ticket, answer)),
+            Effect::Restore(_) => panic!("a lone validator gets no stripes"),
             Effect::Stopped => self.trace.push("stopped".to_owned()),
         }
         true

@@ -4,15 +4,16 @@ use std::sync::LazyLock;
 
 use expect_test::expect;
 use proptest::prelude::*;
-use quipu_replica::{Input, PeerMessage, Request, peer, receive};
-use quipu_types::{Decode, Encode, Height, Lane, Signature};
+use quipu_replica::{Input, PeerMessage, Request, Stripe, peer, receive};
+use quipu_types::{ChunkHeader, Decode, Encode, Hash, Height, Lane, Seqno, Signature};
 
 use crate::common::admissions;
 use crate::net::{Net, number};
 
 /// Messages of every kind that four validators exchanged.
 static HEARD: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
-    let mut net = Net::new();
+    // Two transactions travel in stripes, one goes whole.
+    let mut net = Net::striped(500);
     let sequencer = net.sequencer(1, 1);
     let client = net.client(1, 0);
     let away = (sequencer + 2) % 4;
@@ -20,6 +21,10 @@ static HEARD: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
         net.submit((sequencer + 1) % 4, sequence, net.transaction(client, sequence));
         net.pass(10_000);
     }
+    for sequence in 4..=6 {
+        net.submit((sequencer + 1) % 4, sequence, net.transaction(client, sequence));
+    }
+    net.pass(10_000);
     net.down(away);
     net.pass(2_500_000);
     net.up(away);
@@ -37,7 +42,7 @@ proptest! {
     })]
 
     #[test]
-    fn garbage_is_refused(tag in 0_u8..12, bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+    fn garbage_is_refused(tag in 0_u8..15, bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
         let net = Net::new();
         let mut all = vec![tag];
         all.extend(bytes);
@@ -91,6 +96,22 @@ fn encodings_are_frozen() {
     let signature = Signature([3; 64]);
     let handover =
         peer::Handover { lane, term: tip.term, index: 9, validator: number(1), signature };
+    let header = ChunkHeader {
+        lane,
+        term: tip.term,
+        branch: tip.lane_root,
+        index: 4,
+        first_seqno: Seqno::new(5),
+        count: 6,
+        prev: tip.chunk_hash,
+        lane_root: tip.lane_root,
+        body_digest: Hash([7; 32]),
+        stripes: Some(Hash([8; 32])),
+        clock: Vec::new(),
+    };
+    let part =
+        quipu_net::stripes::Stripe { index: 2, bytes: vec![1; 8], path: vec![Hash([9; 32])] };
+    let stripe = Stripe { header, signature, stripe: part };
     let messages = [
         PeerMessage::Forward {
             is_overdue: true,
@@ -103,6 +124,7 @@ fn encodings_are_frozen() {
         PeerMessage::Ask { nonce: 5 },
         PeerMessage::Tell { nonce: 5, height, certificate: None },
         PeerMessage::Handover(handover),
+        PeerMessage::Stripe(stripe),
     ];
     let mut bytes = Vec::new();
     for message in messages {
@@ -110,7 +132,7 @@ fn encodings_are_frozen() {
         assert_eq!(PeerMessage::from_bytes(&own), Ok(message));
         bytes.extend(own);
     }
-    expect!["af46e1924a4e6b6f6a0f8818bdaf49266e7295c4c035cc6c413e9cf033b1cc06"]
+    expect!["ef47a785fe67524a312f23d8d40619ea4aad7bf001c147fceb045c2ac6ac7393"]
         .assert_eq(&quipu_crypto::sha256(&bytes).to_string());
 }
 
@@ -119,5 +141,9 @@ fn the_messages_that_are_changed_are_of_every_kind() {
     let mut kinds: Vec<u8> = HEARD.iter().map(|bytes| bytes[0]).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    assert_eq!(kinds, [1, 2, 3, 4, 5, 9], "agreement, chunk, forward, fetch, headers, handover");
+    assert_eq!(
+        kinds,
+        [1, 2, 3, 4, 5, 9, 13],
+        "agreement, chunk, forward, fetch, headers, handover, stripe"
+    );
 }

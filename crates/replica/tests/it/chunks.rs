@@ -15,23 +15,23 @@ use quipu_types::{ChunkHeader, Encode, Hash, Lane, Mix, Seqno, Signature, Tip};
 use crate::common::{admissions, key};
 use crate::net::{Net, number};
 
-const LANE: u16 = 1;
+pub(crate) const LANE: u16 = 1;
 
 /// A sequencer that makes chunks as it likes.
-struct Forger {
+pub(crate) struct Forger {
     tip: Option<Tip>,
     frontier: Frontier,
     clock: Hash,
 }
 
 impl Forger {
-    fn new(net: &Net) -> Self {
+    pub(crate) fn new(net: &Net) -> Self {
         let seed = quipu_clock::seed_value(&net.genesis.clock_seed);
         let clock = quipu_clock::start(&net.chain(), &seed);
         Self { tip: None, frontier: Frontier::new(), clock }
     }
 
-    fn chunk(&mut self, net: &Net, transactions: &[Arc<Admitted>]) -> StoredChunk {
+    pub(crate) fn chunk(&mut self, net: &Net, transactions: &[Arc<Admitted>]) -> StoredChunk {
         let mut body = Vec::new();
         for admitted in transactions {
             put_transaction(&mut body, &admitted.bytes);
@@ -52,13 +52,14 @@ impl Forger {
             prev: self.tip.map_or(term_start(&net.chain(), &Hash::ZERO), |tip| tip.chunk_hash),
             lane_root,
             body_digest: blake3(&body),
+            stripes: None,
             clock: clock.take(),
         };
         self.clock = clock.value();
         self.sign(net, header, body)
     }
 
-    fn sign(&mut self, net: &Net, header: ChunkHeader, body: Vec<u8>) -> StoredChunk {
+    pub(crate) fn sign(&mut self, net: &Net, header: ChunkHeader, body: Vec<u8>) -> StoredChunk {
         let sequencer = u8::try_from(net.sequencer(LANE, 1)).expect("few");
         let (chain, bytes) = (net.chain(), header.to_bytes());
         let signature =
@@ -75,7 +76,7 @@ impl Forger {
     }
 }
 
-fn hand(net: &mut Net, to: usize, chunk: &StoredChunk) -> Result<(), Refused> {
+pub(crate) fn hand(net: &mut Net, to: usize, chunk: &StoredChunk) -> Result<(), Refused> {
     let bytes = PeerMessage::Chunk(chunk.clone()).to_bytes();
     let received = receive(net.context(), &admissions(net.context()), &bytes)?;
     let from = number(net.sequencer(LANE, 1));
@@ -83,14 +84,14 @@ fn hand(net: &mut Net, to: usize, chunk: &StoredChunk) -> Result<(), Refused> {
 }
 
 /// The others of the lane's sequencer, which is gone and only its forged chunks come.
-fn forsaken() -> (Net, [usize; 3]) {
+pub(crate) fn forsaken() -> (Net, [usize; 3]) {
     let mut net = Net::new();
     let sequencer = net.sequencer(LANE, 1);
     net.down(sequencer);
     (net, [1, 2, 3].map(|step| (sequencer + step) % 4))
 }
 
-fn tip_index(net: &Net, index: usize) -> u64 {
+pub(crate) fn tip_index(net: &Net, index: usize) -> u64 {
     net.members[index].replica.status().tips[usize::from(LANE)].index
 }
 

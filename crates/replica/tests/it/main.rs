@@ -12,4 +12,5 @@ mod common;
 mod four;
 mod lives;
 mod net;
+mod stripes;
 mod waiting;

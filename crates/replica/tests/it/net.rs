@@ -10,7 +10,7 @@ use quipu_proof::names::{chain_id, header_hash};
 use quipu_replica::storage::read_block;
 use quipu_replica::{
     Admissions, Admitted, Answer, Barrier, Block, Config, Effect, Input, Now, Observer,
-    PeerMessage, Producer, Recovered, Refused, Replica, receive, recover, serve, write,
+    PeerMessage, Producer, Recovered, Refused, Replica, receive, recover, restore, serve, write,
 };
 use quipu_types::{
     Encode, Genesis, Hash, Height, Lane, Outcome, PublicKey, Receipt, ValidatorIndex,
@@ -53,13 +53,15 @@ pub(crate) struct Net {
     pub(crate) heard: Vec<Vec<u8>>,
     /// What one validator checked, the others need not: checks are most of a test's time.
     verified: Arc<Verified>,
+    stripe_size_min: usize,
     admissions: Admissions,
 }
 
-fn config(genesis: &Genesis, index: usize) -> Config {
+fn config(genesis: &Genesis, index: usize, stripe_size_min: usize) -> Config {
     let number = u8::try_from(index + 1).expect("few validators");
     let mut config = Config::new(genesis.clone(), key(number));
     config.chunk_size_max = 4_000;
+    config.stripe_size_min = stripe_size_min;
     config
 }
 
@@ -74,7 +76,7 @@ fn start(
     now: Now,
     disk: MemoryDisk,
     observer: Option<Observer>,
-    verified: &Arc<Verified>,
+    (verified, stripe_size_min): (&Arc<Verified>, usize),
 ) -> Member {
     let chain = chain_id(genesis);
     let (ledger, found) =
@@ -89,7 +91,7 @@ fn start(
     let producers = producers(&executed);
     let recovered: Recovered =
         recover(&ledger, found, &chain, &context.schedule, producers).expect("it recovers");
-    let mut config = config(genesis, index);
+    let mut config = config(genesis, index, stripe_size_min);
     config.observer = observer;
     config.verified = Arc::clone(verified);
     let replica = Replica::new(now, config, recovered).expect("what was found fits together");
@@ -120,10 +122,16 @@ fn producers(blocks: &[Arc<Block>]) -> Vec<(Lane, PublicKey, Producer)> {
 
 impl Net {
     pub(crate) fn new() -> Self {
+        Self::striped(usize::MAX)
+    }
+
+    /// Bodies of so many bytes travel in stripes.
+    pub(crate) fn striped(stripe_size_min: usize) -> Self {
         let genesis = equal();
         let now = Now { wall_us: 1_000_000, mono_us: 0 };
         let verified = Arc::default();
-        let member = |index| start(&genesis, index, now, MemoryDisk::new(), None, &verified);
+        let how = (&verified, stripe_size_min);
+        let member = |index| start(&genesis, index, now, MemoryDisk::new(), None, how);
         let members: Vec<Member> = (0..4).map(member).collect();
         let mut net = Self {
             members,
@@ -135,6 +143,7 @@ impl Net {
             heard: Vec::new(),
             admissions: Admissions::new(chain_id(&genesis), LANES, 1 << 20),
             verified,
+            stripe_size_min,
             genesis,
         };
         net.quiet();
@@ -204,6 +213,10 @@ impl Net {
                 for message in given {
                     self.put(index, usize::from(to.get()), message.to_bytes());
                 }
+            }
+            Effect::Restore(gathered) => {
+                let restored = restore(member.replica.context(), &self.admissions, &gathered);
+                self.step(index, Input::Restored(restored));
             }
             Effect::Execute(block) => member.executing.push_back(block),
             Effect::Evidence(evidence) => member.evidence.push(evidence.kind().to_owned()),
@@ -352,7 +365,8 @@ impl Net {
         };
         self.wires.retain(|(from, to, _)| *from != index && *to != index);
         let answers = std::mem::take(&mut self.members[index].answers);
-        self.members[index] = start(&self.genesis, index, self.now, disk, observer, &self.verified);
+        let how = (&self.verified, self.stripe_size_min);
+        self.members[index] = start(&self.genesis, index, self.now, disk, observer, how);
         self.members[index].answers = answers;
         self.is_up[index] = true;
     }

@@ -276,6 +276,7 @@ impl Stage {
             prev: if goes_on { tip.chunk_hash } else { start },
             lane_root: tip.lane_root,
             body_digest: blake3(&[]),
+            stripes: None,
             clock: clock.take(),
         };
         let signature = self.sign(strand.sequencer, Tag::Chunk, &header.to_bytes());

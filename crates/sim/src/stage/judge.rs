@@ -85,23 +85,26 @@ impl Judge {
         }
     }
 
+    /// A chunk's header, alone or with all of its body or a part.
+    fn hear_chunk(&mut self, header: &ChunkHeader) {
+        let chunk_hash = chunk_hash(header);
+        if self.chunks.insert(chunk_hash, header.clone()).is_none() {
+            self.tips.push(Tip {
+                lane: header.lane,
+                term: header.term,
+                index: header.index,
+                seqno: header.last_seqno(),
+                lane_root: header.lane_root,
+                chunk_hash,
+            });
+        }
+    }
+
     /// Hears what anyone says.
     pub(super) fn hear(&mut self, message: &PeerMessage, nodes: &BTreeMap<u16, Node>) -> Outcome {
         match message {
-            PeerMessage::Chunk(stored) => {
-                let header = &stored.header;
-                let chunk_hash = chunk_hash(header);
-                if self.chunks.insert(chunk_hash, header.clone()).is_none() {
-                    self.tips.push(Tip {
-                        lane: header.lane,
-                        term: header.term,
-                        index: header.index,
-                        seqno: header.last_seqno(),
-                        lane_root: header.lane_root,
-                        chunk_hash,
-                    });
-                }
-            }
+            PeerMessage::Chunk(stored) => self.hear_chunk(&stored.header),
+            PeerMessage::Stripe(stripe) => self.hear_chunk(&stripe.header),
             PeerMessage::Agreement(Message::Propose(propose)) => {
                 self.values.insert(header_hash(&propose.header), propose.header.clone());
                 if !self.proposals.contains(propose) {

@@ -9,12 +9,12 @@ use quipu_log::{Ledger, LedgerConfig, LogError, MemoryDisk};
 use quipu_proof::names::{chain_id, chunk_hash};
 use quipu_replica::storage::{read_block, recover, serve, write};
 use quipu_replica::{
-    Admitted, Barrier, Block, Config, Effect, Input, Now, Observer, PeerMessage, Producer,
-    Received, Refused, Replica,
+    Admissions, Admitted, Barrier, Block, Config, Effect, Gathered, Input, Now, Observer,
+    PeerMessage, Producer, Received, Refused, Replica, restore,
 };
 use quipu_types::{
-    CommitCertificate, Decode, Encode, Genesis, Hash, Header, Height, Lane, Outcome, PublicKey,
-    Receipt, SignedState, ValidatorIndex,
+    ChunkHeader, CommitCertificate, Decode, Encode, Genesis, Hash, Header, Height, Lane, Outcome,
+    PublicKey, Receipt, SignedState, Term, ValidatorIndex,
 };
 
 use super::{Failure, LANE_COUNT, secret};
@@ -33,6 +33,7 @@ pub const NONCE: u64 = 7;
 pub(super) enum Deed {
     Tell { to: Option<u16>, bytes: Arc<[u8]> },
     Evidence(Arc<Evidence>),
+    FalseStripes(Lane, Term),
     Commit(Box<Header>),
     Failed(Failure),
 }
@@ -42,6 +43,7 @@ struct Alive {
     replica: Replica,
     ledger: Ledger,
     executing: VecDeque<Arc<Block>>,
+    restoring: VecDeque<Arc<Gathered>>,
     syncing: Option<Barrier>,
 }
 
@@ -54,6 +56,7 @@ pub(super) struct Node {
     chain: Hash,
     rules: Rules,
     wal_before_send: bool,
+    stripe_size_min: usize,
     dealing: Option<Arc<Dealing>>,
     disk: MemoryDisk,
     /// Whether the disk is not its first one, and the threshold if it was found.
@@ -83,6 +86,7 @@ impl Node {
             chain: chain_id(genesis),
             rules,
             wal_before_send,
+            stripe_size_min: usize::MAX,
             dealing: None,
             disk: MemoryDisk::new(),
             observer: None,
@@ -98,6 +102,11 @@ impl Node {
     /// With its part in this coin.
     pub(super) fn with_coin(self, dealing: Option<Arc<Dealing>>) -> Self {
         Self { dealing, ..self }
+    }
+
+    /// From its next start on its bodies travel in stripes.
+    pub(super) fn stripe(&mut self) {
+        self.stripe_size_min = 1;
     }
 
     pub(super) fn is_alive(&self) -> bool {
@@ -165,12 +174,14 @@ impl Node {
         let mut config = Config::new(self.genesis.clone(), secret(&self.seed));
         config.rules = self.rules;
         config.wal_before_send = self.wal_before_send;
+        config.stripe_size_min = self.stripe_size_min;
         config.coin = self.dealing.as_ref().map(|dealing| dealing.scheme.clone());
         let own = ValidatorIndex::new(self.number);
         config.coin_secret = self.dealing.as_ref().and_then(|dealing| dealing.secret(own));
         config.observer = self.observer.map(|threshold| Observer { nonce: NONCE, threshold });
         let replica = Replica::new(self.now(), config, recovered).expect("it goes on");
-        self.alive = Some(Alive { replica, ledger, executing: VecDeque::new(), syncing: None });
+        let (executing, restoring) = (VecDeque::new(), VecDeque::new());
+        self.alive = Some(Alive { replica, ledger, executing, restoring, syncing: None });
         if let Some(block) = blocks.last() {
             self.step(executed(block));
         }
@@ -237,6 +248,8 @@ impl Node {
                 self.durable.extend(self.written.drain(..));
                 self.chunks.values_mut().for_each(|(_, _, is_durable)| *is_durable = true);
                 self.step(Input::Stored(barrier));
+            } else if let Some(gathered) = alive.restoring.pop_front() {
+                self.restore(&gathered, &mut deeds);
             } else if let Some(block) = alive.executing.pop_front() {
                 self.step(executed(&block));
             } else if alive.replica.wake_at().is_some_and(|at| at <= self.mono_us) {
@@ -249,6 +262,17 @@ impl Node {
             } else {
                 return deeds;
             }
+        }
+    }
+
+    fn restore(&mut self, gathered: &Gathered, deeds: &mut Vec<Deed>) {
+        let now = self.now();
+        let Some(alive) = &mut self.alive else { return };
+        let admissions = Admissions::new(self.chain, LANE_COUNT, 0);
+        let restored = restore(alive.replica.context(), &admissions, gathered);
+        let (lane, term, _) = gathered.place();
+        if alive.replica.step(now, Input::Restored(restored)).is_err() {
+            deeds.push(Deed::FalseStripes(lane, term));
         }
     }
 
@@ -267,6 +291,7 @@ impl Node {
         }
         match effect {
             Effect::Sync(barrier) => alive.syncing = Some(*barrier),
+            Effect::Restore(gathered) => alive.restoring.push_back(Arc::clone(gathered)),
             Effect::Execute(block) => alive.executing.push_back(Arc::clone(block)),
             Effect::Serve { to, request } => {
                 let answers = serve(&alive.ledger, request).expect("what is stored reads back");
@@ -312,10 +337,9 @@ impl Node {
             PeerMessage::Agreement(message) => self.is_bound(message),
             PeerMessage::Chunk(stored) => {
                 // What another signed may be handed on from memory.
-                let header = &stored.header;
-                let sequencer = self.schedule().sequencer(header.lane, header.term);
-                sequencer.get() != self.number || self.holds(&chunk_hash(header))
+                self.holds_own(&stored.header)
             }
+            PeerMessage::Stripe(stripe) => self.holds_own(&stripe.header),
             _ => true,
         };
         if !is_bound {
@@ -324,6 +348,12 @@ impl Node {
             deeds.push(Deed::Failed(Failure::new("LEFT EARLY", what)));
         }
         deeds.push(Deed::Tell { to, bytes: Arc::clone(bytes) });
+    }
+
+    /// Whether a chunk is another's, or held, durably.
+    fn holds_own(&self, header: &ChunkHeader) -> bool {
+        let sequencer = self.schedule().sequencer(header.lane, header.term);
+        sequencer.get() != self.number || self.holds(&chunk_hash(header))
     }
 
     fn is_bound(&self, message: &Message) -> bool {

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use quipu_consensus::{Change, Evidence, Message};
+use quipu_consensus::{Change, Evidence, Message, Schedule};
 use quipu_replica::storage::write;
 use quipu_replica::{
-    Barrier, Block, Effect, Input, PeerMessage, Received, Request, lane_order, serve,
+    Barrier, Block, Effect, Gathered, Input, PeerMessage, Received, Request, Restored, Stripe,
+    lane_order, restore, serve,
 };
 use quipu_types::{
-    CommitCertificate, Decode, Encode, Hash, Height, Lane, SignedState, StateCertificate,
-    StateVote, Tip, ValidatorIndex,
+    ChunkHeader, CommitCertificate, Decode, Encode, Hash, Height, Lane, SignedState,
+    StateCertificate, StateVote, Tip, ValidatorIndex,
 };
 
 use super::measure::SYNC_US;
@@ -91,6 +92,11 @@ impl World {
             Effect::Broadcast { bytes, .. } => self.tell(at, None, bytes)?,
             Effect::Send { to, bytes, .. } => self.tell(at, Some(to), bytes)?,
             Effect::Serve { to, request } => self.serve(at, to, &request)?,
+            Effect::Restore(gathered) => {
+                let life = node.life;
+                let delay_us = self.random.u64(20..2_000);
+                self.at(delay_us, Event::Restored { node: at, life, gathered });
+            }
             Effect::Execute(block) => {
                 alive.executing.push_back(block);
                 if alive.executing.len() == 1 {
@@ -192,7 +198,8 @@ impl World {
         let node = self.nodes.get(at).expect("events name nodes of the world");
         if let Some(alive) = node.alive.as_ref().filter(|_| node.is_honest) {
             let is_new = node.observer.is_some() || node.is_rewound;
-            leave(&mut self.witness, validator(at), &bytes, alive, is_new)?;
+            let schedule = &self.context.schedule;
+            leave(&mut self.witness, (validator(at), schedule), &bytes, alive, is_new)?;
         }
         if let Some(probe) = &mut self.probe
             && let Ok(PeerMessage::Agreement(Message::Ack(ack))) = PeerMessage::from_bytes(&bytes)
@@ -257,6 +264,34 @@ impl World {
         self.feed(at, Input::Stored(barrier))
     }
 
+    /// Who signed the root of stripes.
+    pub(super) fn sequencer(&self, restored: &Restored) -> usize {
+        usize::from(self.context.schedule.sequencer(restored.lane, restored.term).get())
+    }
+
+    pub(super) fn restored(
+        &mut self,
+        at: usize,
+        life: u64,
+        gathered: &Gathered,
+    ) -> Result<(), Broken> {
+        if self.process(at, life).is_none() {
+            return Ok(());
+        }
+        let restored = restore(&self.context, &self.admissions, gathered);
+        let is_whole = restored.chunk.is_ok();
+        let is_honest = self.node(self.sequencer(&restored)).is_honest;
+        rule(is_whole || !is_honest, "A9", || {
+            format!("{at} blames an honest sequencer's stripes: {:?}", restored.chunk)
+        })?;
+        self.totals.restored = self.totals.restored.saturating_add(u64::from(is_whole));
+        let (lane, term, index) = gathered.place();
+        self.note(number_of(&restored.hash), || {
+            format!("{at} restores {lane}:{term}/{index}, whole: {is_whole}")
+        });
+        self.feed(at, Input::Restored(restored))
+    }
+
     pub(super) fn executed(&mut self, at: usize, life: u64) -> Result<(), Broken> {
         let does_flush = self.random.u8(..3) == 0;
         let node = self.nodes.get_mut(at).expect("events name nodes of the world");
@@ -285,7 +320,7 @@ pub(super) fn validator(at: usize) -> ValidatorIndex {
 /// What an honest validator sends of its own is durable, and was never said otherwise.
 fn leave(
     witness: &mut Witness,
-    own: ValidatorIndex,
+    (own, schedule): (ValidatorIndex, &Schedule),
     bytes: &[u8],
     alive: &Alive,
     is_new: bool,
@@ -310,19 +345,25 @@ fn leave(
             })?;
             witness.say(&message, &alive.words, &alive.ledger)
         }
-        PeerMessage::Chunk(stored) => {
-            let header = &stored.header;
-            let tip = Tip {
-                lane: header.lane,
-                term: header.term,
-                index: header.index,
-                seqno: header.last_seqno(),
-                lane_root: header.lane_root,
-                chunk_hash: quipu_proof::names::chunk_hash(header),
-            };
-            witness.chunk(own, &tip, &alive.words)
+        PeerMessage::Chunk(stored) => witness.chunk(own, &tip_of(&stored.header), &alive.words),
+        PeerMessage::Stripe(Stripe { header, .. }) => {
+            // Others' stripes are passed on from memory.
+            let is_own = schedule.sequencer(header.lane, header.term) == own;
+            let tip = is_own.then(|| tip_of(&header));
+            tip.map_or(Ok(()), |tip| witness.chunk(own, &tip, &alive.words))
         }
         _ => Ok(()),
+    }
+}
+
+fn tip_of(header: &ChunkHeader) -> Tip {
+    Tip {
+        lane: header.lane,
+        term: header.term,
+        index: header.index,
+        seqno: header.last_seqno(),
+        lane_root: header.lane_root,
+        chunk_hash: quipu_proof::names::chunk_hash(header),
     }
 }
 
@@ -434,7 +475,13 @@ pub(super) fn describe_received(received: &Received) -> String {
             format!("handover of {}/{} at {}", handover.lane, handover.term, handover.index)
         }
         Received::Evidence(evidence) => format!("evidence: {}", evidence.kind()),
+        Received::Stripe(proven) => describe_stripe(&proven.stripe),
     }
+}
+
+fn describe_stripe(Stripe { header, stripe, .. }: &Stripe) -> String {
+    let ChunkHeader { lane, term, index, count, .. } = header;
+    format!("stripe {} of chunk {lane}:{term}/{index} of {count}", stripe.index)
 }
 
 fn describe_request(request: &Request) -> String {
@@ -461,6 +508,7 @@ fn describe(effect: &Effect) -> String {
             let header = &stored.header;
             format!("chunk {}:{}/{} of {}", header.lane, header.term, header.index, header.count)
         }
+        Ok(PeerMessage::Stripe(stripe)) => describe_stripe(&stripe),
         Ok(PeerMessage::Fetch(request)) => describe_request(&request),
         Ok(PeerMessage::Forward { transactions, .. }) => format!("forward {}", transactions.len()),
         Ok(PeerMessage::Headers(headers)) => format!("{} headers", headers.len()),
@@ -481,6 +529,7 @@ fn describe(effect: &Effect) -> String {
         Effect::Broadcast { bytes, .. } => format!("tells all: {}", message(bytes)),
         Effect::Send { to, bytes, .. } => format!("tells {to}: {}", message(bytes)),
         Effect::Serve { to, request } => format!("serves {to}: {}", describe_request(request)),
+        Effect::Restore(gathered) => format!("restores {:?}", gathered.place()),
         Effect::Speculate(block) => format!("speculates {}", block.header.height),
         Effect::Evidence(evidence) => format!("has evidence: {}", evidence.kind()),
         Effect::Observing(height) => format!("observes up to {height:?}"),

@@ -1,5 +1,6 @@
 //! Plays about chunks: held or not, of one branch or another, acknowledged, reported, left out.
 
+use quipu_replica::PeerMessage;
 use quipu_sim::stage::{Failure, IDLE_US, Letter, Outcome, Stage, Word};
 use quipu_types::{Lane, Propose, Tip, ValidatorIndex};
 
@@ -265,4 +266,28 @@ fn who_holds_the_wrong_end_of_a_long_fork_finds_back() {
         let outcome = stage.settle(3).and_then(|()| moved(&stage, 1));
         assert_eq!(outcome, Ok(()), "{count} chunks");
     }
+}
+
+/// Whoever passes a body on changes a stripe of it; the header and its signature are right.
+pub(crate) fn torn(setting: &Setting) -> Outcome {
+    let mut stage = setting.stage(4, &[3]).striped();
+    stage.run(|_| true);
+    stage.submit(0, 0);
+    stage.run(|letter| letter.word() != Word::Stripe);
+    let is_first = |letter: &&Letter| letter.word() == Word::Stripe && letter.to == 1;
+    let letter = stage.letters().iter().find(is_first).cloned();
+    stage.set_up(letter.is_some(), "the body travels in stripes")?;
+    let Some(PeerMessage::Stripe(stripe)) = letter.map(|letter| (*letter.message).clone()) else {
+        return stage.verdict();
+    };
+    // The criminal's own stripe is the third: bytes of its own making.
+    let mut torn = stripe.clone();
+    torn.stripe.index = 2;
+    torn.stripe.bytes[5..].fill(7);
+    stage.tell(3, &[1, 2], &PeerMessage::Stripe(torn));
+    // It comes first, with what the sequencer itself sent.
+    stage.run(|letter| letter.word() == Word::Stripe && [0, 3].contains(&letter.from));
+    stage.verdict()?;
+    let height = stage.height(0);
+    stage.settle(height + 2)
 }

@@ -74,7 +74,7 @@ list! {
     acks_beyond same_bytes all_signatures answers coin_commits change_with_coins owners_done
     instance_votes polka_logged kinds_by_headers change_on_entry owners_propose amnesia_elected
     suspicions_of_terms thirds_of_all lag_frees_cuts observer_waits observer_waits_on
-    observer_lanes
+    observer_lanes stripes_proven
 }
 
 struct Case {
@@ -126,6 +126,7 @@ const CASES: &[Case] = &[
     case(terms::deposed, |s| s.rules.terms_justified = false, "DEPOSED"),
     case(terms::void_branch, |s| s.rules.branch = false, "VOID"),
     case(terms::suspected_once, |s| s.rules.suspicions_of_terms = false, "DEPOSED"),
+    case(lanes::torn, |s| s.rules.stripes_proven = false, "HONEST NAMED"),
     case(lanes::few_signers, |s| s.rules.thirds_of_all = false, "STALL"),
     case(lanes::lagging, |s| s.rules.lag_frees_cuts = false, "STALL"),
     case(open::votes_for_all, |s| s.rules.instance_votes = false, "HONEST NAMED"),

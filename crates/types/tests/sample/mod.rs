@@ -185,6 +185,7 @@ impl Sample for ChunkHeader {
             prev: hash(rng),
             lane_root: hash(rng),
             body_digest: hash(rng),
+            stripes: rng.bool().then(|| hash(rng)),
             clock,
         }
     }
