@@ -7,7 +7,7 @@
 //!  executor   height h executed ── state ─> parts         h durable ── log ─> manifest ─> renamed ─> prune below h - keep
 //! ```
 //! * A checkpoint is there whole or not at all: its directory gets its name once everything in it is durable.
-//! * The state is read while nothing is executed: for about a second a gigabyte, in which the order goes on.
+//! * The state is read while nothing is executed; the order goes on (`docs/measurements.md` says how long that takes).
 //! * The newest [`KEPT_COUNT`] stay.
 
 use std::fs::{self, File};
@@ -49,6 +49,8 @@ pub(crate) struct Saver {
 struct Pending {
     header: Header,
     parts: Vec<Hash>,
+    /// What reading and writing the rows took, during which nothing was executed.
+    micros: u64,
 }
 
 impl std::fmt::Debug for Saver {
@@ -76,6 +78,7 @@ impl Saver {
         if !height.get().is_multiple_of(self.retention.checkpoint_heights) {
             return Ok(());
         }
+        let began_us = shared.clock.mono_us();
         let dir = fresh(&shared.dir.join(CHECKPOINT_DIR)).map_err(failed)?;
         let mut count = 0_usize;
         let machine = shared.machine()?;
@@ -85,14 +88,17 @@ impl Saver {
             write(&path, part).map_err(|error| error.to_string())
         });
         let parts = parts.map_err(failed)?;
-        self.pending = Some(Pending { header: header.clone(), parts });
+        let micros = shared.clock.mono_us().saturating_sub(began_us);
+        self.pending = Some(Pending { header: header.clone(), parts, micros });
         Ok(())
     }
 
     /// Finishes a checkpoint whose header is durable by now; then what nobody needs any more goes.
     pub(crate) fn finish(&mut self, shared: &Shared) -> Result<(), NodeError> {
         let is_ready = |pending: &mut Pending| pending.header.height <= shared.durable();
-        let Some(Pending { header, parts }) = self.pending.take_if(is_ready) else { return Ok(()) };
+        let Some(Pending { header, parts, micros }) = self.pending.take_if(is_ready) else {
+            return Ok(());
+        };
         let schedule = &self.context.schedule;
         let beginning = checkpoint::beginning(&shared.reader, &header, schedule).map_err(failed)?;
         let statement = checkpoint::statement(&header, &beginning, &parts);
@@ -102,7 +108,7 @@ impl Saver {
         let dir = shared.dir.join(CHECKPOINT_DIR);
         publish(&dir, header.height, &manifest).map_err(failed)?;
         let (height, digest) = (statement.height, statement.digest);
-        tracing::info!(%height, %digest, parts = part_count, "a checkpoint was saved");
+        tracing::info!(%height, %digest, parts = part_count, micros, "a checkpoint was saved");
         self.let_go(shared, height)
     }
 

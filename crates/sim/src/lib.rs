@@ -212,7 +212,7 @@ pub struct Totals {
 impl Totals {
     /// Every total with its name.
     #[must_use]
-    pub const fn rows(&self) -> [(&'static str, u64); 43] {
+    pub const fn rows(&self) -> [(&'static str, u64); 44] {
         [
             ("kills", self.kills),
             ("power cuts", self.power_cuts),
@@ -282,7 +282,7 @@ impl Totals {
     }
 
     /// In the order of [`rows`](Self::rows).
-    const fn fields(&mut self) -> [&mut u64; 43] {
+    const fn fields(&mut self) -> [&mut u64; 44] {
         [
             &mut self.kills,
             &mut self.power_cuts,
