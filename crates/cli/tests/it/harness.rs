@@ -95,9 +95,11 @@ impl Server {
     /// The same on a wall clock that is ahead or behind.
     pub(crate) fn start_skewed(node: &Path, log: &Path, skew: &str) -> Self {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(log);
-        let mut command = Command::new("faketime");
-        // Its own time goes on as it does: the system's clock of no change is not touched.
-        command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").args(["-f", skew, QUIPU]);
+        // What `faketime` would run it with, without its process between.
+        let library = program("faketime", &["-m", "-f", skew, "printenv", "LD_PRELOAD"]).stdout;
+        let mut command = Command::new(QUIPU);
+        command.env("LD_PRELOAD", library.trim()).env("FAKETIME", skew);
+        command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         Self::from_command(command, node, file.unwrap().into())
     }
 
