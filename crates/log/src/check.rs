@@ -349,18 +349,7 @@ impl Run<'_, '_> {
             };
             self.findings.push(Finding { place, ..finding });
         }
-        let path = Tree::path(&directory);
-        let tree = match self.check.disk.open_read(&path) {
-            Ok(file) => Some(Tree { path, file }),
-            Err(error) => {
-                let damage = match error.kind() {
-                    io::ErrorKind::NotFound => Damage::Gone,
-                    kind => Damage::Unreadable { kind },
-                };
-                self.note(&path, 0, Place::File, damage);
-                None
-            }
-        };
+        let tree = self.tree_file(&directory);
         let tip = base.tip(lane);
         let mut state = LaneState { tip: Some(tip), frontier: Some(base.frontier.clone()) };
         let mut cuts = expected.iter().peekable();
@@ -402,6 +391,21 @@ impl Run<'_, '_> {
             let checked = self.tree_frame(tree, leaves);
             if let Err(error) = checked.and_then(|()| self.tree_before(lane, tree, base)) {
                 self.note_error(error);
+            }
+        }
+    }
+
+    fn tree_file(&mut self, directory: &str) -> Option<Tree> {
+        let path = Tree::path(directory);
+        match self.check.disk.open_read(&path) {
+            Ok(file) => Some(Tree { path, file }),
+            Err(error) => {
+                let damage = match error.kind() {
+                    io::ErrorKind::NotFound => Damage::Gone,
+                    kind => Damage::Unreadable { kind },
+                };
+                self.note(&path, 0, Place::File, damage);
+                None
             }
         }
     }

@@ -130,15 +130,20 @@ impl World {
             }
             Effect::Answer { ticket, answer } => self.answer(at, ticket, &answer)?,
             Effect::Stopped => {
-                let mut random = self.random.fork();
-                self.node_mut(at).disk.kill();
-                self.node_mut(at).die(&mut random);
-                self.stopped(at);
+                self.end(at);
                 return Ok(false);
             }
             _ => {}
         }
         Ok(true)
+    }
+
+    /// A process that was asked to stop has done so.
+    fn end(&mut self, at: usize) {
+        let mut random = self.random.fork();
+        self.node_mut(at).disk.kill();
+        self.node_mut(at).die(&mut random);
+        self.stopped(at);
     }
 
     fn commit(
