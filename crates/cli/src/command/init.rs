@@ -117,6 +117,9 @@ fn refuse_second(key_file: &Path, args: &Init) -> Result<()> {
         return Ok(());
     }
     let dir = tools::read_small(&mark, "the mark beside the key", DIRECTORY_SIZE_MAX)?;
+    if Path::new(dir.trim()) == std::path::absolute(&args.dir)? {
+        return Ok(());
+    }
     let message = format!("{} votes from {} already", key_file.display(), dir.trim());
     Err(Failure::new(code::CONFIG, message).with_help(
         "Start that one. If its ledger is lost and its configuration is not: quipu recover. If all of it is lost for good: --again.",
