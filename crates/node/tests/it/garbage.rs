@@ -155,6 +155,9 @@ fn the_interface_describes_every_route_that_it_serves() {
     expect_test::expect![[r#"
         [
             "/v1/blocks",
+            "/v1/checkpoints",
+            "/v1/checkpoints/{height}",
+            "/v1/checkpoints/{height}/parts/{part}",
             "/v1/feed",
             "/v1/genesis",
             "/v1/groups",
