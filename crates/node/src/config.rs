@@ -458,7 +458,7 @@ impl Config {
             LogFormat::Text => "text",
             LogFormat::Json => "json",
         };
-        let limits = &self.limits;
+        let limits = self.limits_to_toml();
         format!(
             "# One validator of a Quipu ledger. Relative paths start at this file's directory.\n\
              version = {CONFIG_VERSION}\n\
@@ -480,7 +480,23 @@ impl Config {
              [peers]\n\
              {peers}\n\
              {access}\n\
-             # Sizes are bytes.\n\
+             {limits}\n\
+             [log]\n\
+             # \"text\" for people, \"json\" for machines.\n\
+             format = \"{format}\"\n\
+             level = {}\n",
+            self.inside(&self.genesis),
+            self.inside(&self.key),
+            self.inside(&self.coin),
+            toml::Value::from(self.log.level.clone()),
+        )
+    }
+
+    /// The tables of what is allowed, and of what is let go.
+    fn limits_to_toml(&self) -> String {
+        let Self { limits, retention, .. } = self;
+        format!(
+            "# Sizes are bytes.\n\
              [limits]\n\
              body_size_max = {}\n\
              http_connection_count_max = {}\n\
@@ -502,14 +518,7 @@ impl Config {
              # keep_heights before it go. 0: none is saved, nothing goes. All members should use the same.\n\
              [retention]\n\
              checkpoint_heights = {}\n\
-             keep_heights = {}\n\n\
-             [log]\n\
-             # \"text\" for people, \"json\" for machines.\n\
-             format = \"{format}\"\n\
-             level = {}\n",
-            self.inside(&self.genesis),
-            self.inside(&self.key),
-            self.inside(&self.coin),
+             keep_heights = {}\n",
             limits.body_size_max,
             limits.http_connection_count_max,
             limits.pg_connection_count_max,
@@ -521,9 +530,8 @@ impl Config {
             limits.segment_size,
             limits.chunk_cache_size,
             limits.stripe_size_min,
-            self.retention.checkpoint_heights,
-            self.retention.keep_heights,
-            toml::Value::from(self.log.level.clone()),
+            retention.checkpoint_heights,
+            retention.keep_heights,
         )
     }
 

@@ -223,7 +223,7 @@ impl Driver {
             tracing::warn!(%refused, "a chunk made of stripes was refused");
         }
         let metrics = &self.shared.metrics;
-        let counter = if is_whole { &metrics.bodies_restored } else { &metrics.stripes_refused };
+        let counter = if is_whole { &metrics.stripes.restored } else { &metrics.stripes.refused };
         counter.increment(1);
     }
 
@@ -354,7 +354,7 @@ impl Driver {
 
     fn send(&self, to: ValidatorIndex, class: Class, bytes: Arc<[u8]>) {
         let is_stripe = bytes.first() == Some(&STRIPE_TAG);
-        self.shared.metrics.stripes_sent.increment(u64::from(is_stripe));
+        self.shared.metrics.stripes.sent.increment(u64::from(is_stripe));
         self.shared.peers.send(to, class, bytes);
     }
 

@@ -46,12 +46,8 @@ pub(crate) struct Metrics {
     pub(crate) submit_seconds: Histogram,
     /// Messages of other validators that were refused.
     pub(crate) peer_refused: Counter,
-    /// Stripes of chunks' bodies: sent or passed on, taken, refused.
-    pub(crate) stripes_sent: Counter,
-    pub(crate) stripes_received: Counter,
-    pub(crate) stripes_refused: Counter,
-    /// Bodies that were made of stripes.
-    pub(crate) bodies_restored: Counter,
+    /// Bodies that travel in stripes.
+    pub(crate) stripes: StripeMetrics,
     /// Bytes of transactions that wait to be ordered.
     pub(crate) pending_bytes: Gauge,
     /// Connections of the HTTP listener.
@@ -64,6 +60,39 @@ pub(crate) struct Metrics {
     pub(crate) disk_free_bytes: Gauge,
     /// Seconds since the start.
     pub(crate) uptime_seconds: Gauge,
+}
+
+/// What is counted of bodies that travel in stripes.
+pub(crate) struct StripeMetrics {
+    /// Stripes sent or passed on.
+    pub(crate) sent: Counter,
+    /// Stripes that came and proved themselves.
+    pub(crate) received: Counter,
+    /// Stripes that did not prove themselves, or gave no chunk.
+    pub(crate) refused: Counter,
+    /// Chunks made whole of stripes.
+    pub(crate) restored: Counter,
+}
+
+impl StripeMetrics {
+    fn new(registry: &Registry) -> Self {
+        let counter = |name, text| registry.counter(name, text);
+        Self {
+            sent: counter(
+                "quipu_stripes_sent_total",
+                "Stripes of chunks' bodies sent or passed on.",
+            ),
+            received: counter(
+                "quipu_stripes_received_total",
+                "Stripes of chunks' bodies that came and proved themselves.",
+            ),
+            refused: counter(
+                "quipu_stripes_refused_total",
+                "Stripes of chunks' bodies that did not prove themselves, or gave no chunk.",
+            ),
+            restored: counter("quipu_bodies_restored_total", "Chunks made whole of stripes."),
+        }
+    }
 }
 
 impl fmt::Debug for Metrics {
@@ -167,20 +196,7 @@ impl Metrics {
                 "quipu_peer_messages_refused_total",
                 "Messages of other validators that were refused.",
             ),
-            stripes_sent: registry.counter(
-                "quipu_stripes_sent_total",
-                "Stripes of chunks' bodies sent or passed on.",
-            ),
-            stripes_received: registry.counter(
-                "quipu_stripes_received_total",
-                "Stripes of chunks' bodies that came and proved themselves.",
-            ),
-            stripes_refused: registry.counter(
-                "quipu_stripes_refused_total",
-                "Stripes of chunks' bodies that did not prove themselves, or gave no chunk.",
-            ),
-            bodies_restored: registry
-                .counter("quipu_bodies_restored_total", "Chunks made whole of stripes."),
+            stripes: StripeMetrics::new(&registry),
             pending_bytes: registry.gauge(
                 "quipu_pending_bytes",
                 bytes,

@@ -247,7 +247,7 @@ async fn hand_over(
     match received {
         Ok(received) => {
             let is_stripe = matches!(received, Received::Stripe(_));
-            shared.metrics.stripes_received.increment(u64::from(is_stripe));
+            shared.metrics.stripes.received.increment(u64::from(is_stripe));
             shared.peers.hear(from, height_of(&received), shared.clock.mono_us());
             deliver(shared, Message::Peer { from, received: Box::new(received) }).await;
         }
@@ -259,7 +259,7 @@ async fn hand_over(
             tracing::warn!(validator = %from, %refused, "a message was refused");
             shared.metrics.peer_refused.increment(1);
             let is_stripe = matches!(refused, ReceiveError::Stripe { .. });
-            shared.metrics.stripes_refused.increment(u64::from(is_stripe));
+            shared.metrics.stripes.refused.increment(u64::from(is_stripe));
             shared.peers.blame(from, offence);
         }
     }
