@@ -461,10 +461,8 @@ impl Checking<'_> {
             return Machine::open(store, &self.genesis).map(Some).map_err(state_failed);
         }
         drop(store);
-        let all = Saved::all(&self.config.dir).unwrap_or_default();
-        let usable =
-            |saved: &&Saved| saved.height.next() >= first && saved.height <= reader.height();
-        let Some(saved) = all.iter().rfind(usable) else {
+        let usable = Saved::before(&self.config.dir, reader).unwrap_or_default();
+        let Some(saved) = usable.last() else {
             let what = format!(
                 "the log begins at height {first}, and no checkpoint is there from which it could be executed again"
             );

@@ -152,6 +152,14 @@ impl Saved {
         Ok(all)
     }
 
+    /// Those that a log goes on from, newest first.
+    pub(crate) fn before(dir: &Path, reader: &LedgerReader) -> Result<Vec<Self>, NodeError> {
+        let (first, last) = (reader.first_whole_height().map_err(log_failed)?, reader.height());
+        let mut all = Self::all(dir).map_err(failed)?;
+        all.retain(|saved| saved.height.next() >= first && saved.height <= last);
+        Ok(all)
+    }
+
     /// The one of a height.
     pub(crate) fn of(dir: &Path, height: Height) -> Self {
         Self { dir: dir.join(CHECKPOINT_DIR).join(name(height)), height }
@@ -221,10 +229,9 @@ pub(crate) fn restore(
     reader: &LedgerReader,
     state: &Path,
 ) -> Result<(), NodeError> {
-    let first = reader.first_whole_height().map_err(log_failed)?;
-    let mut all = Saved::all(&config.dir).map_err(failed)?.into_iter();
-    let usable = |saved: &Saved| saved.height.next() >= first && saved.height <= reader.height();
-    let Some(saved) = all.find(usable) else {
+    let usable = Saved::before(&config.dir, reader)?;
+    let Some(saved) = usable.first() else {
+        let first = reader.first_whole_height().map_err(log_failed)?;
         let reason = format!(
             "it is behind height {first}, from which on the log has transactions, and no checkpoint here is between: \
              restore a backup of the directory, or give the validator an empty one and quipu recover it"

@@ -58,7 +58,7 @@ pub(crate) fn nonce() -> Result<u64, NodeError> {
     Ok(u64::from_le_bytes(nonce))
 }
 
-/// The ledger is made: from now on it says what was said.
+/// The ledger is made, or was: from now on the directory does not begin as one that never said anything.
 pub(crate) fn made(dir: &Path) -> Result<(), NodeError> {
     match std::fs::remove_file(dir.join(FIRST_START_FILE)) {
         Ok(()) => sync_dir(dir),
@@ -82,7 +82,7 @@ fn write(dir: &Path, text: &str) -> Result<(), NodeError> {
     sync_dir(dir)
 }
 
-fn sync_dir(dir: &Path) -> Result<(), NodeError> {
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), NodeError> {
     let synced = File::open(dir).and_then(|file| file.sync_all());
     synced.map_err(|error| NodeError::system("making the directory durable", error))
 }

@@ -9,7 +9,7 @@
 //! * The directory holds no ledger before, and a whole one after; interrupted, it is begun anew.
 //! * It signs nothing before that is safe: whoever has no ledger is an observer (`newcomer`).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use quipu_client::Client;
@@ -22,12 +22,13 @@ use quipu_state::StateError;
 use quipu_types::{Decode, Genesis, Height, ValidatorIndex};
 
 use crate::checkpoint::{CHECKPOINT_DIR, Saved, context, fresh, part_name, publish, write};
-use crate::config::{CONFIG_FILE, Config, FIRST_START_FILE};
+use crate::config::{CONFIG_FILE, Config};
 use crate::disk::FileDisk;
 use crate::error::NodeError;
 use crate::executor::state_failed;
 use crate::http::shape::CheckpointBody;
 use crate::lock::DirLock;
+use crate::newcomer::{self, sync_dir};
 use crate::node::{STATE_DIR, read_genesis};
 
 /// Where it is built.
@@ -72,7 +73,7 @@ pub async fn recover(
     });
     let clients = clients.collect::<Result<Vec<_>, _>>()?;
     let Some((statement, sayers)) = agreed(&genesis, &clients).await? else {
-        forget_first_start(dir)?;
+        newcomer::made(dir)?;
         return Ok(Recovery::Nothing);
     };
     let work = dir.join(WORK_DIR);
@@ -241,7 +242,8 @@ fn build(work: &Path, config: &Config, genesis: &Genesis, height: Height) -> Res
 
 /// Gives the directory what was built: the log's base last, without which there is no ledger.
 fn install(dir: &Path, work: &Path) -> Result<(), NodeError> {
-    forget_first_start(dir)?;
+    // It may have voted before.
+    newcomer::made(dir)?;
     let checkpoints = dir.join(CHECKPOINT_DIR);
     if checkpoints.exists() {
         std::fs::remove_dir_all(&checkpoints).map_err(failed)?;
@@ -252,19 +254,6 @@ fn install(dir: &Path, work: &Path) -> Result<(), NodeError> {
     sync_dir(dir)?;
     std::fs::remove_dir_all(work).map_err(failed)?;
     sync_dir(dir)
-}
-
-/// A validator that is recovered may have voted before.
-fn forget_first_start(dir: &Path) -> Result<(), NodeError> {
-    let path: PathBuf = dir.join(FIRST_START_FILE);
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(error)),
-        _ => sync_dir(dir),
-    }
-}
-
-fn sync_dir(dir: &Path) -> Result<(), NodeError> {
-    std::fs::File::open(dir).and_then(|file| file.sync_all()).map_err(failed)
 }
 
 fn failed(error: impl std::fmt::Display) -> NodeError {

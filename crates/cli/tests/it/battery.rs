@@ -291,11 +291,7 @@ fn a_file_that_is_cut_short_is_named_and_its_validator_comes_back_with_a_new_dis
     fleet.start(2);
     fleet.until_linked();
     fleet.until_caught_up(2);
-    let mark = dir.join("observer");
-    let threshold = || std::fs::read_to_string(&mark).ok()?.trim().parse::<u64>().ok();
-    until("the height from which on it signs", || threshold().is_some());
-    let threshold = threshold().unwrap();
-    until("its threshold", || fleet.height(2) > threshold);
+    fleet.until_signs(2);
     load.until_answered(1, &[]);
     let done = load.finish(&fleet);
     fleet.check(&done);

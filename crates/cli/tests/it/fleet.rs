@@ -188,6 +188,16 @@ impl Fleet {
         until("a validator catches up", || self.height(index) >= height);
     }
 
+    /// Waits until an observer has found the height from which on it signs, and is past it; gives that height.
+    pub(crate) fn until_signs(&self, index: usize) -> u64 {
+        let mark = self.dir(index).join("observer");
+        let threshold = || std::fs::read_to_string(&mark).ok()?.trim().parse::<u64>().ok();
+        until("the height from which on it signs", || threshold().is_some());
+        let threshold = threshold().unwrap();
+        until("its threshold", || self.height(index) > threshold);
+        threshold
+    }
+
     pub(crate) fn create_stream(&self) {
         self.ledger.create_stream(self.server(0), "load", SCHEMA, &["--route-by", "who"]);
     }

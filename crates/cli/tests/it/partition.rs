@@ -103,10 +103,7 @@ fn a_validator_with_a_new_disk_watches_catches_up_and_signs_again() {
     let mark = fleet.dir(2).join("observer");
     assert!(mark.exists(), "it starts as an observer");
     fleet.until_linked();
-    let threshold = || std::fs::read_to_string(&mark).unwrap().trim().parse::<u64>();
-    until("the height from which on it signs", || threshold().is_ok());
-    let threshold = threshold().unwrap();
-    until("its threshold", || fleet.height(2) > threshold);
+    let threshold = fleet.until_signs(2);
     load.until_answered(1, &[]);
     let to = Instant::now();
 
@@ -167,12 +164,8 @@ fn a_directory_of_yesterday_is_noticed_and_its_validator_waits_until_it_may_sign
     copy_dir(&backup.path().join("v"), &fleet.dir(2));
     let from = Instant::now();
     fleet.start(2);
-    let mark = fleet.dir(2).join("observer");
-    let threshold = || std::fs::read_to_string(&mark).ok()?.trim().parse::<u64>().ok();
-    until("it notices, and the height from which on it signs", || threshold().is_some());
-    let threshold = threshold().unwrap();
+    let threshold = fleet.until_signs(2);
     assert!(threshold > signed, "signs from {threshold}, had signed up to {signed}");
-    until("its threshold", || fleet.height(2) > threshold);
     let to = Instant::now();
 
     // Without a fourth, every signature of the rest is needed.

@@ -156,11 +156,7 @@ fn a_validator_that_lost_its_disk_begins_with_a_checkpoint_that_others_vouch_for
     fleet.start(3);
     fleet.until_linked();
     fleet.until_caught_up(3);
-    let mark = dir.join("observer");
-    let threshold = || std::fs::read_to_string(&mark).ok()?.trim().parse::<u64>().ok();
-    until("the height from which on it signs", || threshold().is_some());
-    let threshold = threshold().unwrap();
-    until("its threshold", || fleet.height(3) > threshold);
+    fleet.until_signs(3);
     // Its signatures are needed now.
     fleet.kill(0);
     load.until_answered(3, &[0]);
