@@ -102,6 +102,10 @@ pub(crate) fn run(args: Dev) -> Result<()> {
         config.peers = local::peers(index, &ports);
         // Nobody has a password yet, so only a ledger for development lets whoever connects write.
         config.roles.entry("dev".into()).or_insert_with(|| layout.dev_key());
+        if args.tamper {
+            // A chunk in memory is still right: ask for what the disk holds.
+            config.limits.chunk_cache_size = 0;
+        }
         if index == 0 {
             log_to(Some(&layout.log()), &config)?;
         }

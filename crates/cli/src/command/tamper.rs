@@ -5,7 +5,8 @@
 //!                                                  ├─> a reader that follows the stream
 //!                                                  └─> quipu check, over everything stored
 //! ```
-//! The byte is put back at the end.
+//! The byte is put back at the end. The validators keep no chunks in memory ([`super::dev`]), or a reader might be given
+//! the right bytes out of it, and notice nothing.
 
 use std::fs::{File, OpenOptions};
 use std::num::NonZeroUsize;
@@ -13,7 +14,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use quipu_client::{Client, Follow, FollowFrom};
-use quipu_types::{Hash, Position, code};
+use quipu_proof::Bundle;
+use quipu_types::{Encode, Hash, Position, code};
 use serde_json::Value as Json;
 
 use super::dev::Validators;
@@ -38,7 +40,8 @@ struct Victim {
 /// Changes one byte, shows what readers and `check` say, puts it back.
 pub(crate) async fn run(layout: &Layout, client: &Client, validators: Validators) -> Result<()> {
     let victim = find_victim(client).await?;
-    let (path, offset) = find_bytes(&layout.node(0), &victim)?;
+    let record = record_of(client, &victim).await?;
+    let (path, offset) = find_bytes(&layout.node(0), &victim, &record)?;
     let before = flip(&path, offset)?;
     tools::print(&screen::bold("Tampering: one bit of one stored byte"))?;
     tools::print(&format!(
@@ -102,19 +105,32 @@ async fn find_victim(client: &Client) -> Result<Victim> {
     Ok(Victim { position, tx: tx.parse().map_err(|_| missing())?, action, tailnum: cell(3) })
 }
 
-/// Where the lane's files hold the tail number; the last byte of it.
-fn find_bytes(node: &Path, victim: &Victim) -> Result<(PathBuf, u64)> {
+/// The flight as it is stored: its action, out of a proof that is still whole.
+async fn record_of(client: &Client, victim: &Victim) -> Result<Vec<u8>> {
+    let proof = client.prove(&victim.tx, Some(victim.action.unwrap_or(0))).await?;
+    let wrong = |what: String| Failure::is_false(code::STORE_DAMAGED, what);
+    let bundle = Bundle::from_json(&proof).map_err(|error| wrong(error.to_string()))?;
+    let action = bundle.action.ok_or_else(|| wrong("the proof holds no action".into()))?;
+    Ok(action.bytes.0.to_bytes())
+}
+
+/// Where the lane's files hold the flight's tail number; the last byte of it.
+///
+/// The record is looked for whole: other flights of the lane, and its plane, have the same tail number.
+fn find_bytes(node: &Path, victim: &Victim, record: &[u8]) -> Result<(PathBuf, u64)> {
     let lane = node.join(format!("lanes/{:02}", victim.position.lane.get()));
     let files = std::fs::read_dir(&lane)
         .map_err(|error| Failure::file("cannot read the lane", &lane, error))?;
     let mut files: Vec<PathBuf> = files.filter_map(|entry| Some(entry.ok()?.path())).collect();
     files.sort();
-    let wanted = victim.tailnum.as_bytes();
+    let tailnum = victim.tailnum.as_bytes();
     for path in files.into_iter().filter(|path| path.is_file()) {
         let bytes =
             std::fs::read(&path).map_err(|error| Failure::file("cannot read", &path, error))?;
-        if let Some(start) = bytes.windows(wanted.len()).position(|window| window == wanted) {
-            let last = start.saturating_add(wanted.len()).saturating_sub(1);
+        let start = find(&bytes, record)
+            .and_then(|start| Some(start.saturating_add(find(record, tailnum)?)));
+        if let Some(start) = start {
+            let last = start.saturating_add(tailnum.len()).saturating_sub(1);
             return Ok((path, u64::try_from(last).unwrap_or(u64::MAX)));
         }
     }
@@ -122,6 +138,10 @@ fn find_bytes(node: &Path, victim: &Victim) -> Result<(PathBuf, u64)> {
         code::STORE_DAMAGED,
         format!("{} holds no {}", lane.display(), victim.tailnum),
     ))
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
 }
 
 fn changed(text: &str) -> String {
