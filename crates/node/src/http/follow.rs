@@ -11,7 +11,8 @@
 //!   with `Last-Event-ID` never loses the rest of a transaction.
 //! * F3 A slow client slows itself alone: at most `PAGE_COUNT_MAX` pages of `PAGE_SIZE` bytes (and one
 //!   transaction's events) wait for it.
-//! * F4 A follower sleeps until the ledger moves; a line without content comes at least every 15 s.
+//! * F4 A follower sleeps until the ledger moves; a line without content comes when it was sent
+//!   nothing for 15 s.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -192,6 +193,9 @@ impl<F: Form> Follower<F> {
         client: &mpsc::Sender<Page<F::Page>>,
     ) -> Result<(), ApiError> {
         let mut progress = shared.watch();
+        // Counts from the last page, not from the last move: a ledger moves all the time, streams may be quiet for days.
+        let mut quiet = tokio::time::interval(KEEP_ALIVE);
+        quiet.reset();
         loop {
             let seen = *progress.borrow_and_update();
             while self.place.height <= seen.executed && self.left > 0 {
@@ -208,8 +212,11 @@ impl<F: Form> Follower<F> {
                     }
                     return Err(error);
                 }
-                if self.form.size() > 0 && !stream::send(client, self.form.take()).await {
-                    return Ok(());
+                if self.form.size() > 0 {
+                    quiet.reset();
+                    if !stream::send(client, self.form.take()).await {
+                        return Ok(());
+                    }
                 }
             }
             if self.left == 0 || !self.follow {
@@ -220,7 +227,7 @@ impl<F: Form> Follower<F> {
             }
             tokio::select! {
                 moved = progress.changed() => moved.map_err(|_| ApiError::stopping())?,
-                () = tokio::time::sleep(KEEP_ALIVE) => {
+                _ = quiet.tick() => {
                     if let Some(page) = self.form.idle() && !stream::send(client, page).await {
                         return Ok(());
                     }
