@@ -25,6 +25,7 @@ use quipu_crypto::Recent;
 use quipu_crypto::hash::blake3;
 use quipu_crypto::merkle::{Frontier, empty_root, frontier, node_count};
 use quipu_proof::names::{self, WithActions};
+use quipu_proof::order::tip_after;
 use quipu_types::chunk::split_body;
 use quipu_types::{
     ChunkHeader, Decode, DecodeError, Encode, Hash, Lane, Reader, Seqno, Term, Tip, Transaction,
@@ -108,14 +109,7 @@ pub(crate) fn empty_tip(lane: Lane) -> Tip {
 
 /// The tip that a chunk makes.
 pub(crate) fn tip_of(header: &ChunkHeader) -> Tip {
-    Tip {
-        lane: header.lane,
-        term: header.term,
-        index: header.index,
-        seqno: header.last_seqno(),
-        lane_root: header.lane_root,
-        chunk_hash: names::chunk_hash(header),
-    }
+    tip_after(header, names::chunk_hash(header))
 }
 
 /// Leaf hashes of a chunk's transactions.

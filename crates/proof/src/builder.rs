@@ -8,7 +8,8 @@ use quipu_types::{
 use thiserror::Error;
 
 use crate::bundle::{
-    ActionPart, BUNDLE_VERSION, Bundle, Committed, LanePart, Place, ReceiptPart, TimePart,
+    ActionPart, BUNDLE_VERSION, Bundle, Committed, LanePart, MixedPart, Place, ReceiptPart,
+    TimePart,
 };
 use crate::hexed::Hexed;
 use crate::names;
@@ -37,6 +38,8 @@ pub struct Parts<'a> {
     pub anchor: Option<Committed>,
     /// The header after the block's, if there is one yet.
     pub next: Option<Committed>,
+    /// A header that the lane's clock mixed before the transaction, if that is to be shown.
+    pub mixed: Option<MixedPart>,
 }
 
 /// What execution of the block's height gave.
@@ -102,7 +105,7 @@ pub fn build(parts: Parts<'_>) -> Result<Bundle, BuildError> {
         certificate: parts.block.certificate,
         previous: parts.previous.map(Hexed),
         receipt,
-        time: TimePart { anchor: parts.anchor, next: parts.next },
+        time: TimePart { anchor: parts.anchor, next: parts.next, mixed: parts.mixed },
     })
 }
 

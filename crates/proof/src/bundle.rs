@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::hexed::Hexed;
+use crate::mixings::Mixings;
 use crate::verify::ProofError;
 
 /// Most bytes of a bundle's text: four headers and three certificates of the largest set, and an action.
@@ -108,6 +109,19 @@ pub struct TimePart {
     pub anchor: Option<Committed>,
     /// The header after the covering one; `null` while there is none.
     pub next: Option<Committed>,
+    /// A header that the lane's clock mixed before the transaction; left out when it was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mixed: Option<MixedPart>,
+}
+
+/// A header that was there before the transaction was stamped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MixedPart {
+    /// What commits the header, which is the first step.
+    pub certificate: Hexed<CommitCertificate>,
+    /// From the header to the tip of the covering header's cut.
+    pub steps: Mixings,
 }
 
 /// A header and what commits it.

@@ -22,29 +22,32 @@
 //!
 //! # Limits
 //! One validator set, epoch 0: a header of a later epoch is refused by name, until hand-overs are
-//! followed. `not before` rests on the client's anchor, else on the genesis; headers that were mixed into
-//! the lane's clock are not part of a bundle yet.
+//! followed. `not before` rests on the client's anchor, else on the genesis.
 
+mod before;
 mod builder;
 mod bundle;
 mod certificate;
 pub mod compacted;
 pub mod feed;
 mod hexed;
+mod mixings;
 pub mod names;
 pub mod order;
 pub mod schedule;
 pub mod trie;
 mod verify;
 
+pub use before::{BEFORE_VERSION, Before, BeforeError, BeforeProof, By, Link, verify_before};
 pub use builder::{BuildError, Parts, Results, build};
 pub use bundle::{
-    ActionPart, BUNDLE_SIZE_MAX, BUNDLE_VERSION, Bundle, Committed, LanePart, PATH_SIZE_MAX, Place,
-    ReceiptPart, TimePart,
+    ActionPart, BUNDLE_SIZE_MAX, BUNDLE_VERSION, Bundle, Committed, LanePart, MixedPart,
+    PATH_SIZE_MAX, Place, ReceiptPart, TimePart,
 };
 pub use certificate::{
     CertificateError, Support, coin_fits, coin_message, verify_certificate,
     verify_state_certificate,
 };
 pub use hexed::Hexed;
+pub use mixings::{MixingError, Mixings, Point, STEP_COUNT_MAX, Step};
 pub use verify::{Basis, Bound, Part, ProofError, Verified, verify};

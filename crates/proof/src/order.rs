@@ -5,7 +5,7 @@
 //!  position in the ledger = transactions of earlier cuts + lanes before in this height's rotation + index in the lane's batch
 //! ```
 
-use quipu_types::{Hash, Header, Lane, Seqno, Tip};
+use quipu_types::{ChunkHeader, Hash, Header, Lane, Seqno, Tip};
 
 /// The order of lanes in the height that follows `prev_header`: all lanes, from one that its hash chooses.
 ///
@@ -49,4 +49,20 @@ pub fn transaction_count(cut: &[Tip]) -> u64 {
 #[must_use]
 pub fn tip_of(cut: &[Tip], lane: Lane) -> Option<&Tip> {
     cut.iter().find(|tip| tip.lane == lane)
+}
+
+/// The tip of a lane after a chunk. `chunk_hash` is the header's.
+///
+/// # Panics
+/// Never for a decoded header ([`ChunkHeader::last_seqno`]).
+#[must_use]
+pub fn tip_after(header: &ChunkHeader, chunk_hash: Hash) -> Tip {
+    Tip {
+        lane: header.lane,
+        term: header.term,
+        index: header.index,
+        seqno: header.last_seqno(),
+        lane_root: header.lane_root,
+        chunk_hash,
+    }
 }

@@ -4,10 +4,12 @@
 //!  bound       rests on                                              basis
 //!  not before  time of the header that the client's anchor names     anchor
 //!              time of the genesis, whose chain id the client signed genesis
+//!  stamped     time of a header that the lane's clock mixed before   mixed header
 //!  not after   time of header h + 1, where h covers it first         next header
 //! ```
 //! The covering header's own time is the median of votes cast before it, and bounds nothing from above:
-//! it is told, but is no bound.
+//! it is told, but is no bound. The anchor bounds when the client signed; the mixed header, if the bundle has one, when the
+//! lane's sequencer stamped what was signed.
 
 use std::fmt;
 
@@ -21,9 +23,11 @@ use quipu_types::{
 use thiserror::Error;
 
 use crate::bundle::{
-    ActionPart, BUNDLE_SIZE_MAX, BUNDLE_VERSION, Bundle, Committed, PATH_SIZE_MAX, ReceiptPart,
+    ActionPart, BUNDLE_SIZE_MAX, BUNDLE_VERSION, Bundle, Committed, MixedPart, PATH_SIZE_MAX,
+    ReceiptPart,
 };
 use crate::certificate::{CertificateError, Support, verify_certificate, verify_state_certificate};
+use crate::mixings::{MixingError, Mixings, Point, Step};
 use crate::names;
 use crate::order::tip_of;
 
@@ -44,6 +48,8 @@ pub enum Part {
     Anchor,
     /// The header after the covering one.
     Next,
+    /// The header that the lane's clock mixed.
+    Mixed,
 }
 
 impl fmt::Display for Part {
@@ -56,6 +62,7 @@ impl fmt::Display for Part {
             Self::Receipt => "receipt",
             Self::Anchor => "anchor",
             Self::Next => "next header",
+            Self::Mixed => "mixed header",
         })
     }
 }
@@ -201,6 +208,14 @@ pub enum ProofError {
         /// The transaction's anchor.
         anchor: Hash,
     },
+    /// The lane's clock does not show that the header was there before.
+    #[error("{part}: {error}")]
+    Mixing {
+        /// Of what.
+        part: Part,
+        /// Why.
+        error: MixingError,
+    },
     /// Heights or times that do not ascend.
     #[error("{part} is not on its side of the covering header")]
     NotInOrder {
@@ -232,6 +247,8 @@ pub enum Basis {
     Genesis,
     /// The header of this height, which the client named as its anchor.
     Anchor(Height),
+    /// The header of this height, which the lane's clock mixed.
+    Mixed(Height),
     /// The header of this height, which follows the covering one.
     NextHeader(Height),
 }
@@ -241,6 +258,7 @@ impl fmt::Display for Basis {
         match self {
             Self::Genesis => f.write_str("genesis"),
             Self::Anchor(height) => write!(f, "anchor: header {height}"),
+            Self::Mixed(height) => write!(f, "mixed header {height}"),
             Self::NextHeader(height) => write!(f, "next header {height}"),
         }
     }
@@ -282,6 +300,8 @@ pub struct Verified {
     pub receipt: Option<Receipt>,
     /// It was signed after this.
     pub not_before: Bound,
+    /// Its lane's clock stamped it after this.
+    pub stamped_after: Option<Bound>,
     /// It was ordered before this.
     pub not_after: Option<Bound>,
     /// Who committed the header.
@@ -342,6 +362,7 @@ impl Bundle {
             action: self.action.as_ref().map(|part| (part.index, part.bytes.0.clone())),
             receipt: self.receipt.as_ref().map(|part| part.bytes.0),
             not_before: self.not_before(&pinned)?,
+            stamped_after: self.stamped_after(&pinned)?,
             not_after: self.not_after(&pinned)?,
             support,
         })
@@ -469,6 +490,28 @@ impl Bundle {
             return Err(ProofError::NotInOrder { part: Part::Anchor });
         }
         Ok(Bound { time: header.0.time, basis: Basis::Anchor(header.0.height) })
+    }
+
+    fn stamped_after(&self, pinned: &Pinned) -> Result<Option<Bound>, ProofError> {
+        let Some(MixedPart { certificate, steps }) = &self.time.mixed else { return Ok(None) };
+        let mixing = |error| ProofError::Mixing { part: Part::Mixed, error };
+        let Some(Step::Header(header)) = steps.0.first() else {
+            return Err(mixing(MixingError::NotMixed));
+        };
+        check_committed(pinned, Part::Mixed, &header.0, &certificate.0)?;
+        let covering = &self.header.0;
+        if header.0.height >= covering.height || header.0.time >= covering.time {
+            return Err(ProofError::NotInOrder { part: Part::Mixed });
+        }
+        self.check_mixings(steps).map_err(mixing)?;
+        Ok(Some(Bound { time: header.0.time, basis: Basis::Mixed(header.0.height) }))
+    }
+
+    /// That the first step was there before this transaction was stamped.
+    pub(crate) fn check_mixings(&self, steps: &Mixings) -> Result<Vec<Point>, MixingError> {
+        let position = self.position();
+        let tip = tip_of(&self.header.0.cut, position.lane).ok_or(MixingError::OtherTip)?;
+        steps.verify(position, tip)
     }
 
     fn not_after(&self, pinned: &Pinned) -> Result<Option<Bound>, ProofError> {

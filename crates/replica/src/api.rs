@@ -21,6 +21,7 @@ use quipu_crypto::coin::{CoinScheme, CoinSecret};
 use quipu_crypto::merkle::Frontier;
 use quipu_crypto::{SecretKey, Verified};
 use quipu_log::{StoredChunk, TermRecord};
+use quipu_proof::order::tip_after;
 use quipu_state::{Applied, Machine, Ordered, OrderedBlock, StateError, Store};
 use quipu_types::{
     ChunkHeader, Code, CommitCertificate, Genesis, Hash, Header, Height, Lane, Position, PublicKey,
@@ -286,15 +287,7 @@ impl Chunk {
     /// How far the lane reaches with this chunk.
     #[must_use]
     pub fn tip(&self) -> Tip {
-        let header = &self.stored.header;
-        Tip {
-            lane: header.lane,
-            term: header.term,
-            index: header.index,
-            seqno: header.last_seqno(),
-            lane_root: header.lane_root,
-            chunk_hash: self.hash,
-        }
+        tip_after(&self.stored.header, self.hash)
     }
 
     /// Leaf hashes of the transactions, in order.

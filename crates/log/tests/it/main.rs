@@ -8,4 +8,5 @@
 
 mod damage;
 mod ledger;
+mod mixed;
 mod world;

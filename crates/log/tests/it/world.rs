@@ -67,20 +67,27 @@ pub(crate) fn check(disk: &MemoryDisk) -> Vec<Finding> {
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
+        Self::with_lanes(LANES, seed)
+    }
+
+    pub(crate) fn with_lanes(lane_count: u16, seed: u64) -> Self {
         let disk = MemoryDisk::new();
-        let (ledger, recovered) = open(&disk).expect("an empty disk opens");
+        let config = LedgerConfig { lane_count, ..config() };
+        let opened = Ledger::open(Arc::new(disk.clone()), CHAIN, config);
+        let (ledger, recovered) = opened.expect("an empty disk opens");
         assert_eq!(recovered.torn, []);
-        let lanes = (0..LANES).map(Lane::new).zip(&recovered.tips).map(|(lane, tip)| LaneModel {
-            transactions: Vec::new(),
-            leaves: Vec::new(),
-            tips: vec![*tip],
-            frontier: Frontier::new(),
-            term: first_term(lane),
-        });
+        let lanes =
+            (0..lane_count).map(Lane::new).zip(&recovered.tips).map(|(lane, tip)| LaneModel {
+                transactions: Vec::new(),
+                leaves: Vec::new(),
+                tips: vec![*tip],
+                frontier: Frontier::new(),
+                term: first_term(lane),
+            });
         let lanes = lanes.collect();
         let random = fastrand::Rng::with_seed(seed);
         let mut world = Self { disk, ledger, lanes, headers: vec![], wal: vec![], random };
-        for lane in 0..LANES {
+        for lane in 0..lane_count {
             world.ledger.append_term(&first_term(Lane::new(lane))).expect("a first term links");
         }
         world.ledger.sync().expect("memory syncs");
@@ -145,8 +152,13 @@ impl World {
 
     pub(crate) fn append(&mut self, lane: usize, count: usize) -> Result<(), LogError> {
         let chunk = self.next_chunk(lane, count);
-        let leaves = leaves_of(&chunk).expect("our own");
-        let tip = self.ledger.append_chunk(&chunk, &leaves)?;
+        self.append_made(lane, &chunk)
+    }
+
+    /// Appends a chunk that [`next_chunk`](Self::next_chunk) gave.
+    pub(crate) fn append_made(&mut self, lane: usize, chunk: &StoredChunk) -> Result<(), LogError> {
+        let leaves = leaves_of(chunk).expect("our own");
+        let tip = self.ledger.append_chunk(chunk, &leaves)?;
         let model = &mut self.lanes[lane];
         for (leaf, bytes) in leaves
             .iter()

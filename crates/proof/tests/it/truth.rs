@@ -167,6 +167,7 @@ fn parts_that_do_not_belong_together_make_no_bundle() {
         }),
         anchor: None,
         next: None,
+        mixed: None,
     };
     let position = *position;
     let count = transaction.actions.len();

@@ -1,22 +1,23 @@
 //! A small ledger: clients, lanes, headers, certificates, receipts; honest unless a test says otherwise.
 
+use quipu_clock::Generator;
 use quipu_crypto::coin::{CoinScheme, CoinSecret, Combined};
 use quipu_crypto::domain::Tag;
 use quipu_crypto::merkle::{MemoryNodes, empty_root, inclusion_path, root};
 use quipu_crypto::suite::{SecretKey, sign_tagged};
 use quipu_crypto::{leaf_hash, sha256};
 use quipu_proof::names::{
-    TransactionDraft, chain_id, envelope, envelope_leaf, header_hash, lane_of, sign_transaction,
-    tx_name,
+    TransactionDraft, chain_id, chunk_hash, envelope, envelope_leaf, header_hash, lane_of,
+    sign_transaction, term_start, tx_name,
 };
 use quipu_proof::order::tip_of;
 use quipu_proof::schedule::elect;
-use quipu_proof::{Bundle, Committed, Parts, Results, build};
+use quipu_proof::{Bundle, Committed, LanePart, Parts, Results, build};
 use quipu_types::genesis::{GENESIS_VERSION, GenesisValidator};
 use quipu_types::{
-    Action, Coin, CommitCertificate, Encode, Genesis, Hash, Header, Height, Lane, Outcome,
-    Position, Precommit, Receipt, RoundKind, Seqno, Signature, SignedState, StateCertificate,
-    Suite, Term, Time, Tip, Transaction, ValidatorIndex, ValidatorSet,
+    Action, ChunkHeader, Coin, CommitCertificate, Encode, Genesis, Hash, Header, Height, Lane, Mix,
+    Outcome, Position, Precommit, Receipt, RoundKind, Seqno, Signature, SignedState,
+    StateCertificate, Suite, Term, Time, Tip, Transaction, ValidatorIndex, ValidatorSet,
 };
 
 pub(crate) const LANE_COUNT: u16 = 4;
@@ -54,6 +55,20 @@ pub(crate) struct World {
     client: SecretKey,
     leaves: Vec<Vec<Hash>>,
     pub(crate) blocks: Vec<Block>,
+    /// What lanes' clocks mix at the next height, lane by lane in this order, before their batches; none makes no chunks, and
+    /// tips name chunks that nobody has.
+    pub(crate) mixes: Option<Vec<(u16, Vec<Thing>)>>,
+    /// Every lane's chunks: one a height.
+    pub(crate) chunks: Vec<Vec<ChunkHeader>>,
+}
+
+/// What a test has a clock mix.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Thing {
+    /// The header of this height.
+    Header(usize),
+    /// The newest chunk of this lane.
+    Tip(u16),
 }
 
 fn key(seed: u8, index: usize) -> SecretKey {
@@ -107,6 +122,8 @@ impl World {
             client: key(99, 0),
             leaves: vec![vec![]; usize::from(LANE_COUNT)],
             blocks: vec![],
+            mixes: None,
+            chunks: vec![vec![]; usize::from(LANE_COUNT)],
         }
     }
 
@@ -190,6 +207,9 @@ impl World {
             })
             .collect();
         ordered.sort_by_key(|(position, _)| *position);
+        for (lane, things) in self.mixes.clone().unwrap_or_default() {
+            self.make_chunk(lane, &things);
+        }
         let header = self.next_header();
         let receipts: Vec<Receipt> = ordered
             .iter()
@@ -204,6 +224,57 @@ impl World {
         });
         let committed = Committed::new(header.clone(), self.certify(&header));
         self.blocks.push(Block { committed, transactions: ordered, receipts, state });
+    }
+
+    /// The lane's next chunk: what is new in its tree.
+    fn make_chunk(&mut self, lane: u16, things: &[Thing]) {
+        let place = usize::from(lane);
+        let leaves = &self.leaves[place];
+        let last = self.chunks[place].last();
+        let lane_root = root(leaves);
+        let seqno = last.map_or(0, |last| last.last_seqno().get());
+        let value = last.map_or(self.chain, |last| last.clock.last().unwrap().value);
+        let mut clock = Generator::new(value);
+        for thing in things {
+            clock.tick(20);
+            let mix = match *thing {
+                Thing::Header(height) => Mix::Header {
+                    height: Height::new(u64::try_from(height).unwrap()),
+                    hash: self.blocks[height - 1].hash(),
+                },
+                Thing::Tip(lane) => {
+                    let header = self.chunks[usize::from(lane)].last().unwrap();
+                    let hash = chunk_hash(header);
+                    Mix::LaneTip { lane: Lane::new(lane), index: header.index, hash }
+                }
+            };
+            clock.mix(mix, &lane_root);
+        }
+        clock.tick(20);
+        clock.mix(Mix::Batch, &lane_root);
+        let header = ChunkHeader {
+            lane: Lane::new(lane),
+            term: Term::new(1),
+            branch: self.chain,
+            index: u64::try_from(self.chunks[place].len()).unwrap() + 1,
+            first_seqno: Seqno::new(seqno + 1),
+            count: u32::try_from(leaves.len()).unwrap() - u32::try_from(seqno).unwrap(),
+            prev: last.map_or_else(|| term_start(&self.chain, &Hash([0; 32])), chunk_hash),
+            lane_root,
+            body_digest: sha256(&[1]),
+            stripes: None,
+            clock: clock.take(),
+        };
+        self.chunks[place].push(header);
+    }
+
+    /// The tree's path of the seqno `seqno` of a lane that has `size` leaves.
+    pub(crate) fn path(&self, position: Position, size: Seqno) -> LanePart {
+        let leaves = &self.leaves[usize::from(position.lane.get())];
+        let leaves = &leaves[..usize::try_from(size.get()).unwrap()];
+        let index = position.seqno.get() - 1;
+        let Ok(path) = inclusion_path(&MemoryNodes::from_leaves(leaves), index, size.get());
+        LanePart { index, size: size.get(), path }
     }
 
     fn receipt(&self, position: Position, transaction: &Transaction) -> Receipt {
@@ -224,13 +295,14 @@ impl World {
         let cut = (0..LANE_COUNT)
             .map(|lane| {
                 let leaves = &self.leaves[usize::from(lane)];
+                let chunk = self.chunks[usize::from(lane)].last();
                 Tip {
                     lane: Lane::new(lane),
                     term: Term::new(1),
-                    index: height,
+                    index: chunk.map_or(height, |chunk| chunk.index),
                     seqno: Seqno::new(u64::try_from(leaves.len()).unwrap()),
                     lane_root: root(leaves),
-                    chunk_hash: sha256(&[9]),
+                    chunk_hash: chunk.map_or_else(|| sha256(&[9]), chunk_hash),
                 }
             })
             .collect();
@@ -323,10 +395,7 @@ impl World {
         let entry = &self.blocks[block];
         let (position, transaction) = &entry.transactions[place];
         let tip = tip_of(&entry.header().cut, position.lane).unwrap();
-        let size = usize::try_from(tip.seqno.get()).unwrap();
-        let leaves = &self.leaves[usize::from(position.lane.get())][..size];
-        let nodes = MemoryNodes::from_leaves(leaves);
-        let Ok(lane_path) = inclusion_path(&nodes, position.seqno.get() - 1, tip.seqno.get());
+        let lane_path = self.path(*position, tip.seqno).path;
         let anchor = self.blocks.iter().find(|block| block.hash() == transaction.anchor);
         build(Parts {
             chain: self.chain,
@@ -339,6 +408,7 @@ impl World {
             results: Some(Results { receipts: &entry.receipts, certificate: entry.state.clone() }),
             anchor: anchor.map(|block| block.committed.clone()),
             next: self.blocks.get(block + 1).map(|block| block.committed.clone()),
+            mixed: None,
         })
         .unwrap()
     }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use quipu_consensus::{Change, Evidence, Message, Schedule};
+use quipu_proof::names::chunk_hash;
+use quipu_proof::order::tip_after;
 use quipu_replica::storage::write;
 use quipu_replica::{
     Barrier, Block, Effect, Gathered, Input, PeerMessage, Received, Request, Restored, Stripe,
@@ -362,14 +364,7 @@ fn leave(
 }
 
 fn tip_of(header: &ChunkHeader) -> Tip {
-    Tip {
-        lane: header.lane,
-        term: header.term,
-        index: header.index,
-        seqno: header.last_seqno(),
-        lane_root: header.lane_root,
-        chunk_hash: quipu_proof::names::chunk_hash(header),
-    }
+    tip_after(header, chunk_hash(header))
 }
 
 /// The own vote in a state certificate is durable before the certificate leaves.
