@@ -59,6 +59,7 @@ fn run(wanted: Command) -> Result<()> {
         Command::Tail(args) => tools::runtime()?.block_on(command::tail::run(args)),
         Command::Sql(args) => tools::runtime()?.block_on(command::sql::run(args)),
         Command::Prove(args) => tools::runtime()?.block_on(command::prove::run(args)),
+        Command::Clock(args) => tools::runtime()?.block_on(command::clock::run(args)),
         Command::Status(args) => tools::runtime()?.block_on(command::status::run(args)),
         Command::Bench(Bench::Consume(args)) => {
             tools::runtime()?.block_on(command::bench_consume::consume(args))

@@ -365,6 +365,16 @@ impl Client {
     /// The proof bundle of a transaction or of one of its actions, as the server gives it: verify it.
     pub async fn prove(&self, tx: &Hash, action: Option<u32>) -> Result<String, ClientError> {
         let query = action.map_or(String::new(), |action| format!("?action={action}"));
+        self.proof(tx, &query).await
+    }
+
+    /// As [`prove`](Self::prove), with a header that the lane's clock had mixed before, where there is one.
+    pub async fn prove_time(&self, tx: &Hash, action: Option<u32>) -> Result<String, ClientError> {
+        let action = action.map_or(String::new(), |action| format!("&action={action}"));
+        self.proof(tx, &format!("?time=true{action}")).await
+    }
+
+    async fn proof(&self, tx: &Hash, query: &str) -> Result<String, ClientError> {
         let answer =
             self.send(Method::GET, &format!("/v1/transactions/{tx}/proof{query}"), None).await?;
         let server = answer.url().to_string();

@@ -374,7 +374,8 @@ impl Driver {
         self.ledger.append_header(&block.header, certificate).map_err(log_failed)?;
         self.header_written = block.header.height;
         self.shared.metrics.height_committed.set(gauge_value(block.header.height.get()));
-        self.shared.tail.commit(&block.header.cut);
+        let covered = self.shared.tail.commit(&block.header.cut);
+        self.shared.clocks.commit(&block.header, &covered);
         self.shared.update(|progress| progress.committed = block.header.height);
         Ok(())
     }

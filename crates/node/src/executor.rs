@@ -16,10 +16,11 @@ use quipu_query::{IngestBlock, IngestTx};
 use quipu_replica::Block;
 use quipu_state::{Machine, StateError};
 use quipu_types::{
-    Action, Code, Hash, Height, Outcome, Receipt, SignedState, StateCertificate, code,
+    Action, Code, Hash, Height, Outcome, Receipt, SignedState, StateCertificate, Time, code,
 };
 
 use crate::checkpoint::Saver;
+use crate::clocks::Widths;
 use crate::driver::{Message, seconds};
 use crate::error::NodeError;
 use crate::metrics::gauge_value;
@@ -53,6 +54,8 @@ pub(crate) struct Executor {
     shared: Arc<Shared>,
     /// Times of headers that transactions named as anchors.
     anchors: BTreeMap<Hash, u64>,
+    /// The last height's time, and its brackets up to that.
+    open: Option<(Time, Widths)>,
     flushed_us: u64,
     /// Who makes checkpoints, where some are wanted.
     saver: Option<Saver>,
@@ -61,7 +64,7 @@ pub(crate) struct Executor {
 impl Executor {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let flushed_us = shared.clock.mono_us();
-        Self { shared, anchors: BTreeMap::new(), flushed_us, saver: None }
+        Self { shared, anchors: BTreeMap::new(), open: None, flushed_us, saver: None }
     }
 
     /// Has checkpoints made from now on.
@@ -148,16 +151,24 @@ impl Executor {
         if block.header.height <= self.shared.sql.height() {
             return Ok(());
         }
+        let time = block.header.time;
+        let mut widths = Widths::default();
         let mut transactions = Vec::with_capacity(receipts.len());
         for ((position, admitted), receipt) in block.ordered().zip(receipts) {
+            let not_before_us = self.time_of(&admitted.transaction.anchor)?;
+            widths.add(time.get().saturating_sub(not_before_us));
             transactions.push(IngestTx {
                 lane: position.lane,
                 seqno: position.seqno,
                 tx: admitted.tx,
                 transaction: &admitted.transaction,
                 receipt,
-                not_before_us: self.time_of(&admitted.transaction.anchor)?,
+                not_before_us,
             });
+        }
+        // The brackets of the height before end here.
+        if let Some((before, widths)) = self.open.replace((time, widths)) {
+            self.shared.clocks.close(widths.widened(time.get().saturating_sub(before.get())));
         }
         self.shared.sql.ingest(&IngestBlock {
             height: block.header.height,

@@ -13,12 +13,14 @@
 
 mod blocks;
 mod checkpoint;
+mod clock;
 mod compacted;
 pub(crate) mod error;
 mod feed;
 pub(crate) mod follow;
 mod group;
 mod grpc;
+pub(crate) mod proof;
 pub(crate) mod read;
 pub mod shape;
 mod stream;
@@ -52,7 +54,9 @@ const SMALL_BODY_SIZE_MAX: usize = 1 << 20;
     paths(
         submit::submit,
         read::transaction,
-        read::proof,
+        proof::proof,
+        proof::before,
+        clock::clock,
         read::producer,
         read::header,
         read::headers,
@@ -94,7 +98,9 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/v1/transactions", post(submit::submit))
         .route("/v1/transactions/{tx}", get(read::transaction))
-        .route("/v1/transactions/{tx}/proof", get(read::proof))
+        .route("/v1/transactions/{tx}/proof", get(proof::proof))
+        .route("/v1/clock", get(clock::clock))
+        .route("/v1/clock/before", get(proof::before))
         .route("/v1/producers/{key}", get(read::producer))
         .route("/v1/headers", get(read::headers))
         .route("/v1/headers/{height}", get(read::header))

@@ -20,6 +20,7 @@ mod certificates;
 mod check;
 mod checkpoint;
 mod clock;
+mod clocks;
 mod coin;
 mod config;
 pub mod disk;

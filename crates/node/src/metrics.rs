@@ -131,6 +131,13 @@ impl Registry {
             None,
             text_of("Transactions of a lane that are held here and that no committed cut covers."),
         );
+        recorder.describe_gauge(
+            KeyName::from_const_str("quipu_clock_rate_hertz"),
+            None,
+            text_of(
+                "Ticks a second of a lane's clock over the last heights, by the time of headers.",
+            ),
+        );
         Self(recorder)
     }
 
@@ -286,6 +293,13 @@ impl Metrics {
     pub(crate) fn lane_lag(&self, lane: u16) -> Gauge {
         let label = metrics::Label::new("lane", lane.to_string());
         let key = Key::from_parts("quipu_lane_lag_transactions", vec![label]);
+        self.registry.0.register_gauge(&key, &METADATA)
+    }
+
+    /// Ticks a second of a lane's clock.
+    pub(crate) fn lane_clock(&self, lane: u16) -> Gauge {
+        let label = metrics::Label::new("lane", lane.to_string());
+        let key = Key::from_parts("quipu_clock_rate_hertz", vec![label]);
         self.registry.0.register_gauge(&key, &METADATA)
     }
 

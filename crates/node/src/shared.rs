@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::awaited::Awaited;
 use crate::certificates::CertificateFile;
 use crate::clock::Clock;
+use crate::clocks::{Clocks, per_second};
 use crate::config::Limits;
 use crate::driver::Message;
 use crate::error::NodeError;
@@ -86,6 +87,8 @@ pub(crate) struct Shared {
     pub(crate) peers: Peers,
     /// What no committed cut covers yet.
     pub(crate) tail: Tail,
+    /// How lanes' clocks go.
+    pub(crate) clocks: Clocks,
     /// Signs what is written through SQL.
     pub(crate) gateway: Gateway,
     /// What clients' programs did, for those who wait for it.
@@ -190,6 +193,7 @@ impl Shared {
             followers: Arc::new(Semaphore::new(parts.limits.follower_count_max)),
             dir: parts.dir,
             tail: Tail::new(parts.genesis.lane_count),
+            clocks: Clocks::default(),
             genesis: parts.genesis,
             chain: parts.chain,
             index: parts.index,
@@ -311,6 +315,13 @@ impl Shared {
         find(&machine, tx).map_err(ApiError::damaged)
     }
 
+    fn refresh_clocks(&self) {
+        let Some(pace) = self.clocks.pace() else { return };
+        for (lane, clock) in (0..).zip(&pace.lanes) {
+            self.metrics.lane_clock(lane).set(per_second(clock.ticks, pace.micros));
+        }
+    }
+
     /// Gauges that are computed when they are looked at.
     pub(crate) fn refresh_gauges(&self) {
         let progress = self.progress();
@@ -326,6 +337,7 @@ impl Shared {
         if let Ok(machine) = self.machine() {
             self.metrics.cache("state", machine.cache_counts());
         }
+        self.refresh_clocks();
         self.metrics.uptime_seconds.set(gauge_value(self.uptime_seconds()));
         self.metrics.disk_free_bytes.set(gauge_value(self.disk().0));
         self.metrics.set_group_lags(&self.group_lags());

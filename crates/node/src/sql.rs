@@ -15,7 +15,7 @@ use quipu_query::{
     StoreError, SystemSource, TableSource, ValidatorRow,
 };
 use quipu_state::{Machine, Stream};
-use quipu_types::{AccountId, Height, code};
+use quipu_types::{AccountId, Hash, Height, code};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
@@ -348,5 +348,11 @@ impl SystemSource for Source {
                 MetricRow { name: name.to_owned(), labels, value }
             })
             .collect()
+    }
+
+    fn happens_before(&self, first: Hash, second: Hash) -> Result<bool, SqlError> {
+        let stopping = || quipu_query::refused(code::STOPPING);
+        let shared = self.shared.upgrade().ok_or_else(stopping)?;
+        crate::http::proof::is_before(&shared, &first, &second)
     }
 }

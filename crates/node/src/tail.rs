@@ -64,14 +64,16 @@ impl Tail {
         self.change(lane, |chunks| chunks.retain(|chunk| chunk.stored.header.index <= index));
     }
 
-    /// A cut covers the lanes up to these tips.
-    pub(crate) fn commit(&self, cut: &[Tip]) {
+    /// A cut covers the lanes up to these tips. What leaves.
+    pub(crate) fn commit(&self, cut: &[Tip]) -> Vec<Arc<Chunk>> {
+        let mut covered = Vec::new();
         for tip in cut {
             let Some(mut chunks) = self.lane(tip.lane) else { continue };
             while chunks.front().is_some_and(|chunk| chunk.stored.header.index <= tip.index) {
-                chunks.pop_front();
+                covered.extend(chunks.pop_front());
             }
         }
+        covered
     }
 
     /// The last transaction of a lane's chunks.

@@ -7,15 +7,17 @@
 //! ```
 //! # Invariants
 //! * Y1 Both bundles verify by themselves, against the same pinned genesis.
-//! * Y2 The link is a chain of hashes: nobody, not all validators together, can make one for a second transaction that was
+//! * Y2 A proof has one form, as a bundle has.
+//! * Y3 The link is a chain of hashes: nobody, not all validators together, can make one for a second transaction that was
 //!   stamped (by `anchor`: signed) before the first was known to anybody.
-//! * Y3 No proof says that two transactions are concurrent: that is what is left when neither order has one.
+//! * Y4 No proof says that two transactions are concurrent: that is what is left when neither order has one.
 
 use std::fmt;
 
 use quipu_crypto::merkle::{MerkleError, verify_inclusion};
 use quipu_types::{Code, Genesis, Height, Lane, Tip, code};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use thiserror::Error;
 
 use crate::bundle::{BUNDLE_SIZE_MAX, Bundle, LanePart, PATH_SIZE_MAX};
@@ -83,6 +85,9 @@ pub enum BeforeError {
         /// Its version.
         version: u64,
     },
+    /// Read and written again, it is another text.
+    #[error("proof of order is not in its only form")]
+    NotCanonical,
     /// One of the two transactions is not proven.
     #[error("the {which} transaction: {error}")]
     Bundle {
@@ -126,9 +131,10 @@ impl BeforeError {
     #[must_use]
     pub const fn code(&self) -> Code {
         match self {
-            Self::TooLong { .. } | Self::Json { .. } | Self::Version { .. } => {
-                code::PROOF_MALFORMED
-            }
+            Self::TooLong { .. }
+            | Self::Json { .. }
+            | Self::Version { .. }
+            | Self::NotCanonical => code::PROOF_MALFORMED,
             Self::Bundle { error, .. } => error.code(),
             _ => code::PROOF_FALSE,
         }
@@ -198,7 +204,12 @@ impl BeforeProof {
         if version != BEFORE_VERSION {
             return Err(BeforeError::Version { version });
         }
-        serde_json::from_str(text).map_err(json)
+        let proof: Self = serde_json::from_str(text).map_err(json)?;
+        let value: Value = serde_json::from_str(text).map_err(json)?;
+        if serde_json::to_value(&proof).map_err(json)? != value {
+            return Err(BeforeError::NotCanonical);
+        }
+        Ok(proof)
     }
 
     /// The text, for people.

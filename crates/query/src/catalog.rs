@@ -24,9 +24,10 @@ use datafusion::logical_expr::{Expr, LogicalPlanBuilder, col};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::union::UnionExec;
 use quipu_types::row::ValueRef;
-use quipu_types::{AccountId, PublicKey};
+use quipu_types::{AccountId, Hash, PublicKey};
 
 use crate::column::{ColumnBuilder, ColumnDef, Kind};
+use crate::error::SqlError;
 use crate::scan::{ScanPlan, StoredTable, view_of};
 use crate::store::{ColumnStore, ReadView};
 use crate::table::{events_schema, signed};
@@ -72,6 +73,11 @@ pub trait SystemSource: fmt::Debug + Send + Sync {
     fn validators(&self) -> Vec<ValidatorRow>;
     /// What is measured.
     fn metrics(&self) -> Vec<MetricRow>;
+    /// Whether the first transaction was there before the second was stamped.
+    ///
+    /// # Errors
+    /// Either is not known, or too much lies between them to say.
+    fn happens_before(&self, first: Hash, second: Hash) -> Result<bool, SqlError>;
 }
 
 /// A table of the column store.

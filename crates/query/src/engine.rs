@@ -45,6 +45,7 @@ use quipu_types::{AccountId, code};
 use tokio::time::Instant;
 
 use crate::arithmetic;
+use crate::before;
 use crate::casts;
 use crate::catalog::{System, SystemSource};
 use crate::coerce;
@@ -162,6 +163,7 @@ impl Engine {
         let planner = Arc::new(OnceLock::new());
         let public = Public::newest(store.clone(), Arc::clone(&tables), Arc::clone(&planner));
         catalog.register_schema("public", Arc::new(public))?;
+        let before = before::functions(&source);
         catalog.register_schema("quipu", Arc::new(System { store: store.clone(), source }))?;
         context.register_catalog(DATABASE, catalog);
         setup_pg_catalog(&context, DATABASE, EmptyContextProvider).map_err(|error| *error)?;
@@ -178,6 +180,7 @@ impl Engine {
         for function in scalar::functions() {
             context.register_udf(function);
         }
+        context.register_udf(before);
         let past = AtHeight { store: store.clone(), source: Arc::clone(&tables) };
         context.register_udtf(past::NAME, Arc::new(past));
         let past = History { store: store.clone(), source: Arc::clone(&tables) };

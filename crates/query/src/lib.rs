@@ -20,6 +20,7 @@
 mod alike;
 mod arithmetic;
 mod assign;
+mod before;
 mod casts;
 pub mod catalog;
 mod coerce;

@@ -6,6 +6,7 @@ pub(crate) mod bench_accel;
 pub(crate) mod bench_consume;
 pub(crate) mod bench_produce;
 pub(crate) mod check;
+pub(crate) mod clock;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod consumers;

@@ -20,7 +20,11 @@ pub(crate) async fn run(args: Prove) -> Result<()> {
     let client = tools::client(&args.server)?;
     let mut tries = 0_u32;
     let bundle = loop {
-        match client.prove(&tx, action).await {
+        let proof = match args.time {
+            true => client.prove_time(&tx, action).await,
+            false => client.prove(&tx, action).await,
+        };
+        match proof {
             Err(ClientError::Refused { code, .. })
                 if code == code::PROOF_UNAVAILABLE.to_string() && tries < TRY_COUNT_MAX =>
             {
@@ -34,7 +38,7 @@ pub(crate) async fn run(args: Prove) -> Result<()> {
 }
 
 /// `TX`, or `TX:ACTION`.
-fn parse(text: &str) -> Result<(Hash, Option<u32>)> {
+pub(super) fn parse(text: &str) -> Result<(Hash, Option<u32>)> {
     let wrong = || {
         Failure::usage(format!("{text:?} is not TX or TX:ACTION"))
             .with_help("TX has 64 hexadecimal digits; append prints it, and SQL shows it in _tx.")

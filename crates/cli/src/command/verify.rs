@@ -7,8 +7,11 @@ use quipu_client::Evidence;
 use quipu_client::evidence::EVIDENCE_SIZE_MAX;
 use quipu_proof::{Bound, Verified};
 use quipu_types::{Action, Call, Define, Genesis, GroupAction, GroupOp, Outcome, code};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value as Json, json};
 
+use super::clock;
 use crate::args::Verify;
 use crate::failure::{Failure, Result};
 use crate::{screen, tools};
@@ -24,23 +27,76 @@ pub(crate) fn run(args: &Verify) -> Result<()> {
     }
     let bundle = args.bundle.as_deref().ok_or_else(|| Failure::usage("which bundle?"))?;
     let text = tools::read_text(bundle, "bundle")?;
-    let verified = match quipu_proof::verify(&text, &genesis) {
-        Ok(verified) => verified,
-        Err(error) => {
-            let failure = Failure::is_false(error.code(), &error);
-            if args.json {
-                let object = json!({
-                    "valid": false, "code": failure.code(), "reason": failure.message()
-                });
-                tools::print(&object.to_string())?;
-            }
-            return Err(failure);
+    let shown =
+        if is_order(&text) { order(&text, &genesis, args) } else { single(&text, &genesis, args) };
+    match shown {
+        Err(failure) if args.json => {
+            let object =
+                json!({ "valid": false, "code": failure.code(), "reason": failure.message() });
+            tools::print(&object.to_string())?;
+            Err(failure)
         }
-    };
-    if args.json {
-        return tools::print(&as_json(&verified).to_string());
+        shown => tools::print(shown?.trim_end()),
     }
-    tools::print(as_text(&verified).trim_end())
+}
+
+/// Whether the text is meant to be a proof of order.
+fn is_order(text: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Linked {
+        link: Option<IgnoredAny>,
+    }
+    serde_json::from_str::<Linked>(text).is_ok_and(|linked| linked.link.is_some())
+}
+
+/// What a bundle proves.
+fn single(text: &str, genesis: &Genesis, args: &Verify) -> Result<String> {
+    let verified = quipu_proof::verify(text, genesis)
+        .map_err(|error| Failure::is_false(error.code(), &error))?;
+    Ok(match (args.json, args.time) {
+        (true, _) => as_json(&verified).to_string(),
+        (false, true) => bracket(&verified)?,
+        (false, false) => as_text(&verified),
+    })
+}
+
+/// What a proof of order proves.
+fn order(text: &str, genesis: &Genesis, args: &Verify) -> Result<String> {
+    if args.time {
+        return Err(Failure::usage("--time is for the bundle of one transaction"));
+    }
+    let before = quipu_proof::verify_before(text, genesis)
+        .map_err(|error| Failure::is_false(error.code(), &error))?;
+    Ok(if args.json {
+        let (first, second) = (as_json(&before.first), as_json(&before.second));
+        let by = before.by.to_string();
+        json!({ "valid": true, "first": first, "second": second, "by": by }).to_string()
+    } else {
+        let head = screen::bold("the first was there before the second was stamped");
+        format!("proven   {head}\n{}", clock::as_text(&before))
+    })
+}
+
+/// Between what times a transaction was signed, stamped and ordered.
+fn bracket(verified: &Verified) -> Result<String> {
+    let Some(not_after) = &verified.not_after else {
+        return Err(Failure::new(
+            code::PROOF_UNAVAILABLE,
+            "the bracket is open: no later header in the bundle",
+        )
+        .with_help("Fetch the proof again, when one more height is committed."));
+    };
+    let stamped = verified.stamped_after.as_ref();
+    let stamped =
+        stamped.map_or_else(|| "not part of this bundle (quipu prove --time)".into(), bound);
+    let width_us = not_after.time.get().saturating_sub(verified.not_before.time.get());
+    let mut out = String::new();
+    let _ = writeln!(out, "tx            {}", verified.tx);
+    let _ = writeln!(out, "signed after  {}", bound(&verified.not_before));
+    let _ = writeln!(out, "stamped after {stamped}");
+    let _ = writeln!(out, "ordered by    {}", bound(not_after));
+    let _ = writeln!(out, "width         {} ms", screen::grouped(width_us.div_ceil(1_000)));
+    Ok(out)
 }
 
 /// Whether what a server showed is false, and why.
@@ -84,6 +140,9 @@ fn as_text(verified: &Verified) -> String {
     line("height", format!("{height}, header {}", verified.header));
     line("header time", tools::time_text(header_time.get()));
     line("not before", bound(&verified.not_before));
+    if let Some(stamped) = &verified.stamped_after {
+        line("stamped", format!("after {}", bound(stamped)));
+    }
     let not_after = verified.not_after.as_ref();
     line(
         "not after",
@@ -244,6 +303,7 @@ fn as_json(verified: &Verified) -> Json {
         "header": verified.header,
         "header_time_us": verified.header_time,
         "not_before": bound(&verified.not_before),
+        "stamped_after": verified.stamped_after.as_ref().map(bound),
         "not_after": verified.not_after.as_ref().map(bound),
         "signer": verified.signer,
         "account": verified.account,

@@ -11,6 +11,7 @@ mod battery;
 mod bench;
 mod ceremony;
 mod clients;
+mod clock;
 mod consumers;
 mod crash;
 mod damage;

@@ -38,7 +38,7 @@ fn verdict(ledger: &Ledger, text: &str) -> (Option<i32>, String) {
 }
 
 /// Every way to change one leaf, member or item of `value`, by its path.
-fn changes(
+pub(crate) fn changes(
     value: &Json,
     path: &str,
     out: &mut Vec<(String, Json)>,

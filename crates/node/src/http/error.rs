@@ -53,6 +53,16 @@ impl ApiError {
         self
     }
 
+    /// Its code.
+    pub(crate) fn code(&self) -> Code {
+        self.code
+    }
+
+    /// What happened.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Its status in HTTP.
     pub(crate) fn status(&self) -> StatusCode {
         self.status

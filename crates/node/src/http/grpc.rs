@@ -33,8 +33,8 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_reflection::server::Builder;
 
 use super::error::ApiError;
-use super::shape::{EventBody, EventsQuery, TxStatus};
-use super::{SMALL_BODY_SIZE_MAX, feed, follow, on_worker, read, submit};
+use super::shape::{EventBody, EventsQuery, ProofQuery, TxStatus};
+use super::{SMALL_BODY_SIZE_MAX, feed, follow, on_worker, proof, read, submit};
 use crate::driver::When;
 use crate::shared::Shared;
 use health::Readiness;
@@ -159,10 +159,10 @@ impl Ledger for Face {
         &self,
         request: Request<proto::ProveRequest>,
     ) -> Result<Response<proto::Proof>, Status> {
-        let proto::ProveRequest { tx, action } = request.into_inner();
+        let proto::ProveRequest { tx, action, time } = request.into_inner();
         let tx = read::parse_tx(&tx)?;
         let prove = move |shared: &Shared| {
-            let bundle = read::bundle(shared, &tx, action)?.into();
+            let bundle = proof::bundle(shared, &tx, &ProofQuery { action, time })?.into();
             Ok(proto::Proof { bundle })
         };
         self.read(prove).await

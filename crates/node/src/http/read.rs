@@ -10,16 +10,16 @@ use quipu_proof::names::{header_hash, lane_of};
 use quipu_types::round::Mode;
 use quipu_types::transaction::ROUTE_SIZE_MAX;
 use quipu_types::{
-    CommitCertificate, Decode, Encode, Hash, Header, Height, PublicKey, Rounds, RouteRule,
-    Transaction, ValidatorIndex, Writers, code,
+    CommitCertificate, Encode, Hash, Header, Height, PublicKey, Rounds, RouteRule, ValidatorIndex,
+    Writers, code,
 };
 
 use super::error::ApiError;
 use super::on_worker;
 use super::shape::{
     DiskBody, ErrorBody, HeaderBody, HeadersQuery, LaneBody, ProducerBody, ProducerQuery,
-    ProofQuery, QuorumBody, RatesBody, RoundsBody, StatusBody, StreamBody, TipBody, TxAnswer,
-    TxStatus, ValidatorBody,
+    QuorumBody, RatesBody, RoundsBody, StatusBody, StreamBody, TipBody, TxAnswer, TxStatus,
+    ValidatorBody,
 };
 use super::submit::{committed, pending};
 use crate::shared::{Sample, Shared};
@@ -50,101 +50,6 @@ pub(super) fn find_transaction(shared: &Shared, tx: Hash) -> Result<TxAnswer, Ap
         Some(found) => committed(&found),
         None => TxAnswer { status: TxStatus::Unknown, ..pending(tx) },
     })
-}
-
-/// The proof of a transaction, or of one of its actions.
-///
-/// The bundle verifies offline with the genesis alone, and was verified before it was sent.
-#[utoipa::path(
-    get, path = "/v1/transactions/{tx}/proof", tag = "transactions",
-    params(("tx" = String, Path, description = "The transaction's name in hexadecimal"), ProofQuery),
-    responses(
-        (status = 200, description = "A proof bundle", content_type = "application/json"),
-        (status = 404, body = ErrorBody), (status = 409, body = ErrorBody),
-    )
-)]
-pub(crate) async fn proof(
-    State(shared): State<Arc<Shared>>,
-    Path(tx): Path<String>,
-    Query(query): Query<ProofQuery>,
-) -> Result<Response, ApiError> {
-    let tx = parse_tx(&tx)?;
-    let text = on_worker(move || bundle(&shared, &tx, query.action)).await?;
-    let kind = HeaderValue::from_static("application/json");
-    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
-}
-
-/// The bundle that proves a transaction, or one of its actions.
-pub(super) fn bundle(shared: &Shared, tx: &Hash, action: Option<u32>) -> Result<String, ApiError> {
-    let unknown = || ApiError::new(code::TX_UNKNOWN, format!("no transaction {tx} was executed"));
-    let found = shared.find(tx)?.ok_or_else(unknown)?;
-    let (lane, seqno) = (found.receipt.lane, found.receipt.seqno);
-    let reader = &shared.reader;
-    let bytes = reader.transaction(lane, seqno)?;
-    let transaction = Transaction::from_bytes(&bytes).map_err(ApiError::damaged)?;
-    let (header, certificate) = reader.header(found.height)?;
-    let size =
-        quipu_proof::order::tip_of(&header.cut, lane).map(|tip| tip.seqno).unwrap_or_default();
-    let previous = match found.height.get() {
-        0 | 1 => None,
-        number => {
-            let before = Height::new(number.saturating_sub(1));
-            Some(reader.header(before)?.0)
-        }
-    };
-    let receipts = shared.machine()?.receipts(found.height).map_err(ApiError::damaged)?;
-    let receipts = receipts.unwrap_or_default();
-    let certificate_of_state = shared.certificates.get(found.height).map_err(ApiError::damaged)?;
-    let results = certificate_of_state
-        .map(|certificate| quipu_proof::Results { receipts: &receipts, certificate });
-    let parts = quipu_proof::Parts {
-        chain: shared.chain,
-        transaction: &transaction,
-        position: quipu_types::Position { lane, seqno },
-        action,
-        lane_path: reader.inclusion_path(lane, seqno, size)?,
-        block: quipu_proof::Committed::new(header, certificate),
-        previous,
-        results,
-        anchor: anchor(shared, &transaction)?,
-        next: next_header(shared, found.height)?,
-    };
-    let bundle =
-        quipu_proof::build(parts).map_err(|error| ApiError::bad_request(error.to_string()))?;
-    let text = bundle.to_json();
-    // Never hand out what a verifier would refuse.
-    quipu_proof::verify(&text, &shared.genesis).map_err(ApiError::damaged)?;
-    Ok(text)
-}
-
-fn anchor(
-    shared: &Shared,
-    transaction: &Transaction,
-) -> Result<Option<quipu_proof::Committed>, ApiError> {
-    if transaction.anchor == shared.chain {
-        return Ok(None);
-    }
-    let height = shared.machine()?.anchor(&transaction.anchor).map_err(ApiError::damaged)?;
-    let Some(height) = height.filter(|height| height.get() > 0) else { return Ok(None) };
-    match shared.reader.header(height) {
-        // The bracket's lower end has another basis then.
-        Err(error) if error.is_pruned() => Ok(None),
-        found => {
-            let (header, certificate) = found?;
-            Ok(Some(quipu_proof::Committed::new(header, certificate)))
-        }
-    }
-}
-
-fn next_header(
-    shared: &Shared,
-    height: Height,
-) -> Result<Option<quipu_proof::Committed>, ApiError> {
-    if shared.reader.height() <= height {
-        return Ok(None);
-    }
-    let (header, certificate) = shared.reader.header(height.next())?;
-    Ok(Some(quipu_proof::Committed::new(header, certificate)))
 }
 
 /// Where a producer is: what its next transaction must say.

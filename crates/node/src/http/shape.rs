@@ -305,6 +305,55 @@ pub struct LaneBody {
     pub chunk_index: u64,
 }
 
+/// How the lanes' clocks went over the last heights, by the time of headers.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ClockBody {
+    /// Ticks a second that the genesis asks of each clock.
+    pub declared_hz: u64,
+    /// Ticks a second that nobody is taken to be able to exceed.
+    pub fastest_hz: u64,
+    /// The height after whose header counting began.
+    pub from_height: u64,
+    /// The last height that was counted; 0 when the validator has only just started.
+    pub to_height: u64,
+    /// Seconds between the two.
+    pub seconds: f64,
+    /// Lane by lane.
+    pub lanes: Vec<LaneClockBody>,
+    /// The brackets of time of the last transactions.
+    pub brackets: BracketsBody,
+}
+
+/// One lane's clock.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct LaneClockBody {
+    /// The lane.
+    pub lane: u16,
+    /// Who runs it.
+    pub sequencer: String,
+    /// Its term.
+    pub term: u64,
+    /// Ticks a second.
+    pub rate_hz: f64,
+    /// How much faster than declared: 0.01 is one per cent.
+    pub drift: f64,
+    /// The share of the time that its ticks prove.
+    pub proven: f64,
+    /// Ticks a second over equal numbers of heights, oldest first.
+    pub series_hz: Vec<f64>,
+}
+
+/// Widths of the brackets in which transactions were signed and ordered.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+pub struct BracketsBody {
+    /// How many.
+    pub count: u64,
+    /// The mean, in microseconds.
+    pub mean_us: u64,
+    /// The widest, in microseconds.
+    pub widest_us: u64,
+}
+
 /// One validator.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ValidatorBody {
@@ -507,6 +556,43 @@ pub struct BlocksQuery {
 pub struct ProofQuery {
     /// Index of the action to prove alone, from 0.
     pub action: Option<u32>,
+    /// Whether to show a header that the lane's clock mixed before the transaction.
+    #[serde(default)]
+    pub time: bool,
+}
+
+/// Query of the order of two transactions.
+#[derive(Clone, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct BeforeQuery {
+    /// A transaction's name in hexadecimal.
+    pub first: String,
+    /// Another one's.
+    pub second: String,
+}
+
+/// How the first transaction stands to the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderAnswer {
+    /// The first was there before the second was stamped.
+    Before,
+    /// The second was there before the first was stamped.
+    After,
+    /// No chain of mixings leads from either to the other.
+    Concurrent,
+}
+
+/// The order of two transactions.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct OrderBody {
+    /// How the first stands to the second.
+    pub answer: OrderAnswer,
+    /// The proof; its `first` is the earlier one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub proof: Option<serde_json::Value>,
 }
 
 /// Query of a producer.

@@ -12,8 +12,8 @@ use std::time::Duration;
 use expect_test::expect;
 use metrics::{Counter, CounterFn, Gauge};
 use quipu_query::{
-    AccountRow, ColumnStore, Engine, IngestBlock, IngestTx, Limits, MetricRow, SystemSource,
-    TableSource, ValidatorRow,
+    AccountRow, ColumnStore, Engine, IngestBlock, IngestTx, Limits, MetricRow, SqlError,
+    SystemSource, TableSource, ValidatorRow,
 };
 use quipu_types::transaction::{RouteRule, StreamSpec, Writers};
 use quipu_types::{
@@ -67,6 +67,10 @@ impl SystemSource for Nothing {
 
     fn metrics(&self) -> Vec<MetricRow> {
         Vec::new()
+    }
+
+    fn happens_before(&self, _: Hash, _: Hash) -> Result<bool, SqlError> {
+        Ok(false)
     }
 }
 

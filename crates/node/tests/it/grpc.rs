@@ -98,7 +98,11 @@ fn what_is_submitted_is_found_proved_and_followed_as_by_http() {
         let asked = GetTransactionRequest { tx: "00".repeat(32) };
         let unknown = ledger.get_transaction(asked).await.unwrap().into_inner();
         assert_eq!((unknown.state(), unknown.position), (State::Unknown, None));
-        let proof = ledger.prove(ProveRequest { tx, action: None }).await.unwrap().into_inner();
+        let proof = ledger
+            .prove(ProveRequest { tx, ..ProveRequest::default() })
+            .await
+            .unwrap()
+            .into_inner();
         let bundle = std::str::from_utf8(&proof.bundle).unwrap();
         quipu_proof::verify(bundle, &world.genesis).unwrap();
 
@@ -330,7 +334,10 @@ fn a_question_that_is_wrong_is_refused_by_status_and_code() {
             shown.push_str(&line(what, found.err()));
         }
         let tx = sha256(b"nothing").to_string();
-        shown.push_str(&line("proof", ledger.prove(ProveRequest { tx, action: None }).await.err()));
+        shown.push_str(&line(
+            "proof",
+            ledger.prove(ProveRequest { tx, ..ProveRequest::default() }).await.err(),
+        ));
         let asked = GetHeaderRequest { height: Some(1 << 40) };
         shown.push_str(&line("header", ledger.get_header(asked).await.err()));
     });
