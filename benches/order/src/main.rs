@@ -6,9 +6,10 @@ mod ours;
 mod post;
 mod simplex;
 
+use std::process::ExitCode;
 use std::time::Instant;
 
-use measure::{Length, Owner, Way};
+use measure::{Checks, Length, Owner, Way};
 
 const HELP: &str = "\
 What order alone costs: four validators in one process, no network, no disk.
@@ -17,7 +18,7 @@ What order alone costs: four validators in one process, no network, no disk.
 
     ROUNDS       interleaved rounds, of which the median is taken (7)
     --heights N  heights of one run that are timed; a fifth as many run before (2000)
-    --only WORD  ways whose name has the word, for a profile
+    --only WORD  ways whose name has the word, \"unchecked\" behind it where so, for a profile
     --help       this text";
 
 /// What was asked for.
@@ -28,9 +29,8 @@ struct Arguments {
 }
 
 impl Arguments {
-    fn read() -> Option<Self> {
+    fn read(mut words: impl Iterator<Item = String>) -> Option<Self> {
         let mut arguments = Self { round_count: 7, heights: 2_000, only: None };
-        let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--heights" => arguments.heights = words.next()?.parse().ok()?,
@@ -43,35 +43,57 @@ impl Arguments {
 }
 
 fn ways() -> Vec<Way> {
+    use Checks::{All, None};
     use Owner::{More, Ours, Peer};
+    let malachite = |checks| Way {
+        name: "malachite",
+        owner: Peer,
+        checks,
+        run: malachite::play,
+        spoil: malachite::spoil,
+    };
+    let simplex = |checks| Way {
+        name: "commonware simplex",
+        owner: Peer,
+        checks,
+        run: simplex::play,
+        spoil: simplex::spoil,
+    };
+    let ours = |name, owner, checks, run| Way { name, owner, checks, run, spoil: ours::spoil };
     vec![
-        Way { name: "malachite", owner: Peer, run: malachite::play, spoil: malachite::spoil },
-        Way { name: "commonware simplex", owner: Peer, run: simplex::play, spoil: simplex::spoil },
-        Way { name: "quipu, 1 lane", owner: Ours, run: ours::idle_1, spoil: ours::spoil },
-        Way { name: "quipu, 16 lanes", owner: Ours, run: ours::idle_16, spoil: ours::spoil },
-        Way {
-            name: "quipu, 16 lanes, a chunk and a state each height",
-            owner: More,
-            run: ours::moving_16,
-            spoil: ours::spoil,
-        },
+        malachite(All),
+        simplex(All),
+        ours("quipu, 1 lane", Ours, All, ours::idle_1),
+        ours("quipu, 1 lane, messages one by one", Ours, All, ours::idle_1_alone),
+        ours("quipu, 16 lanes", Ours, All, ours::idle_16),
+        ours("quipu, 16 lanes, a chunk and a state each height", More, All, ours::moving_16),
+        malachite(None),
+        simplex(None),
+        ours("quipu, 1 lane", Ours, None, ours::idle_1),
+        ours("quipu, 16 lanes", Ours, None, ours::idle_16),
     ]
 }
 
 #[expect(clippy::disallowed_methods, reason = "kernels are measured against a clock")]
-fn main() {
-    let Some(Arguments { round_count, heights, only }) = Arguments::read() else {
+fn main() -> ExitCode {
+    if std::env::args().any(|word| word == "--help" || word == "-h") {
+        println!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    let Some(arguments) = Arguments::read(std::env::args().skip(1)) else {
         eprintln!("{HELP}");
-        return;
+        return ExitCode::from(2);
     };
+    let Arguments { round_count, heights, only } = arguments;
     let start = Instant::now();
     quipu_accel::default()
         .calibrate(&|| u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
     let mut ways = ways();
-    ways.retain(|way| only.as_ref().is_none_or(|word| way.name.contains(word)));
+    ways.retain(|way| only.as_ref().is_none_or(|word| way.full_name().contains(word)));
     for way in &ways {
         measure::check(way);
     }
-    println!("{round_count} rounds, interleaved, of {heights} heights each; ours in bold\n");
+    println!("{round_count} rounds, interleaved, of {heights} heights each; ours in bold.\n");
     measure::measure(&ways, round_count, Length { warm: heights / 5, timed: heights });
+    ExitCode::SUCCESS
 }

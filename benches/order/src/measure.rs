@@ -32,8 +32,8 @@ pub(crate) struct Counts {
     /// Messages that arrived, and their bytes.
     pub(crate) messages: u64,
     pub(crate) bytes: u64,
-    /// Bytes appended to the logs in memory.
-    pub(crate) logged: u64,
+    /// Bytes appended to the logs in memory, where that is seen.
+    pub(crate) logged: Option<u64>,
 }
 
 impl Counts {
@@ -43,7 +43,7 @@ impl Counts {
             checked: self.checked - before.checked,
             messages: self.messages - before.messages,
             bytes: self.bytes - before.bytes,
-            logged: self.logged - before.logged,
+            logged: self.logged.zip(before.logged).map(|(all, before)| all - before),
         }
     }
 }
@@ -115,19 +115,38 @@ pub(crate) enum Owner {
     More,
 }
 
+/// Whether others' signatures are checked. That they are not shows what all the rest costs; they are made all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Checks {
+    All,
+    None,
+}
+
 /// One way to agree.
 pub(crate) struct Way {
     pub(crate) name: &'static str,
     pub(crate) owner: Owner,
-    pub(crate) run: fn(Length) -> Play,
+    /// Ways of the same kind are compared.
+    pub(crate) checks: Checks,
+    pub(crate) run: fn(Length, Checks) -> Play,
     /// A spoilt signature among good ones: what was refused.
     pub(crate) spoil: fn() -> String,
+}
+
+impl Way {
+    /// The name, and whether it is told apart.
+    pub(crate) fn full_name(&self) -> String {
+        match self.checks {
+            Checks::All => self.name.to_owned(),
+            Checks::None => format!("{}, unchecked", self.name),
+        }
+    }
 }
 
 /// Looks whether a way orders, and refuses what is forged.
 pub(crate) fn check(way: &Way) {
     let length = Length { warm: 10, timed: 40 };
-    let Play { commits, .. } = (way.run)(length);
+    let Play { commits, .. } = (way.run)(length, way.checks);
     assert_eq!(commits.len(), COUNT, "{}: validators", way.name);
     let last = usize::try_from(length.last()).expect("few");
     let first = &commits[0][..last];
@@ -138,63 +157,78 @@ pub(crate) fn check(way: &Way) {
     distinct.sort_unstable();
     distinct.dedup();
     assert_eq!(distinct.len(), last, "{}: a value twice", way.name);
-    eprintln!("{}: {last} heights, four alike; {}", way.name, (way.spoil)());
+    let refused = match way.checks {
+        Checks::All => (way.spoil)(),
+        Checks::None => "nothing to refuse".to_owned(),
+    };
+    eprintln!("{}: {last} heights, four alike; {refused}", way.full_name());
 }
 
-/// Runs every way once a round, and prints the table.
+/// Runs every way once a round, and prints the tables.
 pub(crate) fn measure(ways: &[Way], round_count: usize, length: Length) {
     let mut plays: Vec<Vec<Play>> = vec![Vec::new(); ways.len()];
-    for round in 0..round_count {
+    for round in 1..=round_count {
+        eprint!("round {round} of {round_count}, µs a height:");
         for (way, plays) in ways.iter().zip(&mut plays) {
-            let play = (way.run)(length);
-            let us = play.cpu_us();
-            eprintln!("round {} of {round_count}: {}: {us:.1} µs a height", round + 1, way.name);
+            let play = (way.run)(length, way.checks);
+            eprint!(" {:.0}", play.cpu_us());
             plays.push(play);
         }
+        eprintln!();
     }
     for plays in &mut plays {
         plays.sort_by(|a, b| a.cpu_us().total_cmp(&b.cpu_us()));
     }
-    print(ways, &plays);
+    for (checks, title) in [
+        (Checks::All, "Every signature is made, and checked by whoever would check it"),
+        (Checks::None, "The same, and no signature of another is checked: what all the rest costs"),
+    ] {
+        println!("{title}:\n");
+        let all = ways.iter().zip(&plays).filter(|(way, _)| way.checks == checks);
+        print_times(&all.collect::<Vec<_>>());
+    }
+    println!("What happens in a height, all four together:\n");
+    print_counts(ways, &plays);
 }
 
-fn print(ways: &[Way], plays: &[Vec<Play>]) {
-    let median = |plays: &[Play]| plays[plays.len() / 2].cpu_us();
-    let peers = ways.iter().zip(plays).filter(|(way, _)| way.owner == Owner::Peer);
-    let best = peers.map(|(_, plays)| median(plays)).min_by(f64::total_cmp).expect("two peers");
+fn median(plays: &[Play]) -> &Play {
+    &plays[plays.len() / 2]
+}
+
+fn print_times(all: &[(&Way, &Vec<Play>)]) {
+    let peers = all.iter().filter(|(way, _)| way.owner == Owner::Peer);
+    let best = peers.map(|(_, plays)| median(plays).cpu_us()).min_by(f64::total_cmp);
     println!(
-        "| way | µs a height, four validators: median | low | high | a validator | heights a second, one thread | times the best peer's rate |"
+        "| way | µs a height, all four: median | low | high | µs a height and validator | heights a second, one thread | of the best peer's |"
     );
     println!("|---|---:|---:|---:|---:|---:|---:|");
-    for (way, plays) in ways.iter().zip(plays) {
-        let us = median(plays);
+    for (way, plays) in all {
+        let us = median(plays).cpu_us();
         let (low, high) = (plays[0].cpu_us(), plays[plays.len() - 1].cpu_us());
+        let is_compared = way.owner != Owner::More;
+        let ratio = best.filter(|_| is_compared).map(|best| format!("{:.2}", best / us));
+        let (ratio, name, each) = (ratio.unwrap_or_default(), name(way), us / COUNT as f64);
         let rate = 1e6 / us;
-        let ratio = match way.owner {
-            Owner::More => String::new(),
-            Owner::Ours | Owner::Peer => format!("{:.2}", best / us),
-        };
-        let name =
-            if way.owner == Owner::Peer { way.name.to_owned() } else { format!("**{}**", way.name) };
-        let each = us / COUNT as f64;
-        println!(
-            "| {name} | {us:.1} | {low:.1} | {high:.1} | {each:.1} | {rate:.0} | {ratio} |"
-        );
+        println!("| {name} | {us:.1} | {low:.1} | {high:.1} | {each:.1} | {rate:.0} | {ratio} |");
     }
     println!();
-    println!("| way, a height of all four | signatures made | checked | messages | their bytes | bytes logged |");
+}
+
+fn print_counts(ways: &[Way], plays: &[Vec<Play>]) {
+    println!("| way | signatures made | checked | messages | their bytes | bytes logged |");
     println!("|---|---:|---:|---:|---:|---:|");
-    for (way, plays) in ways.iter().zip(plays) {
-        let Play { counts, timed, .. } = &plays[plays.len() / 2];
+    for (way, plays) in ways.iter().zip(plays).filter(|(way, _)| way.checks == Checks::All) {
+        let Play { counts, timed, .. } = median(plays);
         let each = |count: u64| count as f64 / *timed as f64;
-        println!(
-            "| {} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} |",
-            way.name,
-            each(counts.signed),
-            each(counts.checked),
-            each(counts.messages),
-            each(counts.bytes),
-            each(counts.logged)
-        );
+        let (signed, checked) = (each(counts.signed), each(counts.checked));
+        let (messages, bytes) = (each(counts.messages), each(counts.bytes));
+        let logged =
+            counts.logged.map_or("not counted".to_owned(), |all| format!("{:.0}", each(all)));
+        let name = name(way);
+        println!("| {name} | {signed:.1} | {checked:.1} | {messages:.1} | {bytes:.0} | {logged} |");
     }
+}
+
+fn name(way: &Way) -> String {
+    if way.owner == Owner::Peer { way.name.to_owned() } else { format!("**{}**", way.name) }
 }

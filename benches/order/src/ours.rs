@@ -15,30 +15,50 @@ use quipu_types::{
     ValidatorIndex, ValidatorSet,
 };
 
-use crate::measure::{COUNT, Counts, Length, Play, Stopwatch};
-use crate::post::{Letter, Post};
+use crate::measure::{COUNT, Checks, Counts, Length, Play, Stopwatch};
+use crate::post::{Fate, Letter, Post};
 
 const CHAIN: Hash = Hash([9; 32]);
 /// Heights between two times at which the log drops what is over, as in a replica.
 const CHECKPOINT_COUNT: u64 = 32;
 
 /// Headers that move no lane: nothing but order.
-pub(crate) fn idle_1(length: Length) -> Play {
-    play(1, false, length)
+pub(crate) fn idle_1(length: Length, checks: Checks) -> Play {
+    play(Shape { checks, ..Shape::IDLE }, length)
+}
+
+/// The same when no two messages wait at once: every signature is checked alone.
+pub(crate) fn idle_1_alone(length: Length, checks: Checks) -> Play {
+    play(Shape { checks, together: false, ..Shape::IDLE }, length)
 }
 
 /// The same with as many lanes as a new ledger has: each header and precommit is as long as that makes it.
-pub(crate) fn idle_16(length: Length) -> Play {
-    play(16, false, length)
+pub(crate) fn idle_16(length: Length, checks: Checks) -> Play {
+    play(Shape { checks, lane_count: 16, ..Shape::IDLE }, length)
 }
 
 /// One chunk a height, acknowledged by all, and one state, signed by all.
-pub(crate) fn moving_16(length: Length) -> Play {
-    play(16, true, length)
+pub(crate) fn moving_16(length: Length, checks: Checks) -> Play {
+    play(Shape { checks, lane_count: 16, moves: true, ..Shape::IDLE }, length)
 }
 
-fn play(lane_count: u16, moves: bool, length: Length) -> Play {
-    let mut world = World::new(lane_count, moves);
+/// How a world is made.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    lane_count: u16,
+    /// Whether a lane moves in each height.
+    moves: bool,
+    /// Whether what waits together is checked together.
+    together: bool,
+    checks: Checks,
+}
+
+impl Shape {
+    const IDLE: Self = Self { lane_count: 1, moves: false, together: true, checks: Checks::All };
+}
+
+fn play(shape: Shape, length: Length) -> Play {
+    let mut world = World::new(shape);
     let mut watch = Stopwatch::new(length);
     while !watch.reached(world.height(), || world.counts()) {
         world.step(&|_, bytes| bytes);
@@ -48,7 +68,7 @@ fn play(lane_count: u16, moves: bool, length: Length) -> Play {
 
 /// One validator's signatures are spoilt on their way: the others refuse each, and go on without it.
 pub(crate) fn spoil() -> String {
-    let mut world = World::new(1, false);
+    let mut world = World::new(Shape::IDLE);
     let spoilt = |(from, bytes): &Letter, good: Arc<[u8]>| {
         let Ok(Message::Prevote(mut vote)) = Message::from_bytes(bytes) else { return good };
         vote.signature.0[5] ^= u8::from(*from == 3);
@@ -105,15 +125,22 @@ struct Node {
 
 struct World {
     nodes: Vec<Node>,
+    shape: Shape,
     post: Post,
     now: Now,
 }
 
 impl World {
-    fn new(lane_count: u16, moves: bool) -> Self {
+    fn new(shape: Shape) -> Self {
         let now = Now { wall_us: 2_000_000, mono_us: 0 };
-        let nodes = (0..COUNT).map(|index| Node::new(index, lane_count, moves, now)).collect();
-        let mut world = Self { nodes, post: Post::default(), now };
+        let shared = Arc::new(Verified::default());
+        let verified = || match shape.checks {
+            Checks::All => Arc::default(),
+            // What one has made, all know to be right.
+            Checks::None => Arc::clone(&shared),
+        };
+        let nodes = (0..COUNT).map(|index| Node::new(index, shape, verified(), now)).collect();
+        let mut world = Self { nodes, shape, post: Post::default(), now };
         for index in 0..COUNT {
             world.nodes[index].grow(index, &mut world.post, now);
         }
@@ -132,12 +159,12 @@ impl World {
             checked: sum(|node| node.verified.counts().misses),
             messages: self.post.messages,
             bytes: self.post.bytes,
-            logged: sum(|node| node.logged),
+            logged: Some(sum(|node| node.logged)),
         }
     }
 
     /// Everyone takes what has arrived, and answers.
-    fn step(&mut self, on_its_way: &dyn Fn(&Letter, Arc<[u8]>) -> Arc<[u8]>) {
+    fn step(&mut self, on_its_way: Fate<'_>) {
         self.now.wall_us += 1_000;
         self.now.mono_us += 1_000;
         self.post.turn();
@@ -150,7 +177,9 @@ impl World {
                     (number(letter.0), Message::from_bytes(&bytes).expect("it was encoded here"))
                 })
                 .collect();
-            node.core.verify_together(messages.iter().map(|(_, message)| message));
+            if self.shape.together {
+                node.core.verify_together(messages.iter().map(|(_, message)| message));
+            }
             let is_idle = messages.is_empty();
             for (from, message) in messages {
                 node.take(index, Event::Message(from, message), &mut self.post, self.now);
@@ -163,8 +192,8 @@ impl World {
 }
 
 impl Node {
-    fn new(index: usize, lane_count: u16, moves: bool, now: Now) -> Self {
-        let verified = Arc::new(Verified::default());
+    fn new(index: usize, shape: Shape, verified: Arc<Verified>, now: Now) -> Self {
+        let Shape { lane_count, moves, .. } = shape;
         let config = Config {
             chain: CHAIN,
             set: set(),
@@ -203,9 +232,9 @@ impl Node {
                     self.signed += 1;
                     self.write(&record);
                 }
-                Output::Send(message) => post.to_all(own, message.to_bytes()),
+                Output::Send(message) => post.tell_all(own, message.to_bytes()),
                 Output::Reply { to, message } => {
-                    post.to_one((own, message.to_bytes().into()), usize::from(to.get()));
+                    post.tell((own, message.to_bytes().into()), usize::from(to.get()));
                 }
                 Output::Commit { header, hash, certificate } => {
                     self.write(&header);
@@ -244,7 +273,7 @@ impl Node {
         let (record, ack) = self.core.ack(&[tip(self.chunks.index)]).expect("it is new");
         self.signed += 1;
         self.write(&record);
-        post.to_all(own, record.message().to_bytes());
+        post.tell_all(own, record.message().to_bytes());
         self.take(own, Event::Acked(ack), post, now);
     }
 

@@ -7,6 +7,9 @@ use crate::measure::COUNT;
 /// A message on its way: who sent it, and its bytes.
 pub(crate) type Letter = (usize, Arc<[u8]>);
 
+/// What becomes of a letter's bytes before they arrive.
+pub(crate) type Fate<'a> = &'a dyn Fn(&Letter, Arc<[u8]>) -> Arc<[u8]>;
+
 /// Boxes of letters, one for each validator.
 #[derive(Debug, Default)]
 pub(crate) struct Post {
@@ -27,14 +30,14 @@ impl Post {
         std::mem::take(&mut self.due[at])
     }
 
-    pub(crate) fn to_all(&mut self, from: usize, bytes: Vec<u8>) {
+    pub(crate) fn tell_all(&mut self, from: usize, bytes: Vec<u8>) {
         let bytes: Arc<[u8]> = bytes.into();
         for to in (0..COUNT).filter(|to| *to != from) {
-            self.to_one((from, Arc::clone(&bytes)), to);
+            self.tell((from, Arc::clone(&bytes)), to);
         }
     }
 
-    pub(crate) fn to_one(&mut self, letter: Letter, to: usize) {
+    pub(crate) fn tell(&mut self, letter: Letter, to: usize) {
         self.messages += 1;
         self.bytes += u64::try_from(letter.1.len()).expect("small");
         self.sent[to].push(letter);

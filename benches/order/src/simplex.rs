@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use commonware_codec::DecodeExt;
+use commonware_consensus::simplex::Engine;
 use commonware_consensus::simplex::config::{Config, Floor, ForwardPolicy, SkipPolicy};
 use commonware_consensus::simplex::elector::RoundRobin;
-use commonware_consensus::simplex::Engine;
 use commonware_consensus::types::{Epoch, ViewDelta};
 use commonware_cryptography::Signer;
 use commonware_cryptography::ed25519::{PrivateKey, PublicKey};
@@ -26,19 +26,19 @@ use commonware_utils::channel::mpsc::unbounded_channel;
 use commonware_utils::ordered::Set;
 
 use self::application::{Finalized, Values};
-use self::scheme::{Checks, Counted};
+use self::scheme::{Counted, Tally};
 use self::wire::{Blocks, Traffic};
-use crate::measure::{COUNT, Counts, Length, Play, Stopwatch};
+use crate::measure::{COUNT, Checks, Counts, Length, Play, Stopwatch};
 
 /// Orders 32-byte values.
-pub(crate) fn play(length: Length) -> Play {
-    run(length, None).0
+pub(crate) fn play(length: Length, checks: Checks) -> Play {
+    run(length, checks, None).0
 }
 
 /// One validator's votes are spoilt on their way: the others want it cut off, and go on without it.
 pub(crate) fn spoil() -> String {
     // A view that the spoilt one leads passes without a value, so the run ends before it.
-    let blocks = run(Length { warm: 1, timed: 1 }, Some(spoilt())).1;
+    let blocks = run(Length { warm: 1, timed: 1 }, Checks::All, Some(spoilt())).1;
     assert!(blocks > 0, "it is noticed");
     format!("{blocks} times a spoiler of votes was to be blocked")
 }
@@ -48,14 +48,14 @@ fn spoilt() -> usize {
     COUNT - 1
 }
 
-fn run(length: Length, spoilt: Option<usize>) -> (Play, u64) {
+fn run(length: Length, checks: Checks, spoilt: Option<usize>) -> (Play, u64) {
     deterministic::Runner::new(deterministic::Config::new()).start(|context| async move {
         let keys: Vec<PrivateKey> = (1..=u8::try_from(COUNT).expect("few"))
             .map(|seed| PrivateKey::decode(IoBuf::from(vec![seed; 32])).expect("any seed is a key"))
             .collect();
         let members = Set::from_iter_dedup(keys.iter().map(PrivateKey::public_key));
         let ordered: Vec<PublicKey> = members.iter().cloned().collect();
-        let (checks, traffic) = (Arc::<Checks>::default(), Arc::<Traffic>::default());
+        let (tally, traffic) = (Arc::<Tally>::default(), Arc::<Traffic>::default());
         let mut votes = wire::channel(&ordered, &traffic, spoilt).into_iter();
         let mut certificates = wire::channel(&ordered, &traffic, None).into_iter();
         let mut fetches = wire::channel(&ordered, &traffic, None).into_iter();
@@ -64,8 +64,9 @@ fn run(length: Length, spoilt: Option<usize>) -> (Play, u64) {
         let mut handles = Vec::new();
         let mut values = Vec::new();
         for (own, member) in ordered.iter().enumerate() {
-            let key = keys.iter().find(|key| key.public_key() == *member).expect("it is of the set");
-            let scheme = Counted::new(members.clone(), key.clone(), Arc::clone(&checks));
+            let key =
+                keys.iter().find(|key| key.public_key() == *member).expect("it is of the set");
+            let scheme = Counted::new(members.clone(), key.clone(), Arc::clone(&tally), checks);
             let finalized = Arc::<Mutex<Vec<_>>>::default();
             values.push(Arc::clone(&finalized));
             let reporter = Finalized { own, values: finalized, told: told.clone() };
@@ -85,7 +86,7 @@ fn run(length: Length, spoilt: Option<usize>) -> (Play, u64) {
             let (own, view): (usize, u64) = heard.recv().await.expect("engines run on");
             heights[own] = view;
             let slowest = heights.into_iter().min().unwrap_or(0);
-            if watch.reached(slowest, || counts(&checks, &traffic)) {
+            if watch.reached(slowest, || counts(&tally, &traffic)) {
                 break;
             }
         }
@@ -96,19 +97,18 @@ fn run(length: Length, spoilt: Option<usize>) -> (Play, u64) {
     })
 }
 
-fn counts(checks: &Checks, traffic: &Traffic) -> Counts {
+fn counts(tally: &Tally, traffic: &Traffic) -> Counts {
     let of = |count: &AtomicU64| count.load(Relaxed);
     Counts {
-        signed: of(&checks.signed),
-        checked: of(&checks.checked),
+        signed: of(&tally.signed),
+        checked: of(&tally.checked),
         messages: of(&traffic.messages),
         bytes: of(&traffic.bytes),
-        logged: 0,
+        logged: None,
     }
 }
 
-type Settings =
-    Config<Counted, RoundRobin, Blocks, Digest, Values, Values, Finalized, Sequential>;
+type Settings = Config<Counted, RoundRobin, Blocks, Digest, Values, Values, Finalized, Sequential>;
 
 /// As its own examples set it up.
 fn config(own: usize, scheme: Counted, reporter: Finalized, blocker: Blocks) -> Settings {
