@@ -40,6 +40,10 @@ bench-peers *words:
 bench-hashes *words:
     cargo run --release --locked --manifest-path benches/peers/Cargo.toml -- {{words}}
 
+# What order alone costs, beside other packages; see benches/order/README.md.
+bench-order *words:
+    cargo run --release --locked --manifest-path benches/order/Cargo.toml -- {{words}}
+
 # Write the sources as rustfmt would.
 fmt:
     cargo fmt --all
