@@ -1,6 +1,6 @@
 //! What criminals can do: sign anything with their own keys, and send it to whom they like.
 
-use quipu_clock::Generator;
+use quipu_clock::{Generator, LaneClock};
 use quipu_consensus::{Change, Message};
 use quipu_crypto::Tag;
 use quipu_crypto::hash::blake3;
@@ -242,12 +242,9 @@ impl Stage {
         let tip = *parent.cut.get(usize::from(lane)).expect("a lane of the stage");
         let sequencer: ValidatorIndex =
             self.context.schedule.sequencer(Lane::new(lane), current.term);
-        let last = self.judge.chunk(&tip.chunk_hash).and_then(|chunk| chunk.clock.last());
         let seed = quipu_clock::seed_value(&self.genesis.clock_seed);
-        let value = last.map_or(seed, |entry| entry.value);
-        let goes_on = tip.index > 0 && tip.term == current.term;
-        let start = quipu_clock::start(&current.branch, &value);
-        let clock = if goes_on { value } else { start };
+        let clock = LaneClock::resume(tip.lane, seed, self.judge.chunk(&tip.chunk_hash));
+        let clock = clock.first_value(current.term, &current.branch);
         Strand {
             sequencer: sequencer.get(),
             term: current.term,
