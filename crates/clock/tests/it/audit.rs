@@ -1,7 +1,9 @@
 //! Audits by sample: true ranges pass, false ones are found at the stated rate, answers fit one question only.
 
 use proptest::prelude::*;
-use quipu_clock::audit::{Answer, Audit, AuditError, Checkpoint, CheckpointTree, checkpoints};
+use quipu_clock::audit::{
+    Answer, Audit, AuditError, Checkpoint, CheckpointTree, Range, Shown, checkpoints,
+};
 use quipu_clock::stretch::Stretch;
 use quipu_clock::{Chain, Generator, stretches};
 use quipu_types::{Hash, Mix};
@@ -71,6 +73,21 @@ proptest! {
     }
 }
 
+/// Computed by another program from `docs/formats.md`.
+#[test]
+fn leaves_and_draws_are_what_the_formats_say() {
+    let [root, start, end, nonce] = [1, 2, 3, 4].map(|byte| Hash([byte; 32]));
+    let range = Range { root, size: 1_000, start, end };
+    let draws: Vec<_> = Audit::new(range, nonce, 5).unwrap().draws().collect();
+    assert_eq!(draws, [24, 518, 568, 327, 745]);
+    let stretch = Stretch { count: 7, mixed: Some(nonce), value: end };
+    let range = CheckpointTree::new(vec![Checkpoint { start, stretch }]).unwrap().range();
+    assert_eq!(
+        range.root.to_string(),
+        "c7cb48cf3163d1c7cedc49af190cf453674037f222dd7991ef0d6047bc29aefc"
+    );
+}
+
 /// Each row: `size` leaves, `false_count` of them false, `sample_count` draws, and what of `seed_count` audits must find one: the
 /// binomial bounds for p = 1 − (1 − false_count ÷ size)^sample_count that chance leaves with less than 10^-6 on either side.
 #[test]
@@ -129,7 +146,7 @@ fn an_answer_fits_one_range_one_nonce_and_one_number_of_draws() {
         let other = Audit::new(range, nonce(1), 20).unwrap();
         assert_eq!(verify(&other, &answer), Err(expected));
     }
-    let size = |size| Audit::new(quipu_clock::audit::Range { size, ..tree.range() }, nonce(1), 1);
+    let size = |size| Audit::new(Range { size, ..tree.range() }, nonce(1), 1);
     assert_eq!(size(0), Err(AuditError::Size { size: 0 }));
     assert_eq!(size(u64::MAX), Err(AuditError::Size { size: u64::MAX }));
     let too_many = Audit::new(tree.range(), nonce(1), 4_097);
@@ -164,7 +181,7 @@ fn a_leaf_that_is_swapped_changed_or_out_of_range_is_refused_by_its_number() {
     // Another leaf under the drawn number; its path does not lead from there.
     assert!(not_in_tree(refused(&|answer| {
         let other = answer.samples[4].leaf.clone();
-        answer.samples[3].leaf = quipu_clock::audit::Shown { index: wanted, ..other };
+        answer.samples[3].leaf = Shown { index: wanted, ..other };
     })));
     assert!(not_in_tree(refused(&|answer| answer.samples[3].leaf.checkpoint.stretch.count += 1)));
     assert!(not_in_tree(refused(&|answer| answer.samples[3].leaf.checkpoint.start.0[0] ^= 1)));
