@@ -6,6 +6,7 @@ use quipu_clock::audit::{
 };
 use quipu_clock::stretch::Stretch;
 use quipu_clock::{Chain, Generator, stretches};
+use quipu_types::chunk::TICKS_PER_ENTRY_MAX;
 use quipu_types::{Hash, Mix};
 
 const START: Hash = Hash([1; 32]);
@@ -220,8 +221,15 @@ fn leaves_that_do_not_link_or_are_no_entries_are_false() {
         );
     });
     assert_eq!(idle, AuditError::Shape { index: 3, count: 0 });
-    let endless = first_error(&|leaves| leaves[5].stretch.count = u64::MAX);
-    assert_eq!(endless, AuditError::Shape { index: 5, count: u64::MAX });
+    // True, and one tick more than a client lets itself be made to hash.
+    let endless = first_error(&|leaves| {
+        leaves.truncate(6);
+        let mut chain = Chain::new(leaves[5].start);
+        chain.tick(TICKS_PER_ENTRY_MAX + 1);
+        let (count, value) = (TICKS_PER_ENTRY_MAX + 1, chain.value());
+        leaves[5].stretch = Stretch { count, mixed: None, value };
+    });
+    assert_eq!(endless, AuditError::Shape { index: 5, count: TICKS_PER_ENTRY_MAX + 1 });
 }
 
 /// The limit that the module's header states: a piece that was made once stands in the tree many times, and each seam is one

@@ -5,17 +5,19 @@ use quipu_accel::{Accel, Choice, Dispatcher};
 use quipu_clock::stretch::{Part, Stretch, verify_parallel, verify_serial};
 use quipu_clock::{Generator, stretches};
 use quipu_types::Hash;
+use quipu_types::chunk::TICKS_PER_ENTRY_MAX;
 
-/// Entries of the clock that is verified: many groups of the widest kernel for each of many cores.
-const ENTRY_COUNT: u64 = 512;
-const TICKS_PER_ENTRY: u64 = quipu_types::chunk::TICKS_PER_ENTRY_MAX;
+/// Entries for each core: two groups of the widest kernel.
+const ENTRY_COUNT_PER_CORE: usize = 32;
 
 /// Rows of `(how, ticks a second)`. `rate` gives items a second of work on so many.
 pub(super) fn measure(rate: impl Fn(usize, &mut dyn FnMut()) -> f64) -> Vec<(String, f64)> {
     let start = quipu_clock::seed_value("quipu bench accel");
-    let ticks = ENTRY_COUNT.saturating_mul(TICKS_PER_ENTRY);
+    let entry_count = ENTRY_COUNT_PER_CORE.saturating_mul(core_count());
+    let ticks = TICKS_PER_ENTRY_MAX.saturating_mul(u64::try_from(entry_count).unwrap_or(u64::MAX));
     let mut clock = Generator::new(start);
-    clock.tick(ticks);
+    // As many as a chunk holds, which is enough for a hundred cores.
+    let ticks = clock.tick(ticks);
     let stretches = stretches(&clock.take(), &Hash::ZERO).expect("a generator keeps the bounds");
     let tick_count = usize::try_from(ticks).unwrap_or(usize::MAX);
     let mut serial = || assert!(verify_serial(start, &stretches).is_ok(), "a true clock");
@@ -42,9 +44,13 @@ fn kernels() -> Vec<(String, Dispatcher)> {
 
 /// 1, 2, 4 and so on, and all cores.
 fn thread_counts() -> Vec<usize> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let cores = core_count();
     let doubled = std::iter::successors(Some(1_usize), |count| count.checked_mul(2));
     doubled.take_while(|count| *count < cores).chain([cores]).collect()
+}
+
+fn core_count() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 fn verify_on(accel: &dyn Accel, start: Hash, stretches: &[Stretch], threads: usize) -> bool {
