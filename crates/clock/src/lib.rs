@@ -27,7 +27,7 @@
 //! * K3 A tick hashes 32 bytes and a mixing 64, so neither can stand for the other; a mix's digest
 //!   covers its kind, so no kind stands for another.
 //! * K4 An entry does something: no ticks and nothing mixed is refused. So it is with an audit's leaves, not with stretches.
-//! * K5 [`LaneClock`] alone says what a term's clock goes on from, and which chunk of a range is wrong first. [`check_alone`]
+//! * K5 [`LaneClock`] says what a term's clock goes on from, and which chunk of a range is wrong first. [`check_alone`]
 //!   and [`LaneClock::link`] take a chunk exactly when [`LaneClock::advance`] does.
 //! * K6 An [`audit`] takes every true range. What a sample does not prove stands there.
 //!

@@ -30,8 +30,8 @@ pub struct Strand {
     pub branch: Hash,
     /// The last chunk.
     pub tip: Tip,
-    /// The clock after it.
-    pub clock: Hash,
+    /// The clock after it; the next chunk goes on as its term and branch say.
+    pub clock: LaneClock,
 }
 
 impl Stage {
@@ -244,7 +244,6 @@ impl Stage {
             self.context.schedule.sequencer(Lane::new(lane), current.term);
         let seed = quipu_clock::seed_value(&self.genesis.clock_seed);
         let clock = LaneClock::resume(tip.lane, seed, self.judge.chunk(&tip.chunk_hash));
-        let clock = clock.first_value(current.term, &current.branch);
         Strand {
             sequencer: sequencer.get(),
             term: current.term,
@@ -257,10 +256,9 @@ impl Stage {
     /// The next chunk of a strand: one of clock alone. Other ticks, another chunk.
     pub fn grow(&self, strand: &mut Strand, ticks: u64) -> StoredChunk {
         let tip = strand.tip;
-        let mut clock = Generator::new(strand.clock);
+        let mut clock = Generator::new(strand.clock.first_value(strand.term, &strand.branch));
         clock.tick(ticks);
         clock.mix(Mix::Batch, &tip.lane_root);
-        strand.clock = clock.value();
         let goes_on = tip.term == strand.term && tip.index > 0;
         let start = term_start(&strand.branch, &tip.chunk_hash);
         let header = ChunkHeader {
@@ -277,6 +275,7 @@ impl Stage {
             clock: clock.take(),
         };
         let signature = self.sign(strand.sequencer, Tag::Chunk, &header.to_bytes());
+        strand.clock.pass(&header);
         let (index, chunk_hash) = (header.index, chunk_hash(&header));
         strand.tip = Tip { term: strand.term, index, chunk_hash, ..tip };
         StoredChunk { header, signature, body: Vec::new() }
