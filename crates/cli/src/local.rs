@@ -44,8 +44,8 @@ const DEV_BALANCE: u64 = 1_000_000_000;
 pub(crate) const LANE_COUNT: u16 = 16;
 /// Hashes a second of each lane's clock: with all lanes less than a twentieth of one core.
 pub(crate) const CLOCK_RATE_HZ: u64 = 10_000;
-/// The fastest silicon granted to an attacker.
-const HASH_RATE_FASTEST_HZ: u64 = 20_000_000;
+/// The fastest silicon granted to an attacker (decision 0033).
+const HASH_RATE_FASTEST_HZ: u64 = 100_000_000;
 /// What the marker says to whoever looks into it.
 const FIRST_START: &str = "\
 This validator has not started yet, and its key has never voted. The first start removes this file.

@@ -16,24 +16,35 @@
 //!   n ÷ `hash_rate_fastest` seconds ([`proven_micros`]). The other half are the signed times of
 //!   headers. Nothing here says that the clock ran all the time, or at its declared rate.
 //!
+//! What a sequencer that idles can compute ahead is bounded too: from the last value on, until something is mixed that it did not
+//! know. Whatever it has then was made in the time since the last mixed header, so it proves no more than that time.
+//!
 //! # Invariants
 //! * K1 [`verify`] takes exactly what a [`Generator`] with the same start and mixes gives.
-//! * K2 Every way to verify ([`verify`], [`verify_serial`], [`verify_wide`], [`Part`]s) has one verdict, and names the
-//!   same entry: the first that is wrong.
+//! * K2 Every way to verify ([`verify`], [`verify_serial`], [`verify_wide`], [`verify_parallel`]) has one verdict, and names the
+//!   same entry: the first that is wrong. All stand on [`stretch`], which has the same ways for chains that others published,
+//!   with the same verdicts.
 //! * K3 A tick hashes 32 bytes and a mixing 64, so neither can stand for the other; a mix's digest
 //!   covers its kind, so no kind stands for another.
-//! * K4 An entry does something: no ticks and nothing mixed is refused.
+//! * K4 An entry does something: no ticks and nothing mixed is refused. So it is with an audit's leaves, not with stretches.
+//! * K5 [`LaneClock`] says what a term's clock goes on from, and which chunk of a range is wrong first. [`check_alone`]
+//!   and [`LaneClock::link`] take a chunk exactly when [`LaneClock::advance`] does.
+//! * K6 An [`audit`] takes every true range. What a sample does not prove stands there.
 //!
 //! # Limits
 //! `TICKS_PER_ENTRY_MAX` ticks an entry, `CLOCK_ENTRY_COUNT_MAX` entries a chunk, of which
 //! [`MIX_COUNT_MAX`] are kept for mixing. Mixings are not counted as ticks, which errs to less time.
 //! No wall clock: how many ticks are due is the caller's to say ([`ticks_due`] does the arithmetic).
 
+pub mod audit;
 mod generator;
+mod lane;
+pub mod stretch;
 mod verify;
 
 pub use generator::{Generator, MIX_COUNT_MAX};
-pub use verify::{ClockError, Part, split, verify, verify_parallel, verify_serial, verify_wide};
+pub use lane::{LaneClock, LaneClockError, check_alone, verify_range};
+pub use verify::{ClockError, stretches, verify, verify_parallel, verify_serial, verify_wide};
 
 use quipu_accel::Accel;
 use quipu_crypto::hash::sha256_concat;

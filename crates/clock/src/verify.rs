@@ -1,11 +1,12 @@
-//! Checks clock entries: one after another, many at once, or in parts on several cores.
+//! Checks a chunk's clock entries: their shape here, their values as [`stretch`](crate::stretch)es.
 
 use quipu_accel::Accel;
 use quipu_types::chunk::{CLOCK_ENTRY_COUNT_MAX, TICKS_PER_ENTRY_MAX};
 use quipu_types::{ClockEntry, Hash, Mix};
 use thiserror::Error;
 
-use crate::{Chain, mix_digest};
+use crate::mix_digest;
+use crate::stretch::{self, Part, Stretch, WrongStretch};
 
 /// Why entries are no clock. `entry` is the 0-based index of the first wrong one.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -57,10 +58,7 @@ impl ClockError {
 /// # Errors
 /// The first entry that is wrong.
 pub fn verify(start: Hash, entries: &[ClockEntry], lane_root: &Hash) -> Result<Hash, ClockError> {
-    match entries {
-        [] | [_] => verify_serial(start, entries, lane_root),
-        _ => verify_wide(quipu_accel::default(), start, entries, lane_root),
-    }
+    verify_by(0, entries, lane_root, |stretches| stretch::verify(start, stretches))
 }
 
 /// As [`verify`], one entry after another: the twin of the other ways.
@@ -72,23 +70,10 @@ pub fn verify_serial(
     entries: &[ClockEntry],
     lane_root: &Hash,
 ) -> Result<Hash, ClockError> {
-    check_shape(entries)?;
-    let mut chain = Chain::new(start);
-    for (index, entry) in entries.iter().enumerate() {
-        check_entry(index, entry)?;
-        chain.tick(entry.count);
-        if let Some(digest) = mix_digest(&entry.mix, lane_root) {
-            chain.mix(&digest);
-        }
-        if chain.value() != entry.value {
-            return Err(ClockError::WrongValue { entry: index });
-        }
-    }
-    Ok(chain.value())
+    verify_by(0, entries, lane_root, |stretches| stretch::verify_serial(start, stretches))
 }
 
-/// As [`verify`], with all entries side by side on `accel`: each states its value, so each is checked
-/// from the value that the one before states.
+/// As [`verify`], with all entries side by side on `accel`.
 ///
 /// # Errors
 /// As [`verify`].
@@ -98,68 +83,10 @@ pub fn verify_wide(
     entries: &[ClockEntry],
     lane_root: &Hash,
 ) -> Result<Hash, ClockError> {
-    check_shape(entries)?;
-    verify_part(accel, 0, start, entries, lane_root)?;
-    Ok(entries.last().map_or(start, |entry| entry.value))
+    verify_by(0, entries, lane_root, |stretches| stretch::verify_wide(accel, start, stretches))
 }
 
-/// A run of entries that is checked for itself.
-#[derive(Clone, Copy, Debug)]
-pub struct Part<'a> {
-    first: usize,
-    start: Hash,
-    entries: &'a [ClockEntry],
-}
-
-impl Part<'_> {
-    /// Checks the part; errors name entries by their index in the whole.
-    ///
-    /// # Errors
-    /// The first entry of the part that is wrong.
-    pub fn verify(&self, accel: &dyn Accel, lane_root: &Hash) -> Result<(), ClockError> {
-        verify_part(accel, self.first, self.start, self.entries, lane_root)
-    }
-}
-
-/// Cuts `entries` into at most `part_count` parts of about equally many ticks, in order, for as many
-/// cores. Together they say what [`verify`] says: the error of the first part that has one.
-///
-/// # Errors
-/// When there are more entries than a chunk may have.
-pub fn split<'a>(
-    start: Hash,
-    entries: &'a [ClockEntry],
-    part_count: usize,
-) -> Result<Vec<Part<'a>>, ClockError> {
-    check_shape(entries)?;
-    // A mixing costs about as much as a tick, and a part has an entry at least.
-    let work = |entry: &ClockEntry| entry.count.min(TICKS_PER_ENTRY_MAX).saturating_add(1);
-    let total = entries.iter().map(work).fold(0, u64::saturating_add);
-    let parts = u64::try_from(part_count.max(1)).unwrap_or(u64::MAX);
-    let target = total.div_ceil(parts).max(1);
-    let mut out = Vec::new();
-    let (mut rest, mut first, mut start) = (entries, 0_usize, start);
-    while !rest.is_empty() {
-        let mut sum = 0_u64;
-        let size = rest
-            .iter()
-            .take_while(|entry| {
-                let fits = sum < target;
-                sum = sum.saturating_add(work(entry));
-                fits
-            })
-            .count();
-        let (part, after) = rest.split_at_checked(size).unwrap_or((rest, &[]));
-        out.push(Part { first, start, entries: part });
-        start = part.last().map_or(start, |entry| entry.value);
-        first = first.saturating_add(part.len());
-        rest = after;
-    }
-    Ok(out)
-}
-
-/// As [`verify`], with the parts of [`split`] given to `run`, which checks each on a core of its own
-/// (or not) and gives the verdicts in the order of the parts.
+/// As [`verify`], in parts that `run` checks, as [`stretch::verify_parallel`] says.
 ///
 /// # Errors
 /// As [`verify`].
@@ -171,16 +98,63 @@ pub fn verify_parallel(
     entries: &[ClockEntry],
     lane_root: &Hash,
     part_count: usize,
-    run: impl FnOnce(&[Part<'_>], &Hash) -> Vec<Result<(), ClockError>>,
+    run: impl FnOnce(&[Part<'_>]) -> Vec<Result<(), WrongStretch>>,
 ) -> Result<Hash, ClockError> {
-    let parts = split(start, entries, part_count)?;
-    let verdicts = run(&parts, lane_root);
-    assert_eq!(verdicts.len(), parts.len(), "one verdict a part");
-    verdicts.into_iter().collect::<Result<(), _>>()?;
-    Ok(entries.last().map_or(start, |entry| entry.value))
+    verify_by(0, entries, lane_root, |stretches| {
+        stretch::verify_parallel(start, stretches, part_count, run)
+    })
 }
 
-fn check_shape(entries: &[ClockEntry]) -> Result<(), ClockError> {
+/// Checks all entries but the first, which states where they start.
+pub(crate) fn verify_rest(entries: &[ClockEntry], lane_root: &Hash) -> Result<(), ClockError> {
+    check_size(entries)?;
+    let Some((first, rest)) = entries.split_first() else { return Ok(()) };
+    verify_by(1, rest, lane_root, |stretches| stretch::verify(first.value, stretches)).map(drop)
+}
+
+/// The stretches that `entries` are, up to the first of a bad shape.
+///
+/// # Errors
+/// As [`verify`], but no value is checked.
+pub fn stretches(entries: &[ClockEntry], lane_root: &Hash) -> Result<Vec<Stretch>, ClockError> {
+    let (stretches, shape) = shaped(0, entries, lane_root);
+    check_size(entries).and(shape).map(|()| stretches)
+}
+
+/// Maps `entries`, the first of which is number `first`, onto stretches that `check` judges. Entries behind one of a bad shape are
+/// not hashed; the ones before it still go first.
+fn verify_by(
+    first: usize,
+    entries: &[ClockEntry],
+    lane_root: &Hash,
+    check: impl FnOnce(&[Stretch]) -> Result<Hash, WrongStretch>,
+) -> Result<Hash, ClockError> {
+    check_size(entries)?;
+    let (stretches, shape) = shaped(first, entries, lane_root);
+    let value = check(&stretches).map_err(|WrongStretch { index }| ClockError::WrongValue {
+        entry: first.saturating_add(index),
+    })?;
+    shape.map(|()| value)
+}
+
+fn shaped(
+    first: usize,
+    entries: &[ClockEntry],
+    lane_root: &Hash,
+) -> (Vec<Stretch>, Result<(), ClockError>) {
+    let mut stretches = Vec::with_capacity(entries.len());
+    for (offset, entry) in entries.iter().enumerate() {
+        let shape = check_entry(first.saturating_add(offset), entry);
+        if shape.is_err() {
+            return (stretches, shape);
+        }
+        let mixed = mix_digest(&entry.mix, lane_root);
+        stretches.push(Stretch { count: entry.count, mixed, value: entry.value });
+    }
+    (stretches, Ok(()))
+}
+
+fn check_size(entries: &[ClockEntry]) -> Result<(), ClockError> {
     if entries.len() > CLOCK_ENTRY_COUNT_MAX {
         return Err(ClockError::TooManyEntries { count: entries.len() });
     }
@@ -195,64 +169,6 @@ fn check_entry(index: usize, entry: &ClockEntry) -> Result<(), ClockError> {
         return Err(ClockError::TooManyTicks { entry: index, count: entry.count });
     }
     Ok(())
-}
-
-/// What is left to do for one entry of a part.
-struct Work<'a> {
-    index: usize,
-    entry: &'a ClockEntry,
-}
-
-fn verify_part(
-    accel: &dyn Accel,
-    first: usize,
-    start: Hash,
-    entries: &[ClockEntry],
-    lane_root: &Hash,
-) -> Result<(), ClockError> {
-    // Entries behind one of a bad shape are not hashed; the ones before it still go first.
-    let mut shape = Ok(());
-    let mut starts = Vec::with_capacity(entries.len());
-    let mut value = start;
-    for (offset, entry) in entries.iter().enumerate() {
-        let index = first.saturating_add(offset);
-        shape = check_entry(index, entry);
-        if shape.is_err() {
-            break;
-        }
-        starts.push((Work { index, entry }, value));
-        value = entry.value;
-    }
-    // Shortest first: every chain from a place on has at least that entry's ticks still to do.
-    starts.sort_by_key(|(work, _)| work.entry.count);
-    let (works, mut values): (Vec<_>, Vec<_>) =
-        starts.into_iter().map(|(work, value)| (work, value.0)).unzip();
-    let mut done = 0_u64;
-    for (place, work) in works.iter().enumerate() {
-        let step = work.entry.count.saturating_sub(done);
-        if let Some(open) = values.get_mut(place..)
-            && step > 0
-        {
-            accel.sha256_chains(open, step);
-        }
-        done = work.entry.count;
-    }
-    let wrong = works
-        .iter()
-        .zip(values)
-        .filter(|(work, value)| {
-            let mut chain = Chain::new(Hash(*value));
-            if let Some(digest) = mix_digest(&work.entry.mix, lane_root) {
-                chain.mix(&digest);
-            }
-            chain.value() != work.entry.value
-        })
-        .map(|(work, _)| work.index)
-        .min();
-    match wrong {
-        Some(entry) => Err(ClockError::WrongValue { entry }),
-        None => shape,
-    }
 }
 
 #[cfg(test)]
@@ -302,11 +218,11 @@ mod tests {
         assert_eq!(verify(start, entries, root), verdict);
         assert_eq!(verify_wide(accel, start, entries, root), verdict);
         for part_count in [0, 1, 2, 3, 7, 100] {
-            let parallel = verify_parallel(start, entries, root, part_count, |parts, root| {
+            let parallel = verify_parallel(start, entries, root, part_count, |parts| {
                 assert!(parts.len() <= part_count.max(1));
                 // Backwards, as threads may finish; the verdicts stand in the parts' order.
                 let mut verdicts: Vec<_> =
-                    parts.iter().rev().map(|part| part.verify(accel, root)).collect();
+                    parts.iter().rev().map(|part| part.verify(accel)).collect();
                 verdicts.reverse();
                 verdicts
             });

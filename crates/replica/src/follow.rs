@@ -22,6 +22,7 @@
 
 use std::sync::Arc;
 
+use quipu_clock::LaneClock;
 use quipu_consensus::header::check as check_header;
 use quipu_consensus::{Context, HeaderError, Parent};
 use quipu_crypto::merkle::Frontier;
@@ -36,7 +37,7 @@ use thiserror::Error;
 
 use crate::admission::{Admissions, Admitted};
 use crate::api::{Block, Chunk, Recovered};
-use crate::lane::{ChunkFault, first_value, links};
+use crate::lane::{ChunkFault, links};
 use crate::peer::{ReceiveError, check_chunk};
 use crate::replica::{HELD_SIZE_MAX, first_term, parent};
 
@@ -217,8 +218,8 @@ struct LaneEnd {
     term: TermRecord,
     tip: Tip,
     frontier: Frontier,
-    /// What the clock shows after the tip's chunk; the seed before the first.
-    clock_value: Hash,
+    /// Where the clock stands after the tip's chunk.
+    clock: LaneClock,
 }
 
 /// A height whose chunks come.
@@ -250,14 +251,11 @@ impl Follower {
         let parent = parent(recovered, genesis, context.chain);
         assert_eq!(recovered.lanes.len(), parent.cut.len(), "a lane was opened for each");
         let seed = quipu_clock::seed_value(&genesis.clock_seed);
-        let ends = parent.cut.iter().zip(&recovered.lanes).map(|(tip, lane)| {
-            let last = lane.committed.as_ref().and_then(|header| header.clock.last());
-            LaneEnd {
-                term: lane.term.unwrap_or_else(|| first_term(&context, tip)),
-                tip: *tip,
-                frontier: lane.frontier.clone(),
-                clock_value: last.map_or(seed, |entry| entry.value),
-            }
+        let ends = parent.cut.iter().zip(&recovered.lanes).map(|(tip, lane)| LaneEnd {
+            term: lane.term.unwrap_or_else(|| first_term(&context, tip)),
+            tip: *tip,
+            frontier: lane.frontier.clone(),
+            clock: LaneClock::resume(tip.lane, seed, lane.committed.as_ref()),
         });
         let lanes = ends.collect();
         Self { context, parent, lanes, open: None }
@@ -383,11 +381,8 @@ impl LaneEnd {
         if frontier.root() != header.lane_root {
             return Err(ChunkFault::Root);
         }
-        let value = first_value(&self.term, &self.tip, self.clock_value);
-        // The entries after the first were checked with the signature: each states where it starts.
-        let first = header.clock.get(..1).unwrap_or_default();
-        quipu_clock::verify(value, first, &header.lane_root).map_err(|_| ChunkFault::Clock)?;
-        self.clock_value = header.clock.last().map_or(value, |entry| entry.value);
+        // What it says by itself was checked with the signature.
+        self.clock.link(header).map_err(|_| ChunkFault::Clock)?;
         (self.frontier, self.tip) = (frontier, tip);
         Ok(())
     }

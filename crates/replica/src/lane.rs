@@ -19,7 +19,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use quipu_clock::Generator;
+use quipu_clock::{Generator, LaneClock};
 use quipu_consensus::{Holdings, SignedChunk};
 use quipu_crypto::hash::blake3;
 use quipu_crypto::merkle::Frontier;
@@ -65,13 +65,6 @@ fn links_but_branch(term: &TermRecord, tip: &Tip, header: &ChunkHeader) -> bool 
         && header.prev == prev
 }
 
-/// What the clock of a term goes on from after `committed`, whose chunk left it at `value`. A function of the chunk and the
-/// term alone: a term in which nothing was committed leaves no trace in it.
-pub(crate) fn first_value(term: &TermRecord, committed: &Tip, value: Hash) -> Hash {
-    let goes_on = committed.index > 0 && committed.term == term.term;
-    if goes_on { value } else { quipu_clock::start(&term.branch, &value) }
-}
-
 /// A chunk that no committed cut covers.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
@@ -80,7 +73,7 @@ pub(crate) struct Held {
     signed: Arc<SignedChunk>,
     /// The lane's tree and clock after it.
     frontier: Frontier,
-    clock_value: Hash,
+    clock: LaneClock,
     size: usize,
 }
 
@@ -146,8 +139,8 @@ pub(crate) struct Lane {
     /// that header comes again.
     pub(crate) next_term: Option<(TermRecord, Vec<Arc<Chunk>>)>,
     committed_frontier: Frontier,
-    /// What the clock shows after the last committed chunk, whatever its term; the seed before the first.
-    committed_clock: Hash,
+    /// Where the clock stands after the last committed chunk, whatever its term.
+    committed_clock: LaneClock,
     clock: Generator,
     clock_us: u64,
     rate_hz: u64,
@@ -166,9 +159,9 @@ pub(crate) struct LaneStart {
     pub(crate) term: TermRecord,
     pub(crate) next_term: Option<(TermRecord, Vec<Arc<Chunk>>)>,
     pub(crate) committed: Tip,
-    /// The tree at the committed tip, and the clock after its chunk (the seed before the first).
+    /// The tree at the committed tip, and the clock after its chunk.
     pub(crate) frontier: Frontier,
-    pub(crate) clock_value: Hash,
+    pub(crate) clock: LaneClock,
     pub(crate) clock_us: u64,
     pub(crate) rate_hz: u64,
     pub(crate) lane_count: usize,
@@ -177,7 +170,7 @@ pub(crate) struct LaneStart {
 
 impl Lane {
     pub(crate) fn new(start: LaneStart) -> Self {
-        let clock_value = first_value(&start.term, &start.committed, start.clock_value);
+        let clock_value = start.clock.first_value(start.term.term, &start.term.branch);
         Self {
             term: start.term,
             committed: start.committed,
@@ -188,7 +181,7 @@ impl Lane {
             is_held_back: false,
             next_term: start.next_term,
             committed_frontier: start.frontier,
-            committed_clock: start.clock_value,
+            committed_clock: start.clock,
             clock: Generator::new(clock_value),
             clock_us: start.clock_us,
             rate_hz: start.rate_hz,
@@ -304,7 +297,9 @@ impl Lane {
         let signature = sign(&header);
         let hash = names::chunk_hash(&header);
         let chunk = Chunk { stored: StoredChunk { header, signature, body }, hash, transactions };
-        self.hold(&chunk, frontier, self.clock.value());
+        let mut clock = *self.lane_clock();
+        clock.pass(&chunk.stored.header);
+        self.hold(&chunk, frontier, clock);
         (chunk, stripes)
     }
 
@@ -312,12 +307,11 @@ impl Lane {
         self.held.back().map_or(&self.committed_frontier, |held| &held.frontier)
     }
 
-    fn clock_value(&self) -> Hash {
-        let first = || first_value(&self.term, &self.committed, self.committed_clock);
-        self.held.back().map_or_else(first, |held| held.clock_value)
+    fn lane_clock(&self) -> &LaneClock {
+        self.held.back().map_or(&self.committed_clock, |held| &held.clock)
     }
 
-    fn hold(&mut self, chunk: &Chunk, frontier: Frontier, clock_value: Hash) {
+    fn hold(&mut self, chunk: &Chunk, frontier: Frontier, clock: LaneClock) {
         let StoredChunk { header, signature, body } = &chunk.stored;
         self.tip = chunk.tip();
         self.held_size = self.held_size.saturating_add(body.len());
@@ -326,7 +320,7 @@ impl Lane {
             transactions: chunk.transactions.clone(),
             signed: Arc::new(SignedChunk { header: header.clone(), signature: *signature }),
             frontier,
-            clock_value,
+            clock,
             size: body.len(),
         });
     }
@@ -358,15 +352,13 @@ impl Lane {
         if frontier.root() != header.lane_root {
             return Err(ChunkFault::Root);
         }
-        // The entries after the first were checked with the signature: each states where it starts.
-        let first = header.clock.get(..1).unwrap_or_default();
-        quipu_clock::verify(self.clock_value(), first, &header.lane_root)
-            .map_err(|_| ChunkFault::Clock)?;
-        let clock_value = header.clock.last().map_or(self.clock_value(), |entry| entry.value);
-        self.hold(chunk, frontier, clock_value);
+        // What it says by itself was checked with the signature.
+        let mut clock = *self.lane_clock();
+        clock.link(header).map_err(|_| ChunkFault::Clock)?;
+        self.hold(chunk, frontier, clock);
         if self.is_own {
             // Read back after a restart: the own clock goes on from it.
-            self.clock = Generator::new(clock_value);
+            self.clock = Generator::new(clock.value());
         }
         Ok(())
     }
@@ -417,7 +409,7 @@ impl Lane {
         self.is_own = is_own;
         self.is_given_up = false;
         self.next_term = None;
-        self.clock = Generator::new(self.clock_value());
+        self.clock = Generator::new(self.lane_clock().first_value(term.term, &term.branch));
         self.clock_us = now_us;
         self.mixed_header = Height::default();
         self.mixed_tips.fill(0);
@@ -469,7 +461,7 @@ impl Lane {
             self.held_size = self.held_size.saturating_sub(held.size);
             self.committed = held.tip;
             self.committed_frontier = held.frontier;
-            self.committed_clock = held.clock_value;
+            self.committed_clock = held.clock;
             transactions.extend(held.transactions);
         }
         assert_eq!(self.committed, *tip, "L1: what is committed was held");

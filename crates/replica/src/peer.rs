@@ -29,7 +29,7 @@ use quipu_types::codec::{put_bytes, put_count, put_option};
 use quipu_types::transaction::TRANSACTION_SIZE_MAX;
 use quipu_types::{
     ChunkHeader, Code, CommitCertificate, Decode, DecodeError, Encode, Hash, Header, Height, Lane,
-    Mix, Reader, Signature, Term, Tip, ValidatorIndex,
+    Reader, Signature, Term, Tip, ValidatorIndex,
 };
 use thiserror::Error;
 
@@ -375,7 +375,8 @@ pub(crate) fn check_chunk(
     if blake3(&stored.body) != header.body_digest {
         return Err(ReceiveError::Body { lane, index });
     }
-    check_clock(&stored)?;
+    // Where the clock begins is known to who holds the chunk before.
+    quipu_clock::check_alone(header).map_err(|_| ReceiveError::Clock { lane, index })?;
     let bodies = split_body(&stored.body, header.count)?;
     let bodies = bodies.into_iter().map(Arc::<[u8]>::from).collect();
     let transactions = admit_all(admissions, bodies)?;
@@ -384,18 +385,6 @@ pub(crate) fn check_chunk(
     }
     let hash = chunk_hash(header);
     Ok(Chunk { stored, hash, transactions })
-}
-
-/// Each entry states where the next begins; where the first begins is known to who holds the chunk before. The last one
-/// mixes the batch: without it the clock would not say when the transactions were there.
-fn check_clock(stored: &StoredChunk) -> Result<(), ReceiveError> {
-    let header = &stored.header;
-    let (lane, index) = (header.lane, header.index);
-    let has_batch = header.clock.last().is_some_and(|entry| entry.mix == Mix::Batch);
-    let holds = header.clock.split_first().is_some_and(|(first, rest)| {
-        quipu_clock::verify(first.value, rest, &header.lane_root).is_ok()
-    });
-    if has_batch && holds { Ok(()) } else { Err(ReceiveError::Clock { lane, index }) }
 }
 
 fn admit_all(

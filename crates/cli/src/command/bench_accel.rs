@@ -1,4 +1,7 @@
-//! `quipu bench accel`: what this machine's kernels are, and how much of each operation one core does in a second.
+//! `quipu bench accel`: what this machine's kernels are, how much of each operation one core does in a second, and how fast
+//! clocks are verified.
+
+mod clock;
 
 use std::time::{Duration, Instant};
 
@@ -22,15 +25,26 @@ pub(crate) fn run(args: &BenchAccel) -> Result<()> {
     let start = Instant::now();
     accel.calibrate(&|| u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
     let rates = measure(accel);
+    let clocks = clock::measure(rate);
     let report = accel.report().to_string();
     if args.json {
         let all = rates.iter().map(|(name, rate)| ((*name).to_owned(), json!(rate.round())));
         let rates: serde_json::Map<String, serde_json::Value> = all.collect();
-        return tools::print(&json!({ "per_second": rates, "kernels": report }).to_string());
+        let all = clocks.into_iter().map(|(name, rate)| (name, json!(rate.round())));
+        let clocks: serde_json::Map<String, serde_json::Value> = all.collect();
+        let all = json!({ "per_second": rates, "clock_per_second": clocks, "kernels": report });
+        return tools::print(&all.to_string());
     }
     tools::print(report.trim_end())?;
     tools::print(&screen::bold(&format!("\n{:<44}  {:>14}", "one core", "a second")))?;
     for (name, rate) in rates {
+        tools::print(&format!("{name:<44}  {rate:>14.0}"))?;
+    }
+    tools::print(&screen::bold(&format!(
+        "\n{:<44}  {:>14}",
+        "a clock's ticks, verified", "a second"
+    )))?;
+    for (name, rate) in clocks {
         tools::print(&format!("{name:<44}  {rate:>14.0}"))?;
     }
     Ok(())

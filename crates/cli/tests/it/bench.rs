@@ -65,6 +65,8 @@ fn kernels_are_measured_and_an_unknown_one_is_refused_by_name() {
     let report: Json = serde_json::from_slice(&output.stdout).unwrap();
     let rates = report["per_second"].as_object().unwrap();
     assert!(rates.len() > 5 && rates.values().all(|rate| rate.as_f64() > Some(1.0)), "{report}");
+    let clocks = report["clock_per_second"].as_object().unwrap();
+    assert!(clocks.len() > 1 && clocks.values().all(|rate| rate.as_f64() > Some(1.0)), "{report}");
     assert!(report["kernels"].as_str().unwrap().contains("scalar: serves"), "{report}");
     let output = accel("avx1024");
     let said = String::from_utf8_lossy(&output.stderr);

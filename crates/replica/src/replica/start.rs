@@ -1,5 +1,6 @@
 //! A replica's lanes from what was found on disk.
 
+use quipu_clock::LaneClock;
 use quipu_consensus::{Context, LaneTerm, Now, genesis_cut};
 use quipu_crypto::hash::blake3;
 use quipu_log::TermRecord;
@@ -46,15 +47,14 @@ pub(super) fn start_lanes(
             term
         });
         check_suffix(&term, &committed, lane)?;
-        let last = lane.committed.as_ref().and_then(|header| header.clock.last());
         let seed = quipu_clock::seed_value(&genesis.clock_seed);
-        let clock_value = last.map_or(seed, |entry| entry.value);
+        let clock = LaneClock::resume(committed.lane, seed, lane.committed.as_ref());
         lanes.push(Lane::new(LaneStart {
             term,
             next_term: lane.next_term.clone(),
             committed,
             frontier: lane.frontier.clone(),
-            clock_value,
+            clock,
             clock_us: now.mono_us,
             rate_hz: genesis.clock_rate_hz,
             lane_count: wanted,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use expect_test::expect;
 use proptest::prelude::*;
+use quipu_clock::{LaneClock, verify_range};
 use quipu_consensus::{Message, Record};
 use quipu_crypto::merkle::Frontier;
 use quipu_proof::names::chain_id;
@@ -359,13 +360,12 @@ fn clocks_tick_at_their_rate_and_mix_headers_and_other_lanes() {
     let seed = quipu_clock::seed_value("text");
     for lane in 0..LANES {
         let chunks = world.chunks.iter().filter(|chunk| chunk.tip().lane.get() == lane);
-        let mut value = quipu_clock::start(&chain_id(&genesis(1)), &seed);
-        let mut ticks = 0;
+        let headers: Vec<_> = chunks.map(|chunk| &chunk.stored.header).collect();
+        let clock = LaneClock::begin(Lane::new(lane), seed);
+        let ticks = verify_range(clock, headers.iter().copied()).expect("true").tick_count();
         let mut mixes = BTreeSet::new();
-        for chunk in chunks {
-            let header = &chunk.stored.header;
-            value = quipu_clock::verify(value, &header.clock, &header.lane_root).expect("true");
-            ticks += quipu_clock::tick_count(&header.clock);
+        for header in headers {
+            assert_eq!(header.branch, chain_id(&genesis(1)));
             mixes.extend(header.clock.iter().map(|entry| {
                 let text = format!("{:?}", entry.mix);
                 text.split([' ', '(']).next().unwrap_or_default().to_owned()

@@ -1,6 +1,6 @@
 //! What criminals can do: sign anything with their own keys, and send it to whom they like.
 
-use quipu_clock::Generator;
+use quipu_clock::{Generator, LaneClock};
 use quipu_consensus::{Change, Message};
 use quipu_crypto::Tag;
 use quipu_crypto::hash::blake3;
@@ -30,8 +30,8 @@ pub struct Strand {
     pub branch: Hash,
     /// The last chunk.
     pub tip: Tip,
-    /// The clock after it.
-    pub clock: Hash,
+    /// The clock after it; the next chunk goes on as its term and branch say.
+    pub clock: LaneClock,
 }
 
 impl Stage {
@@ -242,12 +242,8 @@ impl Stage {
         let tip = *parent.cut.get(usize::from(lane)).expect("a lane of the stage");
         let sequencer: ValidatorIndex =
             self.context.schedule.sequencer(Lane::new(lane), current.term);
-        let last = self.judge.chunk(&tip.chunk_hash).and_then(|chunk| chunk.clock.last());
         let seed = quipu_clock::seed_value(&self.genesis.clock_seed);
-        let value = last.map_or(seed, |entry| entry.value);
-        let goes_on = tip.index > 0 && tip.term == current.term;
-        let start = quipu_clock::start(&current.branch, &value);
-        let clock = if goes_on { value } else { start };
+        let clock = LaneClock::resume(tip.lane, seed, self.judge.chunk(&tip.chunk_hash));
         Strand {
             sequencer: sequencer.get(),
             term: current.term,
@@ -260,10 +256,9 @@ impl Stage {
     /// The next chunk of a strand: one of clock alone. Other ticks, another chunk.
     pub fn grow(&self, strand: &mut Strand, ticks: u64) -> StoredChunk {
         let tip = strand.tip;
-        let mut clock = Generator::new(strand.clock);
+        let mut clock = Generator::new(strand.clock.first_value(strand.term, &strand.branch));
         clock.tick(ticks);
         clock.mix(Mix::Batch, &tip.lane_root);
-        strand.clock = clock.value();
         let goes_on = tip.term == strand.term && tip.index > 0;
         let start = term_start(&strand.branch, &tip.chunk_hash);
         let header = ChunkHeader {
@@ -280,6 +275,7 @@ impl Stage {
             clock: clock.take(),
         };
         let signature = self.sign(strand.sequencer, Tag::Chunk, &header.to_bytes());
+        strand.clock.pass(&header);
         let (index, chunk_hash) = (header.index, chunk_hash(&header));
         strand.tip = Tip { term: strand.term, index, chunk_hash, ..tip };
         StoredChunk { header, signature, body: Vec::new() }
