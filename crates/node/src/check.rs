@@ -21,6 +21,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use quipu_clock::LaneClock;
 use quipu_crypto::domain::Tag;
 use quipu_crypto::keyfile;
 use quipu_crypto::suite::verify_tagged;
@@ -30,7 +31,7 @@ use quipu_proof::{verify_certificate, verify_state_certificate};
 use quipu_query::ColumnStore;
 use quipu_replica::storage::read_block;
 use quipu_state::{Machine, Store, StoreError, Table};
-use quipu_types::{Encode, Genesis, Hash, Header, Height, Lane, SignedState, Term, ValidatorIndex};
+use quipu_types::{Encode, Genesis, Hash, Header, Height, Lane, SignedState, ValidatorIndex};
 use rayon::prelude::*;
 
 use crate::certificates::{CERTIFICATE_FILE, CertificateFile};
@@ -633,21 +634,11 @@ fn wrong_clock(reader: &LedgerReader, lane: Lane, seed: Hash) -> Option<Finding>
         1 => None,
         first => Some(reader.chunk_header(lane, first.saturating_sub(1)).ok()?),
     };
-    let (mut value, mut term) = before.map_or((seed, Term::default()), |header| {
-        (header.clock.last().map_or(seed, |entry| entry.value), header.term)
-    });
+    let mut clock = LaneClock::resume(lane, seed, before.as_ref());
     for index in first..=end {
         let chunk = reader.chunk(lane, index).ok()?;
-        let header = &chunk.header;
-        if header.term != term {
-            (value, term) = (quipu_clock::start(&header.branch, &value), header.term);
-        }
-        match quipu_clock::verify(value, &header.clock, &header.lane_root) {
-            Ok(after) => value = after,
-            Err(error) => {
-                let what = format!("chunk {index}, seqno {}: {error}", header.first_seqno);
-                return Some(Finding::new(format!("lanes/{lane:02}"), what));
-            }
+        if let Err(error) = clock.advance(&chunk.header) {
+            return Some(Finding::new(format!("lanes/{lane:02}"), error.to_string()));
         }
     }
     None
@@ -661,7 +652,8 @@ mod tests {
     use quipu_log::{MemoryDisk, StoredChunk, TermRecord};
     use quipu_proof::names::{chunk_hash, header_hash, term_start};
     use quipu_types::{
-        ChunkHeader, CommitCertificate, Mix, Precommit, RoundKind, Seqno, Signature, Time, Tip,
+        ChunkHeader, CommitCertificate, Mix, Precommit, RoundKind, Seqno, Signature, Term, Time,
+        Tip,
     };
 
     use super::*;
@@ -748,6 +740,6 @@ mod tests {
         assert_eq!(found(true_start), None);
         let finding = found(Hash([1; 32])).unwrap();
         assert_eq!(finding.file, "lanes/00");
-        assert!(finding.what.starts_with("chunk 1, seqno 1: "), "{}", finding.what);
+        assert_eq!(finding.what, "chunk 1: clock entry 0 states a wrong value");
     }
 }

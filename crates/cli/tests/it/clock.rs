@@ -85,7 +85,8 @@ fn a_proof_of_order_holds_offline_and_every_changed_field_makes_it_false() {
     let mut swapped = proof.clone();
     (swapped["first"], swapped["second"]) = (proof["second"].clone(), proof["first"].clone());
     changed.push(("the two swapped".into(), swapped));
-    assert!(changed.len() > 20, "{} changes", changed.len());
+    // How many there are depends on what shows the order: an anchor is shorter than a chain of mixings.
+    assert!(changed.len() > 3, "{} changes", changed.len());
     for (what, changed) in changed {
         let file = ledger.write("changed.json", &changed.to_string());
         let ran = quipu(&["verify", "--genesis", &ledger.genesis(), &file]);

@@ -158,6 +158,8 @@ fn the_interface_describes_every_route_that_it_serves() {
             "/v1/checkpoints",
             "/v1/checkpoints/{height}",
             "/v1/checkpoints/{height}/parts/{part}",
+            "/v1/clock",
+            "/v1/clock/before",
             "/v1/feed",
             "/v1/genesis",
             "/v1/groups",

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use quipu_consensus::{Change, Context, Evidence, LaneTerm, Message, Parent};
 use quipu_crypto::coin::{share_counts, threshold};
 use quipu_proof::names::{chunk_hash, header_hash, term_start};
+use quipu_proof::order::tip_after;
 use quipu_replica::PeerMessage;
 use quipu_types::{
     ChunkHeader, Coin, Genesis, Hash, Header, Height, Lane, Precommit, Prevote, Propose,
@@ -89,14 +90,7 @@ impl Judge {
     fn hear_chunk(&mut self, header: &ChunkHeader) {
         let chunk_hash = chunk_hash(header);
         if self.chunks.insert(chunk_hash, header.clone()).is_none() {
-            self.tips.push(Tip {
-                lane: header.lane,
-                term: header.term,
-                index: header.index,
-                seqno: header.last_seqno(),
-                lane_root: header.lane_root,
-                chunk_hash,
-            });
+            self.tips.push(tip_after(header, chunk_hash));
         }
     }
 
