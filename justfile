@@ -36,6 +36,11 @@ bench-peers *words:
     cargo build --release --locked
     benches/events/run.py --quipu "${CARGO_TARGET_DIR:-target}/release/quipu" {{words}}
 
+# Events a second over 1 to 8 lanes, and what followers of a quiet stream cost.
+bench-lanes *words:
+    cargo build --release --locked
+    benches/events/lanes.py --quipu "${CARGO_TARGET_DIR:-target}/release/quipu" {{words}}
+
 # Hashes and signature checks a second, beside other packages; see benches/peers/README.md.
 bench-hashes *words:
     cargo run --release --locked --manifest-path benches/peers/Cargo.toml -- {{words}}
