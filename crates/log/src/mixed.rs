@@ -48,12 +48,7 @@ impl LedgerReader {
         let first = self.first_chunk(lane)?;
         for index in (first..=holds).rev().take(STEP_COUNT_MAX) {
             let header = self.chunk_header(lane, index)?;
-            let mixes = before_batch(&header, index == holds);
-            let newest = mixes.rev().find_map(|mix| match mix {
-                Mix::Header { height, .. } => Some(*height),
-                _ => None,
-            });
-            let Some(height) = newest else { continue };
+            let Some(height) = newest_header(&header, index == holds) else { continue };
             let (header, _) = self.header(height)?;
             let mut steps = vec![Step::Header(Hexed(header))];
             steps.extend(self.run_of(lane, index, tip.index)?);
@@ -88,11 +83,7 @@ impl LedgerReader {
         let first = self.first_chunk(lane)?;
         for index in (first..=chunk).rev().take(LOOK_COUNT_MAX) {
             let header = self.chunk_header(lane, index)?;
-            let newest = header.clock.iter().rev().find_map(|entry| match entry.mix {
-                Mix::Header { height, .. } => Some(height),
-                _ => None,
-            });
-            if let Some(height) = newest {
+            if let Some(height) = newest_header(&header, false) {
                 let (header, _) = self.header(height)?;
                 let tips = header.cut.iter().map(|tip| (tip.lane, tip.index)).collect();
                 return Ok((height, tips));
@@ -117,6 +108,14 @@ fn before_batch(
     let batch = || header.clock.iter().position(|entry| entry.mix == Mix::Batch).unwrap_or(0);
     let count = if stops { batch() } else { all };
     header.clock.iter().take(count).map(|entry| &entry.mix)
+}
+
+/// The newest header that a chunk mixes, in all of its clock or before its batch.
+fn newest_header(header: &ChunkHeader, stops: bool) -> Option<Height> {
+    before_batch(header, stops).rev().find_map(|mix| match mix {
+        Mix::Header { height, .. } => Some(*height),
+        _ => None,
+    })
 }
 
 /// What knows of something, and where it is mixed or covered itself: a node and, in a run, the chunk of it.
