@@ -215,7 +215,9 @@ impl Consumer {
             match connection.take() {
                 Ok(None) => return Ok(()),
                 Ok(Some(told)) => {
-                    self.failures = 0;
+                    if told.iter().any(|told| !matches!(told, Told::Hello(_))) {
+                        self.failures = 0;
+                    }
                     self.told.extend(told);
                     if !was_open
                         && connection.feed.is_open()

@@ -18,10 +18,11 @@ mod needs;
 mod pace;
 mod repeat;
 mod rounds;
+mod states;
 mod vote;
 mod work;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use quipu_crypto::coin::{CoinScheme, CoinSecret};
@@ -29,7 +30,7 @@ use quipu_crypto::{SecretKey, Verified};
 use quipu_proof::names::header_hash;
 use quipu_types::{
     Ack, ChunkHeader, CommitCertificate, Genesis, Hash, Header, Height, Lane, RoundKind, Signature,
-    SignedState, StateCertificate, StateVote, Term, Tip, ValidatorIndex, ValidatorSet,
+    SignedState, StateCertificate, Term, Tip, ValidatorIndex, ValidatorSet,
 };
 use thiserror::Error;
 
@@ -40,8 +41,10 @@ use crate::header::{Context, HeaderError, Parent};
 use crate::record::{Message, Record};
 use crate::rules::Rules;
 use crate::safety::{OwnPrecommit, Safety, Said};
-use crate::tally::{Acks, StateVotes};
+use crate::tally::Acks;
 use pace::Pace;
+pub use states::STATE_COUNT_MAX;
+use states::States;
 use work::Work;
 
 /// Least time after a commit at which a suspicion alone starts a height.
@@ -126,6 +129,8 @@ pub enum Event {
     Acked(Ack),
     /// An executed height's roots.
     Executed(SignedState),
+    /// A state's certificate that others gave and that was checked.
+    Certified(StateCertificate),
     /// The header of a hash that was asked for.
     Value(Header),
     /// A header that others committed.
@@ -298,7 +303,7 @@ pub struct Core {
     acks: Acks,
     /// Own acked tips that no cut had reached when that was looked at last, and when it was.
     unordered: (u64, Vec<Tip>),
-    states: BTreeMap<Height, StateVotes>,
+    states: States,
     /// The newest state certificate that no header embeds.
     certificate: Option<StateCertificate>,
     outputs: VecDeque<Output>,
@@ -345,7 +350,7 @@ impl Core {
             ahead: Vec::new(),
             acks: Acks::default(),
             unordered: (now.mono_us, Vec::new()),
-            states: BTreeMap::new(),
+            states: States::default(),
             certificate: None,
             outputs: VecDeque::new(),
         };
@@ -410,6 +415,10 @@ impl Core {
                 self.executed(state);
                 Ok(())
             }
+            Event::Certified(certificate) => {
+                self.certify(certificate);
+                Ok(())
+            }
             Event::Linked(peer) => {
                 self.repeat_to(peer);
                 Ok(())
@@ -417,6 +426,7 @@ impl Core {
             Event::Timer => Ok(()),
         };
         while self.advance(now, holdings) {}
+        self.say_states();
         self.repeat_acks(now);
         taken
     }
@@ -678,8 +688,9 @@ impl Core {
         self.is_settled = false;
         let certified = self.parent.certified;
         self.certificate = self.certificate.take().filter(|kept| kept.state.height > certified);
-        self.states.retain(|height, _| *height > certified);
+        let embedded = header.state_certificate.clone();
         self.outputs.push_back(Output::Commit { header, hash, certificate });
+        self.embedded(embedded);
         self.resume(now);
         for message in std::mem::take(&mut self.ahead) {
             // It was signed by its sender, but may not fit the header that was committed: then it is dropped.
@@ -701,35 +712,6 @@ impl Core {
             self.work.asked_us = Some(now.mono_us);
             self.outputs.push_back(Output::WantValue { height: self.height(), digest });
         }
-    }
-
-    fn executed(&mut self, state: SignedState) {
-        if self.is_muted() {
-            return;
-        }
-        let said = self.safety.state(state);
-        let vote = self.say(said, Message::StateVote);
-        self.count_state(&vote);
-    }
-
-    fn count_state(&mut self, vote: &StateVote) -> Option<Evidence> {
-        let votes = self.states.entry(vote.state.height).or_default();
-        if let Some(pair) = votes.add(vote) {
-            return Some(Evidence::States(Box::new(pair)));
-        }
-        if let Some(certificate) = votes.quorum(&self.context.set, &vote.state) {
-            let height = certificate.state.height;
-            let newest = self.certificate.as_ref().map(|kept| kept.state.height);
-            let is_done = height <= self.parent.height;
-            if height > self.parent.certified && newest < Some(height) && is_done {
-                self.certificate = Some(certificate.clone());
-            }
-            if height <= self.parent.certified {
-                self.states.remove(&height);
-            }
-            self.outputs.push_back(Output::StateCertified(certificate));
-        }
-        None
     }
 }
 

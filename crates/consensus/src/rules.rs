@@ -61,6 +61,8 @@ pub struct Rules {
     pub thirds_of_all: bool,
     /// While the certified state is too far behind for lanes to move, nothing is left out.
     pub lag_frees_cuts: bool,
+    /// Who knows a state certificate that lets lanes move prevotes no new header that moves none for want of one.
+    pub lag_excused: bool,
     /// A validator with a new disk signs nothing before its threshold.
     pub observer_waits: bool,
     /// The threshold is the height after the highest that others vote in, not that one.
@@ -72,6 +74,8 @@ pub struct Rules {
     pub answers: bool,
     /// A stripe of a chunk's body proves itself against the chunk's header before it is kept or passed on.
     pub stripes_proven: bool,
+    /// Who lacks the certificate of a state that it executed asks others for it.
+    pub states_asked: bool,
 }
 
 impl Rules {
@@ -105,11 +109,13 @@ impl Rules {
         suspicions_of_terms: true,
         thirds_of_all: true,
         lag_frees_cuts: true,
+        lag_excused: true,
         observer_waits: true,
         observer_waits_on: true,
         observer_lanes: true,
         answers: true,
         stripes_proven: true,
+        states_asked: true,
     };
 }
 

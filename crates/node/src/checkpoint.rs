@@ -8,8 +8,11 @@
 //! ```
 //! * A checkpoint is there whole or not at all: its directory gets its name once everything in it is durable.
 //! * The state is read while nothing is executed; the order goes on (`docs/measurements.md` says how long that takes).
+//! * It is there only once every state up to it is certified here: who begins with it can not vote on those any more, and
+//!   asks others for their certificates.
 //! * The newest [`KEPT_COUNT`] stay.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -44,6 +47,8 @@ pub(crate) struct Saver {
     context: Context,
     /// One whose parts are made, and whose header is not durable yet.
     pending: Option<Pending>,
+    /// Executed heights whose certificates have not come.
+    uncertified: BTreeSet<Height>,
 }
 
 struct Pending {
@@ -60,21 +65,29 @@ impl std::fmt::Debug for Saver {
 }
 
 impl Saver {
-    /// None where no checkpoint is wanted.
+    /// None where no checkpoint is wanted. `uncertified` are the heights that were executed before and have no certificate.
     pub(crate) fn new(
         retention: Retention,
         key: SecretKey,
         own: ValidatorIndex,
         shared: &Shared,
+        uncertified: BTreeSet<Height>,
     ) -> Option<Self> {
         let context = context(&shared.genesis);
         let is_wanted = retention.checkpoint_heights > 0;
-        is_wanted.then_some(Self { retention, key, own, context, pending: None })
+        let pending = None;
+        is_wanted.then_some(Self { retention, key, own, context, pending, uncertified })
+    }
+
+    /// A height's certificate is kept.
+    pub(crate) fn certified(&mut self, height: Height) {
+        self.uncertified.remove(&height);
     }
 
     /// Saves the state after this header, if that is due: nothing else was executed since.
     pub(crate) fn executed(&mut self, shared: &Shared, header: &Header) -> Result<(), NodeError> {
         let height = header.height;
+        self.uncertified.insert(height);
         if !height.get().is_multiple_of(self.retention.checkpoint_heights) {
             return Ok(());
         }
@@ -93,12 +106,18 @@ impl Saver {
         Ok(())
     }
 
-    /// Finishes a checkpoint whose header is durable by now; then what nobody needs any more goes.
+    /// Finishes a checkpoint whose header is durable by now, and every state up to it certified; then what nobody needs any
+    /// more goes.
     pub(crate) fn finish(&mut self, shared: &Shared) -> Result<(), NodeError> {
-        let is_ready = |pending: &mut Pending| pending.header.height <= shared.durable();
+        let first = self.uncertified.first().copied();
+        let is_ready = |pending: &mut Pending| {
+            let height = pending.header.height;
+            height <= shared.durable() && first.is_none_or(|first| height < first)
+        };
         let Some(Pending { header, parts, micros }) = self.pending.take_if(is_ready) else {
             return Ok(());
         };
+        shared.certificates.sync().map_err(failed)?;
         let schedule = &self.context.schedule;
         let beginning = checkpoint::beginning(&shared.reader, &header, schedule).map_err(failed)?;
         let statement = checkpoint::statement(&header, &beginning, &parts);

@@ -360,7 +360,9 @@ impl Driver {
 
     /// Answers another validator's request, as far as its queue has room.
     fn serve(&mut self, to: ValidatorIndex, request: &Request) -> Result<(), NodeError> {
-        for message in serve(&self.ledger, request).map_err(log_failed)? {
+        // One that can not be read back is as one that was lost.
+        let certificate = |height| self.shared.certificates.get(height).ok().flatten();
+        for message in serve(&self.ledger, certificate, request).map_err(log_failed)? {
             self.shared.peers.send(to, Class::Bulk, message.to_bytes().into());
         }
         Ok(())

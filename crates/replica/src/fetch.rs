@@ -81,8 +81,19 @@ impl Aside {
     }
 }
 
+/// What is asked for, in turn of one validator after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Asked {
+    /// Chunks of a lane.
+    Chunks(Lane),
+    /// Committed headers.
+    Headers,
+    /// State certificates.
+    States,
+}
+
 #[derive(Clone, Copy, Debug)]
-struct Asked {
+struct Question {
     tip: Tip,
     first: u64,
     /// Where the answer ends.
@@ -97,7 +108,7 @@ struct Asked {
 /// See the module's header.
 #[derive(Debug, Default)]
 pub(crate) struct Fetch {
-    chunks: BTreeMap<Lane, Asked>,
+    chunks: BTreeMap<Lane, Question>,
     /// By lane: up to which index it is held, and since when it is no further.
     still: BTreeMap<Lane, (u64, u64)>,
     /// What a lane was last emptied for, and when that may be tried again.
@@ -107,8 +118,9 @@ pub(crate) struct Fetch {
     answered: BTreeMap<ValidatorIndex, u64>,
     /// Requests of each validator that were served in its last [`ASK_US`], and since when they are counted.
     served: BTreeMap<ValidatorIndex, (u32, u64)>,
-    /// Counts questions, so that they go round.
-    turn: usize,
+    /// Counts the questions of each kind, so that each goes round: with one count for all, those of one kind might for ever
+    /// go to one validator that is gone.
+    turns: BTreeMap<Asked, usize>,
     /// Committed headers that come next.
     ahead: BTreeMap<Height, (Header, CommitCertificate)>,
 }
@@ -143,13 +155,13 @@ impl Fetch {
         let before = self.chunks.get(&need.tip.lane).filter(|asked| asked.held == held);
         let tries = before.map_or(0, |asked| asked.tries.saturating_add(1));
         let whom = if need.holders.is_empty() { others } else { &need.holders };
-        let to = self.next(whom)?;
+        let to = self.next(Asked::Chunks(need.tip.lane), whom)?;
         let stretch = self.chunks.get(&need.tip.lane).filter(|asked| asked.tip == need.tip);
         let next = stretch.map(|asked| asked.first.saturating_add(CHUNK_COUNT_MAX));
         let next = next.filter(|next| is_other && *next > first && *next <= need.tip.index);
         let first = next.unwrap_or(first);
         let upto = first.saturating_add(CHUNK_COUNT_MAX).saturating_sub(1).min(last);
-        let asked = Asked { tip: need.tip, first, upto, held, at_us: now_us, tries };
+        let asked = Question { tip: need.tip, first, upto, held, at_us: now_us, tries };
         self.chunks.insert(need.tip.lane, asked);
         Some((to, first))
     }
@@ -222,9 +234,10 @@ impl Fetch {
     }
 
     /// The next of some, in turn.
-    pub(crate) fn next(&mut self, whom: &[ValidatorIndex]) -> Option<ValidatorIndex> {
-        self.turn = self.turn.wrapping_add(1);
-        whom.get(self.turn.checked_rem(whom.len())?).copied()
+    pub(crate) fn next(&mut self, asked: Asked, whom: &[ValidatorIndex]) -> Option<ValidatorIndex> {
+        let turn = self.turns.entry(asked).or_default();
+        *turn = turn.wrapping_add(1);
+        whom.get(turn.checked_rem(whom.len())?).copied()
     }
 
     /// Keeps committed headers above `height`, as many as one answer has, twice: the farthest give way, for nothing is

@@ -19,6 +19,8 @@
 //!   as signatures and links carry it, and memory for it is bounded.
 //! * R8 While a quorum lives, who waits for a transaction is answered: what no cut orders is told again, to its lane's
 //!   sequencer and to everyone who has reason to suspect that one, or is refused when its place is gone.
+//! * R9 Every executed height is certified here, sooner or later, whatever was lost on the way: what is missing is asked for.
+//!
 //! # Limits
 //! Chunks beyond the last cut are held up to [`HELD_SIZE_MAX`] bytes, others are fetched later; stripes that wait for others
 //! are bounded in each lane ([`stripes`]). Bytes taken and not executed are bounded by [`Config::pending_size_max`]; beyond it transactions are refused. The
@@ -41,6 +43,7 @@ mod replica;
 pub mod storage;
 pub mod stripes;
 mod suspicion;
+mod uncertified;
 
 pub use admission::{Admissions, Admitted, admit, admit_many, readmit_many};
 pub use api::{

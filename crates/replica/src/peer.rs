@@ -8,6 +8,7 @@
 //!          | Handover (9): lane · term · index · validator · signature · Evidence (10)
 //!          | Check (11): nonce u64 · Checked (12): nonce · height · certificate of the height below (option) · a word (option)
 //!          | Stripe (13): header · signature · index u16 · stripe (u32 length and bytes) · siblings (count u32)
+//!          | States (14): state certificates
 //! ```
 //! # Invariants
 //! * P1 A chunk that comes out has its sequencer's signature, the body that its header names, transactions of its lane and
@@ -17,6 +18,8 @@
 
 use std::sync::Arc;
 
+use quipu_consensus::certificate::{CertificateError, check_state_certificate};
+use quipu_consensus::core::STATE_COUNT_MAX;
 use quipu_consensus::{Context, Evidence, Message};
 use quipu_crypto::Tag;
 use quipu_crypto::hash::blake3;
@@ -29,7 +32,7 @@ use quipu_types::codec::{put_bytes, put_count, put_option};
 use quipu_types::transaction::TRANSACTION_SIZE_MAX;
 use quipu_types::{
     ChunkHeader, Code, CommitCertificate, Decode, DecodeError, Encode, Hash, Header, Height, Lane,
-    Reader, Signature, Term, Tip, ValidatorIndex,
+    Reader, Signature, StateCertificate, Term, Tip, ValidatorIndex,
 };
 use thiserror::Error;
 
@@ -67,6 +70,11 @@ pub enum Request {
         height: Height,
         /// The header's hash.
         digest: Hash,
+    },
+    /// State certificates from a height on; the votes on states that the one who is asked has no certificate of either.
+    States {
+        /// The first.
+        from: Height,
     },
 }
 
@@ -141,6 +149,8 @@ pub enum PeerMessage {
     },
     /// A part of a chunk.
     Stripe(Stripe),
+    /// State certificates that were asked for, ascending.
+    States(Vec<StateCertificate>),
 }
 
 /// A message that was checked as far as this can be done without knowing what came before.
@@ -199,6 +209,8 @@ pub enum Received {
     },
     /// A part of a chunk, which proved itself.
     Stripe(Box<Proven>),
+    /// State certificates, each of a quorum.
+    States(Vec<StateCertificate>),
 }
 
 /// Why bytes of another validator are refused: it, or whose chunk it hands on, is to blame.
@@ -262,6 +274,9 @@ pub enum ReceiveError {
         /// Why.
         reason: StripeError,
     },
+    /// A state's certificate that is none.
+    #[error("a state's certificate: {0}")]
+    State(#[from] CertificateError),
     /// A transaction that no lane, or not this one, may hold.
     #[error("a transaction is refused with {code}")]
     Transaction {
@@ -292,7 +307,7 @@ impl PeerMessage {
             Self::Tell { .. } | Self::Handover(_) | Self::Evidence(_) => Class::Vote,
             Self::Check { .. } | Self::Checked { .. } => Class::Vote,
             Self::Chunk(_) | Self::Forward { .. } | Self::Stripe(_) => Class::Chunk,
-            Self::Headers(_) => Class::Bulk,
+            Self::Headers(_) | Self::States(_) => Class::Bulk,
         }
     }
 }
@@ -334,6 +349,12 @@ pub fn receive(
         PeerMessage::Stripe(stripe) => {
             let lane_count = admissions.lane_count();
             Received::Stripe(Box::new(stripes::check(context, lane_count, stripe)?))
+        }
+        PeerMessage::States(certificates) => {
+            for certificate in &certificates {
+                check_state_certificate(certificate, context)?;
+            }
+            Received::States(certificates)
         }
     })
 }
@@ -415,6 +436,10 @@ impl Encode for Request {
                 height.encode(out);
                 digest.encode(out);
             }
+            Self::States { from } => {
+                out.push(4);
+                from.encode(out);
+            }
         }
     }
 }
@@ -427,6 +452,7 @@ impl Decode for Request {
             1 => Self::Headers { from: Height::decode(reader)? },
             2 => Self::Chunks { first: reader.u64()?, tip: Tip::decode(reader)? },
             3 => Self::Value { height: Height::decode(reader)?, digest: Hash::decode(reader)? },
+            4 => Self::States { from: Height::decode(reader)? },
             tag => return Err(DecodeError::Tag { what: "request", tag: u64::from(tag) }),
         })
     }
@@ -500,6 +526,11 @@ impl Encode for PeerMessage {
                 put_option(out, word.as_ref());
             }
             Self::Stripe(stripe) => put(out, STRIPE_TAG, stripe),
+            Self::States(certificates) => {
+                out.push(14);
+                put_count(out, certificates.len());
+                certificates.iter().for_each(|certificate| certificate.encode(out));
+            }
         }
     }
 }
@@ -550,6 +581,12 @@ impl Decode for PeerMessage {
                 word: reader.option("word")?,
             },
             STRIPE_TAG => Self::Stripe(Stripe::decode(reader)?),
+            14 => {
+                let least = StateCertificate::SIZE_MIN;
+                let count = reader.count("state certificates", STATE_COUNT_MAX, least)?;
+                let certificates = (0..count).map(|_| StateCertificate::decode(reader));
+                Self::States(certificates.collect::<Result<_, _>>()?)
+            }
             tag => return Err(DecodeError::Tag { what: "peer message", tag: u64::from(tag) }),
         })
     }
@@ -564,7 +601,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_a_decoder_panic_and_what_decodes_has_one_form(
-            tag in 0_u8..15, bytes in proptest::collection::vec(0_u8..3, 0..900),
+            tag in 0_u8..16, bytes in proptest::collection::vec(0_u8..3, 0..900),
         ) {
             let mut all = vec![tag];
             all.extend(bytes);

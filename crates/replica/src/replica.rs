@@ -27,6 +27,7 @@ use quipu_types::{
 use thiserror::Error;
 
 use self::clients::EarlyForwards;
+use self::start::start_lanes;
 use crate::admission::Admitted;
 use crate::api::{Barrier, Config, Effect, Input, Recovered, STOP_US, Status};
 use crate::checking::Checking;
@@ -40,6 +41,7 @@ use crate::pending::Pending;
 use crate::producers::Producers;
 use crate::stripes::{Gathering, Striping};
 use crate::suspicion::Suspicion;
+use crate::uncertified::Uncertified;
 
 /// Bytes of chunks beyond the last cut that are held: what others send beyond it is fetched later.
 pub const HELD_SIZE_MAX: usize = 64 << 20;
@@ -81,6 +83,9 @@ pub enum Refused {
         /// What is wrong.
         reason: ReceiveError,
     },
+    /// After the stop nothing is looked at.
+    #[error("the replica is stopped")]
+    Stopped,
 }
 
 impl Refused {
@@ -90,7 +95,7 @@ impl Refused {
         match self {
             Self::Agreement(refused) => refused.is_offence(),
             Self::Receive(_) => true,
-            Self::Chunk { .. } | Self::Restored { .. } => false,
+            Self::Chunk { .. } | Self::Restored { .. } | Self::Stopped => false,
         }
     }
 }
@@ -174,6 +179,7 @@ pub struct Replica {
     executing: VecDeque<Executing>,
     executed: Height,
     certified: Height,
+    uncertified: Uncertified,
     gate: Gate,
     /// The ack that the sync under way makes durable, with the tips of all lanes at its start.
     acking: Option<(Barrier, Option<Ack>, Vec<Tip>)>,
@@ -202,15 +208,8 @@ impl Replica {
         let observing = config.observer.map(|observer| Observing::new(observer, config.rules));
         let parent = parent(&recovered, &genesis, chain);
         let (height, certified) = (parent.height, parent.certified);
-        let mut lanes = start::start_lanes(
-            now,
-            &genesis,
-            own,
-            &context,
-            &recovered,
-            observing.as_ref(),
-            &mut gate,
-        )?;
+        let seen = observing.as_ref();
+        let mut lanes = start_lanes(now, &genesis, own, &context, &recovered, seen, &mut gate)?;
         let mut producers = Producers::new(recovered.producers.clone());
         start::restore_suffixes(&mut lanes, &mut producers, &recovered)?;
         let core = core::Config {
@@ -221,7 +220,7 @@ impl Replica {
             ..core::Config::new(&genesis, chain, key)
         };
         let core = restore_core(now, core, parent, &recovered, observing.as_ref())?;
-        let lane_count = lanes.all.len();
+        let (lane_count, now_us) = (lanes.all.len(), now.mono_us);
         let mut replica = Self {
             chunk_size_max: config.chunk_size_max,
             striping: Striping::new(config.stripe_size_min, &core.context().set, own),
@@ -236,7 +235,7 @@ impl Replica {
             pending: Pending::default(),
             forwards: BTreeMap::new(),
             early_forwards: (0..lane_count).map(|_| EarlyForwards::default()).collect(),
-            told_us: vec![now.mono_us; lane_count],
+            told_us: vec![now_us; lane_count],
             suspicions: vec![Suspicion::default(); lane_count],
             gathering: (0..lane_count).map(|_| Gathering::default()).collect(),
             proven: BTreeMap::new(),
@@ -249,12 +248,13 @@ impl Replica {
             executing: VecDeque::new(),
             executed: height,
             certified,
+            uncertified: Uncertified::default(),
             gate,
             acking: None,
             unhurried_us: None,
-            ticked_us: now.mono_us,
-            kept_us: now.mono_us,
-            now_us: now.mono_us,
+            ticked_us: now_us,
+            kept_us: now_us,
+            now_us,
             stopping_us: None,
             has_handed_over: false,
             is_stopped: false,
@@ -275,7 +275,10 @@ impl Replica {
         self.now_us = self.now_us.max(now.mono_us);
         let now = Now { mono_us: self.now_us, ..now };
         if self.is_stopped {
-            return Ok(());
+            return match input {
+                Input::Received { .. } => Err(Refused::Stopped),
+                _ => Ok(()),
+            };
         }
         let mut taken = Ok(());
         match input {
@@ -464,6 +467,7 @@ impl Replica {
                 self.answer(&block, admitted, receipt);
             }
         }
+        self.uncertified.executed(state.height);
         self.drive(now, Event::Executed(state));
         self.feed(now);
     }
@@ -493,6 +497,7 @@ impl Replica {
                 }
                 Output::StateCertified(certificate) => {
                     self.certified = self.certified.max(certificate.state.height);
+                    self.uncertified.certified(certificate.state.height);
                     self.gate.leave_unhurried(Effect::StateCertified(Arc::new(certificate)));
                 }
                 Output::WantValue { height, digest } => self.ask_value(height, digest),

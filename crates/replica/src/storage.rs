@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use quipu_consensus::Schedule;
+use quipu_consensus::core::STATE_COUNT_MAX;
 use quipu_log::{Before, Ledger, LedgerReader, LogError};
 use quipu_proof::names::chunk_hash;
 use quipu_types::chunk::split_body;
 use quipu_types::{
-    ChunkHeader, Code, DecodeError, Encode, Hash, Header, Height, Lane, PublicKey, Seqno, Tip,
+    ChunkHeader, Code, DecodeError, Encode, Hash, Header, Height, Lane, PublicKey, Seqno,
+    StateCertificate, Tip,
 };
 use thiserror::Error;
 
@@ -158,10 +160,15 @@ pub fn said_before(
 }
 
 /// What another validator asked for, as messages: what is not held is left out, and so is what does not fit one answer.
+/// `certificate` gives a height's state certificate, which the log does not hold.
 ///
 /// # Errors
 /// When stored bytes cannot be read back.
-pub fn serve(ledger: &Ledger, request: &Request) -> Result<Vec<PeerMessage>, LogError> {
+pub fn serve(
+    ledger: &Ledger,
+    certificate: impl Fn(Height) -> Option<StateCertificate>,
+    request: &Request,
+) -> Result<Vec<PeerMessage>, LogError> {
     match request {
         Request::Headers { from } => {
             let reader = ledger.reader();
@@ -184,6 +191,13 @@ pub fn serve(ledger: &Ledger, request: &Request) -> Result<Vec<PeerMessage>, Log
         }
         Request::Chunks { first, tip } => serve_chunks(ledger, *first, tip),
         Request::Value { .. } => Ok(Vec::new()),
+        Request::States { from } => {
+            let heights = (from.get()..=ledger.reader().height().get()).take(STATE_COUNT_MAX);
+            let certificates: Vec<StateCertificate> =
+                heights.map(Height::new).filter_map(certificate).collect();
+            let is_empty = certificates.is_empty();
+            Ok(if is_empty { Vec::new() } else { vec![PeerMessage::States(certificates)] })
+        }
     }
 }
 

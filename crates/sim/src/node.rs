@@ -1,7 +1,7 @@
 //! One validator of a world: its disk, its clocks, and the process that a crash ends.
 #![expect(clippy::arithmetic_side_effects, reason = "counts of a bounded run")]
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use quipu_consensus::{Context, Schedule};
@@ -12,7 +12,8 @@ use quipu_replica::storage::{read_block, recover};
 use quipu_replica::{Barrier, Block, Config, Now, Observer, Replica};
 use quipu_state::{Machine, MemoryStore, Store};
 use quipu_types::{
-    Decode, Encode, Genesis, Hash, Height, Receipt, RoundKind, SignedState, ValidatorIndex,
+    Decode, Encode, Genesis, Hash, Height, Receipt, RoundKind, SignedState, StateCertificate,
+    ValidatorIndex,
 };
 
 use crate::actors::{Actor, Clocks, Crime};
@@ -71,8 +72,8 @@ pub(crate) struct Node {
     pub(crate) wall_skew_us: i64,
     /// Whether the disk is not its first one, and the threshold if it was found.
     pub(crate) observer: Option<Option<Height>>,
-    /// Heights whose state certificates it keeps.
-    pub(crate) certified: BTreeSet<Height>,
+    /// The state certificates that it keeps.
+    pub(crate) certified: BTreeMap<Height, StateCertificate>,
     /// Chunks that the disk has, while no process has it.
     chunks: BTreeSet<Hash>,
     /// What its criminal signs with.
@@ -124,7 +125,7 @@ impl Node {
             speed_log2,
             wall_skew_us: random.i64(-500_000..500_000) + ahead_us,
             observer: None,
-            certified: BTreeSet::new(),
+            certified: BTreeMap::new(),
             chunks: BTreeSet::new(),
             verified: Arc::clone(verified),
             stripe_size_min,
@@ -160,6 +161,13 @@ impl Node {
         self.alive.as_ref().map_or(Height::default(), |alive| alive.replica.status().height)
     }
 
+    /// Heights up to `last` whose state certificates it lacks; a checkpoint stands for those below it.
+    pub(crate) fn uncertified(&self, last: Height) -> impl Iterator<Item = Height> {
+        let first = self.alive.as_ref().map(|alive| alive.ledger.reader().first_height().get());
+        let heights = (first.unwrap_or(1)..=last.get()).map(Height::new);
+        heights.filter(|height| !self.certified.contains_key(height))
+    }
+
     /// The process is gone; what the disk keeps was decided before.
     pub(crate) fn die(&mut self, random: &mut fastrand::Rng) {
         if let Some(alive) = self.alive.take() {
@@ -186,9 +194,12 @@ impl Node {
         self.observer = Some(None);
     }
 
-    /// A checkpoint of what it has executed, and its parts.
+    /// A checkpoint of what it has executed, and its parts; none before all of it is certified.
     pub(crate) fn save(&self, context: &Context) -> Option<(Manifest, Vec<Vec<u8>>)> {
         let alive = self.alive.as_ref()?;
+        if self.uncertified(alive.machine.applied()).next().is_some() {
+            return None;
+        }
         let reader = alive.ledger.reader();
         let (header, _) = reader.header(alive.machine.applied()).ok()?;
         let mut bytes = Vec::new();
@@ -315,7 +326,7 @@ impl Node {
         let mut again = Vec::new();
         let reader = ledger.reader();
         for height in (1..=head.get()).map(Height::new) {
-            let is_known = self.certified.contains(&height);
+            let is_known = self.certified.contains_key(&height);
             if height > flushed {
                 let block = read_block(&reader, &context.chain, height).map_err(|error| {
                     Broken { rule: "V4", what: format!("height {height}: {error}") }

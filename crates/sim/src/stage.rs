@@ -490,6 +490,23 @@ impl Stage {
         Err(Failure::new("STALL", format!("below height {height}: {}", self.describe())))
     }
 
+    /// As [`settle`](Self::settle); then, until every honest validator has the certificate of that height's state.
+    ///
+    /// # Errors
+    /// The first failure, STALL, or UNPROVEN.
+    pub fn settle_proven(&mut self, height: u64) -> Outcome {
+        self.settle(height)?;
+        for _ in 0..SETTLE_COUNT {
+            if self.nodes.values().all(|node| node.is_certified(height)) {
+                return Ok(());
+            }
+            self.pass(STEP_US);
+            self.run(|_| true);
+            self.verdict()?;
+        }
+        Err(Failure::new("UNPROVEN", format!("height {height}: {}", self.describe())))
+    }
+
     /// Where each honest validator stands.
     #[must_use]
     pub fn describe(&self) -> String {

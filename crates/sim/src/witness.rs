@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use quipu_consensus::header::STATE_LAG_MAX;
 use quipu_consensus::header::tip_of;
 use quipu_consensus::{Change, Context, Message, Record, genesis_cut};
 use quipu_log::Ledger;
@@ -378,9 +379,14 @@ impl Witness {
         })
     }
 
-    /// Nobody can leave out what a third held when the height before was committed.
+    /// Nobody can leave out what a third held when the height before was committed, but for want of a state certificate.
     fn inclusion(&self, header: &Header, context: &Context) -> Result<(), Broken> {
         let Some(commit) = &header.prev_commit else { return Ok(()) };
+        let embedded = |header: &Header| Some(header.state_certificate.as_ref()?.state.height);
+        let certified = self.committed.iter().chain([header]).filter_map(embedded).max();
+        if header.height.get() - certified.unwrap_or_default().get() > STATE_LAG_MAX {
+            return Ok(());
+        }
         for tip in &header.cut {
             let term = self.terms.get(&tip.lane).copied().unwrap_or(Term::new(1));
             let reported = commit.precommits.iter().filter_map(|vote| {

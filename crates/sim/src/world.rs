@@ -218,14 +218,17 @@ impl World {
         self.nodes.iter().filter(|node| node.is_honest)
     }
 
-    /// Every honest validator is up, speaks and has the height; every client has its answers.
+    /// Every honest validator is up, speaks, has the height and the certificates of all that it executed before; every
+    /// client has its answers.
     fn is_at_rest(&self, height: u64) -> bool {
         self.witness.committed.len() >= usize::try_from(height).unwrap_or(usize::MAX)
             && self.clients.iter().all(Client::is_done)
             && self.honest().all(|node| {
                 let status = node.alive.as_ref().map(|alive| alive.replica.status());
                 status.is_some_and(|status| {
-                    status.executed >= Height::new(height) && !status.observing
+                    status.executed >= Height::new(height)
+                        && !status.observing
+                        && node.uncertified(Height::new(height)).next().is_none()
                 })
             })
     }
@@ -236,7 +239,9 @@ impl World {
             alive.map_or("down".to_owned(), |alive| {
                 let status = alive.replica.status();
                 let (round, pending) = (status.round, status.pending_count);
-                format!("{} r{round} p{pending} o{}", status.height, status.observing)
+                let open: Vec<u64> =
+                    node.uncertified(Height::new(height)).take(3).map(Height::get).collect();
+                format!("{} r{round} p{pending} o{} u{open:?}", status.height, status.observing)
             })
         });
         let nodes: Vec<String> = nodes.collect();

@@ -5,7 +5,7 @@ use quipu_crypto::{Tag, signing_bytes};
 use quipu_proof::names::header_hash;
 use quipu_types::{
     Ack, CoinShare, CommitCertificate, Encode, Hash, Header, Height, Precommit, Prevote, Propose,
-    PublicKey, RoundChange, RoundKind, Signature, StateVote, ValidatorIndex,
+    PublicKey, RoundChange, RoundKind, Signature, ValidatorIndex,
 };
 
 use super::work::Proposal;
@@ -19,10 +19,6 @@ use crate::record::{Change, Message};
 
 /// Messages of the next height that are kept for each validator, beside its two votes for each instance: one of each kind.
 const AHEAD_COUNT_MAX: usize = 4;
-/// Heights above the own whose state votes are kept.
-const STATES_AHEAD_MAX: u64 = 8;
-/// Heights whose state votes are collected.
-const STATE_HEIGHT_COUNT_MAX: usize = 1_024;
 
 /// Where a message about a height belongs.
 enum When {
@@ -114,7 +110,7 @@ impl Core {
         Ok(())
     }
 
-    fn found(&mut self, evidence: Evidence, height: Height) -> Result<(), Refused> {
+    pub(super) fn found(&mut self, evidence: Evidence, height: Height) -> Result<(), Refused> {
         let validator = evidence.culprit(&self.context);
         self.outputs.push_back(Output::Evidence(Box::new(evidence)));
         match validator {
@@ -130,23 +126,6 @@ impl Core {
         }
         match self.acks.add(ack) {
             Some(evidence) => self.found(evidence, self.height()),
-            None => Ok(()),
-        }
-    }
-
-    fn state_vote(&mut self, vote: &StateVote) -> Result<(), Refused> {
-        let height = vote.state.height;
-        if height <= self.parent.certified {
-            return Err(Refused::Stale { height });
-        }
-        let full =
-            self.states.len() >= STATE_HEIGHT_COUNT_MAX && !self.states.contains_key(&height);
-        let ahead = height.get() > self.height().get().saturating_add(STATES_AHEAD_MAX);
-        if full || ahead {
-            return Err(Refused::Ahead { height });
-        }
-        match self.count_state(vote) {
-            Some(evidence) => self.found(evidence, height),
             None => Ok(()),
         }
     }

@@ -83,6 +83,17 @@ impl Core {
         })
     }
 
+    /// No leader shuts the lanes by embedding no certificates: a header that may move none is for who knows no certificate
+    /// that would change that. What has a polka has to go on, whatever it is.
+    fn ends_lag(&self, propose: &Propose) -> bool {
+        let may_move = |certificate| self.parent.may_move(certificate);
+        let certificate = propose.certificate.as_ref();
+        let has_polka = certificate.is_some_and(|changes| changes.high().is_some());
+        let is_needless = !may_move(propose.header.state_certificate.as_ref())
+            && may_move(self.certificate.as_ref());
+        has_polka || !is_needless || !self.context.rules.lag_excused
+    }
+
     /// Rounds that are voted in: the current one. Without rule (a) those below it too.
     fn voting_rounds(&self) -> std::ops::RangeInclusive<Instance> {
         let round = self.work.round;
@@ -96,7 +107,10 @@ impl Core {
             let Propose { round, kind, instance, .. } = proposal.propose;
             let voted = self.work.prevotes.get(at).and_then(|votes| votes.of(own));
             let said = || self.safety.prevoted(place(height, round, kind, instance)).is_some();
-            voted.is_none() && (said() || self.holds(&proposal.propose.header, holdings))
+            let may = || {
+                self.holds(&proposal.propose.header, holdings) && self.ends_lag(&proposal.propose)
+            };
+            voted.is_none() && (said() || may())
         });
         let Some((at, proposal)) = due.map(|(at, proposal)| (*at, proposal.clone())) else {
             return false;

@@ -6,7 +6,8 @@
 //!      └> certified heights in order: chunks, receipts, cut ─> the tail, if tentative ─> (waits) ─> …
 //!              page by page on worker threads ──bounded channel──> the consumer
 //! ```
-//! * D1 A frame is a `u32` length and a [`Frame`]'s encoding. A height is sent when its state is certified.
+//! * D1 A frame is a `u32` length and a [`Frame`]'s encoding. A height is sent when its state is certified: one whose own
+//!   certificate was lost and is asked for is waited for.
 //! * D2 The consumer's grants are its connection's window: at most `PAGE_COUNT_MAX` pages of `PAGE_SIZE` (and one frame) wait
 //!   for one that does not read, on top of what the two sockets hold. One that takes none for a while is let go.
 //! * D3 Who reads slowly reads from the log, which keeps its newest chunks in memory for all (`LedgerReader`).
@@ -178,7 +179,11 @@ impl Feeder {
                     self.put_chunk(shared, (lane, next, last), &mut page)?;
                 }
                 Some(Todo::Close) => self.close(shared, &mut page)?,
-                None if self.next <= newest(seen) => self.begin(shared, &mut page)?,
+                None if self.next <= newest(seen) => {
+                    if !self.begin(shared, &mut page)? {
+                        break;
+                    }
+                }
                 None => {
                     if self.mode == Mode::Tentative {
                         self.put_tail(shared, &mut page)?;
@@ -190,8 +195,11 @@ impl Feeder {
         Ok(page)
     }
 
-    /// Plans what the next height needs.
-    fn begin(&mut self, shared: &Shared, page: &mut Vec<u8>) -> Result<(), ApiError> {
+    /// Plans what the next height needs. Whether it can be sent: a later one may be certified before it.
+    fn begin(&mut self, shared: &Shared, page: &mut Vec<u8>) -> Result<bool, ApiError> {
+        if shared.certificates.get(self.next).map_err(ApiError::damaged)?.is_none() {
+            return Ok(false);
+        }
         let (header, _) = shared.reader.header(self.next)?;
         for (place, feeder) in self.lanes.iter_mut().enumerate() {
             let Some(tip) = tip_of(&header.cut, feeder.lane) else { continue };
@@ -202,7 +210,7 @@ impl Feeder {
             }
         }
         self.todo.push_back(Todo::Close);
-        Ok(())
+        Ok(true)
     }
 
     fn put_chunk(

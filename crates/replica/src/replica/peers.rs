@@ -5,13 +5,14 @@ use std::sync::Arc;
 use quipu_consensus::core::Event;
 use quipu_consensus::{Evidence, Message, Now};
 use quipu_types::{
-    CommitCertificate, Hash, Header, Height, Lane as LaneNumber, Signature, Tip, ValidatorIndex,
+    CommitCertificate, Hash, Header, Height, Lane as LaneNumber, Signature, StateCertificate, Tip,
+    ValidatorIndex,
 };
 
 use super::{HOUSEKEEPING_US, Refused, Replica};
 use crate::api::{Chunk, Effect};
 use crate::checking::Checking;
-use crate::fetch::CHUNK_COUNT_MAX;
+use crate::fetch::{Asked, CHUNK_COUNT_MAX};
 use crate::observer::{Observer, Observing, RENEWAL_HEIGHT_COUNT, RENEWAL_US};
 use crate::peer::{Handover, PeerMessage, Received, Request};
 
@@ -83,6 +84,10 @@ impl Replica {
                 self.shown(evidence);
                 Ok(())
             }
+            Received::States(certificates) => {
+                self.certificates(now, from, certificates);
+                Ok(())
+            }
         }
     }
 
@@ -124,6 +129,41 @@ impl Replica {
                 self.gate.answer(Effect::Serve { to: from, request });
             }
             Request::Chunks { first, tip } => self.requested_chunks(from, first, tip),
+            Request::States { from: first } => {
+                for word in self.core.state_words(first) {
+                    self.tell(from, &PeerMessage::Agreement(word));
+                }
+                self.gate.answer(Effect::Serve { to: from, request });
+            }
+        }
+    }
+
+    /// Asks for the certificates of states whose votes did not come.
+    fn ask_states(&mut self) {
+        if !self.core.context().rules.states_asked {
+            return;
+        }
+        let Some(from) = self.uncertified.due(self.now_us) else { return };
+        let others = self.others();
+        let Some(to) = self.fetch.next(Asked::States, &others) else { return };
+        self.ask(to, &PeerMessage::Fetch(Request::States { from }));
+    }
+
+    /// State certificates that were asked for; others are nobody's business.
+    fn certificates(
+        &mut self,
+        now: Now,
+        from: ValidatorIndex,
+        certificates: Vec<StateCertificate>,
+    ) {
+        let count = certificates.len();
+        for certificate in certificates {
+            if self.uncertified.wants(certificate.state.height) {
+                self.drive(now, Event::Certified(certificate));
+            }
+        }
+        if let Some(next) = self.uncertified.next(count, self.now_us) {
+            self.ask(from, &PeerMessage::Fetch(Request::States { from: next }));
         }
     }
 
@@ -173,7 +213,7 @@ impl Replica {
             return;
         }
         let others = self.others();
-        let Some(to) = of.or_else(|| self.fetch.next(&others)) else { return };
+        let Some(to) = of.or_else(|| self.fetch.next(Asked::Headers, &others)) else { return };
         self.ask(to, &PeerMessage::Fetch(Request::Headers { from }));
     }
 
@@ -208,6 +248,7 @@ impl Replica {
         }
         self.kept_us = now.mono_us;
         self.ask_question_again();
+        self.ask_states();
         self.fetch_chunks();
         if self.renewal.is_some_and(|height| self.core.parent().height >= height) {
             self.renewal = None;

@@ -209,7 +209,8 @@ impl Net {
                 self.put(index, usize::from(to.get()), bytes.to_vec());
             }
             Effect::Serve { to, request } => {
-                let given = serve(&member.ledger, &request).expect("a disk in memory reads");
+                let given =
+                    serve(&member.ledger, |_| None, &request).expect("a disk in memory reads");
                 for message in given {
                     self.put(index, usize::from(to.get()), message.to_bytes());
                 }

@@ -14,7 +14,7 @@ use quipu_replica::{
 };
 use quipu_types::{
     ChunkHeader, CommitCertificate, Decode, Encode, Genesis, Hash, Header, Height, Lane, Outcome,
-    PublicKey, Receipt, SignedState, Term, ValidatorIndex,
+    PublicKey, Receipt, SignedState, StateCertificate, Term, ValidatorIndex,
 };
 
 use super::{Failure, LANE_COUNT, secret};
@@ -69,6 +69,7 @@ pub(super) struct Node {
     /// Chunks by hash, with their place and whether they are durable.
     chunks: BTreeMap<Hash, (Lane, u64, bool)>,
     headers: Vec<(Header, CommitCertificate)>,
+    certified: BTreeMap<Height, StateCertificate>,
 }
 
 impl Node {
@@ -96,6 +97,7 @@ impl Node {
             durable: BTreeSet::new(),
             chunks: BTreeMap::new(),
             headers: Vec::new(),
+            certified: BTreeMap::new(),
         }
     }
 
@@ -129,6 +131,11 @@ impl Node {
 
     pub(super) fn now(&self) -> Now {
         Now { wall_us: WALL_US.saturating_add(self.mono_us), mono_us: self.mono_us }
+    }
+
+    /// Whether it has a certificate of a height's state.
+    pub(super) fn is_certified(&self, height: u64) -> bool {
+        self.certified.contains_key(&Height::new(height))
     }
 
     /// Whether a chunk is held, durably.
@@ -294,7 +301,9 @@ impl Node {
             Effect::Restore(gathered) => alive.restoring.push_back(Arc::clone(gathered)),
             Effect::Execute(block) => alive.executing.push_back(Arc::clone(block)),
             Effect::Serve { to, request } => {
-                let answers = serve(&alive.ledger, request).expect("what is stored reads back");
+                let certificate = |height| self.certified.get(&height).cloned();
+                let answers = serve(&alive.ledger, certificate, request);
+                let answers = answers.expect("what is stored reads back");
                 deeds.extend(answers.iter().map(|answer| Deed::Tell {
                     to: Some(to.get()),
                     bytes: answer.to_bytes().into(),
@@ -304,6 +313,9 @@ impl Node {
             Effect::Send { to, bytes, .. } => self.say(Some(to.get()), bytes, deeds),
             Effect::Observing(threshold) => self.observer = Some(*threshold),
             Effect::Evidence(evidence) => deeds.push(Deed::Evidence(Arc::clone(evidence))),
+            Effect::StateCertified(certificate) => {
+                self.certified.insert(certificate.state.height, (**certificate).clone());
+            }
             _ => {}
         }
     }

@@ -125,10 +125,11 @@ impl World {
             }
             Effect::StateCertified(certificate) => {
                 if node.is_honest {
-                    check_state(validator(at), &certificate, &alive.words)?;
+                    check_state(validator(at), &certificate, &alive.words, &self.witness)?;
                 }
                 self.totals.certificates = self.totals.certificates.saturating_add(1);
-                node.certified.insert(certificate.state.height);
+                node.certified
+                    .insert(certificate.state.height, StateCertificate::clone(&certificate));
             }
             Effect::Answer { ticket, answer } => self.answer(at, ticket, &answer)?,
             Effect::Stopped => {
@@ -223,7 +224,8 @@ impl World {
 
     fn serve(&mut self, at: usize, to: ValidatorIndex, request: &Request) -> Result<(), Broken> {
         let Some(alive) = &self.node(at).alive else { return Ok(()) };
-        let served = serve(&alive.ledger, request)
+        let certificate = |height| self.node(at).certified.get(&height).cloned();
+        let served = serve(&alive.ledger, certificate, request)
             .map_err(|error| Broken { rule: "V5", what: error.to_string() })?;
         let served: Vec<Arc<[u8]>> =
             served.into_iter().map(|message| message.to_bytes().into()).collect();
@@ -367,17 +369,19 @@ fn tip_of(header: &ChunkHeader) -> Tip {
     tip_after(header, chunk_hash(header))
 }
 
-/// The own vote in a state certificate is durable before the certificate leaves.
+/// The own vote in a state certificate is durable before the certificate leaves, or left before with what the disk forgot.
 fn check_state(
     own: ValidatorIndex,
     certificate: &StateCertificate,
     words: &Words,
+    witness: &Witness,
 ) -> Result<(), Broken> {
     let state = certificate.state;
     let signed = certificate.signatures.iter().find(|(validator, _)| *validator == own);
     let Some((validator, signature)) = signed else { return Ok(()) };
     let vote = StateVote { state, validator: *validator, signature: *signature };
-    let is_durable = words.is_durable(&Message::StateVote(vote).to_bytes());
+    let message = Message::StateVote(vote);
+    let is_durable = words.is_durable(&message.to_bytes()) || witness.has_said(&message);
     rule(is_durable, "A3", || "a state vote counted before it was durable".to_owned())
 }
 
@@ -476,6 +480,7 @@ pub(super) fn describe_received(received: &Received) -> String {
         }
         Received::Evidence(evidence) => format!("evidence: {}", evidence.kind()),
         Received::Stripe(proven) => describe_stripe(&proven.stripe),
+        Received::States(certificates) => format!("{} state certificates", certificates.len()),
     }
 }
 
@@ -489,6 +494,7 @@ fn describe_request(request: &Request) -> String {
         Request::Headers { from } => format!("fetch of headers from {from}"),
         Request::Chunks { first, tip } => format!("fetch from {first} to {}", describe_tip(tip)),
         Request::Value { height, digest } => format!("fetch of {height} {}", short(digest)),
+        Request::States { from } => format!("fetch of state certificates from {from}"),
     }
 }
 

@@ -250,6 +250,32 @@ pub(crate) fn lagging(setting: &Setting) -> Outcome {
     moved(&stage, 1)
 }
 
+/// A leader embeds no state certificate for so long that lanes may not move; then chunks come.
+pub(crate) fn lag_made(setting: &Setting) -> Outcome {
+    let mut stage = setting.stage(4, &[0]);
+    let lead = |stage: &mut Stage| {
+        let (header, height) = (plain(stage, 1, 0), stage.height(1) + 1);
+        let propose = stage.propose(0, 0, &header, None, &[1, 2, 3]);
+        stage.vote(0, &propose, &[1, 2, 3]);
+        stage.run(|letter| letter.height().is_none_or(|own| own <= height));
+        stage.height(1) == height
+    };
+    for _ in 0..64 {
+        let is_led = lead(&mut stage);
+        stage.set_up(is_led, "a height that moves nothing")?;
+    }
+    stage.submit(1, 1);
+    stage.run(chunks);
+    for _ in 0..4 {
+        if !lead(&mut stage) {
+            stage.settle(stage.height(1) + 3)?;
+            return moved(&stage, 1);
+        }
+        stage.verdict()?;
+    }
+    moved(&stage, 1)
+}
+
 #[test]
 fn who_holds_the_wrong_end_of_a_long_fork_finds_back() {
     for count in [150, 400] {

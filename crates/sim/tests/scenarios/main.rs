@@ -73,8 +73,8 @@ list! {
     tips_acked tips_logged tips_of_live_terms terms_end terms_justified branch one_ack
     acks_beyond same_bytes all_signatures answers coin_commits change_with_coins owners_done
     instance_votes polka_logged kinds_by_headers change_on_entry owners_propose amnesia_elected
-    suspicions_of_terms thirds_of_all lag_frees_cuts observer_waits observer_waits_on
-    observer_lanes stripes_proven
+    suspicions_of_terms thirds_of_all lag_frees_cuts lag_excused observer_waits observer_waits_on
+    observer_lanes stripes_proven states_asked
 }
 
 struct Case {
@@ -108,6 +108,7 @@ const CASES: &[Case] = &[
     case(rounds::said_again, |s| s.rules.same_bytes = false, "HONEST NAMED"),
     case(rounds::forged_times, |s| s.rules.all_signatures = false, "TIME"),
     case(rounds::left_behind, |s| s.rules.answers = false, "STALL"),
+    case(rounds::lost_state_votes, |s| s.rules.states_asked = false, "UNPROVEN"),
     // A chunk's header and body come together here, so a precommit, which wants the body, wants the links too: without the
     // links in prevotes, what is prevoted can never be precommitted, and never given up.
     case(lanes::forked_cut, |s| s.rules.hold_headers = false, "STALL"),
@@ -129,6 +130,7 @@ const CASES: &[Case] = &[
     case(lanes::torn, |s| s.rules.stripes_proven = false, "HONEST NAMED"),
     case(lanes::few_signers, |s| s.rules.thirds_of_all = false, "STALL"),
     case(lanes::lagging, |s| s.rules.lag_frees_cuts = false, "STALL"),
+    case(lanes::lag_made, |s| s.rules.lag_excused = false, "CENSORED"),
     case(open::votes_for_all, |s| s.rules.instance_votes = false, "HONEST NAMED"),
     case(open::without_coin, |s| s.rules.coin_commits = false, "FORK"),
     case(open::certificate_without_coin, |s| s.rules.coin_commits = false, "FORK"),

@@ -154,3 +154,17 @@ pub(crate) fn left_behind(setting: &Setting) -> Outcome {
     stage.lose(|letter| letter.height() == Some(1));
     stage.settle(3)
 }
+
+/// The votes on a state are all lost, and later heights are certified as ever.
+pub(crate) fn lost_state_votes(setting: &Setting) -> Outcome {
+    let mut stage = setting.stage(4, &[]);
+    while stage.height(3) == 0 {
+        stage.run(|letter| letter.word() != Word::State);
+        stage.pass(IDLE_US);
+    }
+    let is_committed = (0..4).all(|number| stage.height(number) == 1);
+    stage.set_up(is_committed, "all commit, and no state is certified")?;
+    stage.lose(|letter| letter.word() == Word::State);
+    stage.settle(4)?;
+    stage.settle_proven(1)
+}
