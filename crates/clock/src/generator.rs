@@ -1,4 +1,10 @@
 //! Makes a chunk's clock entries: ticks as they fall due, mixes as they come.
+//!
+//! ```text
+//!  Generator::tick                       ticks made here, on the caller's thread
+//!  Generator::base ─> Run::tick … ─> Generator::take_run      ticks made on a thread of their own, taken over when asked
+//! ```
+//! A [`Run`] is the chain from one entry on. What a mix overtook is lost, so a run is taken over just before one.
 
 use quipu_types::chunk::{CLOCK_ENTRY_COUNT_MAX, TICKS_PER_ENTRY_MAX};
 use quipu_types::{ClockEntry, Hash, Mix};
@@ -8,6 +14,11 @@ use crate::{Chain, mix_digest};
 /// Entries of each chunk that ticks leave free for mixing.
 pub const MIX_COUNT_MAX: usize = 256;
 
+/// Most ticks of a chunk.
+const TICK_COUNT_MAX: u64 = 31_457_280;
+
+const _: () = assert!(TICK_COUNT_MAX == 3_840 * TICKS_PER_ENTRY_MAX);
+const _: () = assert!(CLOCK_ENTRY_COUNT_MAX - MIX_COUNT_MAX == 3_840);
 const _: () = assert!(MIX_COUNT_MAX * 2 < CLOCK_ENTRY_COUNT_MAX, "most entries are for ticks");
 
 /// A lane's running clock.
@@ -29,13 +40,65 @@ pub struct Generator {
     /// Ticks since the last entry, below `TICKS_PER_ENTRY_MAX`.
     open: u64,
     entries: Vec<ClockEntry>,
+    /// Where runs begin: the value after the last mix, or after the last cut.
+    base: Hash,
+    /// Ticks since then.
+    since: u64,
+}
+
+/// Ticks that are made beside a [`Generator`], from its [`base`](Generator::base) on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    base: Hash,
+    count: u64,
+    chain: Chain,
+    /// The values after every `TICKS_PER_ENTRY_MAX` ticks.
+    checkpoints: Vec<Hash>,
+}
+
+impl Run {
+    /// No ticks yet.
+    #[must_use]
+    pub const fn new(base: Hash) -> Self {
+        Self { base, count: 0, chain: Chain::new(base), checkpoints: Vec::new() }
+    }
+
+    /// Where it begins.
+    #[must_use]
+    pub const fn base(&self) -> Hash {
+        self.base
+    }
+
+    /// Its ticks.
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Ticks `count` times, or as often as a chunk has room; how often is returned.
+    pub fn tick(&mut self, count: u64) -> u64 {
+        let count = count.min(TICK_COUNT_MAX.saturating_sub(self.count));
+        let mut left = count;
+        while left > 0 {
+            let open = self.count.checked_rem(TICKS_PER_ENTRY_MAX).unwrap_or(0);
+            let step = left.min(TICKS_PER_ENTRY_MAX.saturating_sub(open));
+            self.chain.tick(step);
+            self.count = self.count.saturating_add(step);
+            left = left.saturating_sub(step);
+            if self.count.is_multiple_of(TICKS_PER_ENTRY_MAX) {
+                self.checkpoints.push(self.chain.value());
+            }
+        }
+        count
+    }
 }
 
 impl Generator {
     /// A clock that stands at `value`: a term's start, or the last chunk's last value.
     #[must_use]
     pub const fn new(value: Hash) -> Self {
-        Self { chain: Chain::new(value), open: 0, entries: Vec::new() }
+        let chain = Chain::new(value);
+        Self { chain, open: 0, entries: Vec::new(), base: value, since: 0 }
     }
 
     /// Where the clock stands.
@@ -68,12 +131,39 @@ impl Generator {
             let step = left.min(TICKS_PER_ENTRY_MAX.saturating_sub(self.open));
             self.chain.tick(step);
             self.open = self.open.saturating_add(step);
+            self.since = self.since.saturating_add(step);
             left = left.saturating_sub(step);
             if self.open == TICKS_PER_ENTRY_MAX {
-                self.push(Mix::Nothing);
+                self.checkpoint(self.chain.value());
+                self.open = 0;
             }
         }
         count
+    }
+
+    /// Where a [`Run`] must begin so that it can be taken over.
+    #[must_use]
+    pub const fn base(&self) -> Hash {
+        self.base
+    }
+
+    /// Takes over the ticks of `run` that are new, if it begins at the base and they fit this chunk; how many.
+    pub fn take_run(&mut self, run: &Run) -> u64 {
+        let fresh = run.count.saturating_sub(self.since);
+        if run.base != self.base || fresh > self.tick_room() {
+            return 0;
+        }
+        let passed = self.since.checked_div(TICKS_PER_ENTRY_MAX).unwrap_or(0);
+        let passed = usize::try_from(passed).unwrap_or(usize::MAX);
+        for value in run.checkpoints.get(passed..).unwrap_or_default() {
+            self.checkpoint(*value);
+        }
+        if fresh > 0 {
+            self.chain = run.chain;
+            self.since = run.count;
+            self.open = run.count.checked_rem(TICKS_PER_ENTRY_MAX).unwrap_or(0);
+        }
+        fresh
     }
 
     /// Mixes `mix` in. `lane_root` is the chunk's root, which [`Mix::Batch`] stands for.
@@ -99,9 +189,19 @@ impl Generator {
         std::mem::take(&mut self.entries)
     }
 
+    fn checkpoint(&mut self, value: Hash) {
+        self.put(ClockEntry { count: TICKS_PER_ENTRY_MAX, mix: Mix::Nothing, value });
+    }
+
     fn push(&mut self, mix: Mix) {
-        assert!(self.entries.len() < CLOCK_ENTRY_COUNT_MAX, "a chunk's clock entries are bounded");
         let count = std::mem::take(&mut self.open);
-        self.entries.push(ClockEntry { count, mix, value: self.chain.value() });
+        let value = self.chain.value();
+        self.put(ClockEntry { count, mix, value });
+        (self.base, self.since) = (value, 0);
+    }
+
+    fn put(&mut self, entry: ClockEntry) {
+        assert!(self.entries.len() < CLOCK_ENTRY_COUNT_MAX, "a chunk's clock entries are bounded");
+        self.entries.push(entry);
     }
 }

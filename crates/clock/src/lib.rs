@@ -42,7 +42,7 @@ mod lane;
 pub mod stretch;
 mod verify;
 
-pub use generator::{Generator, MIX_COUNT_MAX};
+pub use generator::{Generator, MIX_COUNT_MAX, Run};
 pub use lane::{LaneClock, LaneClockError, check_alone, verify_range};
 pub use verify::{ClockError, stretches, verify, verify_parallel, verify_serial, verify_wide};
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  checkpoints/00000000000000020000/    manifest · part-000000 · part-000001 · …      (format: `quipu_replica::checkpoint`)
-//!  checkpoints/partial/                 one that is being made
+//!  checkpoints/partial-…20000/          one that is being made
 //!
 //!  executor   height h executed ── state ─> parts         h durable ── log ─> manifest ─> renamed ─> prune below h - keep
 //! ```
@@ -12,7 +12,7 @@
 //!   asks others for their certificates.
 //! * The newest [`KEPT_COUNT`] stay.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -34,10 +34,12 @@ use crate::store::LmdbStore;
 
 /// Directory of the checkpoints.
 pub(crate) const CHECKPOINT_DIR: &str = "checkpoints";
-const PARTIAL_DIR: &str = "partial";
+const PARTIAL: &str = "partial-";
 const MANIFEST_FILE: &str = "manifest";
 /// Checkpoints that are kept.
 const KEPT_COUNT: usize = 2;
+/// Checkpoints that wait for a header or for certificates; while there are as many, no other is made.
+const PENDING_COUNT_MAX: usize = 4;
 
 /// Makes checkpoints, for the executor.
 pub(crate) struct Saver {
@@ -45,8 +47,8 @@ pub(crate) struct Saver {
     key: SecretKey,
     own: ValidatorIndex,
     context: Context,
-    /// One whose parts are made, and whose header is not durable yet.
-    pending: Option<Pending>,
+    /// Those whose parts are made, oldest first.
+    pending: VecDeque<Pending>,
     /// Executed heights whose certificates have not come.
     uncertified: BTreeSet<Height>,
 }
@@ -75,7 +77,11 @@ impl Saver {
     ) -> Option<Self> {
         let context = context(&shared.genesis);
         let is_wanted = retention.checkpoint_heights > 0;
-        let pending = None;
+        let pending = VecDeque::new();
+        let dir = shared.dir.join(CHECKPOINT_DIR);
+        if let Err(error) = sweep(&dir).or_else(absent_is_empty) {
+            tracing::warn!(%error, "what was left of a checkpoint stays");
+        }
         is_wanted.then_some(Self { retention, key, own, context, pending, uncertified })
     }
 
@@ -87,12 +93,16 @@ impl Saver {
     /// Saves the state after this header, if that is due: nothing else was executed since.
     pub(crate) fn executed(&mut self, shared: &Shared, header: &Header) -> Result<(), NodeError> {
         let height = header.height;
-        self.uncertified.insert(height);
-        if !height.get().is_multiple_of(self.retention.checkpoint_heights) {
+        // Where this validator is behind, a certificate may come before.
+        if shared.certificates.get(height).map_err(failed)?.is_none() {
+            self.uncertified.insert(height);
+        }
+        let is_due = height.get().is_multiple_of(self.retention.checkpoint_heights);
+        if !is_due || self.pending.len() >= PENDING_COUNT_MAX {
             return Ok(());
         }
         let began_us = shared.clock.mono_us();
-        let dir = fresh(&shared.dir.join(CHECKPOINT_DIR)).map_err(failed)?;
+        let dir = fresh(&shared.dir.join(CHECKPOINT_DIR), height).map_err(failed)?;
         let mut count = 0_usize;
         let machine = shared.machine()?;
         let parts = checkpoint::save(&machine, |part| {
@@ -102,7 +112,7 @@ impl Saver {
         });
         let parts = parts.map_err(failed)?;
         let micros = shared.clock.mono_us().saturating_sub(began_us);
-        self.pending = Some(Pending { header: header.clone(), parts, micros });
+        self.pending.push_back(Pending { header: header.clone(), parts, micros });
         Ok(())
     }
 
@@ -114,7 +124,7 @@ impl Saver {
             let height = pending.header.height;
             height <= shared.durable() && first.is_none_or(|first| height < first)
         };
-        let Some(Pending { header, parts, micros }) = self.pending.take_if(is_ready) else {
+        let Some(Pending { header, parts, micros }) = self.pending.pop_front_if(is_ready) else {
             return Ok(());
         };
         shared.certificates.sync().map_err(failed)?;
@@ -279,13 +289,32 @@ pub(crate) fn part_name(place: usize) -> String {
 }
 
 /// An empty directory for one that is being made.
-pub(crate) fn fresh(dir: &Path) -> std::io::Result<PathBuf> {
-    let partial = dir.join(PARTIAL_DIR);
+pub(crate) fn fresh(dir: &Path, height: Height) -> std::io::Result<PathBuf> {
+    let partial = partial(dir, height);
     if partial.exists() {
         fs::remove_dir_all(&partial)?;
     }
     fs::create_dir_all(&partial)?;
     Ok(partial)
+}
+
+fn partial(dir: &Path, height: Height) -> PathBuf {
+    dir.join(format!("{PARTIAL}{}", name(height)))
+}
+
+fn absent_is_empty(error: std::io::Error) -> std::io::Result<()> {
+    if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+/// Removes what a process that ended was making.
+fn sweep(dir: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(PARTIAL) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
@@ -296,7 +325,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 
 /// Gives the directory that is being made its name, and removes old ones.
 pub(crate) fn publish(dir: &Path, height: Height, manifest: &Manifest) -> std::io::Result<()> {
-    let partial = dir.join(PARTIAL_DIR);
+    let partial = partial(dir, height);
     write(&partial.join(MANIFEST_FILE), &manifest.to_bytes())?;
     File::open(&partial)?.sync_all()?;
     let path = dir.join(name(height));

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quipu_replica::Chunk;
-use quipu_types::{Header, Height, Lane, Time, Tip};
+use quipu_types::{Header, Height, Lane, Time};
 
 /// Heights that rates are taken over.
 const MOMENT_COUNT_MAX: usize = 256;
@@ -30,7 +30,8 @@ pub(crate) struct Clocks {
 struct Moment {
     height: Height,
     time: Time,
-    cut: Vec<Tip>,
+    /// Chunks that this height and all before it cover.
+    chunk_count: u64,
     /// By lane, ticks of the chunks that this height covers first.
     ticks: Vec<u64>,
 }
@@ -80,8 +81,10 @@ impl Clocks {
     /// A header is committed; `chunks` are those it covers first, as far as they are at hand.
     pub(crate) fn commit(&self, header: &Header, chunks: &[Arc<Chunk>]) {
         let mut moments = lock(&self.moments);
+        let chunk_count = header.cut.iter().fold(0_u64, |sum, tip| sum.saturating_add(tip.index));
         let is_next = moments.back().is_some_and(|last| {
-            last.height.next() == header.height && is_whole(&last.cut, &header.cut, chunks)
+            let new_count = chunk_count.checked_sub(last.chunk_count);
+            last.height.next() == header.height && new_count == u64::try_from(chunks.len()).ok()
         });
         if !is_next {
             moments.clear();
@@ -93,8 +96,8 @@ impl Clocks {
                 *sum = sum.saturating_add(quipu_clock::tick_count(&header.clock));
             }
         }
-        let (height, time, cut) = (header.height, header.time, header.cut.clone());
-        moments.push_back(Moment { height, time, cut, ticks });
+        let (height, time) = (header.height, header.time);
+        moments.push_back(Moment { height, time, chunk_count, ticks });
         if moments.len() > MOMENT_COUNT_MAX {
             moments.pop_front();
         }
@@ -136,13 +139,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether `chunks` are all that lies between two cuts.
-fn is_whole(before: &[Tip], after: &[Tip], chunks: &[Arc<Chunk>]) -> bool {
-    let indices = |cut: &[Tip]| cut.iter().fold(0_u64, |sum, tip| sum.saturating_add(tip.index));
-    let between = indices(after).checked_sub(indices(before));
-    between == u64::try_from(chunks.len()).ok()
-}
-
 fn lane_pace(moments: &VecDeque<Moment>, lane: Lane) -> LanePace {
     let place = usize::from(lane.get());
     let of = |moment: &Moment| moment.ticks.get(place).copied().unwrap_or(0);
@@ -171,7 +167,7 @@ pub(crate) fn per_second(count: u64, micros: u64) -> f64 {
 mod tests {
     use quipu_clock::Generator;
     use quipu_log::StoredChunk;
-    use quipu_types::{ChunkHeader, Hash, Seqno, Signature, Term, ValidatorIndex};
+    use quipu_types::{ChunkHeader, Hash, Seqno, Signature, Term, Tip, ValidatorIndex};
 
     use super::*;
 

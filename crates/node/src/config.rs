@@ -70,6 +70,8 @@ const KEYS: &[&str] = &[
     "retention.checkpoint_heights",
     "retention.keep_heights",
     "limits.stripe_size_min",
+    "clock",
+    "clock.core",
     "log",
     "log.format",
     "log.level",
@@ -102,6 +104,8 @@ pub struct Config {
     pub limits: Limits,
     /// What is saved, and what is let go.
     pub retention: Retention,
+    /// How its lanes' clocks are made.
+    pub clock: ClockTable,
     /// How the process logs.
     pub log: Log,
 }
@@ -172,6 +176,14 @@ pub struct Retention {
     pub keep_heights: u64,
 }
 
+/// How the own lanes' clocks are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClockTable {
+    /// The core that the clocks' thread stays on, where clocks are fast enough to have one.
+    pub core: Option<usize>,
+}
+
 /// How the process logs.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -214,6 +226,8 @@ struct File {
     limits: Limits,
     #[serde(default)]
     retention: Retention,
+    #[serde(default)]
+    clock: ClockTable,
     #[serde(default)]
     log: Log,
 }
@@ -324,6 +338,7 @@ impl Config {
             network_trusted: false,
             limits: Limits::default(),
             retention: Retention::default(),
+            clock: ClockTable::default(),
             log: Log::default(),
         }
     }
@@ -369,6 +384,7 @@ impl Config {
             }),
             limits: file.limits,
             retention: file.retention,
+            clock: file.clock,
             log: file.log,
         };
         config.check()?;
@@ -495,6 +511,7 @@ impl Config {
     /// The tables of what is allowed, and of what is let go.
     fn limits_to_toml(&self) -> String {
         let Self { limits, retention, .. } = self;
+        let core = self.clock.core.map_or("# core = 0".to_owned(), |core| format!("core = {core}"));
         format!(
             "# Sizes are bytes.\n\
              [limits]\n\
@@ -518,7 +535,10 @@ impl Config {
              # keep_heights before it go. 0: none is saved, nothing goes. All members should use the same.\n\
              [retention]\n\
              checkpoint_heights = {}\n\
-             keep_heights = {}\n",
+             keep_heights = {}\n\n\
+             # Fast clocks (from 100,000 ticks a second on) have a thread; core keeps it on one core.\n\
+             [clock]\n\
+             {core}\n",
             limits.body_size_max,
             limits.http_connection_count_max,
             limits.pg_connection_count_max,

@@ -36,6 +36,7 @@ use crate::executor::Work;
 use crate::metrics::gauge_value;
 use crate::recovery::Executed;
 use crate::shared::Shared;
+use crate::ticker::Ticker;
 
 /// Messages that wait for the ledger's thread.
 pub(crate) const QUEUE_COUNT_MAX: usize = 4_096;
@@ -127,6 +128,8 @@ pub(crate) struct Driver {
     next_ticket: Ticket,
     /// Newest header written; durable after the next sync.
     header_written: Height,
+    /// The clocks' thread, where clocks are fast.
+    ticker: Option<Ticker>,
     stopped: bool,
 }
 
@@ -142,6 +145,7 @@ impl Driver {
         ledger: Ledger,
         executor: Sender<Work>,
         syncer: Option<Sender<SyncJob>>,
+        ticker: Option<Ticker>,
         shared: Arc<Shared>,
     ) -> Self {
         Self {
@@ -154,6 +158,7 @@ impl Driver {
             shared,
             tickets: BTreeMap::new(),
             next_ticket: 0,
+            ticker,
             stopped: false,
         }
     }
@@ -162,6 +167,7 @@ impl Driver {
     pub(crate) fn run(mut self, inbox: &Receiver<Message>) -> Result<(), NodeError> {
         self.perform()?;
         while !self.stopped {
+            self.rebase_clocks();
             let first = match inbox.recv_timeout(self.sleep()) {
                 Ok(message) => Some(message),
                 Err(RecvTimeoutError::Timeout) => None,
@@ -172,6 +178,7 @@ impl Driver {
             if !group.is_empty() {
                 group.extend(inbox.try_iter().take(GROUP_COUNT_MAX));
             }
+            self.take_ticks();
             self.replica.verify_together(group.iter().filter_map(Message::received));
             for message in group {
                 self.take(message, &mut early)?;
@@ -190,6 +197,20 @@ impl Driver {
     pub(crate) fn execute_again(&mut self, states: Vec<Executed>) {
         for (state, receipts) in states {
             self.step(Input::Executed { state, receipts });
+        }
+    }
+
+    fn rebase_clocks(&mut self) {
+        if let Some(ticker) = &mut self.ticker {
+            ticker.rebase(self.replica.clock_bases());
+        }
+    }
+
+    /// Takes the ticks over that were made meanwhile: what is mixed next comes after them.
+    fn take_ticks(&mut self) {
+        let runs = self.ticker.as_mut().map(Ticker::take).unwrap_or_default();
+        if !runs.is_empty() {
+            self.step(Input::Ticked(runs));
         }
     }
 

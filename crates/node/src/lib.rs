@@ -46,6 +46,7 @@ mod snapshot;
 mod sql;
 pub mod store;
 mod tail;
+mod ticker;
 mod view;
 mod wide;
 

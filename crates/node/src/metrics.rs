@@ -30,6 +30,8 @@ pub(crate) struct Metrics {
     pub(crate) height_executed: Gauge,
     /// Newest height with a state certificate in a header.
     pub(crate) height_certified: Gauge,
+    /// Ticks a second that the clocks' core makes; 0 where clocks have no thread.
+    pub(crate) clock_capacity: Gauge,
     /// Transactions that were executed.
     pub(crate) transactions: Counter,
     /// Events that were applied.
@@ -179,6 +181,11 @@ impl Metrics {
                 "quipu_height_certified",
                 None,
                 "Newest height whose state certificate is stored.",
+            ),
+            clock_capacity: registry.gauge(
+                "quipu_clock_capacity_hertz",
+                None,
+                "Ticks a second that the core of the clocks' thread made at the start; 0 without one.",
             ),
             transactions: registry.counter("quipu_transactions_total", "Executed transactions."),
             events: registry.counter("quipu_events_total", "Applied events."),

@@ -36,6 +36,7 @@ use crate::recovery::Executed;
 use crate::shared::{Parts, Progress, Shared};
 use crate::sql::Sql;
 use crate::store::LmdbStore;
+use crate::ticker::{THREAD_RATE_HZ, Ticker};
 use crate::{admin, http, listen, newcomer, recovery};
 
 /// How long open requests may finish once the ledger has stopped.
@@ -157,7 +158,8 @@ impl Node {
         let replica = start_replica(&shared, key, (observer, coin), recovered)?;
         let (work_sender, work) = mpsc::channel();
         let (syncer, syncs) = (!is_alone).then(mpsc::channel).unzip();
-        let driver = Driver::new(replica, ledger, work_sender, syncer, Arc::clone(&shared));
+        let ticker = start_ticker(&config, &shared)?;
+        let driver = Driver::new(replica, ledger, work_sender, syncer, ticker, Arc::clone(&shared));
         tracing::info!(chain = %chain, height = head.get(), "the ledger is open");
         Ok(Self {
             shared,
@@ -441,11 +443,30 @@ fn start_replica(
         pending_size_max: shared.limits.pending_size_max,
         stripe_size_min: shared.limits.stripe_size_min(),
         check_nonce: Some(newcomer::nonce()?),
+        ticks: shared.genesis.clock_rate_hz < THREAD_RATE_HZ,
         verified: Arc::clone(&shared.verified),
         ..quipu_replica::Config::new(shared.genesis.clone(), key)
     };
     Replica::new(shared.clock.now(), config, recovered)
         .map_err(|error| NodeError::Damaged { what: "the log", reason: error.to_string() })
+}
+
+/// The clocks' thread, where clocks are fast; lanes are dealt evenly, by and large.
+fn start_ticker(config: &Config, shared: &Shared) -> Result<Option<Ticker>, NodeError> {
+    let genesis = &shared.genesis;
+    let count = u16::try_from(genesis.validators.len()).unwrap_or(u16::MAX).max(1);
+    let (lane_count, rate_hz) = (genesis.lane_count, genesis.clock_rate_hz);
+    let start = || {
+        let seen = (shared.clock, &*shared.metrics);
+        Ticker::start(
+            lane_count,
+            u64::from(lane_count.div_ceil(count)),
+            rate_hz,
+            config.clock.core,
+            seen,
+        )
+    };
+    (rate_hz >= THREAD_RATE_HZ).then(start).transpose()
 }
 
 fn own_index(

@@ -187,7 +187,7 @@ async fn download(
     };
     let manifest = any(clients, &path, MANIFEST_SIZE_MAX, is_it).await?;
     let dir = work.join(CHECKPOINT_DIR);
-    let partial = fresh(&dir).map_err(failed)?;
+    let partial = fresh(&dir, statement.height).map_err(failed)?;
     let count = manifest.parts.len();
     for place in 0..count {
         tell(place, count);

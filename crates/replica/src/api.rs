@@ -16,6 +16,7 @@
 
 use std::sync::Arc;
 
+use quipu_clock::Run;
 use quipu_consensus::{Evidence, Rules};
 use quipu_crypto::coin::{CoinScheme, CoinSecret};
 use quipu_crypto::merkle::Frontier;
@@ -80,6 +81,8 @@ pub enum Input {
     Restored(Restored),
     /// Another validator can be reached again.
     Linked(ValidatorIndex),
+    /// Ticks of own lanes' clocks that were made elsewhere ([`Config::ticks`]). Runs that a mix overtook count for nothing.
+    Ticked(Vec<(Lane, Run)>),
     /// [`wake_at`](crate::Replica::wake_at) has come.
     Timer,
     /// Take nothing new, finish what was taken, hand lanes over, then [`Effect::Stopped`]. With other validators it comes
@@ -414,6 +417,9 @@ pub struct Config {
     pub stripe_size_min: usize,
     /// How often the clocks are ticked while nothing comes.
     pub clock_interval_us: u64,
+    /// Whether ticks are made here, at the rate of the genesis; else [`Input::Ticked`] brings them, from
+    /// [`clock_bases`](crate::Replica::clock_bases) on.
+    pub ticks: bool,
     /// Heights after which the write-ahead log is told what it may drop.
     pub checkpoint_height_count: u64,
     /// Makes answers fresh, whether the store is the newest one; chosen at random by who starts the process. None: the
@@ -445,6 +451,7 @@ impl Config {
             chunk_size_max: quipu_types::chunk::CHUNK_BODY_SIZE_MAX,
             stripe_size_min: STRIPE_SIZE_MIN,
             clock_interval_us: 50_000,
+            ticks: true,
             checkpoint_height_count: 32,
             check_nonce: None,
             observer: None,

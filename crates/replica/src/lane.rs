@@ -19,7 +19,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use quipu_clock::{Generator, LaneClock};
+use quipu_clock::{Generator, LaneClock, Run};
 use quipu_consensus::{Holdings, SignedChunk};
 use quipu_crypto::hash::blake3;
 use quipu_crypto::merkle::Frontier;
@@ -251,6 +251,18 @@ impl Lane {
         // Time that gave no whole tick stays owed, so that rounding does not add up.
         let paid = quipu_clock::proven_micros(due, self.rate_hz);
         self.clock_us = self.clock_us.saturating_add(paid).min(now_us);
+    }
+
+    /// Where the clock's next ticks begin, if this validator makes them.
+    pub(crate) fn clock_base(&self) -> Option<Hash> {
+        self.is_own.then(|| self.clock.base())
+    }
+
+    /// Takes ticks over that were made elsewhere.
+    pub(crate) fn take_run(&mut self, run: &Run) {
+        if self.is_own {
+            self.clock.take_run(run);
+        }
     }
 
     /// Cuts the next chunk from the queue, `sign` signs its header, `stripe` makes stripes of its body, or none. `header` is

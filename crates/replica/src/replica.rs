@@ -18,6 +18,7 @@ pub(crate) use start::first_term;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use quipu_clock::Run;
 use quipu_consensus::core::{self, Core, Event, Output};
 use quipu_consensus::{Context, Message, Now, Parent, Record};
 use quipu_proof::names;
@@ -149,6 +150,7 @@ pub struct Replica {
     striping: Striping,
     pending_size_max: usize,
     clock_interval_us: u64,
+    ticks: bool,
     checkpoint_height_count: u64,
     lane_count: u16,
     others: Vec<ValidatorIndex>,
@@ -226,6 +228,7 @@ impl Replica {
             striping: Striping::new(config.stripe_size_min, &core.context().set, own),
             pending_size_max: config.pending_size_max,
             clock_interval_us: config.clock_interval_us.max(1),
+            ticks: config.ticks,
             checkpoint_height_count: config.checkpoint_height_count.max(1),
             lane_count: genesis.lane_count,
             others: others(&genesis, own),
@@ -291,6 +294,7 @@ impl Replica {
             Input::Received { from, received } => taken = self.received(now, from, received),
             Input::Restored(restored) => taken = self.restored(now, restored),
             Input::Linked(peer) => self.linked(now, peer),
+            Input::Ticked(runs) => self.take_runs(&runs),
             Input::Timer => self.drive(now, Event::Timer),
             Input::Stop => self.stopping_us = self.stopping_us.or(Some(self.now_us)),
         }
@@ -497,7 +501,7 @@ impl Replica {
                 }
                 Output::StateCertified(certificate) => {
                     self.certified = self.certified.max(certificate.state.height);
-                    self.uncertified.certified(certificate.state.height);
+                    self.uncertified.certified(certificate.state.height, self.executed);
                     self.gate.leave_unhurried(Effect::StateCertified(Arc::new(certificate)));
                 }
                 Output::WantValue { height, digest } => self.ask_value(height, digest),
@@ -568,9 +572,25 @@ impl Replica {
             return;
         }
         self.ticked_us = now.mono_us;
+        if !self.ticks {
+            return;
+        }
         for lane in &mut self.lanes.all {
             lane.tick(now.mono_us);
         }
+    }
+
+    fn take_runs(&mut self, runs: &[(LaneNumber, Run)]) {
+        for (lane, run) in runs {
+            if let Some(lane) = self.lanes.get_mut(*lane) {
+                lane.take_run(run);
+            }
+        }
+    }
+
+    /// Where the next ticks of own lanes' clocks begin.
+    pub fn clock_bases(&self) -> impl Iterator<Item = (LaneNumber, Hash)> {
+        self.lanes.all.iter().filter_map(|lane| Some((lane.term.lane, lane.clock_base()?)))
     }
 
     /// Ends a stop once everything that was taken is final, executed and durable, and the lanes are handed over.

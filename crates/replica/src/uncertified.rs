@@ -15,16 +15,24 @@ const WAIT_US: u64 = 4 * ASK_US;
 /// Heights that are remembered; older ones give way, and are found again at the next start.
 const HEIGHT_COUNT_MAX: usize = 65_536;
 
+/// Certified heights that are remembered before they are executed.
+const EARLY_COUNT_MAX: usize = 1_024;
+
 /// See the module's header.
 #[derive(Debug, Default)]
 pub(crate) struct Uncertified {
     heights: BTreeSet<Height>,
+    /// Certified before they were executed here.
+    early: BTreeSet<Height>,
     /// The first one when it was looked at last, and since when it waits.
     waiting: Option<(Height, u64)>,
 }
 
 impl Uncertified {
     pub(crate) fn executed(&mut self, height: Height) {
+        if self.early.remove(&height) {
+            return;
+        }
         self.heights.insert(height);
         if self.heights.len() > HEIGHT_COUNT_MAX {
             self.heights.pop_first();
@@ -36,8 +44,14 @@ impl Uncertified {
         self.heights.contains(&height)
     }
 
-    pub(crate) fn certified(&mut self, height: Height) {
-        self.heights.remove(&height);
+    /// A height's certificate is known; `executed` is the newest that was executed here.
+    pub(crate) fn certified(&mut self, height: Height, executed: Height) {
+        if !self.heights.remove(&height) && height > executed {
+            self.early.insert(height);
+            if self.early.len() > EARLY_COUNT_MAX {
+                self.early.pop_last();
+            }
+        }
     }
 
     /// The height from which on others are asked now, if they are.

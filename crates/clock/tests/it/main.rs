@@ -10,6 +10,7 @@ mod attack;
 mod audit;
 mod foreign;
 mod lane;
+mod run;
 
 use quipu_accel::{Choice, Dispatcher};
 use quipu_clock::stretch::{self, Stretch, WrongStretch};

@@ -39,9 +39,9 @@ struct Votes {
 }
 
 impl Votes {
-    /// Executed here, and not certified.
+    /// Not certified: votes count.
     const fn is_open(&self) -> bool {
-        self.own.is_some() && !self.is_certified
+        !self.is_certified
     }
 }
 
@@ -150,7 +150,7 @@ impl Core {
 
     /// A header was committed: the certificate in it is known from here on, and most votes are done with.
     pub(super) fn embedded(&mut self, certificate: Option<StateCertificate>) {
-        let is_open = |height| self.states.heights.get(&height).is_some_and(Votes::is_open);
+        let is_open = |height| self.states.heights.get(&height).is_none_or(Votes::is_open);
         if let Some(certificate) = certificate.filter(|embedded| is_open(embedded.state.height)) {
             self.certify(certificate);
         }

@@ -66,6 +66,7 @@ impl Replica {
             }
             Received::Tell { nonce, height, certificate } => {
                 self.told(from, nonce, height, certificate.as_ref());
+                self.learn(now, from, certificate);
                 Ok(())
             }
             Received::Check { nonce } => {
@@ -74,6 +75,7 @@ impl Replica {
             }
             Received::Checked { nonce, height, certificate, word } => {
                 self.checked(from, (nonce, height), certificate.as_ref(), word.as_ref());
+                self.learn(now, from, certificate);
                 Ok(())
             }
             Received::Handover(handover) => {
@@ -491,6 +493,17 @@ impl Replica {
         if self.checking.as_ref().is_some_and(|checking| checking.is_over(committed)) {
             self.checking = None;
             self.lanes.hold_back(false);
+        }
+    }
+
+    /// What an answer proves of the own height is used at once: the one that answered may lose its disk next, and with it the
+    /// only certificate of a height that others wait for.
+    fn learn(&mut self, now: Now, from: ValidatorIndex, certificate: Option<CommitCertificate>) {
+        if let Some(certificate) = certificate {
+            let done = Event::Message(from, Message::Done(certificate));
+            // One of another height, or that does not hold, is no matter here.
+            let _ = self.core.step(now, done, &self.lanes);
+            self.drain(now);
         }
     }
 
