@@ -289,10 +289,10 @@ async fn lane_count(client: &Client) -> Result<u16> {
     Ok(genesis.lane_count)
 }
 
-/// The newest header, or the genesis when there is none: with the chain, all that signing needs.
+/// The newest header, checked, or the genesis when there is none: with the chain, all that signing needs.
 async fn anchor(client: &Client) -> Result<Anchor> {
     let chain = client.chain().await?;
-    let hash = client.latest_header().await.map_or(chain, |header| header.hash);
+    let hash = client.anchor(chain).await?;
     Ok(Anchor { chain, hash })
 }
 

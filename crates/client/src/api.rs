@@ -92,13 +92,13 @@ pub struct Event {
     pub data: serde_json::Value,
 }
 
-/// A header as served.
+/// A header as served, of which only the bytes count.
 #[derive(Clone, Debug, Deserialize)]
-pub struct HeaderInfo {
-    /// Its height.
-    pub height: u64,
-    /// Its hash: what a transaction may be anchored to.
-    pub hash: Hash,
+pub struct HeaderBody {
+    /// The header's encoding, in hexadecimal.
+    pub header: String,
+    /// That of its commit certificate.
+    pub certificate: String,
 }
 
 /// A consumer group as a server says that it stands.

@@ -248,8 +248,7 @@ impl Batcher {
         key: Arc<SecretKey>,
         limits: Limits,
     ) -> Result<Self, ClientError> {
-        let chain = client.chain().await?;
-        let genesis: quipu_types::Genesis = client.get("/v1/genesis").await?;
+        let (chain, lane_count) = client.signs_for().await?;
         let memory_size = limits.memory_size.clamp(MEMORY_SIZE_MIN, MEMORY_SIZE_MAX);
         let in_flight_count = limits.in_flight_count.max(1);
         // Who asks for no outcome still learns where an event stands.
@@ -259,7 +258,7 @@ impl Batcher {
             key,
             ack,
             chain,
-            lane_count: genesis.lane_count.max(1),
+            lane_count,
             limits: Limits { memory_size, in_flight_count, ..limits },
             room: Semaphore::new(memory_size),
             anchor: Mutex::new((chain, None)),
@@ -443,19 +442,17 @@ impl Shared {
         signed_bytes(&self.key, &self.chain, &unsigned).into()
     }
 
-    /// An anchor that is new enough; the last known one when nobody says a newer.
-    async fn anchor(&self, is_refused: bool) -> Hash {
+    /// An anchor that is new enough; the last known one when nobody says a newer. By a header that does not verify nothing
+    /// is signed: the batcher ends, and names the server.
+    async fn anchor(&self, is_refused: bool) -> Result<Hash, AppendError> {
         let (known, at) = *lock(&self.anchor);
         if !is_refused && at.is_some_and(|at| at.elapsed() < ANCHOR_TIME_MAX) {
-            return known;
+            return Ok(known);
         }
-        let asked = tokio::time::timeout(ANCHOR_WAIT_MAX, self.client.latest_header()).await;
-        let newest = match asked {
-            Ok(Ok(header)) => header.hash,
-            Ok(Err(_)) | Err(_) => known,
-        };
+        let asked = tokio::time::timeout(ANCHOR_WAIT_MAX, self.client.anchor(known)).await;
+        let newest = asked.unwrap_or(Ok(known)).map_err(Arc::new)?;
         *lock(&self.anchor) = (newest, Some(Instant::now()));
-        newest
+        Ok(newest)
     }
 }
 
@@ -566,7 +563,7 @@ impl LaneTask {
             self.claim().await?;
         }
         let is_refused = self.queue.take_wants_anchor();
-        let anchor = self.shared.anchor(is_refused).await;
+        let anchor = self.shared.anchor(is_refused).await?;
         let shared = Arc::clone(&self.shared);
         while let Some(request) = self
             .queue

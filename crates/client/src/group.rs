@@ -107,6 +107,7 @@ impl GroupError {
         Some(match self {
             Self::Client(ClientError::Refused { code, .. }) => code.parse().ok()?,
             Self::Client(ClientError::False { error, .. }) => error.code(),
+            Self::Client(ClientError::FalseHeader { error, .. }) => error.code(),
             Self::Client(_) => return None,
             Self::Lost { .. } => code::LANE_FENCED,
             Self::Moved { .. } | Self::Cursor { .. } => code::CURSOR_MOVED,

@@ -7,16 +7,14 @@ use bytes::Bytes;
 use quipu_net::encoding;
 use quipu_proof::compacted::PageError;
 use quipu_proof::feed::FeedError;
-use quipu_proof::names::chain_id;
 use quipu_types::{Encode, Genesis, Hash, PublicKey, Transaction};
 use reqwest::{Method, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::RESPONSE_SIZE_MAX;
-use crate::api::{
-    ErrorBody, HeaderInfo, ProducerInfo, SqlAnswer, Status, StreamInfo, SubmitAnswer,
-};
+use crate::anchor::{HeaderFault, Known};
+use crate::api::{ErrorBody, ProducerInfo, SqlAnswer, Status, StreamInfo, SubmitAnswer};
 use crate::evidence::Evidence;
 
 /// How long a server may take to accept a connection.
@@ -79,8 +77,16 @@ pub enum ClientError {
         server: String,
         /// Its chain.
         found: Hash,
-        /// The caller's.
+        /// The caller's, or the first that a server gave.
         pinned: Hash,
+    },
+    /// A server showed a header that does not verify: it is no anchor.
+    #[error("{server} shows what is false: {error}")]
+    FalseHeader {
+        /// The server.
+        server: String,
+        /// Why it is false.
+        error: Box<HeaderFault>,
     },
     /// A server showed events that do not verify.
     #[error("{server} shows what is false: {error}")]
@@ -139,6 +145,7 @@ pub struct Client {
     preferred: AtomicUsize,
     http: reqwest::Client,
     pinned: Option<Hash>,
+    pub(crate) known: Known,
     ack: Ack,
     compression: Option<Compression>,
 }
@@ -199,6 +206,7 @@ impl Client {
             preferred: AtomicUsize::new(0),
             http,
             pinned: None,
+            known: Known::default(),
             ack: Ack::default(),
             compression: is_far.then(Compression::default),
         })
@@ -207,7 +215,8 @@ impl Client {
     /// The same, refusing servers of another ledger than `genesis`' (C2).
     #[must_use]
     pub fn with_genesis(mut self, genesis: &Genesis) -> Self {
-        self.pinned = Some(chain_id(genesis));
+        self.known = Known::of(genesis);
+        self.pinned = self.known.ledger.get().map(|ledger| ledger.chain);
         self
     }
 
@@ -238,10 +247,10 @@ impl Client {
         self.pinned
     }
 
-    /// The chain id: the pinned one, after checking that the server's is the same, else the server's.
+    /// The chain id of the genesis, pinned or seen first, after checking that the server's is the same; else the server's.
     pub async fn chain(&self) -> Result<Hash, ClientError> {
         let found = self.status().await?.chain;
-        match self.pinned {
+        match self.known.ledger.get().map(|ledger| ledger.chain) {
             Some(pinned) if pinned != found => {
                 Err(ClientError::OtherChain { server: self.servers.join(","), found, pinned })
             }
@@ -252,11 +261,6 @@ impl Client {
     /// What the server says of itself.
     pub async fn status(&self) -> Result<Status, ClientError> {
         self.get("/v1/status").await
-    }
-
-    /// The newest committed header.
-    pub async fn latest_header(&self) -> Result<HeaderInfo, ClientError> {
-        self.get("/v1/headers/latest").await
     }
 
     /// A stream by name.

@@ -10,12 +10,14 @@
 //! # Invariants
 //! * C1 A transaction is signed once. After a lost answer the same bytes are sent again, to any server: the
 //!   ledger answers a repeat with the first position, so nothing is appended twice.
-//! * C2 What the chain is, the caller pins (a genesis) or the first server says; [`Client::pinned`] tells which.
+//! * C2 What the chain is, the caller pins (a genesis) or the first server says; [`Client::pinned`] tells which. What is signed
+//!   is anchored at a header that validators of that genesis committed, or at the genesis itself.
 //! * C3 Nothing a server sends is buffered beyond [`RESPONSE_SIZE_MAX`], or [`LINE_SIZE_MAX`] a line.
 //! * C4 What a [`Consumer`], a [`GroupConsumer`] or a [`Compacted`] tells was checked against the genesis; what
 //!   [`Follow`] gives is the server's word.
 //! * C5 What is submitted is compressed where that made the last bodies smaller and leaves the machine.
 
+pub mod anchor;
 pub mod api;
 pub mod batcher;
 pub mod blocks;
@@ -29,6 +31,7 @@ pub mod group;
 pub mod http;
 pub mod producer;
 
+pub use anchor::{HeaderFault, HeaderInfo};
 pub use api::{Event, Status, StreamInfo, SubmitAnswer};
 pub use batcher::{AppendError, Appended, Appending, Batcher, Limits};
 pub use blocks::Blocks;

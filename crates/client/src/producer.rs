@@ -2,7 +2,7 @@
 //!
 //! A batch is one transaction: one signature over many events of one route. The producer keeps the next
 //! sequence of each lane it writes to; after an answer that shows it is behind (another process used the same
-//! key) it asks the server again. The anchor is the newest header it was told of. Each call waits for its answer:
+//! key) it asks the server again. The anchor is the newest header that it checked. Each call waits for its answer:
 //! whoever has many events for one key hands them to a [`Batcher`](crate::Batcher).
 
 use std::collections::BTreeMap;
@@ -53,16 +53,17 @@ pub struct Producer<'a> {
 }
 
 impl<'a> Producer<'a> {
-    /// A producer of `key`, anchored at the newest header the server knows.
+    /// A producer of `key`, anchored at the newest header that a server shows, checked; at the genesis while there is none.
+    ///
+    /// # Errors
+    /// [`ClientError::FalseHeader`] when it does not verify; when nobody answers, or serves another ledger.
     pub async fn new(client: &'a Client, key: &'a SecretKey) -> Result<Self, ClientError> {
-        let chain = client.chain().await?;
-        let genesis: quipu_types::Genesis = client.get("/v1/genesis").await?;
-        let anchor = client.latest_header().await.map_or(chain, |header| header.hash);
-        let lane_count = genesis.lane_count.max(1);
+        let (chain, lane_count) = client.signs_for().await?;
+        let anchor = client.anchor(chain).await?;
         Ok(Self { client, key, chain, lane_count, anchor, places: BTreeMap::new() })
     }
 
-    /// Anchors what is signed from now on to the newest header.
+    /// Anchors what is signed from now on to the newest header. The old anchor stays when that does not verify.
     pub async fn refresh_anchor(&mut self) -> Result<(), ClientError> {
         self.anchor = self.client.latest_header().await?.hash;
         Ok(())

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use quipu_client::{
-    AppendError, Appending, Batcher, Client, Limits, NewEvent, Producer, SubmitAnswer,
+    AppendError, Appending, Batcher, Client, ClientError, Limits, NewEvent, Producer, SubmitAnswer,
 };
 use quipu_crypto::SecretKey;
 use quipu_types::transaction::ROUTE_SIZE_MAX;
@@ -260,6 +260,10 @@ pub(crate) fn failure_of(error: AppendError) -> Failure {
         AppendError::Undelivered { .. } => Failure::new(code::UNREACHABLE, message),
         AppendError::Fenced => Failure::new(code::FENCED, message)
             .with_help("One process writes with a key: make another with quipu keys new."),
+        AppendError::Client(error) => match &*error {
+            ClientError::FalseHeader { error, .. } => Failure::is_false(error.code(), message),
+            _ => Failure::new(code::UNREACHABLE, message),
+        },
         _ => Failure::new(code::UNREACHABLE, message),
     }
 }

@@ -13,7 +13,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{AppendError, Batcher, Limits, lock};
-use crate::{Client, NewEvent};
+use crate::anchor::tests::Truth;
+use crate::{Client, ClientError, NewEvent};
 
 const SCHEMA: &str = "route text not null, number int4 not null, filler text";
 const LANE_COUNT: u16 = 4;
@@ -63,6 +64,8 @@ struct Moods {
     lost: usize,
     busy: usize,
     requests: AtomicUsize,
+    /// The newest header is committed by nobody.
+    is_lying: bool,
     /// Submissions wait until this is set.
     is_open: AtomicBool,
     opened: tokio::sync::Notify,
@@ -127,17 +130,12 @@ async fn answer(
         return (!is_lost).then_some((200, json!(answers)));
     }
     Some(match path {
-        "/v1/status" => (200, json!({ "chain": "00".repeat(32), "height": 1 })),
-        "/v1/headers/latest" => (200, json!({ "height": 1, "hash": "11".repeat(32) })),
-        "/v1/genesis" => {
-            let numbers = json!({
-                "version": 1, "name": "x", "time_us": 1, "lane_count": LANE_COUNT, "clock_seed": "x",
-                "clock_rate_hz": 1, "hash_rate_fastest_hz": 1, "anchor_window_heights": 1,
-                "height_interval_min_ms": 1, "height_interval_idle_ms": 1, "open_streams": true,
-                "validators": [], "accounts": []
-            });
-            (200, numbers)
+        "/v1/status" => (200, Truth::new("x", LANE_COUNT).status()),
+        "/v1/headers/latest" if moods.is_lying => {
+            (200, Truth::new("x", LANE_COUNT).signed_by(2).header(1))
         }
+        "/v1/headers/latest" => (200, Truth::new("x", LANE_COUNT).header(1)),
+        "/v1/genesis" => (200, json!(Truth::new("x", LANE_COUNT).genesis)),
         "/v1/streams/numbers" => {
             (200, json!({ "name": "numbers", "schema": SCHEMA, "route_by": "route" }))
         }
@@ -244,4 +242,15 @@ async fn a_key_that_another_process_takes_over_ends_it() {
     assert!(matches!(refused, Err(AppendError::Fenced)), "{refused:?}");
     assert!(matches!(batcher.flush().await, Err(AppendError::Fenced)));
     assert!(matches!(batcher.send("numbers", row("a", 3, "")).await, Err(AppendError::Fenced)));
+}
+
+#[tokio::test]
+async fn nothing_is_signed_by_a_header_that_does_not_verify() {
+    let moods = Moods { is_open: true.into(), is_lying: true, ..Moods::default() };
+    let (urls, ledger, _) = start(moods).await;
+    let batcher = batcher(&urls, Limits { linger: Duration::ZERO, ..Limits::default() }).await;
+    let refused = batcher.send("numbers", row("a", 1, "")).await.unwrap().await;
+    let Err(AppendError::Client(error)) = &refused else { panic!("{refused:?}") };
+    assert!(matches!(&**error, ClientError::FalseHeader { .. }), "{error}");
+    assert_eq!(lock(&ledger).count, 0);
 }

@@ -11,5 +11,6 @@ mod open;
 mod random;
 mod rounds;
 mod steps;
+mod time;
 mod twins;
 mod world;

@@ -3,16 +3,19 @@
 use quipu_clock::Generator;
 use quipu_crypto::coin::{CoinScheme, CoinSecret, Combined};
 use quipu_crypto::domain::Tag;
-use quipu_crypto::merkle::{MemoryNodes, empty_root, inclusion_path, root};
+use quipu_crypto::hash::blake3;
+use quipu_crypto::merkle::{Frontier, MemoryNodes, empty_root, inclusion_path, root, subset_path};
 use quipu_crypto::suite::{SecretKey, sign_tagged};
 use quipu_crypto::{leaf_hash, sha256};
+use quipu_proof::feed::{self, Frame};
 use quipu_proof::names::{
     TransactionDraft, chain_id, chunk_hash, envelope, envelope_leaf, header_hash, lane_of,
     sign_transaction, term_start, tx_name,
 };
-use quipu_proof::order::tip_of;
+use quipu_proof::order::{lane_order, tip_of};
 use quipu_proof::schedule::elect;
 use quipu_proof::{Bundle, Committed, LanePart, Parts, Results, build};
+use quipu_types::chunk::{StoredChunk, put_transaction};
 use quipu_types::genesis::{GENESIS_VERSION, GenesisValidator};
 use quipu_types::{
     Action, ChunkHeader, Coin, CommitCertificate, Encode, Genesis, Hash, Header, Height, Lane, Mix,
@@ -52,7 +55,7 @@ pub(crate) struct World {
     /// Microseconds between headers.
     pub(crate) interval_us: u64,
     coin_secrets: Vec<CoinSecret>,
-    client: SecretKey,
+    pub(crate) client: SecretKey,
     leaves: Vec<Vec<Hash>>,
     pub(crate) blocks: Vec<Block>,
     /// What lanes' clocks mix at the next height, lane by lane in this order, before their batches; none makes no chunks, and
@@ -60,6 +63,8 @@ pub(crate) struct World {
     pub(crate) mixes: Option<Vec<(u16, Vec<Thing>)>>,
     /// Every lane's chunks: one a height.
     pub(crate) chunks: Vec<Vec<ChunkHeader>>,
+    /// Their bodies.
+    bodies: Vec<Vec<Vec<u8>>>,
 }
 
 /// What a test has a clock mix.
@@ -124,6 +129,7 @@ impl World {
             blocks: vec![],
             mixes: None,
             chunks: vec![vec![]; usize::from(LANE_COUNT)],
+            bodies: vec![vec![]; usize::from(LANE_COUNT)],
         }
     }
 
@@ -206,9 +212,16 @@ impl World {
                 (Position { lane, seqno }, transaction)
             })
             .collect();
-        ordered.sort_by_key(|(position, _)| *position);
+        // Feeds count outcomes by the ledger's order; who makes no chunks has no feed.
+        let lanes = self.mixes.as_ref().map(|_| lane_order(&self.tip_hash(), LANE_COUNT));
+        let rank = |lane: Lane| lanes.iter().flatten().position(|one| *one == lane);
+        ordered.sort_by_key(|(position, _)| (rank(position.lane), *position));
         for (lane, things) in self.mixes.clone().unwrap_or_default() {
-            self.make_chunk(lane, &things);
+            let mut body = Vec::new();
+            for (_, one) in ordered.iter().filter(|(position, _)| position.lane.get() == lane) {
+                put_transaction(&mut body, &one.to_bytes());
+            }
+            self.make_chunk(lane, &things, body);
         }
         let header = self.next_header();
         let receipts: Vec<Receipt> = ordered
@@ -227,7 +240,7 @@ impl World {
     }
 
     /// The lane's next chunk: what is new in its tree.
-    fn make_chunk(&mut self, lane: u16, things: &[Thing]) {
+    fn make_chunk(&mut self, lane: u16, things: &[Thing], body: Vec<u8>) {
         let place = usize::from(lane);
         let leaves = &self.leaves[place];
         let last = self.chunks[place].last();
@@ -261,11 +274,49 @@ impl World {
             count: u32::try_from(leaves.len()).unwrap() - u32::try_from(seqno).unwrap(),
             prev: last.map_or_else(|| term_start(&self.chain, &Hash([0; 32])), chunk_hash),
             lane_root,
-            body_digest: sha256(&[1]),
+            body_digest: blake3(&body),
             stripes: None,
             clock: clock.take(),
         };
         self.chunks[place].push(header);
+        self.bodies[place].push(body);
+    }
+
+    /// What is streamed to who follows lanes: the chunks of a height, outcomes, its cut.
+    pub(crate) fn frames(&self, height: usize, lanes: &[Lane]) -> Vec<Frame> {
+        let block = &self.blocks[height - 1];
+        let chunk = |lane: &Lane| {
+            let place = usize::from(lane.get());
+            Frame::Chunk(StoredChunk {
+                header: self.chunks[place][height - 1].clone(),
+                signature: Signature([0; 64]),
+                body: self.bodies[place][height - 1].clone(),
+            })
+        };
+        let of = |lane: Lane| block.receipts.iter().filter(move |one| one.lane == lane);
+        let receipts =
+            |lane: &Lane| Frame::Receipts { lane: *lane, receipts: of(*lane).copied().collect() };
+        let leaves: Vec<Hash> =
+            block.receipts.iter().map(|receipt| leaf_hash(&receipt.to_bytes())).collect();
+        let wanted = (0..).zip(&block.receipts).filter(|(_, one)| lanes.contains(&one.lane));
+        let ranges: Vec<_> = wanted.map(|(place, _)| place..place + 1).collect();
+        let path = subset_path(&leaves, &ranges);
+        let results = (!ranges.is_empty())
+            .then(|| feed::frame::Results { certificate: block.state.clone(), path });
+        let (header, certificate) = (block.header().clone(), block.committed.certificate.0.clone());
+        let cut = Frame::Cut(Box::new(feed::frame::Cut { header, certificate, results }));
+        let chunks = lanes.iter().map(chunk);
+        chunks.chain(lanes.iter().map(receipts)).chain([cut]).collect()
+    }
+
+    /// The tree of a lane after a height, 0 for none.
+    pub(crate) fn frontier(&self, height: usize, lane: Lane) -> Frontier {
+        let tip =
+            height.checked_sub(1).and_then(|place| tip_of(&self.blocks[place].header().cut, lane));
+        let size = tip.map_or(0, |tip| usize::try_from(tip.seqno.get()).unwrap());
+        let mut tree = Frontier::default();
+        tree.extend(&self.leaves[usize::from(lane.get())][..size]);
+        tree
     }
 
     /// The tree's path of the seqno `seqno` of a lane that has `size` leaves.

@@ -710,6 +710,7 @@ proptest! {
     }
 }
 
+mod anchors;
 mod compacted;
 mod groups;
 mod speculation;
