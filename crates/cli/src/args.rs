@@ -213,6 +213,9 @@ pub(crate) struct Init {
     /// Stake of each validator, or one number for all [default: 1].
     #[arg(long, value_name = "A,B,…", value_delimiter = ',', conflicts_with = "genesis")]
     pub(crate) stake: Vec<u64>,
+    /// Hashes a second of each lane's clock, or the name of a rate: see `quipu genesis new --help`.
+    #[arg(long, value_name = "HZ", default_value = "dev", value_parser = local::clock_rate, conflicts_with = "genesis")]
+    pub(crate) clock_rate: u64,
     /// First port: HTTP there, then PostgreSQL, admin and peers, four a validator; 0: any free ones
     /// [default: free ones; with one validator HTTP 8433 and PostgreSQL 5433].
     #[arg(long, value_name = "P")]
@@ -285,8 +288,8 @@ pub(crate) struct GenesisNew {
     /// Lanes, 1 to 64; never changes.
     #[arg(long, value_name = "L", default_value_t = local::LANE_COUNT)]
     pub(crate) lanes: u16,
-    /// Hashes a second of each lane's clock.
-    #[arg(long, value_name = "HZ", default_value_t = local::CLOCK_RATE_HZ)]
+    /// Hashes a second of each lane's clock; `dev` is 10,000, `production` 1,000,000 (the clocks then have a thread).
+    #[arg(long, value_name = "HZ", default_value = "dev", value_parser = local::clock_rate)]
     pub(crate) clock_rate: u64,
     /// Least milliseconds between two heights.
     #[arg(long, value_name = "MS", default_value_t = 1)]

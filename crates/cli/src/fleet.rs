@@ -52,11 +52,11 @@ struct Member {
 
 impl Fleet {
     /// Makes a ledger of `count` validators of equal power and starts them all.
-    pub(crate) fn spawn(count: usize) -> Result<Self> {
+    pub(crate) fn spawn(count: usize, clock_rate_hz: u64) -> Result<Self> {
         let stakes = local::stakes(count, &[])?;
         let mut fleet = Self { dir: make_dir()?, members: Vec::new(), keeps_logs: false };
         let layout = Layout::new(&fleet.dir.join("ledger"));
-        local::create(&layout, &stakes, &local::ports(count, Some(0))?)?;
+        local::create(&layout, &stakes, &local::ports(count, Some(0))?, clock_rate_hz)?;
         for index in 0..count {
             let log = fleet.dir.join(format!("{}.log", node_name(index)));
             let mut child = spawn(&layout.node(index), &log)?;

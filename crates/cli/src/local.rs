@@ -44,6 +44,8 @@ const DEV_BALANCE: u64 = 1_000_000_000;
 pub(crate) const LANE_COUNT: u16 = 16;
 /// Hashes a second of each lane's clock: with all lanes less than a twentieth of one core.
 pub(crate) const CLOCK_RATE_HZ: u64 = 10_000;
+/// The same, where the members want ticks to prove a hundredth of the time.
+const CLOCK_RATE_PRODUCTION_HZ: u64 = 1_000_000;
 /// The fastest silicon granted to an attacker (decision 0033).
 const HASH_RATE_FASTEST_HZ: u64 = 100_000_000;
 /// What the marker says to whoever looks into it.
@@ -226,8 +228,13 @@ pub(crate) fn ports(count: usize, base: Option<u16>) -> Result<Vec<Ports>> {
     }
 }
 
-/// Makes keys, genesis and configurations: one validator for each stake.
-pub(crate) fn create(layout: &Layout, stakes: &[u64], ports: &[Ports]) -> Result<Genesis> {
+/// Makes keys, genesis and configurations: one validator for each stake, clocks of this rate.
+pub(crate) fn create(
+    layout: &Layout,
+    stakes: &[u64],
+    ports: &[Ports],
+    clock_rate_hz: u64,
+) -> Result<Genesis> {
     assert_eq!(stakes.len(), ports.len(), "every validator has a stake and ports");
     for path in [layout.genesis(), layout.node(0), layout.dir().join("keys")] {
         refuse_existing(&path)?;
@@ -237,6 +244,7 @@ pub(crate) fn create(layout: &Layout, stakes: &[u64], ports: &[Ports]) -> Result
     keyfile::save(&layout.dev_key(), &dev, None)?;
     keyfile::save(&layout.sample_key(), &sample, None)?;
     let mut genesis = draft("quipu dev");
+    genesis.clock_rate_hz = clock_rate_hz;
     genesis.accounts.push(GenesisAccount { account: dev.account(), balance: DEV_BALANCE });
     for (index, (power, own)) in stakes.iter().zip(ports).enumerate() {
         let key = SecretKey::generate();
@@ -338,6 +346,17 @@ pub(crate) fn peers(own: usize, ports: &[Ports]) -> BTreeMap<String, String> {
     others.map(|(index, ports)| (node_name(index), format!("127.0.0.1:{}", ports.peer))).collect()
 }
 
+/// A clock's rate: a number, or the name of one.
+pub(crate) fn clock_rate(text: &str) -> Result<u64, String> {
+    match text {
+        "dev" => Ok(CLOCK_RATE_HZ),
+        "production" => Ok(CLOCK_RATE_PRODUCTION_HZ),
+        number => number
+            .parse()
+            .map_err(|_| format!("{number:?} is neither hashes a second, nor dev, nor production")),
+    }
+}
+
 /// A genesis without validators and accounts.
 pub(crate) fn draft(name: &str) -> Genesis {
     let time_us = now_micros();
@@ -394,7 +413,7 @@ mod tests {
     fn a_new_ledger_is_made_once_and_never_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(&dir.path().join("ledger"));
-        let genesis = create(&layout, &[1], &[Ports::ANY]).unwrap();
+        let genesis = create(&layout, &[1], &[Ports::ANY], CLOCK_RATE_HZ).unwrap();
         let text = std::fs::read_to_string(layout.genesis()).unwrap();
         assert_eq!(Genesis::from_json(&text).unwrap(), genesis);
         let config = Config::read(&layout.node(0)).unwrap();
@@ -404,7 +423,7 @@ mod tests {
             std::fs::canonicalize(layout.genesis()).unwrap()
         );
         assert!(layout.node(0).join(FIRST_START_FILE).exists());
-        let refused = create(&layout, &[1], &[Ports::default()]).unwrap_err();
+        let refused = create(&layout, &[1], &[Ports::default()], CLOCK_RATE_HZ).unwrap_err();
         assert!(refused.message().contains("is not replaced"), "{refused}");
     }
 
@@ -413,7 +432,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
         let chosen = ports(4, None).unwrap();
-        let genesis = create(&layout, &[1, 2, 3, 4], &chosen).unwrap();
+        let genesis = create(&layout, &[1, 2, 3, 4], &chosen, CLOCK_RATE_HZ).unwrap();
         let configs: Vec<Config> =
             (0..4).map(|index| Config::read(&layout.node(index)).unwrap()).collect();
         for (index, config) in configs.iter().enumerate() {

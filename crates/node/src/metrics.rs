@@ -148,6 +148,11 @@ impl Registry {
         self.0.register_gauge(&Key::from_static_name(name), &METADATA)
     }
 
+    /// A gauge without a unit.
+    fn number(&self, name: &'static str, text: &'static str) -> Gauge {
+        self.gauge(name, None, text)
+    }
+
     fn counter(&self, name: &'static str, text: &'static str) -> Counter {
         self.0.describe_counter(KeyName::from_const_str(name), None, text_of(text));
         self.0.register_counter(&Key::from_static_name(name), &METADATA)
@@ -167,26 +172,10 @@ impl Metrics {
         let metrics = Self {
             handle: registry.0.handle(),
             group_lags: Mutex::default(),
-            height_committed: registry.gauge(
-                "quipu_height_committed",
-                None,
-                "Newest committed height.",
-            ),
-            height_executed: registry.gauge(
-                "quipu_height_executed",
-                None,
-                "Newest executed height.",
-            ),
-            height_certified: registry.gauge(
-                "quipu_height_certified",
-                None,
-                "Newest height whose state certificate is stored.",
-            ),
-            clock_capacity: registry.gauge(
-                "quipu_clock_capacity_hertz",
-                None,
-                "Ticks a second that the core of the clocks' thread made at the start; 0 without one.",
-            ),
+            height_committed: registry.number("quipu_height_committed", "Newest committed height."),
+            height_executed: registry.number("quipu_height_executed", "Newest executed height."),
+            height_certified: registry.number("quipu_height_certified", "Newest height whose state certificate is stored."),
+            clock_capacity: registry.number("quipu_clock_capacity_hertz", "Ticks a second that the core of the clocks' thread made at the start; 0 without one."),
             transactions: registry.counter("quipu_transactions_total", "Executed transactions."),
             events: registry.counter("quipu_events_total", "Applied events."),
             batch_events: registry.histogram("quipu_batch_events", None, "Events of a height."),
@@ -216,17 +205,9 @@ impl Metrics {
                 bytes,
                 "Transactions that wait to be ordered and executed.",
             ),
-            http_connections: registry.gauge(
-                "quipu_http_connections",
-                None,
-                "Open HTTP connections.",
-            ),
-            pg_connections: registry.gauge(
-                "quipu_pg_connections",
-                None,
-                "Open PostgreSQL connections.",
-            ),
-            followers: registry.gauge("quipu_followers", None, "Streams that are being read."),
+            http_connections: registry.number("quipu_http_connections", "Open HTTP connections."),
+            pg_connections: registry.number("quipu_pg_connections", "Open PostgreSQL connections."),
+            followers: registry.number("quipu_followers", "Streams that are being read."),
             disk_free_bytes: registry.gauge(
                 "quipu_disk_free_bytes",
                 bytes,

@@ -2,6 +2,8 @@
 
 use clap::{Args, Subcommand};
 
+use crate::local;
+
 /// `quipu bench`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
@@ -88,6 +90,9 @@ pub(crate) struct Produce {
     /// Validators of the ledger that is started.
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "urls")]
     pub(crate) validators: usize,
+    /// Hashes a second of each lane's clock, or the name of a rate: see `quipu genesis new --help`.
+    #[arg(long, value_name = "HZ", default_value = "dev", value_parser = local::clock_rate, conflicts_with = "urls")]
+    pub(crate) clock_rate: u64,
     /// Events of each measurement [default: about five seconds' worth].
     #[arg(long, value_name = "N")]
     pub(crate) events: Option<u64>,

@@ -21,6 +21,7 @@ use super::bench_produce::{fill, stopped};
 use crate::args::{Consume, Resume};
 use crate::failure::{Failure, Result};
 use crate::fleet::Fleet;
+use crate::local::CLOCK_RATE_HZ;
 use crate::tools;
 
 /// A filled ledger of the bench's own.
@@ -32,7 +33,7 @@ struct Filled {
 
 impl Filled {
     async fn new(validators: usize, load: (u64, usize, usize)) -> Result<Self> {
-        let mut fleet = Fleet::spawn(validators)?;
+        let mut fleet = Fleet::spawn(validators, CLOCK_RATE_HZ)?;
         fleet.ready().await?;
         let urls = fleet.urls();
         let genesis = genesis(&urls).await?;

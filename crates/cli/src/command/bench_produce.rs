@@ -152,7 +152,7 @@ async fn work(args: &Produce) -> Result<()> {
         let urls: Vec<String> = urls.split(',').map(str::to_owned).collect();
         return measure_all(args, &urls, Vec::new(), None).await;
     }
-    let mut fleet = Fleet::spawn(args.validators)?;
+    let mut fleet = Fleet::spawn(args.validators, args.clock_rate)?;
     match with_fleet(args, &mut fleet).await {
         Ok(()) => Ok(()),
         Err(failure) => Err(fleet.explain(failure).await),

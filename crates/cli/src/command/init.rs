@@ -31,7 +31,7 @@ fn development(args: &Init, count: usize) -> Result<()> {
     let stakes = local::stakes(count, &args.stake)?;
     let ports = local::ports(count, args.base_port)?;
     let layout = Layout::new(&args.dir);
-    let genesis = local::create(&layout, &stakes, &ports)?;
+    let genesis = local::create(&layout, &stakes, &ports, args.clock_rate)?;
     tools::print(&format!("genesis    {}", layout.genesis().display()))?;
     tools::print(&format!("chain      {}", chain_id(&genesis)))?;
     for (index, (power, ports)) in stakes.iter().zip(&ports).enumerate() {
