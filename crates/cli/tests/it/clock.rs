@@ -134,3 +134,31 @@ fn a_bracket_is_verified_offline_and_a_false_one_is_refused() {
     assert!(clock["brackets"]["count"].as_u64().unwrap() > 0, "{clock}");
     assert!(shown.contains("ticks/s") && shown.contains("node0"), "{shown}");
 }
+
+#[test]
+fn fast_clocks_tick_on_a_thread_of_their_own_and_every_chunk_of_theirs_stands() {
+    let ledger = Ledger::with(1, &["--clock-rate", "200000"]);
+    let server = ledger.start();
+    told(&ledger, &server);
+    let capacity = "select value > 0 from quipu.metrics where name = 'quipu_clock_capacity_hertz'";
+    assert_eq!(server.psql(capacity), "t\n");
+    server.stop();
+    let server = ledger.start();
+    (0..PLACES).for_each(|place| drop(append(&ledger, &server, place, 100 + place)));
+    server.stop();
+    assert!(ok(&["check", "--dir", ledger.node().to_str().unwrap()]).contains("clean"));
+}
+
+#[test]
+fn a_clock_of_no_rate_and_a_core_that_is_not_there_are_refused_by_name() {
+    let ledger = Ledger::with(1, &["--clock-rate", "production"]);
+    let other = ledger.text("other");
+    let init = ["init", "--dir", &other, "--validators", "1", "--clock-rate", "fast"];
+    assert!(fails(2, &init).contains("nor production"));
+    let path = ledger.path("l/node0/config.toml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    assert!(config.contains("# core = 0\n"));
+    std::fs::write(&path, config.replace("# core = 0", "core = 4096")).unwrap();
+    let error = fails(1, &["start", "--dir", ledger.node().to_str().unwrap()]);
+    assert!(error.contains("clock.core") && error.contains("no core 4096"), "{error}");
+}

@@ -249,10 +249,16 @@ impl Ledger {
 
     /// The same of several validators.
     pub(crate) fn of(validators: usize) -> Self {
+        Self::with(validators, &[])
+    }
+
+    /// The same, with more words to `init`.
+    pub(crate) fn with(validators: usize, words: &[&str]) -> Self {
         let temp = tempfile::tempdir().unwrap();
         let ledger = Self { temp };
         let (dir, count) = (ledger.text("l"), validators.to_string());
-        ok(&["init", "--dir", &dir, "--validators", &count, "--base-port", "0"]);
+        let init = ["init", "--dir", &dir, "--validators", &count, "--base-port", "0"];
+        ok(&[&init, words].concat());
         ledger
     }
 

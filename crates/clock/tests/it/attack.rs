@@ -6,7 +6,7 @@ use quipu_types::{ClockEntry, Hash, Height, Mix};
 
 const START: Hash = Hash([1; 32]);
 const ROOT: Hash = Hash([9; 32]);
-/// As genesis has them by default: the fastest rate that is granted, and what `dev` declares a lane's clock.
+/// A genesis whose two rates are near, so that a test hashes little: the fastest that is granted, and a lane's.
 const FASTEST_HZ: u64 = 20_000_000;
 const DECLARED_HZ: u64 = 100_000;
 
