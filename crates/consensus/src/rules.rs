@@ -72,6 +72,8 @@ pub struct Rules {
     /// A round change of a finished height is answered with the headers committed from there on, and so is who asks for
     /// them: either alone would do.
     pub answers: bool,
+    /// What an answer to who has started proves of its own height is committed by it.
+    pub answers_decide: bool,
     /// A stripe of a chunk's body proves itself against the chunk's header before it is kept or passed on.
     pub stripes_proven: bool,
     /// Who lacks the certificate of a state that it executed asks others for it.
@@ -114,6 +116,7 @@ impl Rules {
         observer_waits_on: true,
         observer_lanes: true,
         answers: true,
+        answers_decide: true,
         stripes_proven: true,
         states_asked: true,
     };

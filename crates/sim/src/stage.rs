@@ -460,6 +460,15 @@ impl Stage {
         }
     }
 
+    /// The process of one dies and starts again on its disk, and asks the others whether that is the newest.
+    pub fn restart_asking(&mut self, number: u16) {
+        self.crash(number);
+        if let Some(node) = self.nodes.get_mut(&number) {
+            node.ask();
+        }
+        self.restart(number);
+    }
+
     /// One loses its disk, and begins anew on an empty one; what it said may still be under way.
     pub fn wipe(&mut self, number: u16) {
         self.crash(number);

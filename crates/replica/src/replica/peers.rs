@@ -499,7 +499,8 @@ impl Replica {
     /// What an answer proves of the own height is used at once: the one that answered may lose its disk next, and with it the
     /// only certificate of a height that others wait for.
     fn learn(&mut self, now: Now, from: ValidatorIndex, certificate: Option<CommitCertificate>) {
-        if let Some(certificate) = certificate {
+        let decides = self.core.context().rules.answers_decide;
+        if let Some(certificate) = certificate.filter(|_| decides) {
             let done = Event::Message(from, Message::Done(certificate));
             // One of another height, or that does not hold, is no matter here.
             let _ = self.core.step(now, done, &self.lanes);

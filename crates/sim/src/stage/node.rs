@@ -61,6 +61,8 @@ pub(super) struct Node {
     disk: MemoryDisk,
     /// Whether the disk is not its first one, and the threshold if it was found.
     observer: Option<Option<Height>>,
+    /// Whether it asks at its next starts whether its disk is the newest.
+    asks: bool,
     mono_us: u64,
     alive: Option<Alive>,
     /// Messages whose records are written, and those whose records are durable.
@@ -91,6 +93,7 @@ impl Node {
             dealing: None,
             disk: MemoryDisk::new(),
             observer: None,
+            asks: false,
             mono_us: 0,
             alive: None,
             written: Vec::new(),
@@ -109,6 +112,11 @@ impl Node {
     /// From its next start on its bodies travel in stripes.
     pub(super) fn stripe(&mut self) {
         self.stripe_size_min = 1;
+    }
+
+    /// From its next start on it asks whether its disk is the newest.
+    pub(super) fn ask(&mut self) {
+        self.asks = true;
     }
 
     pub(super) fn is_alive(&self) -> bool {
@@ -185,6 +193,7 @@ impl Node {
         config.coin = self.dealing.as_ref().map(|dealing| dealing.scheme.clone());
         let own = ValidatorIndex::new(self.number);
         config.coin_secret = self.dealing.as_ref().and_then(|dealing| dealing.secret(own));
+        config.check_nonce = self.asks.then_some(NONCE);
         config.observer = self.observer.map(|threshold| Observer { nonce: NONCE, threshold });
         let replica = Replica::new(self.now(), config, recovered).expect("it goes on");
         let (executing, restoring) = (VecDeque::new(), VecDeque::new());

@@ -73,7 +73,7 @@ list! {
     tips_acked tips_logged tips_of_live_terms terms_end terms_justified branch one_ack
     acks_beyond same_bytes all_signatures answers coin_commits change_with_coins owners_done
     instance_votes polka_logged kinds_by_headers change_on_entry owners_propose amnesia_elected
-    suspicions_of_terms thirds_of_all lag_frees_cuts lag_excused observer_waits observer_waits_on
+    suspicions_of_terms thirds_of_all lag_frees_cuts lag_excused answers_decide observer_waits observer_waits_on
     observer_lanes stripes_proven states_asked
 }
 
@@ -141,6 +141,7 @@ const CASES: &[Case] = &[
     case(open::one_header_for_all, |s| s.rules.owners_propose = false, "STALL"),
     case(open::led_into_a_round, |s| s.rules.change_on_entry = false, "STALL"),
     case(open::decided_twice, |s| s.rules.kinds_by_headers = false, "STALL"),
+    case(observers::only_certificate, |s| s.rules.answers_decide = false, "STALL"),
     case(observers::said_before, |s| s.rules.observer_waits = false, "FORK"),
     case(observers::said_before, |s| s.rules.observer_waits_on = false, "FORK"),
     case(observers::sequenced_before, |s| s.rules.observer_lanes = false, "HONEST NAMED"),

@@ -71,6 +71,35 @@ pub(crate) fn said_before(setting: &Setting) -> Outcome {
     stage.settle(5)
 }
 
+/// One commits a height alone, answers one that has restarted, and loses its disk: the answer holds the only certificate.
+pub(crate) fn only_certificate(setting: &Setting) -> Outcome {
+    let mut stage = setting.stage(4, &[]);
+    stage.pass(IDLE_US);
+    stage.run(|letter| match letter.word() {
+        Word::Propose(0) => true,
+        Word::Prevote(0) => letter.to != 2,
+        Word::Precommit(0) => letter.to == 0,
+        _ => false,
+    });
+    let is_alone = stage.height(0) == 1 && (1..4).all(|number| stage.height(number) == 0);
+    stage.set_up(is_alone, "0 commits height 1")?;
+    // 2 sees no polka, and leaves.
+    while stage.round(2) == 0 {
+        stage.timer(2);
+    }
+    stage.restart_asking(3);
+    stage.run(|letter| {
+        let is_between = [(3, 0), (0, 3), (3, 1), (1, 3)].contains(&(letter.from, letter.to));
+        let is_asked = |message: &PeerMessage| {
+            matches!(message, PeerMessage::Check { .. } | PeerMessage::Checked { .. })
+        };
+        is_between && is_asked(&letter.message)
+    });
+    stage.lose(|_| true);
+    stage.wipe(0);
+    stage.settle(3)
+}
+
 /// A sequencer that lost its disk makes a chunk where it had made one before.
 pub(crate) fn sequenced_before(setting: &Setting) -> Outcome {
     let mut stage = setting.stage(4, &[]);
