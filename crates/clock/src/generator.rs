@@ -36,17 +36,12 @@ const _: () = assert!(MIX_COUNT_MAX * 2 < CLOCK_ENTRY_COUNT_MAX, "most entries a
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Generator {
-    chain: Chain,
-    /// Ticks since the last entry, below `TICKS_PER_ENTRY_MAX`.
-    open: u64,
+    /// The ticks since the last mix, or the last cut; its checkpoints are entries already.
+    run: Run,
     entries: Vec<ClockEntry>,
-    /// Where runs begin: the value after the last mix, or after the last cut.
-    base: Hash,
-    /// Ticks since then.
-    since: u64,
 }
 
-/// Ticks that are made beside a [`Generator`], from its [`base`](Generator::base) on.
+/// Ticks without a mix among them: a [`Generator`]'s own, or those made beside it from its [`base`](Generator::base) on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
     base: Hash,
@@ -80,8 +75,7 @@ impl Run {
         let count = count.min(TICK_COUNT_MAX.saturating_sub(self.count));
         let mut left = count;
         while left > 0 {
-            let open = self.count.checked_rem(TICKS_PER_ENTRY_MAX).unwrap_or(0);
-            let step = left.min(TICKS_PER_ENTRY_MAX.saturating_sub(open));
+            let step = left.min(TICKS_PER_ENTRY_MAX.saturating_sub(self.open()));
             self.chain.tick(step);
             self.count = self.count.saturating_add(step);
             left = left.saturating_sub(step);
@@ -91,26 +85,30 @@ impl Run {
         }
         count
     }
+
+    /// Ticks after the last checkpoint.
+    fn open(&self) -> u64 {
+        self.count.checked_rem(TICKS_PER_ENTRY_MAX).unwrap_or(0)
+    }
 }
 
 impl Generator {
     /// A clock that stands at `value`: a term's start, or the last chunk's last value.
     #[must_use]
     pub const fn new(value: Hash) -> Self {
-        let chain = Chain::new(value);
-        Self { chain, open: 0, entries: Vec::new(), base: value, since: 0 }
+        Self { run: Run::new(value), entries: Vec::new() }
     }
 
     /// Where the clock stands.
     #[must_use]
     pub const fn value(&self) -> Hash {
-        self.chain.value()
+        self.run.chain.value()
     }
 
     /// Whether [`Generator::take`] would give nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.open == 0 && self.entries.is_empty()
+        self.run.open() == 0 && self.entries.is_empty()
     }
 
     /// How many ticks still fit this chunk.
@@ -119,50 +117,33 @@ impl Generator {
         let used = self.entries.len().saturating_add(MIX_COUNT_MAX);
         let entries = CLOCK_ENTRY_COUNT_MAX.saturating_sub(used);
         let ticks = u64::try_from(entries).unwrap_or(u64::MAX).saturating_mul(TICKS_PER_ENTRY_MAX);
-        ticks.saturating_sub(self.open)
+        ticks.saturating_sub(self.run.open())
     }
 
     /// Ticks `count` times, or as often as still fits this chunk; how often is returned.
     /// A checkpoint is written every `TICKS_PER_ENTRY_MAX` ticks.
     pub fn tick(&mut self, count: u64) -> u64 {
-        let count = count.min(self.tick_room());
-        let mut left = count;
-        while left > 0 {
-            let step = left.min(TICKS_PER_ENTRY_MAX.saturating_sub(self.open));
-            self.chain.tick(step);
-            self.open = self.open.saturating_add(step);
-            self.since = self.since.saturating_add(step);
-            left = left.saturating_sub(step);
-            if self.open == TICKS_PER_ENTRY_MAX {
-                self.checkpoint(self.chain.value());
-                self.open = 0;
-            }
-        }
+        let passed = self.run.checkpoints.len();
+        let count = self.run.tick(count.min(self.tick_room()));
+        self.checkpoint(passed);
         count
     }
 
     /// Where a [`Run`] must begin so that it can be taken over.
     #[must_use]
     pub const fn base(&self) -> Hash {
-        self.base
+        self.run.base
     }
 
     /// Takes over the ticks of `run` that are new, if it begins at the base and they fit this chunk; how many.
-    pub fn take_run(&mut self, run: &Run) -> u64 {
-        let fresh = run.count.saturating_sub(self.since);
-        if run.base != self.base || fresh > self.tick_room() {
+    pub fn take_run(&mut self, run: Run) -> u64 {
+        let fresh = run.count.saturating_sub(self.run.count);
+        if run.base != self.run.base || fresh == 0 || fresh > self.tick_room() {
             return 0;
         }
-        let passed = self.since.checked_div(TICKS_PER_ENTRY_MAX).unwrap_or(0);
-        let passed = usize::try_from(passed).unwrap_or(usize::MAX);
-        for value in run.checkpoints.get(passed..).unwrap_or_default() {
-            self.checkpoint(*value);
-        }
-        if fresh > 0 {
-            self.chain = run.chain;
-            self.since = run.count;
-            self.open = run.count.checked_rem(TICKS_PER_ENTRY_MAX).unwrap_or(0);
-        }
+        let passed = self.run.checkpoints.len();
+        self.run = run;
+        self.checkpoint(passed);
         fresh
     }
 
@@ -173,31 +154,39 @@ impl Generator {
     /// has lanes, headers, batches and votes to mix.
     pub fn mix(&mut self, mix: Mix, lane_root: &Hash) {
         if let Some(digest) = mix_digest(&mix, lane_root) {
-            self.chain.mix(&digest);
-            self.push(mix);
-        } else if self.open > 0 {
-            self.push(mix);
+            self.push(mix, Some(&digest));
+        } else if self.run.open() > 0 {
+            self.push(mix, None);
         }
     }
 
     /// The entries since the last call, for the chunk that is cut now; open ticks end in a checkpoint.
     #[must_use]
     pub fn take(&mut self) -> Vec<ClockEntry> {
-        if self.open > 0 {
-            self.push(Mix::Nothing);
+        if self.run.open() > 0 {
+            self.push(Mix::Nothing, None);
         }
+        self.run = Run::new(self.value());
         std::mem::take(&mut self.entries)
     }
 
-    fn checkpoint(&mut self, value: Hash) {
-        self.put(ClockEntry { count: TICKS_PER_ENTRY_MAX, mix: Mix::Nothing, value });
+    /// Enters the run's checkpoints from the one after `passed` on.
+    fn checkpoint(&mut self, passed: usize) {
+        let fresh = self.run.checkpoints.iter().skip(passed).copied().collect::<Vec<_>>();
+        for value in fresh {
+            self.put(ClockEntry { count: TICKS_PER_ENTRY_MAX, mix: Mix::Nothing, value });
+        }
     }
 
-    fn push(&mut self, mix: Mix) {
-        let count = std::mem::take(&mut self.open);
-        let value = self.chain.value();
-        self.put(ClockEntry { count, mix, value });
-        (self.base, self.since) = (value, 0);
+    /// Ends the run with an entry, and begins another.
+    fn push(&mut self, mix: Mix, digest: Option<&Hash>) {
+        let mut chain = self.run.chain;
+        if let Some(digest) = digest {
+            chain.mix(digest);
+        }
+        let value = chain.value();
+        self.put(ClockEntry { count: self.run.open(), mix, value });
+        self.run = Run::new(value);
     }
 
     fn put(&mut self, entry: ClockEntry) {

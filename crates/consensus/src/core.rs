@@ -688,7 +688,7 @@ impl Core {
         self.is_settled = false;
         let certified = self.parent.certified;
         self.certificate = self.certificate.take().filter(|kept| kept.state.height > certified);
-        let embedded = header.state_certificate.clone();
+        let embedded = self.states.unknown(header.state_certificate.as_ref());
         self.outputs.push_back(Output::Commit { header, hash, certificate });
         self.embedded(embedded);
         self.resume(now);

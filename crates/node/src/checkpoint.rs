@@ -12,7 +12,7 @@
 //!   asks others for their certificates.
 //! * The newest [`KEPT_COUNT`] stay.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -49,8 +49,8 @@ pub(crate) struct Saver {
     context: Context,
     /// Those whose parts are made, oldest first.
     pending: VecDeque<Pending>,
-    /// Executed heights whose certificates have not come.
-    uncertified: BTreeSet<Height>,
+    /// Every height up to here has its certificate here.
+    certified: Height,
 }
 
 struct Pending {
@@ -67,13 +67,13 @@ impl std::fmt::Debug for Saver {
 }
 
 impl Saver {
-    /// None where no checkpoint is wanted. `uncertified` are the heights that were executed before and have no certificate.
+    /// None where no checkpoint is wanted. Every height up to `certified` has its certificate.
     pub(crate) fn new(
         retention: Retention,
         key: SecretKey,
         own: ValidatorIndex,
         shared: &Shared,
-        uncertified: BTreeSet<Height>,
+        certified: Height,
     ) -> Option<Self> {
         let context = context(&shared.genesis);
         let is_wanted = retention.checkpoint_heights > 0;
@@ -82,21 +82,12 @@ impl Saver {
         if let Err(error) = sweep(&dir).or_else(absent_is_empty) {
             tracing::warn!(%error, "what was left of a checkpoint stays");
         }
-        is_wanted.then_some(Self { retention, key, own, context, pending, uncertified })
-    }
-
-    /// A height's certificate is kept.
-    pub(crate) fn certified(&mut self, height: Height) {
-        self.uncertified.remove(&height);
+        is_wanted.then_some(Self { retention, key, own, context, pending, certified })
     }
 
     /// Saves the state after this header, if that is due: nothing else was executed since.
     pub(crate) fn executed(&mut self, shared: &Shared, header: &Header) -> Result<(), NodeError> {
         let height = header.height;
-        // Where this validator is behind, a certificate may come before.
-        if shared.certificates.get(height).map_err(failed)?.is_none() {
-            self.uncertified.insert(height);
-        }
         let is_due = height.get().is_multiple_of(self.retention.checkpoint_heights);
         if !is_due || self.pending.len() >= PENDING_COUNT_MAX {
             return Ok(());
@@ -119,11 +110,15 @@ impl Saver {
     /// Finishes a checkpoint whose header is durable by now, and every state up to it certified; then what nobody needs any
     /// more goes.
     pub(crate) fn finish(&mut self, shared: &Shared) -> Result<(), NodeError> {
-        let first = self.uncertified.first().copied();
-        let is_ready = |pending: &mut Pending| {
-            let height = pending.header.height;
-            height <= shared.durable() && first.is_none_or(|first| height < first)
+        let Some(first) = self.pending.front().map(|pending| pending.header.height) else {
+            return Ok(());
         };
+        while self.certified < first
+            && shared.certificates.get(self.certified.next()).map_err(failed)?.is_some()
+        {
+            self.certified = self.certified.next();
+        }
+        let is_ready = |_: &mut Pending| first <= self.certified.min(shared.durable());
         let Some(Pending { header, parts, micros }) = self.pending.pop_front_if(is_ready) else {
             return Ok(());
         };

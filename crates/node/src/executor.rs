@@ -224,7 +224,7 @@ impl Executor {
     }
 
     /// Keeps a height's certificate, which is of what was computed here (E4).
-    fn keep(&mut self, certificate: &StateCertificate) -> Result<(), NodeError> {
+    fn keep(&self, certificate: &StateCertificate) -> Result<(), NodeError> {
         let signed = certificate.state;
         let record = self.shared.machine()?.state(signed.height).map_err(state_failed)?;
         if let Some(own) = record.map(|record| record.signed()).filter(|own| *own != signed) {
@@ -233,9 +233,6 @@ impl Executor {
         }
         self.shared.certificates.put(certificate).map_err(|error| file_failed(&error))?;
         let height = certificate.state.height;
-        if let Some(saver) = &mut self.saver {
-            saver.certified(height);
-        }
         self.shared.update(|progress| progress.certified = progress.certified.max(height));
         Ok(())
     }

@@ -153,8 +153,8 @@ impl Node {
         recovery::replay(&shared, &mut executor, head)?;
         let recovered = recovery::recovered(&shared, &ledger, found)?;
         let uncertified = recovery::uncertified(&shared, &executor, head)?;
-        let open = uncertified.iter().map(|(state, _)| state.height).collect();
-        executor.save_with(Saver::new(config.retention, load_key(&config)?, index, &shared, open));
+        let upto = recovery::certified_upto(head, &uncertified);
+        executor.save_with(Saver::new(config.retention, load_key(&config)?, index, &shared, upto));
         let replica = start_replica(&shared, key, (observer, coin), recovered)?;
         let (work_sender, work) = mpsc::channel();
         let (syncer, syncs) = (!is_alone).then(mpsc::channel).unzip();

@@ -110,6 +110,12 @@ pub(crate) fn uncertified(
     Ok(states)
 }
 
+/// The height up to which every certificate is stored, when these, ascending, are not.
+pub(crate) fn certified_upto(head: Height, uncertified: &[Executed]) -> Height {
+    let first = uncertified.first().map(|(state, _)| state.height.get());
+    first.map_or(head, |first| Height::new(first.saturating_sub(1)))
+}
+
 fn recover_failed(error: RecoverError) -> NodeError {
     match error {
         RecoverError::Log(error) => log_failed(error),

@@ -247,7 +247,7 @@ mod tests {
             while made < 100 {
                 for (of, run) in ticker.take() {
                     assert_eq!(of, lane);
-                    made += clock.take_run(&run);
+                    made += clock.take_run(run);
                 }
             }
             if turn % 3 == 2 {

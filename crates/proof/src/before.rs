@@ -17,13 +17,13 @@ use std::fmt;
 use quipu_crypto::merkle::{MerkleError, verify_inclusion};
 use quipu_types::{Code, Genesis, Height, Lane, Tip, code};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use thiserror::Error;
 
 use crate::bundle::{BUNDLE_SIZE_MAX, Bundle, LanePart, PATH_SIZE_MAX};
 use crate::mixings::{MixingError, Mixings, Point, Step};
 use crate::names;
 use crate::order::{tip_after, tip_of};
+use crate::text;
 use crate::verify::{ProofError, Verified};
 
 /// The format of [`BeforeProof`].
@@ -184,32 +184,13 @@ pub fn verify_before(text: &str, genesis: &Genesis) -> Result<Before, BeforeErro
     BeforeProof::from_json(text)?.verify(genesis)
 }
 
-/// What every version of the format begins to be read by.
-#[derive(Deserialize)]
-struct Version {
-    version: u64,
-}
-
 impl BeforeProof {
     /// Reads a proof's text. Says nothing about whether it is true: that is [`BeforeProof::verify`].
     ///
     /// # Errors
     /// The text is no proof of order.
     pub fn from_json(text: &str) -> Result<Self, BeforeError> {
-        if text.len() > BUNDLE_SIZE_MAX {
-            return Err(BeforeError::TooLong { size: text.len() });
-        }
-        let json = |error: serde_json::Error| BeforeError::Json { reason: error.to_string() };
-        let Version { version } = serde_json::from_str(text).map_err(json)?;
-        if version != BEFORE_VERSION {
-            return Err(BeforeError::Version { version });
-        }
-        let proof: Self = serde_json::from_str(text).map_err(json)?;
-        let value: Value = serde_json::from_str(text).map_err(json)?;
-        if serde_json::to_value(&proof).map_err(json)? != value {
-            return Err(BeforeError::NotCanonical);
-        }
-        Ok(proof)
+        Ok(text::read(text, BEFORE_VERSION)?)
     }
 
     /// The text, for people.

@@ -8,10 +8,10 @@ use quipu_types::{
     Action, CommitCertificate, Envelope, Hash, Header, Lane, Receipt, Seqno, StateCertificate,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::hexed::Hexed;
 use crate::mixings::Mixings;
+use crate::text;
 use crate::verify::ProofError;
 
 /// Most bytes of a bundle's text: four headers and three certificates of the largest set, and an action.
@@ -134,12 +134,6 @@ pub struct Committed {
     pub certificate: Hexed<CommitCertificate>,
 }
 
-/// What every version of the format begins to be read by.
-#[derive(Deserialize)]
-struct Version {
-    version: u64,
-}
-
 impl Committed {
     /// The pair.
     #[must_use]
@@ -154,21 +148,7 @@ impl Bundle {
     /// # Errors
     /// The text is not a bundle in its only form.
     pub fn from_json(text: &str) -> Result<Self, ProofError> {
-        if text.len() > BUNDLE_SIZE_MAX {
-            return Err(ProofError::TooLong { size: text.len() });
-        }
-        let json = |error: serde_json::Error| ProofError::Json { reason: error.to_string() };
-        // The version goes first: a later format should not fail for the members it adds.
-        let Version { version } = serde_json::from_str(text).map_err(json)?;
-        if version != BUNDLE_VERSION {
-            return Err(ProofError::Version { version });
-        }
-        let bundle: Self = serde_json::from_str(text).map_err(json)?;
-        // A text of any other shape is refused above: as a value it could be far larger than itself.
-        let value: Value = serde_json::from_str(text).map_err(json)?;
-        if serde_json::to_value(&bundle).map_err(json)? != value {
-            return Err(ProofError::NotCanonical);
-        }
+        let bundle: Self = text::read(text, BUNDLE_VERSION)?;
         bundle.check_paths()?;
         Ok(bundle)
     }

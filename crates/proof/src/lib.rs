@@ -35,6 +35,7 @@ mod mixings;
 pub mod names;
 pub mod order;
 pub mod schedule;
+mod text;
 pub mod trie;
 mod verify;
 

@@ -259,7 +259,7 @@ impl Lane {
     }
 
     /// Takes ticks over that were made elsewhere.
-    pub(crate) fn take_run(&mut self, run: &Run) {
+    pub(crate) fn take_run(&mut self, run: Run) {
         if self.is_own {
             self.clock.take_run(run);
         }

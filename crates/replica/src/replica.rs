@@ -294,7 +294,7 @@ impl Replica {
             Input::Received { from, received } => taken = self.received(now, from, received),
             Input::Restored(restored) => taken = self.restored(now, restored),
             Input::Linked(peer) => self.linked(now, peer),
-            Input::Ticked(runs) => self.take_runs(&runs),
+            Input::Ticked(runs) => self.take_runs(runs),
             Input::Timer => self.drive(now, Event::Timer),
             Input::Stop => self.stopping_us = self.stopping_us.or(Some(self.now_us)),
         }
@@ -580,9 +580,9 @@ impl Replica {
         }
     }
 
-    fn take_runs(&mut self, runs: &[(LaneNumber, Run)]) {
+    fn take_runs(&mut self, runs: Vec<(LaneNumber, Run)>) {
         for (lane, run) in runs {
-            if let Some(lane) = self.lanes.get_mut(*lane) {
+            if let Some(lane) = self.lanes.get_mut(lane) {
                 lane.take_run(run);
             }
         }

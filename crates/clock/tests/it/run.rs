@@ -53,7 +53,7 @@ proptest! {
             match deed {
                 Deed::Tick(count) => prop_assert_eq!(run.tick(count), count),
                 Deed::Take => {
-                    prop_assert_eq!(clock.take_run(&run), run.count() - taken);
+                    prop_assert_eq!(clock.take_run(run.clone()), run.count() - taken);
                     plain.tick(run.count() - taken);
                     taken = run.count();
                 }
@@ -76,7 +76,7 @@ proptest! {
                 }
                 Deed::Late => {
                     if let Some(late) = &late {
-                        prop_assert_eq!(clock.take_run(late), 0);
+                        prop_assert_eq!(clock.take_run(late.clone()), 0);
                     }
                 }
             }
@@ -93,7 +93,7 @@ fn a_run_stops_where_a_chunk_is_full() {
     let mut run = Run::new(ROOT);
     let room = clock.tick_room();
     assert_eq!(run.tick(5), 5);
-    assert_eq!(clock.take_run(&run), 5);
+    assert_eq!(clock.take_run(run.clone()), 5);
     assert_eq!(clock.tick_room(), room - 5);
-    assert_eq!(clock.take_run(&run), 0);
+    assert_eq!(clock.take_run(run.clone()), 0);
 }

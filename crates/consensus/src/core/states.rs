@@ -82,6 +82,12 @@ impl States {
         Ok(is_due.then(|| votes.votes.quorum(set, &vote.state)).flatten())
     }
 
+    /// A certificate that was not given out yet.
+    pub(super) fn unknown(&self, embedded: Option<&StateCertificate>) -> Option<StateCertificate> {
+        let votes = |height| self.heights.get(height);
+        embedded.filter(|one| votes(&one.state.height).is_none_or(Votes::is_open)).cloned()
+    }
+
     fn certified(&mut self, height: Height) {
         if let Some(votes) = self.heights.get_mut(&height) {
             votes.is_certified = true;
@@ -148,10 +154,9 @@ impl Core {
         None
     }
 
-    /// A header was committed: the certificate in it is known from here on, and most votes are done with.
-    pub(super) fn embedded(&mut self, certificate: Option<StateCertificate>) {
-        let is_open = |height| self.states.heights.get(&height).is_none_or(Votes::is_open);
-        if let Some(certificate) = certificate.filter(|embedded| is_open(embedded.state.height)) {
+    /// A header was committed: what it `embedded` and was not known is known from here on, and most votes are done with.
+    pub(super) fn embedded(&mut self, embedded: Option<StateCertificate>) {
+        if let Some(certificate) = embedded {
             self.certify(certificate);
         }
         let certified = self.parent.certified;

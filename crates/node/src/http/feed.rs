@@ -35,7 +35,9 @@ use quipu_proof::order::tip_of;
 use quipu_replica::Chunk;
 use quipu_replica::storage::cut_before;
 use quipu_types::cursor::{Cursor, FeedRequest, Mode, Start};
-use quipu_types::{Decode, Encode, Hash, Header, Height, Lane, Receipt, Seqno, Time, Tip, code};
+use quipu_types::{
+    Decode, Encode, Hash, Header, Height, Lane, Receipt, Seqno, StateCertificate, Time, Tip, code,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -96,8 +98,8 @@ pub(super) async fn open(
 enum Todo {
     /// Chunks of a lane by index.
     Chunks { lane: usize, next: u64, last: u64 },
-    /// Receipts and cut.
-    Close,
+    /// Receipts, which a certificate proves, and cut.
+    Close(Box<StateCertificate>),
 }
 
 struct Feeder {
@@ -178,7 +180,7 @@ impl Feeder {
                 Some(Todo::Chunks { lane, next, last }) => {
                     self.put_chunk(shared, (lane, next, last), &mut page)?;
                 }
-                Some(Todo::Close) => self.close(shared, &mut page)?,
+                Some(Todo::Close(certificate)) => self.close(shared, *certificate, &mut page)?,
                 None if self.next <= newest(seen) => {
                     if !self.begin(shared, &mut page)? {
                         break;
@@ -197,9 +199,8 @@ impl Feeder {
 
     /// Plans what the next height needs. Whether it can be sent: a later one may be certified before it.
     fn begin(&mut self, shared: &Shared, page: &mut Vec<u8>) -> Result<bool, ApiError> {
-        if shared.certificates.get(self.next).map_err(ApiError::damaged)?.is_none() {
-            return Ok(false);
-        }
+        let certificate = shared.certificates.get(self.next).map_err(ApiError::damaged)?;
+        let Some(certificate) = certificate else { return Ok(false) };
         let (header, _) = shared.reader.header(self.next)?;
         for (place, feeder) in self.lanes.iter_mut().enumerate() {
             let Some(tip) = tip_of(&header.cut, feeder.lane) else { continue };
@@ -209,7 +210,7 @@ impl Feeder {
                 self.todo.push_back(Todo::Chunks { lane: place, next, last });
             }
         }
-        self.todo.push_back(Todo::Close);
+        self.todo.push_back(Todo::Close(Box::new(certificate)));
         Ok(true)
     }
 
@@ -230,7 +231,12 @@ impl Feeder {
     }
 
     /// Ends a height: the outcomes of what is new to the consumer, and the cut.
-    fn close(&mut self, shared: &Shared, page: &mut Vec<u8>) -> Result<(), ApiError> {
+    fn close(
+        &mut self,
+        shared: &Shared,
+        state_certificate: StateCertificate,
+        page: &mut Vec<u8>,
+    ) -> Result<(), ApiError> {
         let height = self.next;
         let (header, certificate) = shared.reader.header(height)?;
         let before = cut_before(&shared.reader, height)?;
@@ -257,14 +263,8 @@ impl Feeder {
                         put(page, &Frame::Receipts { lane: *lane, receipts });
                     }
                 }
-                let certificate = shared.certificates.get(height).map_err(ApiError::damaged)?;
-                let certificate = certificate.ok_or_else(|| {
-                    ApiError::new(
-                        code::PROOF_UNAVAILABLE,
-                        format!("height {height} is not certified here"),
-                    )
-                })?;
-                Some(Results { certificate, path: path_around(&all, &ranges) })
+                let path = path_around(&all, &ranges);
+                Some(Results { certificate: state_certificate, path })
             }
         };
         put(page, &Frame::Cut(Box::new(Cut { header, certificate, results })));
