@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::awaited::Awaited;
 use crate::certificates::CertificateFile;
 use crate::clock::Clock;
-use crate::clocks::{Clocks, per_second};
+use crate::clocks::Clocks;
 use crate::config::Limits;
 use crate::driver::Message;
 use crate::error::NodeError;
@@ -318,7 +318,9 @@ impl Shared {
     fn refresh_clocks(&self) {
         let Some(pace) = self.clocks.pace() else { return };
         for (lane, clock) in (0..).zip(&pace.lanes) {
-            self.metrics.lane_clock(lane).set(per_second(clock.ticks, pace.micros));
+            if let Some(rate_hz) = clock.rate_hz {
+                self.metrics.lane_clock(lane).set(rate_hz);
+            }
         }
     }
 

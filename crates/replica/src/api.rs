@@ -37,6 +37,8 @@ use crate::stripes::{Gathered, Restored};
 
 /// Bytes from which a chunk's body travels in stripes, unless told otherwise.
 pub const STRIPE_SIZE_MIN: usize = 64 << 10;
+/// Time after which a lane without transactions shows its clock, unless told otherwise.
+pub const CLOCK_CHUNK_US: u64 = 30_000_000;
 /// Longest time that a stop waits for other validators.
 pub const STOP_US: u64 = 3_000_000;
 
@@ -417,6 +419,8 @@ pub struct Config {
     pub stripe_size_min: usize,
     /// How often the clocks are ticked while nothing comes.
     pub clock_interval_us: u64,
+    /// Time after which a lane that has no transactions shows its clock in a chunk of its own.
+    pub clock_chunk_us: u64,
     /// Whether ticks are made here, at the rate of the genesis; else [`Input::Ticked`] brings them, from
     /// [`clock_bases`](crate::Replica::clock_bases) on.
     pub ticks: bool,
@@ -451,6 +455,7 @@ impl Config {
             chunk_size_max: quipu_types::chunk::CHUNK_BODY_SIZE_MAX,
             stripe_size_min: STRIPE_SIZE_MIN,
             clock_interval_us: 50_000,
+            clock_chunk_us: CLOCK_CHUNK_US,
             ticks: true,
             checkpoint_height_count: 32,
             check_nonce: None,

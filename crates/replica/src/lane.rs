@@ -144,6 +144,8 @@ pub(crate) struct Lane {
     clock: Generator,
     clock_us: u64,
     rate_hz: u64,
+    /// When the last own chunk was cut, or the term began.
+    cut_us: u64,
     queue: VecDeque<Arc<Admitted>>,
     queue_size: usize,
     /// Chunks that no committed cut covers, by index.
@@ -185,6 +187,7 @@ impl Lane {
             clock: Generator::new(clock_value),
             clock_us: start.clock_us,
             rate_hz: start.rate_hz,
+            cut_us: start.clock_us,
             queue: VecDeque::new(),
             queue_size: 0,
             held: VecDeque::new(),
@@ -221,7 +224,8 @@ impl Lane {
 
     /// Nothing of this validator's waits for a chunk or for a commit.
     pub(crate) fn is_idle(&self) -> bool {
-        !self.is_own || (self.queue.is_empty() && self.held.is_empty())
+        let has_none = |held: &Held| held.transactions.is_empty();
+        !self.is_own || (self.queue.is_empty() && self.held.iter().all(has_none))
     }
 
     /// Whether this validator makes the next chunk.
@@ -229,9 +233,17 @@ impl Lane {
         self.is_own && !self.is_given_up && !self.is_held_back && self.next_term.is_none()
     }
 
-    /// Whether the clock needs a chunk of its own.
-    pub(crate) fn is_clock_full(&self) -> bool {
-        self.is_own && self.clock.tick_room() < TICK_ROOM_MIN
+    /// Whether the clock needs a chunk of its own: it is full, or nothing has shown it for `interval_us`. Before a cut covers
+    /// the last chunk it does not, so that a standstill gathers no chunks.
+    pub(crate) fn is_clock_due(&self, now_us: u64, interval_us: u64) -> bool {
+        let is_full = self.clock.tick_room() < TICK_ROOM_MIN;
+        let is_unseen = now_us >= self.cut_us.saturating_add(interval_us);
+        is_full || (is_unseen && self.held.is_empty() && !self.clock.is_empty())
+    }
+
+    /// Ticks of the committed chunks since the start of the process.
+    pub(crate) fn committed_ticks(&self) -> u64 {
+        self.committed_clock.tick_count()
     }
 
     /// Ticks that fell due until `now_us`.
@@ -265,11 +277,11 @@ impl Lane {
         }
     }
 
-    /// Cuts the next chunk from the queue, `sign` signs its header, `stripe` makes stripes of its body, or none. `header` is
+    /// Cuts the next chunk from the queue at `now_us`, `sign` signs its header, `stripe` makes stripes of its body, or none. `header` is
     /// the newest committed one, `tips` are the durable tips of all lanes: what is not mixed yet is mixed in before the batch.
     pub(crate) fn cut(
         &mut self,
-        chunk_size_max: usize,
+        (now_us, chunk_size_max): (u64, usize),
         header: Option<Mixed>,
         tips: &[Tip],
         stripe: impl FnOnce(&[u8]) -> Option<Striped>,
@@ -279,6 +291,7 @@ impl Lane {
             self.is_own && self.next_term.is_none(),
             "only its sequencer makes a lane's chunks"
         );
+        self.cut_us = now_us;
         let (transactions, body) = self.take_batch(chunk_size_max);
         let mut frontier = self.frontier().clone();
         frontier.extend(&transactions.iter().map(|admitted| admitted.leaf).collect::<Vec<_>>());
@@ -423,6 +436,7 @@ impl Lane {
         self.next_term = None;
         self.clock = Generator::new(self.lane_clock().first_value(term.term, &term.branch));
         self.clock_us = now_us;
+        self.cut_us = now_us;
         self.mixed_header = Height::default();
         self.mixed_tips.fill(0);
         self.queue_size = 0;

@@ -102,6 +102,9 @@ fn report(clock: &Json) -> String {
     );
     let head = ["lane", "sequencer", "ticks/s", "drift", "proven", "pace"].map(str::to_owned);
     let declared = number(clock, "declared_hz");
+    let shown = |of: &Json, name: &str, as_text: &dyn Fn(f64) -> String| {
+        of.get(name).and_then(Json::as_f64).map_or_else(|| "not yet".to_owned(), as_text)
+    };
     let rows: Vec<Vec<String>> = lanes
         .iter()
         .map(|lane| {
@@ -112,9 +115,9 @@ fn report(clock: &Json) -> String {
             vec![
                 whole(lane, "lane").to_string(),
                 named.to_owned(),
-                format!("{:.0}", number(lane, "rate_hz")),
-                format!("{:+.1} %", number(lane, "drift") * 100.0),
-                format!("{:.3} %", number(lane, "proven") * 100.0),
+                shown(lane, "rate_hz", &|rate| format!("{rate:.0}")),
+                shown(lane, "drift", &drift),
+                shown(lane, "proven", &|share| format!("{:.3} %", share * 100.0)),
                 bars(&series, declared),
             ]
         })
@@ -133,6 +136,11 @@ fn report(clock: &Json) -> String {
         ),
     };
     out
+}
+
+/// How much faster than declared a clock is.
+fn drift(share: f64) -> String {
+    if share <= -1.0 { "stands".to_owned() } else { format!("{:+.1} %", share * 100.0) }
 }
 
 /// A rate a column; the middle of the scale is what was declared.

@@ -84,7 +84,7 @@ impl Core {
         self.pace.due_at(cause)
     }
 
-    /// How many transactions a height now would order; none when it would move no lane.
+    /// How many transactions a height now would order; none when it would order none.
     fn moved(&self, holdings: &impl Holdings) -> Option<u64> {
         if !self.parent.may_move(self.certificate.as_ref()) {
             return None;
@@ -93,7 +93,11 @@ impl Core {
             let reached = self.replicated(tip, holdings);
             let is_required = || self.parent.index_required(&self.context, tip.lane) > tip.index;
             let count = |reached: Tip| reached.seqno.get().saturating_sub(tip.seqno.get());
-            reached.map(count).or_else(|| is_required().then_some(0))
+            // Chunks of a clock alone keep nobody waiting.
+            reached.map_or_else(
+                || is_required().then_some(0),
+                |tip| Some(count(tip)).filter(|n| *n > 0),
+            )
         });
         moved.reduce(u64::saturating_add)
     }

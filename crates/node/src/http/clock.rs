@@ -10,7 +10,7 @@ use quipu_types::Lane;
 use super::error::ApiError;
 use super::on_worker;
 use super::shape::{BracketsBody, ClockBody, ErrorBody, LaneClockBody};
-use crate::clocks::{LanePace, Pace, per_second};
+use crate::clocks::LanePace;
 use crate::metrics::gauge_value;
 use crate::shared::Shared;
 
@@ -34,9 +34,11 @@ fn body(shared: &Shared) -> Result<ClockBody, ApiError> {
             lane,
             sequencer: named.map_or_else(|| sequencer.to_string(), |one| one.name.clone()),
             term: tip.term.get(),
-            rate_hz: per_second(clock.ticks, pace.micros),
-            drift: drift(shared, clock, &pace),
-            proven: proven(shared, clock, &pace),
+            rate_hz: clock.rate_hz,
+            drift: clock.rate_hz.map(|rate| rate / gauge_value(shared.genesis.clock_rate_hz) - 1.0),
+            proven: clock
+                .rate_hz
+                .map(|rate| rate / gauge_value(shared.genesis.hash_rate_fastest_hz)),
             series_hz: clock.series.clone(),
         })
     };
@@ -55,16 +57,4 @@ fn body(shared: &Shared) -> Result<ClockBody, ApiError> {
             widest_us: widths.max_us,
         },
     })
-}
-
-/// How much faster than declared, as a share.
-fn drift(shared: &Shared, clock: &LanePace, pace: &Pace) -> f64 {
-    let declared = gauge_value(shared.genesis.clock_rate_hz);
-    per_second(clock.ticks, pace.micros) / declared - 1.0
-}
-
-/// The share of the time that the ticks prove to have passed.
-fn proven(shared: &Shared, clock: &LanePace, pace: &Pace) -> f64 {
-    let micros = quipu_clock::proven_micros(clock.ticks, shared.genesis.hash_rate_fastest_hz);
-    if pace.micros == 0 { 0.0 } else { gauge_value(micros) / gauge_value(pace.micros) }
 }

@@ -333,13 +333,13 @@ pub struct LaneClockBody {
     pub sequencer: String,
     /// Its term.
     pub term: u64,
-    /// Ticks a second.
-    pub rate_hz: f64,
-    /// How much faster than declared: 0.01 is one per cent.
-    pub drift: f64,
+    /// Ticks a second, from chunk to chunk; none until two chunks were seen.
+    pub rate_hz: Option<f64>,
+    /// How much faster than declared: 0.01 is one per cent; -1 is a clock that stands.
+    pub drift: Option<f64>,
     /// The share of the time that its ticks prove.
-    pub proven: f64,
-    /// Ticks a second over equal numbers of heights, oldest first.
+    pub proven: Option<f64>,
+    /// Ticks a second over equal times, oldest first.
     pub series_hz: Vec<f64>,
 }
 

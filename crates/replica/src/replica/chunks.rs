@@ -36,7 +36,12 @@ impl Replica {
     }
 
     pub(super) fn cut_chunks(&mut self) {
-        let due = |lane: &&Lane| lane.may_cut() && (lane.queue_size() > 0 || lane.is_clock_full());
+        let (now_us, interval_us) = (self.now_us, self.clock_chunk_us);
+        let is_stopping = self.stopping_us.is_some();
+        let due = |lane: &&Lane| {
+            let is_due = || !is_stopping && lane.is_clock_due(now_us, interval_us);
+            lane.may_cut() && (lane.queue_size() > 0 || is_due())
+        };
         let lanes: Vec<LaneNumber> =
             self.lanes.all.iter().filter(due).map(|lane| lane.term.lane).collect();
         for lane in lanes {
@@ -62,9 +67,12 @@ impl Replica {
         if lane.next_term.is_some() {
             return;
         }
-        lane.tick(now_us);
+        if self.ticks {
+            lane.tick(now_us);
+        }
         let sign = |header: &ChunkHeader| core.sign_chunk(header);
-        let (chunk, stripes) = lane.cut(size_max, header, &tips, |body| striping.of(body), sign);
+        let (chunk, stripes) =
+            lane.cut((now_us, size_max), header, &tips, |body| striping.of(body), sign);
         for admitted in &chunk.transactions {
             self.producers.hold(admitted);
         }
@@ -325,12 +333,10 @@ impl Replica {
 
     pub(super) fn commit(&mut self, header: Header, hash: Hash, certificate: CommitCertificate) {
         self.look_back(&header, &certificate);
+        let seen = |lane: &Lane| (lane.committed.index, lane.committed_ticks());
+        let before: Vec<(u64, u64)> = self.lanes.all.iter().map(seen).collect();
         for tip in &header.cut {
             let place = usize::from(tip.lane.get());
-            let before = self.lanes.get(tip.lane).map_or(0, |lane| lane.committed.index);
-            if let Some(suspicion) = self.suspicions.get_mut(place) {
-                suspicion.committed(tip.index.saturating_sub(before));
-            }
             if let Some(side) = self.lanes.side_mut(place) {
                 side.forget_upto(tip.index);
             }
@@ -339,6 +345,12 @@ impl Replica {
             }
         }
         let lanes = self.batches(&header, |lane, tip| lane.commit(tip));
+        let after = self.lanes.all.iter().map(seen);
+        for (suspicion, (before, after)) in self.suspicions.iter_mut().zip(before.iter().zip(after))
+        {
+            suspicion.committed(after.0.saturating_sub(before.0));
+            suspicion.ticked(header.time, after.1.saturating_sub(before.1), self.clock_rate_hz);
+        }
         for (_, admitted) in lanes.iter().flat_map(|(_, batch)| batch) {
             self.producers.commit(admitted);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use expect_test::expect;
 use proptest::prelude::*;
-use quipu_clock::{LaneClock, verify_range};
+use quipu_clock::{LaneClock, Run, verify_range};
 use quipu_consensus::{Message, Record};
 use quipu_crypto::merkle::Frontier;
 use quipu_proof::names::chain_id;
@@ -374,6 +374,36 @@ fn clocks_tick_at_their_rate_and_mix_headers_and_other_lanes() {
         assert!((1_400..=1_600).contains(&ticks), "{ticks} ticks in 1.5 s at 1,000 a second");
         let mixes: Vec<&str> = mixes.iter().map(String::as_str).collect();
         assert_eq!(mixes, ["Batch", "Header", "LaneTip"]);
+    }
+}
+
+#[test]
+fn clocks_that_are_made_elsewhere_tick_here_no_more() {
+    let config = Config { ticks: false, ..Config::new(genesis(1), key(1)) };
+    let mut world = World::new(config, Recovered::empty(LANES));
+    world.settle();
+    let runs: Vec<(Lane, Run)> = world
+        .replica
+        .clock_bases()
+        .collect::<Vec<_>>()
+        .into_iter()
+        .map(|(lane, base)| {
+            let mut run = Run::new(base);
+            run.tick(777);
+            (lane, run)
+        })
+        .collect();
+    world.step(Input::Ticked(runs));
+    world.wait(500_000);
+    for signer in [8, 9, 10, 11] {
+        world.submit(0, transaction(signer, 0, 1, 10));
+    }
+    world.wait(MIN_US);
+    world.settle();
+    for lane in (0..LANES).map(Lane::new) {
+        let chunks = world.chunks.iter().filter(|chunk| chunk.tip().lane == lane);
+        let ticks = chunks.map(|chunk| quipu_clock::tick_count(&chunk.stored.header.clock));
+        assert_eq!(ticks.sum::<u64>(), 777);
     }
 }
 

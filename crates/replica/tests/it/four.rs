@@ -1,11 +1,13 @@
 //! Four validators: transactions on their way, sequencers that fall, validators that come back.
 
 use proptest::prelude::*;
+use quipu_clock::{LaneClock, verify_range};
 use quipu_consensus::Message;
 use quipu_replica::api::STOP_US;
 use quipu_replica::{Answer, Input, Observer, PeerMessage};
+use quipu_types::Lane;
 
-use crate::common::MIN_US;
+use crate::common::{LANES, MIN_US};
 use crate::net::Net;
 
 /// The lane that the primary does not sequence.
@@ -110,6 +112,53 @@ fn a_sequencer_that_stops_hands_its_lanes_over_and_goes_at_once() {
     net.submit((first + 1) % 4, 3, net.transaction(client, 2));
     let took = net.until("the next goes on", |net| net.ordered(second, LANE).len() == 2);
     assert!(took <= 3_000_000, "{took} microseconds");
+    net.assert_sound();
+}
+
+#[test]
+fn lanes_without_transactions_show_their_clocks_and_cause_no_heights_of_their_own() {
+    let mut net = Net::new();
+    net.pass(186_000_000);
+    let top = net.top();
+    assert!((183..=189).contains(&top), "{top} heights in 186 s, a second apart");
+    for lane in 0..LANES {
+        let headers: Vec<_> = net.chunk_headers(0, lane).collect();
+        assert!((5..=7).contains(&headers.len()), "{} chunks, half a minute apart", headers.len());
+        let seed = quipu_clock::seed_value(&net.genesis.clock_seed);
+        let clock = LaneClock::begin(Lane::new(lane), seed);
+        let ticks = verify_range(clock, headers.iter()).expect("true").tick_count();
+        assert!((148_000..=186_000).contains(&ticks), "{ticks} ticks at 1,000 a second");
+        assert!(headers.iter().all(|header| header.count == 0));
+    }
+    assert_eq!([net.term(0, 0), net.term(0, 1)], [1, 1], "nobody is suspected");
+    net.assert_sound();
+}
+
+#[test]
+fn a_standstill_gathers_no_chunks_of_clocks() {
+    let mut net = Net::new();
+    let sequencer = net.sequencer(LANE, 1);
+    for other in (0..4).filter(|other| *other != sequencer) {
+        net.down(other);
+    }
+    net.pass(150_000_000);
+    let status = net.members[sequencer].replica.status();
+    assert!(status.tips[usize::from(LANE)].index <= 1, "{}", net.told());
+}
+
+#[test]
+fn a_clock_that_stands_costs_its_sequencer_the_lane_though_nobody_waits() {
+    let mut net = Net::new();
+    let [first, second] = [1, 2].map(|term| net.sequencer(LANE, term));
+    net.pass(65_000_000);
+    net.down(first);
+    net.pass(100_000_000);
+    assert_eq!(net.term(second, usize::from(LANE)), 1, "two minutes' silence is what it takes");
+    net.pass(150_000_000);
+    assert_eq!(net.term(second, usize::from(LANE)), 2, "{}", net.told());
+    net.up(first);
+    net.pass(2_000_000);
+    assert_eq!(net.term(first, usize::from(LANE)), 2);
     net.assert_sound();
 }
 

@@ -13,7 +13,7 @@ use quipu_replica::{
     PeerMessage, Producer, Recovered, Refused, Replica, receive, recover, restore, serve, write,
 };
 use quipu_types::{
-    Encode, Genesis, Hash, Height, Lane, Outcome, PublicKey, Receipt, ValidatorIndex,
+    ChunkHeader, Encode, Genesis, Hash, Height, Lane, Outcome, PublicKey, Receipt, ValidatorIndex,
 };
 
 use crate::common::{LANES, equal, key, state, transaction_of};
@@ -391,6 +391,20 @@ impl Net {
         let own = all.filter(|(position, _)| position.lane == Lane::new(lane));
         own.map(|(_, admitted)| (admitted.transaction.signer, admitted.transaction.sequence))
             .collect()
+    }
+
+    /// The headers of a lane's committed chunks, as one validator wrote them.
+    pub(crate) fn chunk_headers(
+        &self,
+        index: usize,
+        lane: u16,
+    ) -> impl Iterator<Item = ChunkHeader> {
+        let member = &self.members[index];
+        let committed = member.executed.last().map(|block| block.header.cut[usize::from(lane)]);
+        let reader = member.ledger.reader();
+        (1..=committed.map_or(0, |tip| tip.index)).map(move |index| {
+            reader.chunk(Lane::new(lane), index).expect("it was written").header.clone()
+        })
     }
 
     pub(crate) fn is_answered(&self, index: usize, ticket: u64) -> bool {

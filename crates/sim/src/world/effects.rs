@@ -7,8 +7,8 @@ use quipu_proof::names::chunk_hash;
 use quipu_proof::order::tip_after;
 use quipu_replica::storage::write;
 use quipu_replica::{
-    Barrier, Block, Effect, Gathered, Input, PeerMessage, Received, Request, Restored, Stripe,
-    lane_order, restore, serve,
+    Barrier, Block, Effect, Gathered, Input, PeerMessage, Received, Request, Restored, StoredChunk,
+    Stripe, lane_order, restore, serve,
 };
 use quipu_types::{
     ChunkHeader, CommitCertificate, Decode, Encode, Hash, Height, Lane, SignedState,
@@ -354,9 +354,9 @@ fn leave(
             })?;
             witness.say(&message, &alive.words, &alive.ledger)
         }
-        PeerMessage::Chunk(stored) => witness.chunk(own, &tip_of(&stored.header), &alive.words),
-        PeerMessage::Stripe(Stripe { header, .. }) => {
-            // Others' stripes are passed on from memory.
+        PeerMessage::Chunk(StoredChunk { header, .. })
+        | PeerMessage::Stripe(Stripe { header, .. }) => {
+            // Others' are passed on from memory: they bind nobody here.
             let is_own = schedule.sequencer(header.lane, header.term) == own;
             let tip = is_own.then(|| tip_of(&header));
             tip.map_or(Ok(()), |tip| witness.chunk(own, &tip, &alive.words))
