@@ -79,6 +79,18 @@ fn agreement() -> Result<(), Box<Violation>> {
         }
     }
     println!();
+    println!("n   one-way delay us   us a height, led   us a height, open");
+    for count in [4, 7] {
+        for delay_us in [500, 5_000, 50_000] {
+            let height_us = |kind| -> Result<u64, Box<Violation>> {
+                let Measured { height_us, .. } = measure(count, delay_us, 1, (200, kind), clock())?;
+                Ok(height_us)
+            };
+            let (led_us, open_us) = (height_us(RoundKind::Led)?, height_us(RoundKind::Open)?);
+            println!("{count:<3} {delay_us:>16} {led_us:>18} {open_us:>19}");
+        }
+    }
+    println!();
     println!("n   one-way delay us   quorum of acks to commit us: median, worst, heights");
     for count in [4, 7, 16] {
         for delay_us in [1_000, 100_000] {

@@ -76,6 +76,8 @@ pub struct Profile {
     pub rules: Rules,
     /// Whether a validator asks, when it starts, how far it had come: always, except in the test that shows why.
     pub checks_its_store: bool,
+    /// Milliseconds after which a lane without transactions shows its clock.
+    pub clock_chunk_ms: u64,
     /// How often of a hundred the bodies of a world travel in stripes, if they are not the smallest.
     pub stripe_percent: u8,
     /// How often of a hundred a world has a coin, and so open rounds.
@@ -98,6 +100,7 @@ impl Profile {
             wal_before_send: true,
             rules: Rules::ALL,
             checks_its_store: true,
+            clock_chunk_ms: 300,
             stripe_percent: 33,
             coin_percent: 75,
             storm_percent: 50,

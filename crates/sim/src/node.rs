@@ -348,7 +348,7 @@ impl Node {
         config.chunk_size_max = 1_200;
         config.stripe_size_min = self.stripe_size_min;
         config.clock_interval_us = 40_000;
-        config.clock_chunk_us = 300_000;
+        config.clock_chunk_us = profile.clock_chunk_ms.saturating_mul(1_000);
         config.wal_before_send = profile.wal_before_send;
         config.rules = profile.rules;
         config.verified = Arc::clone(&self.verified);

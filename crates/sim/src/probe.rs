@@ -21,6 +21,8 @@ pub struct Measured {
     pub count: usize,
     /// Heights committed.
     pub height_count: u64,
+    /// Virtual microseconds from one height to the next, on the mean.
+    pub height_us: u64,
     /// Nanoseconds of CPU that one validator spends on a height.
     pub cpu_ns: u64,
     /// Messages of all validators together for a height.

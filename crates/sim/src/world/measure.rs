@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use quipu_crypto::Verified;
 use quipu_replica::Admissions;
+use quipu_replica::api::CLOCK_CHUNK_US;
 use quipu_types::RoundKind;
 
 use super::World;
@@ -28,7 +29,9 @@ impl World {
     ) -> Result<Measured, Box<Violation>> {
         let powers: &'static [u64] = EQUAL.get(..count).unwrap_or(&EQUAL);
         let has_coin = kind == RoundKind::Open && count > 1;
-        let calm = Profile { has_faults: false, has_crimes: false, ..Profile::short() };
+        let clock_chunk_ms = CLOCK_CHUNK_US / 1_000;
+        let calm =
+            Profile { has_faults: false, has_crimes: false, clock_chunk_ms, ..Profile::short() };
         let coin_percent = if has_coin { 100 } else { 0 };
         let profile = Profile { powers, coin_percent, storm_percent: 0, ..calm };
         let mut world = Self::with_idle(1, &profile, Some(idle_ms));
@@ -81,6 +84,7 @@ impl World {
         Measured {
             count,
             height_count: heights,
+            height_us: per_height(self.now_us),
             cpu_ns: per_height(probe.cpu_ns).checked_div(validators).unwrap_or(0),
             message_count: per_height(self.totals.messages),
             message_size: per_height(probe.message_size),
