@@ -13,6 +13,7 @@ use crate::local;
 
 mod bench;
 mod clock;
+pub(crate) mod validators;
 
 pub(crate) use bench::{Bench, BenchAccel, Consume, Produce, Resume};
 pub(crate) use clock::{Before, Clock, ClockCommand};
@@ -107,6 +108,9 @@ pub(crate) enum Command {
     /// Consumer groups: processes that share out the ledger's lanes and commit how far they came.
     #[command(subcommand)]
     Consumers(Consumers),
+    /// Evidence against validators.
+    #[command(subcommand)]
+    Validators(validators::Validators),
     /// Ask a question in SQL.
     #[command(
         after_help = "Example:\n  quipu sql --url U \"select carrier, count(*) from flights group by 1 order by 2 desc\""
@@ -778,7 +782,8 @@ pub(crate) struct Verify {
     /// Say only when it was: signed, stamped and ordered, between what times, and on what each bound rests.
     #[arg(long, conflicts_with = "evidence")]
     pub(crate) time: bool,
-    /// What a server showed that was refused: says whether, and why, it is false.
+    /// What a server showed that was refused: says whether, and why, it is false. Or what a validator kept against another:
+    /// says whom it names, and for what; if it names nobody it is false.
     #[arg(long, value_name = "FILE", conflicts_with = "bundle")]
     pub(crate) evidence: Option<PathBuf>,
     /// Machine output.

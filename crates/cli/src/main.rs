@@ -54,6 +54,7 @@ fn run(wanted: Command) -> Result<()> {
         Command::Completions { shell } => command::completions::run(shell),
         Command::Explain { code } => command::explain::run(code.as_deref()),
         Command::Stream(args) => tools::runtime()?.block_on(command::stream::run(args)),
+        Command::Validators(args) => command::validators::run(&args),
         Command::Consumers(args) => tools::runtime()?.block_on(command::consumers::run(args)),
         Command::Append(args) => tools::runtime()?.block_on(command::append::run(args)),
         Command::Tail(args) => tools::runtime()?.block_on(command::tail::run(args)),

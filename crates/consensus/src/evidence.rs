@@ -13,8 +13,8 @@
 use quipu_crypto::Tag;
 use quipu_types::codec::{Decode, DecodeError, Encode, Reader, put_option};
 use quipu_types::{
-    Ack, ChunkHeader, Coin, Precommit, Prevote, Propose, RoundChange, Signature, StateVote,
-    ValidatorIndex,
+    Ack, ChunkHeader, Coin, Lane, Precommit, Prevote, Propose, RoundChange, Signature, StateVote,
+    Term, Tip, ValidatorIndex,
 };
 
 use crate::certificate::verify_by;
@@ -126,6 +126,49 @@ impl Evidence {
         holds.then_some(culprit)
     }
 
+    /// Which place the two things are of, in words.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let (height, round) = match self {
+            Self::Proposals(pair) => {
+                let [Propose { height, round, .. }, _] = &**pair;
+                (height, round)
+            }
+            Self::Prevotes(pair) => {
+                let [Prevote { height, round, .. }, _] = &**pair;
+                (height, round)
+            }
+            Self::Precommits(pair) => {
+                let [Precommit { height, round, .. }, _] = &**pair;
+                (height, round)
+            }
+            Self::RoundChanges(pair) => {
+                let [RoundChange { height, round, .. }, _] = &**pair;
+                (height, round)
+            }
+            Self::Amnesia(said) => {
+                let (vote, change, _) = &**said;
+                let (height, round, later) = (vote.height, vote.round, change.round);
+                return format!("height {height}, round {round} and the change to {later}");
+            }
+            Self::Acks(pair) => {
+                let [a, b] = &**pair;
+                let own = a.tips.iter().find(|tip| names_another(tip, b));
+                let place = |tip: &Tip| chunk_place(tip.lane, tip.term, tip.index);
+                return own.map(place).unwrap_or_default();
+            }
+            Self::Chunks(pair) => {
+                let [SignedChunk { header, .. }, _] = &**pair;
+                return chunk_place(header.lane, header.term, header.index);
+            }
+            Self::States(pair) => {
+                let [StateVote { state, .. }, _] = &**pair;
+                return format!("the state of height {}", state.height);
+            }
+        };
+        format!("height {height}, round {round}")
+    }
+
     fn parts(&self) -> Vec<Part> {
         match self {
             Self::Proposals(pair) => {
@@ -179,12 +222,17 @@ pub fn forgets(vote: &Precommit, change: &RoundChange) -> bool {
 /// Whether two acks name different tips of one (lane, term, index).
 #[must_use]
 pub fn acks_differ(a: &Ack, b: &Ack) -> bool {
-    a.tips.iter().any(|tip| {
-        let same = |other: &&quipu_types::Tip| {
-            (other.lane, other.term, other.index) == (tip.lane, tip.term, tip.index)
-        };
-        b.tips.iter().find(same).is_some_and(|other| other != tip)
-    })
+    a.tips.iter().any(|tip| names_another(tip, b))
+}
+
+/// Whether an ack names another tip of the place of this one.
+fn names_another(tip: &Tip, ack: &Ack) -> bool {
+    let place = |tip: &Tip| (tip.lane, tip.term, tip.index);
+    ack.tips.iter().any(|other| place(other) == place(tip) && other != tip)
+}
+
+fn chunk_place(lane: Lane, term: Term, index: u64) -> String {
+    format!("chunk {index} of lane {lane} in term {term}")
 }
 
 impl Encode for SignedChunk {

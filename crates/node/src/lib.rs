@@ -26,7 +26,7 @@ mod config;
 pub mod disk;
 mod driver;
 mod error;
-mod evidence;
+pub mod evidence;
 mod executor;
 mod gateway;
 pub mod http;

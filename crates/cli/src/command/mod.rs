@@ -26,4 +26,5 @@ pub(crate) mod status;
 pub(crate) mod stream;
 pub(crate) mod tail;
 pub(crate) mod tamper;
+pub(crate) mod validators;
 pub(crate) mod verify;

@@ -5,13 +5,14 @@ use std::path::Path;
 
 use quipu_client::Evidence;
 use quipu_client::evidence::EVIDENCE_SIZE_MAX;
+use quipu_node::evidence::Misdeed;
 use quipu_proof::{Bound, Verified};
 use quipu_types::{Action, Call, Define, Genesis, GroupAction, GroupOp, Outcome, code};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value as Json, json};
 
-use super::clock;
+use super::{clock, validators};
 use crate::args::Verify;
 use crate::failure::{Failure, Result};
 use crate::{screen, tools};
@@ -106,11 +107,11 @@ fn evidence(path: &Path, genesis: &Genesis, json: bool) -> Result<()> {
         return Err(Failure::file("evidence", path, "it is larger than evidence can be"));
     }
     let bytes = std::fs::read(path).map_err(|error| Failure::file("evidence", path, error))?;
-    let evidence = Evidence::from_file(&bytes).map_err(|error| {
-        let what = format!("{}: {error}", path.display());
-        Failure::new(code::PROOF_MALFORMED, what)
-            .with_help("The file is no evidence, or was changed after it was kept.")
-    })?;
+    if !Evidence::is_evidence(&bytes) {
+        return misdeed(&bytes, path, genesis, json);
+    }
+    let evidence =
+        Evidence::from_file(&bytes).map_err(|error| validators::malformed(path, &error))?;
     let (server, found) = (evidence.server(), evidence.check(genesis));
     if json {
         let reason = found.as_ref().map(ToString::to_string);
@@ -124,6 +125,19 @@ fn evidence(path: &Path, genesis: &Genesis, json: bool) -> Result<()> {
         None if json => Ok(()),
         None => tools::print(&format!("nothing in what {server} showed is false")),
     }
+}
+
+/// Whom a proof that a validator kept names.
+fn misdeed(bytes: &[u8], path: &Path, genesis: &Genesis, json: bool) -> Result<()> {
+    let Misdeed { name, kind, place, .. } = validators::named(bytes, path, genesis)?;
+    tools::print(&if json {
+        json!({ "valid": true, "validator": name, "kind": kind, "place": place }).to_string()
+    } else {
+        format!(
+            "proven   {}\nkind     {kind}\nwhere    {place}",
+            screen::bold(&format!("{name} broke a rule that no honest validator breaks"))
+        )
+    })
 }
 
 fn as_text(verified: &Verified) -> String {

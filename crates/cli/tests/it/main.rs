@@ -34,3 +34,4 @@ mod sample;
 mod sql;
 mod tables;
 mod tour;
+mod validators;

@@ -166,6 +166,22 @@ fn is_valid(message: &Message) -> bool {
 }
 
 #[test]
+fn every_kind_says_where_it_was() {
+    let told = crimes().into_iter().map(|crime| format!("{}: {}\n", crime.kind(), crime.place()));
+    expect![[r#"
+        proposals: height 1, round 0
+        prevotes: height 1, round 0
+        precommits: height 1, round 0
+        round changes: height 1, round 1
+        amnesia: height 1, round 0 and the change to 2
+        acks: chunk 3 of lane 0 in term 1
+        chunks: chunk 1 of lane 0 in term 1
+        states: the state of height 1
+    "#]]
+    .assert_eq(&told.collect::<String>());
+}
+
+#[test]
 fn encodings_are_frozen() {
     let bytes: Vec<u8> = crimes().iter().flat_map(Encode::to_bytes).collect();
     expect!["935b1bf9b7c5630b7fc3f38d66f56a15016a32943f47153aa2d70448f7bd6e2f"]
