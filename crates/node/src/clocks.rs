@@ -6,7 +6,7 @@
 //! ```
 //! * C1 Time is that of headers, which validators agreed on: what is said of a clock is said of it against that.
 //! * C2 A chunk's ticks were made since the lane's chunk before: rates are taken from chunk to chunk, so that a lane without
-//!   transactions, which shows its clock every few seconds, has the same as a busy one. Longer silence counts.
+//!   transactions, which shows its clock every half minute, has the same as a busy one. Longer silence counts.
 //! * C3 Ticks of a height are counted whole or not at all: where a chunk is not at hand, counting begins anew.
 //! * C3 At most [`MOMENT_COUNT_MAX`] heights are kept.
 
