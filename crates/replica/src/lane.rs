@@ -143,7 +143,8 @@ pub(crate) struct Lane {
     committed_clock: LaneClock,
     clock: Generator,
     clock_us: u64,
-    rate_hz: u64,
+    /// Ticks a second that its clock should make.
+    pub(crate) rate_hz: u64,
     /// When the last own chunk was cut, or the term began.
     cut_us: u64,
     queue: VecDeque<Arc<Admitted>>,

@@ -345,11 +345,11 @@ impl Replica {
             }
         }
         let lanes = self.batches(&header, |lane, tip| lane.commit(tip));
-        let after = self.lanes.all.iter().map(seen);
-        for (suspicion, (before, after)) in self.suspicions.iter_mut().zip(before.iter().zip(after))
-        {
+        let lanes_seen = self.lanes.all.iter().zip(&before);
+        for (suspicion, (lane, before)) in self.suspicions.iter_mut().zip(lanes_seen) {
+            let after = seen(lane);
             suspicion.committed(after.0.saturating_sub(before.0));
-            suspicion.ticked(header.time, after.1.saturating_sub(before.1), self.clock_rate_hz);
+            suspicion.ticked(header.time, after.1.saturating_sub(before.1), lane.rate_hz);
         }
         for (_, admitted) in lanes.iter().flat_map(|(_, batch)| batch) {
             self.producers.commit(admitted);
