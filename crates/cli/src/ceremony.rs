@@ -220,6 +220,7 @@ pub(crate) fn merge(draft: &Genesis, joins: &[Join], coin: Option<CoinSetup>) ->
         key: join.key,
         power: join.power,
         possession: join.possession,
+        owner: None,
     });
     let genesis = Genesis { validators: validators.collect(), coin, ..draft.clone() };
     genesis.check()?;

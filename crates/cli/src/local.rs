@@ -261,6 +261,7 @@ pub(crate) fn create(
             key: key.public(),
             power: *power,
             possession: possession(&key),
+            owner: None,
         });
     }
     let dirs = (0..stakes.len()).map(|index| layout.node(index)).collect::<Vec<_>>();
@@ -377,6 +378,7 @@ pub(crate) fn draft(name: &str) -> Genesis {
         validators: Vec::new(),
         accounts: Vec::new(),
         coin: None,
+        stake: None,
     }
 }
 

@@ -194,8 +194,13 @@ pub(crate) mod tests {
         pub(crate) fn new(name: &str, lane_count: u16) -> Self {
             let signer = key(1);
             let possession = Signature([0; 64]);
-            let validator =
-                GenesisValidator { name: "v".into(), key: signer.public(), power: 1, possession };
+            let validator = GenesisValidator {
+                name: "v".into(),
+                key: signer.public(),
+                power: 1,
+                possession,
+                owner: None,
+            };
             let genesis = Genesis {
                 version: GENESIS_VERSION,
                 name: name.into(),
@@ -211,6 +216,7 @@ pub(crate) mod tests {
                 validators: vec![validator],
                 accounts: vec![],
                 coin: None,
+                stake: None,
             };
             genesis.check().unwrap();
             Self { chain: chain_id(&genesis), genesis, signer }
@@ -233,7 +239,7 @@ pub(crate) mod tests {
                 prev_commit: None,
                 late_votes: vec![],
                 state_certificate: None,
-                next_set_hash: None,
+                next_set: None,
                 evidence_root: empty_root(),
                 rounds: Rounds::genesis(false),
             };

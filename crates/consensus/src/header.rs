@@ -348,7 +348,7 @@ impl Parent {
             prev_commit: self.commit.clone(),
             late_votes: Vec::new(),
             state_certificate,
-            next_set_hash: None,
+            next_set: None,
             evidence_root: merkle::empty_root(),
             rounds: self.rounds_due(self.commit.as_ref()),
         }
@@ -427,7 +427,7 @@ fn check_links(header: &Header, parent: &Parent, context: &Context) -> Result<()
     }
     let built = [
         (header.late_votes.is_empty(), "late_votes"),
-        (header.next_set_hash.is_none(), "next_set_hash"),
+        (header.next_set.is_none(), "next_set"),
         (header.evidence_root == merkle::empty_root(), "evidence_root"),
     ];
     if let Some((_, what)) = built.into_iter().find(|(holds, _)| !holds) {

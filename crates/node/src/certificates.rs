@@ -147,7 +147,12 @@ mod tests {
 
     fn certificate(height: u64, signatures: u16) -> StateCertificate {
         let height = Height::new(height);
-        let state = SignedState { height, state_root: Hash([7; 32]), receipts_root: Hash([9; 32]) };
+        let state = SignedState {
+            height,
+            state_root: Hash([7; 32]),
+            receipts_root: Hash([9; 32]),
+            next_set: None,
+        };
         let signatures =
             (0..signatures).map(|index| (ValidatorIndex::new(index), Signature([1; 64]))).collect();
         StateCertificate { state, signatures }

@@ -711,7 +711,7 @@ mod tests {
             prev_commit: None,
             late_votes: Vec::new(),
             state_certificate: None,
-            next_set_hash: None,
+            next_set: None,
             evidence_root: empty_root(),
             rounds: quipu_types::Rounds::genesis(false),
         };

@@ -277,7 +277,7 @@ mod tests {
             prev_commit: None,
             late_votes: vec![],
             state_certificate: None,
-            next_set_hash: None,
+            next_set: None,
             evidence_root: Hash::ZERO,
             rounds: quipu_types::Rounds::genesis(false),
         }

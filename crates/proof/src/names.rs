@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  chain id   = SHA-256("quipu/1 genesis"  ‖ canonical genesis)
+//!  set        = SHA-256("quipu/1 set"      ‖ encoding)        what a state certificate names
 //!  header     = SHA-256("quipu/1 header"   ‖ encoding)        chains by prev_header from the chain id
 //!  chunk      = SHA-256("quipu/1 chunk"    ‖ encoded header)  chains by prev from the term's start
 //!  proposal   = SHA-256("quipu/1 proposal" ‖ encoding)
@@ -20,7 +21,7 @@ use quipu_crypto::merkle;
 use quipu_crypto::suite::{SecretKey, verify};
 use quipu_types::{
     Action, ChunkHeader, Encode, Envelope, Genesis, Hash, Header, Lane, Propose, Signature,
-    Transaction, Unsigned,
+    Transaction, Unsigned, ValidatorSet,
 };
 
 /// The chain id: what every signature of the ledger is bound to, and the anchor that names the genesis.
@@ -33,6 +34,12 @@ pub fn chain_id(genesis: &Genesis) -> Hash {
 #[must_use]
 pub fn header_hash(header: &Header) -> Hash {
     sha256_concat(&[b"quipu/1 header", &header.to_bytes()])
+}
+
+/// The name of a validator set: what a state certificate calls `next_set`.
+#[must_use]
+pub fn set_hash(set: &ValidatorSet) -> Hash {
+    sha256_concat(&[b"quipu/1 set", &set.to_bytes()])
 }
 
 /// The name of a chunk: what the next chunk's `prev` holds.

@@ -365,7 +365,8 @@ impl Block {
         let transactions = self.transactions();
         let applied = machine.apply(&self.ordered_block(&transactions))?;
         let Applied { state_root, receipts_root, .. } = applied;
-        Ok((SignedState { height, state_root, receipts_root }, applied))
+        let next_set = applied.next_set.as_deref().map(quipu_proof::names::set_hash);
+        Ok((SignedState { height, state_root, receipts_root, next_set }, applied))
     }
 
     /// Executes it where nobody sees it, so that [`apply`](Self::apply) has it done if it is committed.
@@ -392,6 +393,7 @@ impl Block {
             height: self.header.height,
             header_hash: self.hash,
             time_us: self.header.time,
+            epoch: self.header.epoch,
             transactions,
         }
     }

@@ -304,7 +304,7 @@ mod tests {
             prev_commit: None,
             late_votes: Vec::new(),
             state_certificate: None,
-            next_set_hash: None,
+            next_set: None,
             evidence_root: Hash::ZERO,
             rounds: Rounds::genesis(false),
         };

@@ -81,6 +81,7 @@ impl Shape {
             key: key(number).public(),
             power: *power,
             possession: Signature([0; 64]),
+            owner: None,
         };
         let account = |number: u8| {
             let key = SecretKey::from_seed(Suite::Ed25519Sha256, [number + 100; 32]);
@@ -103,6 +104,7 @@ impl Shape {
             validators: (0..).zip(&self.powers).map(validator).collect(),
             accounts,
             coin: self.has_coin.then(|| Dealing::of(&self.powers).setup.clone()),
+            stake: None,
         };
         genesis.check().expect("the simulation's genesis keeps the rules");
         genesis

@@ -736,6 +736,7 @@ fn genesis(seeds: &[[u8; 32]], powers: &[u64], name: &str, coin: Option<CoinSetu
         key: secret(seed).public(),
         power: *power,
         possession: Signature([0; 64]),
+        owner: None,
     };
     Genesis {
         version: GENESIS_VERSION,
@@ -752,5 +753,6 @@ fn genesis(seeds: &[[u8; 32]], powers: &[u64], name: &str, coin: Option<CoinSetu
         validators: seeds.iter().zip(powers).enumerate().map(validator).collect(),
         accounts: Vec::new(),
         coin,
+        stake: None,
     }
 }

@@ -171,7 +171,7 @@ impl World {
         let height = self.machine.applied().next();
         let header_hash = sha256(&height.get().to_le_bytes());
         let time_us = Time::new(height.get());
-        let block = OrderedBlock { height, header_hash, time_us, transactions: &ordered };
+        let block = OrderedBlock { epoch: 0, height, header_hash, time_us, transactions: &ordered };
         let began = Instant::now();
         let applied = self.machine.apply(&block).expect("memory is healthy");
         let micros = began.elapsed().as_secs_f64() * 1e6;
@@ -235,5 +235,6 @@ fn genesis() -> Genesis {
         validators: vec![],
         accounts: vec![],
         coin: None,
+        stake: None,
     }
 }

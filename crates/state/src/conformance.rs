@@ -179,6 +179,7 @@ fn with_block<T>(
         transaction,
     };
     act(&OrderedBlock {
+        epoch: 0,
         height,
         header_hash: sha256(format!("{name} {height}").as_bytes()),
         time_us: Time::new(height.get()),
@@ -220,6 +221,7 @@ fn genesis() -> Genesis {
         validators: vec![],
         accounts: vec![GenesisAccount { account, balance: 1_000 }],
         coin: None,
+        stake: None,
     }
 }
 

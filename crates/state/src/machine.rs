@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use quipu_crypto::CacheCounts;
 use quipu_crypto::hash::{leaf_hashes, sha256};
@@ -10,7 +11,7 @@ use quipu_crypto::merkle;
 use quipu_proof::names;
 use quipu_types::{
     AccountId, Code, Encode, Genesis, Hash, Height, Lane, PublicKey, Receipt, Seqno, Time,
-    Transaction, code,
+    Transaction, ValidatorSet, code,
 };
 use thiserror::Error;
 
@@ -36,7 +37,7 @@ use speculation::Speculation;
 pub use speculation::SpeculationCounts;
 
 /// Version of the tables' layout.
-const FORMAT: u64 = 2;
+const FORMAT: u64 = 3;
 const META_CHAIN: &[u8] = b"chain";
 const META_FORMAT: &[u8] = b"format";
 const META_APPLIED: &[u8] = b"applied";
@@ -52,6 +53,8 @@ pub struct OrderedBlock<'a> {
     pub header_hash: Hash,
     /// The header's time.
     pub time_us: Time,
+    /// The header's epoch.
+    pub epoch: u64,
     /// The transactions in the ledger's order.
     pub transactions: &'a [Ordered<'a>],
 }
@@ -78,6 +81,8 @@ pub struct Applied {
     pub receipts_root: Hash,
     /// Root of the state after the block.
     pub state_root: Hash,
+    /// The next epoch's set, while that is known and not in force.
+    pub next_set: Option<Arc<ValidatorSet>>,
     /// What each program of a transaction did, by the transaction's name, with the rows that it keeps for an answer.
     /// Nobody agrees on that, nothing stores it.
     pub done: BTreeMap<Hash, Vec<Done>>,
@@ -219,7 +224,7 @@ impl<S: Store> Machine<S> {
 
     /// What the block that comes next gives on the applied state, which stays as it is.
     fn execute(&mut self, block: &OrderedBlock<'_>) -> Result<Speculation, StateError> {
-        let OrderedBlock { height, header_hash, time_us, transactions } = *block;
+        let OrderedBlock { height, header_hash, time_us, transactions, .. } = *block;
         let wanted = self.applied.next();
         if height != wanted {
             return Err(StateError::Height { wanted, given: height });
@@ -252,10 +257,11 @@ impl<S: Store> Machine<S> {
             receipts_root,
             transaction_count: u32::try_from(receipts.len())
                 .expect("a cut holds fewer transactions than 32 bits count"),
+            next_set: None,
         };
         put_record(&mut batch, &record);
         self.forget_anchor(height, &mut batch)?;
-        let applied = Applied { receipts, receipts_root, state_root, done };
+        let applied = Applied { receipts, receipts_root, state_root, next_set: None, done };
         Ok(Speculation { height, header_hash, time_us, batch, applied })
     }
 
@@ -621,6 +627,7 @@ fn put_genesis<S: Store>(
         state_root,
         receipts_root: merkle::root(&[]),
         transaction_count: 0,
+        next_set: None,
     };
     put_record(&mut batch, &record);
     batch.put(Table::Meta, META_CHAIN.to_vec(), chain.bytes().to_vec());

@@ -16,6 +16,7 @@
 //! ```
 //! Numbers in keys are big endian, so that they sort; in values little endian.
 
+use quipu_types::codec::put_option;
 use quipu_types::{
     AccountId, Code, Decode, DecodeError, Encode, Hash, Height, Lane, Position, PublicKey, Reader,
     RouteRule, Seqno, SignedState, StreamSpec, Time, code,
@@ -174,6 +175,8 @@ pub struct StateRecord {
     pub receipts_root: Hash,
     /// How many transactions it ordered.
     pub transaction_count: u32,
+    /// Name of the next epoch's set, while that is known and not in force.
+    pub next_set: Option<Hash>,
 }
 
 impl StateRecord {
@@ -184,17 +187,19 @@ impl StateRecord {
             height: self.height,
             state_root: self.state_root,
             receipts_root: self.receipts_root,
+            next_set: self.next_set,
         }
     }
 
     /// The stored value; the height is the key.
     pub(crate) fn value(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(108);
+        let mut out = Vec::with_capacity(141);
         self.header_hash.encode(&mut out);
         self.time_us.encode(&mut out);
         self.state_root.encode(&mut out);
         self.receipts_root.encode(&mut out);
         out.extend_from_slice(&self.transaction_count.to_le_bytes());
+        put_option(&mut out, self.next_set.as_ref());
         out
     }
 
@@ -207,6 +212,7 @@ impl StateRecord {
             state_root: Hash::decode(&mut reader)?,
             receipts_root: Hash::decode(&mut reader)?,
             transaction_count: reader.u32()?,
+            next_set: reader.option("next_set")?,
         };
         reader.end()?;
         Ok(record)

@@ -81,8 +81,8 @@ pub struct Header {
     pub late_votes: Vec<Precommit>,
     /// The newest state certificate that no header before embeds.
     pub state_certificate: Option<StateCertificate>,
-    /// Hash of the next epoch's set, in an epoch's last header.
-    pub next_set_hash: Option<Hash>,
+    /// The next epoch's set, in an epoch's last header: the one that the state certificate in it names.
+    pub next_set: Option<ValidatorSet>,
     /// RFC 9162 root over the evidence that this header brings; the empty root when none.
     pub evidence_root: Hash,
     /// Of which kind the rounds of the next height are.
@@ -172,6 +172,8 @@ pub struct SignedState {
     pub state_root: Hash,
     /// Root over its receipts.
     pub receipts_root: Hash,
+    /// Name of the next epoch's set, from when it is known in this epoch until the epoch ends.
+    pub next_set: Option<Hash>,
 }
 
 /// A validator's word on [`SignedState`]. Tag `StateVote`.
@@ -203,7 +205,8 @@ pub struct Validator {
     pub power: u64,
 }
 
-/// The validators of an epoch, 1 to [`VALIDATOR_COUNT_MAX`], in the order of their indices.
+/// The validators of an epoch, 1 to [`VALIDATOR_COUNT_MAX`], in the order of their indices. A validator keeps its index from
+/// epoch to epoch; one without power has no vote, no round and no lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidatorSet {
     /// The epoch.
@@ -255,6 +258,15 @@ impl ValidatorSet {
     #[must_use]
     pub fn is_third(&self, power: u128) -> bool {
         power.saturating_mul(3) > self.power_total()
+    }
+
+    /// Whether it can be an epoch's: 1 to [`VALIDATOR_COUNT_MAX`] validators, each key once, and some stake.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let keys: std::collections::BTreeSet<&PublicKey> =
+            self.validators.iter().map(|validator| &validator.key).collect();
+        let count = self.validators.len();
+        count <= VALIDATOR_COUNT_MAX && keys.len() == count && self.power_total() > 0
     }
 
     /// Index of a key.
@@ -447,7 +459,7 @@ impl Encode for Header {
         put_option(out, self.prev_commit.as_ref());
         put_list(out, &self.late_votes);
         put_option(out, self.state_certificate.as_ref());
-        put_option(out, self.next_set_hash.as_ref());
+        put_option(out, self.next_set.as_ref());
         self.evidence_root.encode(out);
         self.rounds.encode(out);
     }
@@ -468,7 +480,7 @@ impl Decode for Header {
             prev_commit: reader.option("prev_commit")?,
             late_votes: reader.list("late votes", VALIDATOR_COUNT_MAX)?,
             state_certificate: reader.option("state_certificate")?,
-            next_set_hash: reader.option("next_set_hash")?,
+            next_set: reader.option("next_set")?,
             evidence_root: Hash::decode(reader)?,
             rounds: Rounds::decode(reader)?,
         })
@@ -573,17 +585,19 @@ impl Encode for SignedState {
         self.height.encode(out);
         self.state_root.encode(out);
         self.receipts_root.encode(out);
+        put_option(out, self.next_set.as_ref());
     }
 }
 
 impl Decode for SignedState {
-    const SIZE_MIN: usize = 8 + 32 + 32;
+    const SIZE_MIN: usize = 8 + 32 + 32 + 1;
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             height: Height::decode(reader)?,
             state_root: Hash::decode(reader)?,
             receipts_root: Hash::decode(reader)?,
+            next_set: reader.option("next_set")?,
         })
     }
 }

@@ -51,6 +51,23 @@ pub struct Genesis {
     /// round is led.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coin: Option<CoinSetup>,
+    /// How stake moves. None: the validators are those of the genesis, always.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stake: Option<StakeRules>,
+}
+
+/// How stake moves. Times are those of headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StakeRules {
+    /// Least time of an epoch, in µs: so often the set of validators changes at most.
+    pub epoch_us: u64,
+    /// Time, in µs, for which what was unbonded stays locked, and answers for its validator.
+    pub unbond_us: u64,
+    /// Least bond, in units, with which a validator has power.
+    pub bond_min: u64,
+    /// What a validator's bond loses by evidence, in thousandths.
+    pub slash_permille: u16,
 }
 
 /// A validator of the first epoch.
@@ -65,6 +82,9 @@ pub struct GenesisValidator {
     pub power: u64,
     /// The key's signature over itself (tag `Possession`, chain id zero): whoever names it holds it.
     pub possession: Signature,
+    /// Who may bond more to it, and unbond: its power is what is bonded to it at height 0. Nobody, when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<AccountId>,
 }
 
 /// A balance at height 0.
@@ -161,6 +181,12 @@ impl Genesis {
             if !keys.insert(validator.key) {
                 return Err(rule(format!("validator {:?} repeats a key", validator.name)));
             }
+            if validator.owner.is_some() && self.stake.is_none() {
+                let name = &validator.name;
+                return Err(rule(format!(
+                    "validator {name:?} has an owner, but stake cannot move"
+                )));
+            }
         }
         Ok(())
     }
@@ -181,6 +207,13 @@ impl Genesis {
             || self.height_interval_idle_ms > 60_000
         {
             return Err(rule("height intervals must be 1 ms ≤ min ≤ idle ≤ 60,000 ms".into()));
+        }
+        if self.stake.is_some_and(|stake| {
+            stake.epoch_us == 0 || stake.bond_min == 0 || stake.slash_permille > 1_000
+        }) {
+            return Err(rule(
+                "stake needs epoch_us and bond_min above 0, slash_permille up to 1,000".into(),
+            ));
         }
         if !self.accounts.is_sorted_by(|a, b| a.account < b.account) {
             return Err(rule("accounts must ascend, each once".into()));
@@ -223,5 +256,15 @@ impl Encode for Genesis {
             out.extend_from_slice(&account.balance.to_le_bytes());
         }
         put_option(out, self.coin.as_ref());
+        // Nothing follows where stake does not move: such a genesis keeps the name that it had before there were rules.
+        if let Some(stake) = &self.stake {
+            for number in [stake.epoch_us, stake.unbond_us, stake.bond_min] {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+            out.extend_from_slice(&stake.slash_permille.to_le_bytes());
+            for validator in &self.validators {
+                put_option(out, validator.owner.as_ref());
+            }
+        }
     }
 }

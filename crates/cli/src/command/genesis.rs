@@ -283,6 +283,7 @@ mod tests {
                     key: PublicKey::new(Suite::Ed25519Sha256, &[1; 32]).unwrap(),
                     power: *power,
                     possession: Signature([0; 64]),
+                    owner: None,
                 })
                 .collect();
             may_fail(&genesis)

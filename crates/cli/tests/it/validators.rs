@@ -22,7 +22,8 @@ fn two_states(ledger: &Ledger, signer: u16) -> Vec<u8> {
     let key = keyfile::load(&file, None).unwrap();
     let vote = |root: u8| {
         let (state_root, receipts_root) = (Hash([root; 32]), Hash([0; 32]));
-        let state = SignedState { height: Height::new(7), state_root, receipts_root };
+        let state =
+            SignedState { height: Height::new(7), state_root, receipts_root, next_set: None };
         let signature =
             sign_tagged(&key, &chain_id(&genesis), 0, Tag::StateVote, &state.to_bytes());
         StateVote { state, validator: ValidatorIndex::new(CRIMINAL), signature }

@@ -122,7 +122,7 @@ fn a_header_is_refused_for_the_rule_that_it_breaks() {
     refused(|header| header.cut[1].term = header.cut[1].term.next());
     refused(|header| header.time = header.time.next());
     refused(|header| header.evidence_root = CHAIN);
-    refused(|header| header.next_set_hash = Some(CHAIN));
+    refused(|header| header.next_set = Some(crate::world::context(&[1]).set));
     refused(|header| header.term_changes.push((Lane::new(0), header.cut[0].term.next())));
     refused(|header| {
         header.state_certificate.as_mut().expect("it has one").state.state_root = CHAIN;
@@ -145,7 +145,7 @@ fn a_header_is_refused_for_the_rule_that_it_breaks() {
         the tip of lane 1 does not extend the last cut
         the time is 5005001, it follows that it is 5005000
         evidence_root is not built yet
-        next_set_hash is not built yet
+        next_set is not built yet
         lane 0: its term has to go on
         state certificate: the signature of validator 0 does not verify
         state certificate: 0 of 1 is no quorum

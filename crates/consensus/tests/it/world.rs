@@ -105,7 +105,12 @@ pub(crate) fn sign(index: usize, tag: Tag, body: &[u8]) -> Signature {
 
 pub(crate) fn state(height: u64) -> SignedState {
     let root = Hash([u8::try_from(height % 251).expect("below 251"); 32]);
-    SignedState { height: Height::new(height), state_root: root, receipts_root: root }
+    SignedState {
+        height: Height::new(height),
+        state_root: root,
+        receipts_root: root,
+        next_set: None,
+    }
 }
 
 /// What a core asks of others beside its messages.

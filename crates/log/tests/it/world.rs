@@ -324,7 +324,7 @@ fn committed(height: Height, prev_header: Hash, cut: Vec<Tip>) -> (Header, Commi
         prev_commit: None,
         late_votes: vec![],
         state_certificate: None,
-        next_set_hash: None,
+        next_set: None,
         evidence_root: Hash::ZERO,
         rounds: quipu_types::Rounds::genesis(false),
     };

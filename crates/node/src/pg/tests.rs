@@ -259,7 +259,7 @@ fn ingest(store: &ColumnStore, height: u64, actions: Vec<Action>) {
         prev_commit: None,
         late_votes: Vec::new(),
         state_certificate: None,
-        next_set_hash: None,
+        next_set: None,
         evidence_root: Hash::ZERO,
         rounds: quipu_types::Rounds::genesis(false),
     };

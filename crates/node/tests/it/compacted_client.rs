@@ -31,6 +31,7 @@ fn genesis() -> Genesis {
         key: key().public(),
         power: 1,
         possession: Signature([0; 64]),
+        owner: None,
     };
     Genesis {
         version: GENESIS_VERSION,
@@ -47,6 +48,7 @@ fn genesis() -> Genesis {
         validators: vec![validator],
         accounts: vec![],
         coin: None,
+        stake: None,
     }
 }
 
@@ -89,6 +91,7 @@ fn machine(genesis: &Genesis, height_count: u64) -> Machine<MemoryStore> {
             transaction: &transaction,
         };
         let block = OrderedBlock {
+            epoch: 0,
             height: Height::new(number),
             header_hash: sha256(&number.to_le_bytes()),
             time_us: Time::new(number),
@@ -103,7 +106,7 @@ fn page_of(machine: &Machine<MemoryStore>, genesis: &Genesis, start: &Hash) -> P
     let draft = machine.newest_page("prices", start, 8, 1_000).expect("memory reads");
     let draft = draft.expect("the stream is there");
     let (height, state_root) = (draft.height, draft.state_root);
-    let state = SignedState { height, state_root, receipts_root: Hash::ZERO };
+    let state = SignedState { height, state_root, receipts_root: Hash::ZERO, next_set: None };
     let tag = Tag::StateVote;
     let signature = sign_tagged(&key(), &chain_id(genesis), 0, tag, &state.to_bytes());
     let signatures = vec![(ValidatorIndex::new(0), signature)];

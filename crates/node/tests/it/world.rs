@@ -58,9 +58,11 @@ impl World {
                     Tag::Possession,
                     &key.to_bytes(),
                 ),
+                owner: None,
             }],
             accounts: vec![GenesisAccount { account: secret(2).account(), balance: 1_000 }],
             coin: None,
+            stake: None,
         };
         let world = Self { root, genesis };
         std::fs::create_dir(world.dir()).unwrap();

@@ -97,6 +97,7 @@ impl World {
                 key: key.public(),
                 power: *power,
                 possession: Signature([0; 64]),
+                owner: None,
             })
             .collect();
         let genesis = Genesis {
@@ -114,6 +115,7 @@ impl World {
             validators,
             accounts: vec![],
             coin: None,
+            stake: None,
         };
         genesis.check().unwrap();
         Self {
@@ -234,6 +236,7 @@ impl World {
             height: header.height,
             state_root: sha256(b"state"),
             receipts_root: root(&leaves),
+            next_set: None,
         });
         let committed = Committed::new(header.clone(), self.certify(&header));
         self.blocks.push(Block { committed, transactions: ordered, receipts, state });
@@ -369,7 +372,7 @@ impl World {
             prev_commit: last.map(|block| block.committed.certificate.0.clone()),
             late_votes: vec![],
             state_certificate: last.map(|block| block.state.clone()),
-            next_set_hash: None,
+            next_set: None,
             evidence_root: empty_root(),
             rounds: quipu_types::Rounds::genesis(false),
         }

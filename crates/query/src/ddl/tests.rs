@@ -182,7 +182,7 @@ fn create_stream(store: &ColumnStore) {
         prev_commit: None,
         late_votes: Vec::new(),
         state_certificate: None,
-        next_set_hash: None,
+        next_set: None,
         evidence_root: Hash::ZERO,
         rounds: quipu_types::Rounds::genesis(false),
     };

@@ -159,7 +159,7 @@ impl Feeder {
             prev_commit: None,
             late_votes: Vec::new(),
             state_certificate: None,
-            next_set_hash: None,
+            next_set: None,
             evidence_root: Hash::ZERO,
             rounds: quipu_types::Rounds::genesis(false),
         }

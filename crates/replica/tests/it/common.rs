@@ -29,6 +29,7 @@ pub(crate) fn genesis(validator_count: u8) -> Genesis {
             key: key(number).public(),
             power: u64::from(5 - number),
             possession: Signature([0; 64]),
+            owner: None,
         })
         .collect();
     Genesis {
@@ -46,6 +47,7 @@ pub(crate) fn genesis(validator_count: u8) -> Genesis {
         validators,
         accounts: Vec::new(),
         coin: None,
+        stake: None,
     }
 }
 
@@ -88,5 +90,5 @@ pub(crate) fn transaction_of(
 }
 
 pub(crate) fn state(height: Height) -> SignedState {
-    SignedState { height, state_root: Hash([1; 32]), receipts_root: Hash([2; 32]) }
+    SignedState { height, state_root: Hash([1; 32]), receipts_root: Hash([2; 32]), next_set: None }
 }

@@ -398,7 +398,8 @@ fn executed(block: &Block) -> Input {
         row_count: 0,
         detail: 0,
     });
-    let state = SignedState { height, state_root: block.hash, receipts_root: block.hash };
+    let state =
+        SignedState { height, state_root: block.hash, receipts_root: block.hash, next_set: None };
     Input::Executed { state, receipts: Arc::new(receipts.collect()) }
 }
 

@@ -34,6 +34,7 @@ fn genesis(open_streams: bool) -> Genesis {
         validators: vec![],
         accounts: vec![account(b'a', 1_000), account(b'b', u64::MAX - 5), account(b'c', 0)],
         coin: None,
+        stake: None,
     }
 }
 
@@ -119,6 +120,7 @@ fn with_block<T>(
         })
         .collect();
     act(&OrderedBlock {
+        epoch: 0,
         height,
         header_hash,
         time_us: Time::new(height.get()),
@@ -431,6 +433,7 @@ fn fees_are_paid_also_by_what_can_not_run_and_never_in_part() {
 fn a_height_that_does_not_follow_and_a_foreign_store_are_refused() {
     let mut machine = open(MemoryStore::new());
     let block = OrderedBlock {
+        epoch: 0,
         height: Height::new(2),
         header_hash: Hash::ZERO,
         time_us: Time::new(0),

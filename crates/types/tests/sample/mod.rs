@@ -223,7 +223,7 @@ impl Sample for Header {
             prev_commit: rng.bool().then(|| CommitCertificate::sample(rng)),
             late_votes: list(rng, Precommit::sample),
             state_certificate: rng.bool().then(|| StateCertificate::sample(rng)),
-            next_set_hash: rng.bool().then(|| hash(rng)),
+            next_set: rng.bool().then(|| ValidatorSet::sample(rng)),
             evidence_root: hash(rng),
             rounds: Rounds::sample(rng),
         }
@@ -346,6 +346,7 @@ fn signed_state(rng: &mut Rng) -> SignedState {
         height: Height::new(rng.u64(..)),
         state_root: hash(rng),
         receipts_root: hash(rng),
+        next_set: rng.bool().then(|| hash(rng)),
     }
 }
 
@@ -411,8 +412,10 @@ pub(crate) fn genesis() -> Genesis {
             key,
             power: 1,
             possession: Signature([0; 64]),
+            owner: None,
         }],
         accounts: vec![GenesisAccount { account: AccountId([5; 32]), balance: 1_000 }],
         coin: None,
+        stake: None,
     }
 }

@@ -32,12 +32,12 @@ fn signed_genesis() -> Genesis {
     let name = "v".into();
     let key = validator();
     let possession = Signature([0; 64]);
-    let validator = GenesisValidator { name, key: key.public(), power: 1, possession };
+    let validator = GenesisValidator { name, key: key.public(), power: 1, possession, owner: None };
     Genesis { validators: vec![validator], ..genesis(false) }
 }
 
 fn certificate(genesis: &Genesis, height: Height, state_root: Hash) -> StateCertificate {
-    let state = SignedState { height, state_root, receipts_root: Hash::ZERO };
+    let state = SignedState { height, state_root, receipts_root: Hash::ZERO, next_set: None };
     let chain = names::chain_id(genesis);
     let signature = sign_tagged(&validator(), &chain, 0, Tag::StateVote, &state.to_bytes());
     StateCertificate { state, signatures: vec![(ValidatorIndex::new(0), signature)] }

@@ -89,6 +89,7 @@ fn apply_at(
         })
         .collect();
     let block = OrderedBlock {
+        epoch: 0,
         height,
         header_hash: header_hash(height.get()),
         time_us: Time::new(time),
