@@ -11,7 +11,7 @@ use quipu_crypto::suite::VerifyItem;
 use quipu_crypto::{Tag, signing_bytes};
 use quipu_types::{
     CommitCertificate, Encode, Hash, Height, High, Prevote, PublicKey, RoundChangeCertificate,
-    RoundCoin, RoundKind, Rounds, Signature, StateCertificate, ValidatorIndex,
+    RoundCoin, RoundKind, Rounds, Signature, StateCertificate, ValidatorIndex, ValidatorSet,
 };
 use thiserror::Error;
 
@@ -58,14 +58,17 @@ pub enum CertificateError {
 /// Signatures that count as one: each validator's once, ascending, together of a quorum. They are checked together.
 struct Quorum<'a> {
     context: &'a Context,
+    /// The validators of the height that it is about.
+    set: &'a ValidatorSet,
     last: Option<ValidatorIndex>,
     power: u128,
     unchecked: Vec<(ValidatorIndex, PublicKey, Vec<u8>, &'a Signature)>,
 }
 
 impl<'a> Quorum<'a> {
-    const fn new(context: &'a Context) -> Self {
-        Self { context, last: None, power: 0, unchecked: Vec::new() }
+    fn new(context: &'a Context, height: Height) -> Self {
+        let set = context.set_at(height);
+        Self { context, set, last: None, power: 0, unchecked: Vec::new() }
     }
 
     /// Counts a signature of `body`.
@@ -76,7 +79,7 @@ impl<'a> Quorum<'a> {
         body: &[u8],
         signature: &'a Signature,
     ) -> Result<(), CertificateError> {
-        let Context { chain, set, .. } = self.context;
+        let (chain, set) = (&self.context.chain, self.set);
         if self.last >= Some(validator) {
             return Err(CertificateError::Order);
         }
@@ -90,14 +93,14 @@ impl<'a> Quorum<'a> {
 
     /// Whether what was counted so far is enough.
     fn is_enough(&self) -> bool {
-        self.context.set.is_quorum(self.power)
+        self.set.is_quorum(self.power)
     }
 
     fn check(self) -> Result<(), CertificateError> {
-        let Self { context, power, .. } = self;
+        let Self { context, set, power, .. } = self;
         // What is cheap to see goes first.
-        if !context.set.is_quorum(power) {
-            let power_total = context.set.power_total();
+        if !set.is_quorum(power) {
+            let power_total = set.power_total();
             return Err(CertificateError::Power { power, power_total });
         }
         let items: Vec<VerifyItem<'_>> = self
@@ -126,7 +129,7 @@ pub fn check_commit(
     context: &Context,
 ) -> Result<(), CertificateError> {
     let first = certificate.precommits.first().ok_or(CertificateError::Presence)?;
-    let mut quorum = Quorum::new(context);
+    let mut quorum = Quorum::new(context, height);
     for vote in &certificate.precommits {
         let validator = vote.validator;
         let same = (vote.height, vote.digest) == (height, *digest)
@@ -158,7 +161,7 @@ pub fn check_polka(
     (high, kind): (&High, RoundKind),
     context: &Context,
 ) -> Result<(), CertificateError> {
-    let mut quorum = Quorum::new(context);
+    let mut quorum = Quorum::new(context, height);
     for vote in polka {
         let validator = vote.validator;
         let place = (vote.height, vote.round, vote.kind, vote.instance, vote.digest);
@@ -209,7 +212,7 @@ pub fn check_round_change(
     context: &Context,
 ) -> Result<(), CertificateError> {
     let (kind, _) = rounds.kind(height, round);
-    let mut quorum = Quorum::new(context);
+    let mut quorum = Quorum::new(context, height);
     for change in &certificate.changes {
         let validator = change.validator;
         let below = change.high.is_none_or(|high| high.round < round);
@@ -240,25 +243,27 @@ pub fn check_state_certificate(
     context: &Context,
 ) -> Result<(), CertificateError> {
     let body = certificate.state.to_bytes();
-    let mut quorum = Quorum::new(context);
+    let mut quorum = Quorum::new(context, certificate.state.height);
     for (validator, signature) in &certificate.signatures {
         quorum.add(*validator, Tag::StateVote, &body, signature)?;
     }
     quorum.check()
 }
 
-/// Whether `validator` signed `body`.
+/// Whether `validator` of `set` signed `body` in that set's epoch.
 ///
 /// # Errors
 /// When it is not of the set, or did not.
 pub(crate) fn verify_by(
     context: &Context,
+    set: &ValidatorSet,
     validator: ValidatorIndex,
     tag: Tag,
     body: &[u8],
     signature: &Signature,
 ) -> Result<(), CertificateError> {
     let wrong = CertificateError::Signature { validator };
-    let key = context.set.get(validator).ok_or(wrong)?.key;
-    if context.verifies(&key, tag, body, signature) { Ok(()) } else { Err(wrong) }
+    let key = set.get(validator).ok_or(wrong)?.key;
+    let holds = context.verifies((&key, set.epoch), tag, body, signature);
+    if holds { Ok(()) } else { Err(wrong) }
 }

@@ -13,6 +13,7 @@
 //! timer of round 0 begins when the height is due, that of a later round when it is entered.
 
 mod coins;
+mod epoch;
 mod intake;
 mod needs;
 mod pace;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 
 use quipu_crypto::coin::{CoinScheme, CoinSecret};
 use quipu_crypto::{SecretKey, Verified};
+use quipu_proof::Epochs;
 use quipu_proof::names::header_hash;
 use quipu_types::{
     Ack, ChunkHeader, CommitCertificate, Genesis, Hash, Header, Height, Lane, RoundKind, Signature,
@@ -42,6 +44,7 @@ use crate::record::{Message, Record};
 use crate::rules::Rules;
 use crate::safety::{OwnPrecommit, Safety, Said};
 use crate::tally::Acks;
+use epoch::{ack_is_of_epoch, is_of_epoch};
 use pace::Pace;
 pub use states::STATE_COUNT_MAX;
 use states::States;
@@ -61,11 +64,11 @@ pub const REPEAT_US: u64 = 500_000;
 pub struct Config {
     /// The ledger.
     pub chain: Hash,
-    /// The epoch's validators.
-    pub set: ValidatorSet,
-    /// Lanes of the ledger.
-    pub lane_count: u16,
-    /// The voting key; its public key is in the set.
+    /// The epochs up to the one of the height that follows.
+    pub epochs: Epochs,
+    /// Whether sets change: then a word that does not verify may be of an epoch that is not known here yet.
+    pub sets_change: bool,
+    /// The voting key. One that no validator of the set has, or one without power, says nothing.
     pub key: SecretKey,
     /// Least time between two heights.
     pub interval_min_us: u64,
@@ -82,13 +85,13 @@ pub struct Config {
 }
 
 impl Config {
-    /// What the genesis of `chain` says, with every rule; without what makes coins.
+    /// What the genesis of `chain` says, with every rule, in its epoch; without what makes coins.
     #[must_use]
     pub fn new(genesis: &Genesis, chain: Hash, key: SecretKey) -> Self {
         Self {
             chain,
-            set: genesis.validator_set(),
-            lane_count: genesis.lane_count,
+            epochs: Epochs::new(genesis.validator_set(), genesis.lane_count),
+            sets_change: genesis.stake.is_some(),
             key,
             interval_min_us: genesis.height_interval_min_ms.saturating_mul(1_000),
             interval_idle_us: genesis.height_interval_idle_ms.saturating_mul(1_000),
@@ -131,6 +134,8 @@ pub enum Event {
     Executed(SignedState),
     /// A state's certificate that others gave and that was checked.
     Certified(StateCertificate),
+    /// What execution found the next epoch's set to be.
+    NextSet(Box<ValidatorSet>),
     /// The header of a hash that was asked for.
     Value(Header),
     /// A header that others committed.
@@ -277,15 +282,6 @@ impl Refused {
     }
 }
 
-/// Why a core cannot be made.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The key is not of the set.
-    #[error("the voting key is not of a validator of the set")]
-    NotAValidator,
-}
-
 /// The machine.
 #[derive(Debug)]
 pub struct Core {
@@ -293,6 +289,8 @@ pub struct Core {
     pace: Pace,
     safety: Safety,
     coin_secret: Option<CoinSecret>,
+    /// The next epoch's set, once execution said it.
+    next_set: Option<ValidatorSet>,
     parent: Parent,
     /// Whether the last commit has left, so that the next height may begin.
     is_settled: bool,
@@ -311,19 +309,12 @@ pub struct Core {
 
 impl Core {
     /// A core that follows `parent`, with what was logged before. Nothing is sent before the first step.
-    ///
-    /// # Errors
-    /// When the key is of no validator.
-    pub fn new(
-        now: Now,
-        config: Config,
-        parent: Parent,
-        records: Vec<Record>,
-    ) -> Result<Self, StartError> {
+    #[must_use]
+    pub fn new(now: Now, config: Config, parent: Parent, records: Vec<Record>) -> Self {
         let Config {
             chain,
-            set,
-            lane_count,
+            epochs,
+            sets_change,
             key,
             interval_min_us,
             interval_idle_us,
@@ -332,10 +323,10 @@ impl Core {
             coin,
             coin_secret,
         } = config;
-        let own = set.index_of(&key.public()).ok_or(StartError::NotAValidator)?;
-        let context = Context { rules, verified, coin, ..Context::new(chain, set, lane_count) };
-        let mut safety = Safety::new(key, &context, own);
-        for record in records {
+        let context =
+            Context { sets_change, rules, verified, coin, ..Context::in_epoch(chain, epochs) };
+        let mut safety = Safety::new(key, &context);
+        for record in records.into_iter().filter(|record| is_of_epoch(record, &context)) {
             safety.restore(record);
         }
         let mut core = Self {
@@ -343,6 +334,7 @@ impl Core {
             pace: Pace::new(interval_min_us, interval_idle_us, now.mono_us),
             safety,
             coin_secret,
+            next_set: None,
             parent,
             is_settled: true,
             muted_until: None,
@@ -355,7 +347,7 @@ impl Core {
             outputs: VecDeque::new(),
         };
         core.restore(now);
-        Ok(core)
+        core
     }
 
     /// Puts what was logged about this height, and the acks behind it, back into the tallies.
@@ -364,7 +356,8 @@ impl Core {
             self.acks.add(&ack);
         }
         for OwnPrecommit { acks, .. } in self.safety.all_precommits() {
-            for ack in acks.iter().filter(|_| self.context.rules.tips_logged) {
+            let acks = acks.iter().filter(|ack| ack_is_of_epoch(ack, &self.context));
+            for ack in acks.filter(|_| self.context.rules.tips_logged) {
                 self.acks.add(ack);
             }
         }
@@ -419,6 +412,10 @@ impl Core {
                 self.certify(certificate);
                 Ok(())
             }
+            Event::NextSet(set) => {
+                self.next_set = Some(*set);
+                Ok(())
+            }
             Event::Linked(peer) => {
                 self.repeat_to(peer);
                 Ok(())
@@ -446,7 +443,7 @@ impl Core {
             return Some(self.due_at(holdings));
         }
         let repeat_at = self.work.said_us.saturating_add(REPEAT_US);
-        let waits = self.is_muted() || self.work.decided.is_some();
+        let waits = self.is_silent() || self.work.decided.is_some();
         let deadline = self.deadline().filter(|_| !waits);
         Some(deadline.map_or(repeat_at, |deadline| deadline.min(repeat_at)))
     }
@@ -480,7 +477,7 @@ impl Core {
         self.muted_until = Some(height);
     }
 
-    /// Whether it signs nothing.
+    /// Whether it signs nothing, for it does not know what it said before.
     #[must_use]
     pub fn is_muted(&self) -> bool {
         self.muted_until.is_some_and(|height| self.parent.height < height)
@@ -514,7 +511,7 @@ impl Core {
     /// Signs an ack of these durable-to-be tips; the record to log, if anything is new. Feed [`Event::Acked`] when it
     /// and the chunks are durable.
     pub fn ack(&mut self, tips: &[Tip]) -> Option<(Record, Ack)> {
-        if self.is_muted() {
+        if self.is_silent() {
             return None;
         }
         let Said { message, record } = self.safety.ack(tips)?;
@@ -533,7 +530,7 @@ impl Core {
 
     /// Signs that this validator gives up a lane; `None` while it signs nothing.
     pub fn sign_handover(&self, body: &[u8]) -> Option<Signature> {
-        (!self.is_muted()).then(|| self.safety.handover(body))
+        (!self.is_silent()).then(|| self.safety.handover(body))
     }
 
     /// The acks of others that vouch for a tip that is held here.
@@ -623,7 +620,7 @@ impl Core {
             self.work.said_us = now.mono_us;
         }
         self.want_value(now);
-        if self.is_muted() || self.work.decided.is_some() {
+        if self.is_silent() || self.work.decided.is_some() {
             self.repeat_if_due(now, holdings);
             return false;
         }
@@ -683,8 +680,13 @@ impl Core {
         let header = work.values.into_iter().find(|(digest, _)| *digest == hash);
         let (_, header) = header.expect("it was there above");
         self.pace.committed(now.mono_us, &self.parent.cut, &header.cut);
+        let ends = header.next_set.is_some();
+        self.context.pass(&header);
         let schedule = &self.context.schedule;
         self.parent = Parent::of(&header, certificate.clone(), &self.parent, schedule);
+        if ends {
+            self.enter_epoch();
+        }
         self.is_settled = false;
         let certified = self.parent.certified;
         self.certificate = self.certificate.take().filter(|kept| kept.state.height > certified);
@@ -694,7 +696,8 @@ impl Core {
         self.resume(now);
         for message in std::mem::take(&mut self.ahead) {
             // It was signed by its sender, but may not fit the header that was committed: then it is dropped.
-            let _ = self.take(message);
+            let is_of_epoch = !ends || self.is_signed(&message);
+            let _ = is_of_epoch.then(|| self.take(message));
         }
         true
     }

@@ -14,7 +14,7 @@ use quipu_crypto::Tag;
 use quipu_types::codec::{Decode, DecodeError, Encode, Reader, put_option};
 use quipu_types::{
     Ack, ChunkHeader, Coin, Lane, Precommit, Prevote, Propose, RoundChange, Signature, StateVote,
-    Term, Tip, ValidatorIndex,
+    Term, Tip, ValidatorIndex, ValidatorSet,
 };
 
 use crate::certificate::verify_by;
@@ -113,8 +113,13 @@ impl Evidence {
                 let [a, b] = &**pair;
                 let place = |c: &SignedChunk| (c.header.lane, c.header.term, c.header.index);
                 let (lane, term, _) = place(a);
-                let sequencer = context.schedule.sequencer(lane, term);
-                (sequencer, place(a) == place(b) && a.header != b.header)
+                let both = |by: &ValidatorIndex| self.is_by(*by, context);
+                let sequencer = context.epochs.sequencer(lane, term);
+                // Whoever signs chunks that it is not to sequence is no better.
+                let others = (0_u16..).zip(&self.set(context).validators).map(|(own, _)| own);
+                let signer = Some(sequencer).filter(&both);
+                let signer = signer.or_else(|| others.map(ValidatorIndex::new).find(&both))?;
+                (signer, place(a) == place(b) && a.header != b.header)
             }
             Self::States(pair) => {
                 let [a, b] = &**pair;
@@ -122,8 +127,36 @@ impl Evidence {
                 (a.validator, same && a.state != b.state)
             }
         };
-        let holds = differ && self.parts().iter().all(|part| part.verifies(culprit, context));
-        holds.then_some(culprit)
+        (differ && self.is_by(culprit, context)).then_some(culprit)
+    }
+
+    /// Whether `by` signed all of it.
+    fn is_by(&self, by: ValidatorIndex, context: &Context) -> bool {
+        let set = self.set(context);
+        self.parts().iter().all(|part| part.verifies(by, set, context))
+    }
+
+    /// The validators of the epoch that it is of.
+    #[must_use]
+    pub fn set<'a>(&self, context: &'a Context) -> &'a ValidatorSet {
+        let height = match self {
+            Self::Proposals(pair) => pair[0].height,
+            Self::Prevotes(pair) => pair[0].height,
+            Self::Precommits(pair) => pair[0].height,
+            Self::RoundChanges(pair) => pair[0].height,
+            Self::Amnesia(said) => said.0.height,
+            Self::States(pair) => pair[0].state.height,
+            Self::Acks(pair) => {
+                let tip = pair[0].tips.iter().find(|tip| names_another(tip, &pair[1]));
+                let epoch = |tip: &Tip| context.epochs.of_term(tip.lane, tip.term);
+                return tip.map_or(&context.set, |tip| &epoch(tip).set);
+            }
+            Self::Chunks(pair) => {
+                let ChunkHeader { lane, term, .. } = pair[0].header;
+                return &context.epochs.of_term(lane, term).set;
+            }
+        };
+        context.set_at(height)
     }
 
     /// Which place the two things are of, in words.
@@ -197,8 +230,8 @@ impl Evidence {
 struct Part(Tag, Vec<u8>, Signature);
 
 impl Part {
-    fn verifies(&self, by: ValidatorIndex, context: &Context) -> bool {
-        verify_by(context, by, self.0, &self.1, &self.2).is_ok()
+    fn verifies(&self, by: ValidatorIndex, set: &ValidatorSet, context: &Context) -> bool {
+        verify_by(context, set, by, self.0, &self.1, &self.2).is_ok()
     }
 }
 

@@ -12,15 +12,20 @@
 //!   begins after this header's tip, on the branch that this header's hash names.
 //! * **Rounds**: of which kind those of the next height are follows from the parent's word and from the kind of the round
 //!   that decided it, as `prev_commit` says: never from a certificate that a validator happens to hold.
+//! * **Epochs**: a header that embeds a state certificate of its own epoch which names a next set carries that set, and is
+//!   the epoch's last: every lane's term ends in it, the rounds begin anew. What carries the votes of a height is judged by
+//!   that height's set, so the first header of an epoch by the set before, where it is about the last one's votes.
 //! * More than [`STATE_LAG_MAX`] heights after the newest state certificate, a cut moves no lane.
 
 use std::sync::Arc;
 
 use quipu_crypto::coin::CoinScheme;
 use quipu_crypto::{Tag, Verified, merkle, signing_bytes};
-use quipu_proof::names::header_hash;
+use quipu_proof::Epochs;
+use quipu_proof::names::{header_hash, set_hash};
 pub use quipu_proof::order::{lane_order, moves, tip_of};
-use quipu_proof::{coin_fits, coin_message};
+pub use quipu_proof::schedule::TERM_FIRST;
+use quipu_proof::{Epoch, coin_fits, coin_message};
 use quipu_types::{
     Coin, CommitCertificate, Hash, Header, Height, Lane, Precommit, PublicKey, Rounds, Seqno,
     Signature, StateCertificate, Term, Time, Tip, ValidatorIndex, ValidatorSet,
@@ -33,8 +38,6 @@ use crate::schedule::{Schedule, elect};
 
 /// Heights that a cut may move lanes beyond the newest state certificate.
 pub const STATE_LAG_MAX: u64 = 64;
-/// The first term of every lane.
-pub const TERM_FIRST: Term = Term::new(1);
 
 /// The current term of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,10 +76,14 @@ pub struct Parent {
 pub struct Context {
     /// The ledger.
     pub chain: Hash,
-    /// The epoch's validators.
+    /// The epoch's validators: those of the newest of `epochs`.
     pub set: ValidatorSet,
-    /// Who leads and sequences.
+    /// Who leads and sequences in it.
     pub schedule: Schedule,
+    /// Every epoch up to this one.
+    pub epochs: Epochs,
+    /// Whether sets change: then what does not verify may be of an epoch that is not known here yet.
+    pub sets_change: bool,
     /// Which rules hold: all, but in tests that show what each is for.
     pub rules: Rules,
     /// Signatures of validators that were checked already.
@@ -89,14 +96,36 @@ impl Context {
     /// The context of a set over `lane_count` lanes, without what makes coins: parts are not checked.
     #[must_use]
     pub fn new(chain: Hash, set: ValidatorSet, lane_count: u16) -> Self {
-        let schedule = Schedule::new(&set, usize::from(lane_count));
-        Self { chain, set, schedule, rules: Rules::ALL, verified: Arc::default(), coin: None }
+        Self::in_epoch(chain, Epochs::new(set, lane_count))
+    }
+
+    /// As [`Context::new`], in the newest of `epochs`.
+    #[must_use]
+    pub fn in_epoch(chain: Hash, epochs: Epochs) -> Self {
+        let Epoch { set, schedule, .. } = epochs.current().clone();
+        let (rules, verified) = (Rules::ALL, Arc::default());
+        Self { chain, set, schedule, epochs, sets_change: false, rules, verified, coin: None }
+    }
+
+    /// Takes a committed header: after one that carries a set the next epoch begins, whose coin is not known yet.
+    pub fn pass(&mut self, header: &Header) {
+        self.epochs.pass(header);
+        let Epoch { set, schedule, .. } = self.epochs.current();
+        if set.epoch != self.set.epoch {
+            (self.set, self.schedule, self.coin) = (set.clone(), schedule.clone(), None);
+        }
+    }
+
+    /// The validators whose votes of a height count.
+    #[must_use]
+    pub fn set_at(&self, height: Height) -> &ValidatorSet {
+        &self.epochs.at(height).set
     }
 
     /// What the coin of an open round signs.
     #[must_use]
     pub fn coin_message(&self, (height, round): (Height, u32)) -> Vec<u8> {
-        coin_message(&self.chain, self.set.epoch, height, round)
+        coin_message(&self.chain, self.set_at(height).epoch, height, round)
     }
 
     /// Whether a coin is what belongs to a precommit's round: in an open one the coin that elects its instance.
@@ -108,15 +137,21 @@ impl Context {
     /// The instance that `coin` elects in an open round, if it is that round's coin.
     #[must_use]
     pub fn elected(&self, place: (Height, u32), coin: &Coin) -> Option<ValidatorIndex> {
-        let key = self.set.coin?;
+        let set = self.set_at(place.0);
         let message = self.coin_message(place);
-        self.verified.verify_coin(&key, &message, coin).then(|| elect(&self.set, coin))
+        self.verified.verify_coin(&set.coin?, &message, coin).then(|| elect(set, coin))
     }
 
-    /// Whether `signature` is of `body` under `tag` by `key`, in this ledger and epoch.
+    /// Whether `signature` is of `body` under `tag` by `key`, in this ledger and an epoch of it.
     #[must_use]
-    pub fn verifies(&self, key: &PublicKey, tag: Tag, body: &[u8], signature: &Signature) -> bool {
-        let message = signing_bytes(&self.chain, self.set.epoch, tag, body);
+    pub fn verifies(
+        &self,
+        (key, epoch): (&PublicKey, u64),
+        tag: Tag,
+        body: &[u8],
+        signature: &Signature,
+    ) -> bool {
+        let message = signing_bytes(&self.chain, epoch, tag, body);
         self.verified.verify(key, &message, signature)
     }
 }
@@ -181,6 +216,9 @@ pub enum HeaderError {
     /// The state certificate does not hold.
     #[error("state certificate: {0}")]
     State(CertificateError),
+    /// An epoch ends that need not, goes on that must end, or ends with another set.
+    #[error("the next set is not the one that the embedded state certificate names")]
+    NextSet,
     /// A field whose rules are not built yet is not empty.
     #[error("{what} is not built yet")]
     NotBuilt {
@@ -221,7 +259,7 @@ impl Parent {
         }
     }
 
-    /// What the height after `header` follows, which itself followed `before`.
+    /// What the height after `header` follows, which itself followed `before`; `schedule` is that of the height after it.
     #[must_use]
     pub fn of(
         header: &Header,
@@ -250,7 +288,14 @@ impl Parent {
     }
 
     /// What the header that follows says of the rounds after it; `commit` is the certificate that it carries.
-    fn rounds_due(&self, commit: Option<&CommitCertificate>) -> Rounds {
+    fn rounds_due(
+        &self,
+        commit: Option<&CommitCertificate>,
+        next: Option<&ValidatorSet>,
+    ) -> Rounds {
+        if let Some(next) = next {
+            return Rounds::genesis(next.coin.is_some());
+        }
         let decided = commit.and_then(|commit| commit.precommits.first()).map(|vote| vote.kind);
         self.rounds.after(self.height.next(), decided)
     }
@@ -265,7 +310,7 @@ impl Parent {
     /// suspect.
     #[must_use]
     pub fn term_changes_due(&self, context: &Context) -> Vec<(Lane, Term)> {
-        let Context { set, rules, .. } = context;
+        let (set, rules) = (context.set_at(self.height), context.rules);
         let Some(commit) = &self.commit else { return Vec::new() };
         let counts = |named: &(Lane, Term), lane, term| {
             named.0 == lane && (named.1 == term || !rules.suspicions_of_terms)
@@ -284,10 +329,27 @@ impl Parent {
             .collect()
     }
 
+    /// As [`term_changes_due`](Self::term_changes_due), of an epoch's last header: every lane's (P2 of `proof::epochs`).
+    fn all_terms_end(&self) -> Vec<(Lane, Term)> {
+        self.cut.iter().zip(&self.terms).map(|(tip, now)| (tip.lane, now.term.next())).collect()
+    }
+
+    /// The name of the set that the header that follows must carry, if it embeds `certificate`: that of a state of this
+    /// epoch which names one.
+    #[must_use]
+    pub fn next_set_due(
+        &self,
+        context: &Context,
+        certificate: Option<&StateCertificate>,
+    ) -> Option<Hash> {
+        let state = certificate?.state;
+        state.next_set.filter(|_| state.height >= context.epochs.current().first)
+    }
+
     /// The time of the header that follows.
     #[must_use]
-    pub fn time_due(&self, set: &ValidatorSet) -> Time {
-        let least = self.time.next();
+    pub fn time_due(&self, context: &Context) -> Time {
+        let (least, set) = (self.time.next(), context.set_at(self.height));
         let median = self.commit.as_ref().and_then(|commit| median_time(set, &commit.precommits));
         median.map_or(least, |median| median.max(least))
     }
@@ -295,7 +357,7 @@ impl Parent {
     /// The index that the header that follows must reach in a lane.
     #[must_use]
     pub fn index_required(&self, context: &Context, lane: Lane) -> u64 {
-        let Context { set, rules, .. } = context;
+        let (set, rules) = (context.set_at(self.height), context.rules);
         let Some((tip, current)) = tip_of(&self.cut, lane).zip(self.term(lane)) else { return 0 };
         let Some(commit) = &self.commit else { return tip.index };
         let mut reported: Vec<(u64, u128)> = commit
@@ -328,29 +390,37 @@ impl Parent {
         self.height.next().get().saturating_sub(certified.get())
     }
 
-    /// The header that follows with these tips (one for each lane, ascending).
+    /// The header that follows with these tips (one for each lane, ascending); `known` is the next set, where one is known:
+    /// a certificate that names another is not embedded.
     #[must_use]
     pub fn next(
         &self,
         context: &Context,
         proposer: ValidatorIndex,
         cut: Vec<Tip>,
-        state_certificate: Option<StateCertificate>,
+        certificate: Option<StateCertificate>,
+        known: Option<&ValidatorSet>,
     ) -> Header {
+        let due = self.next_set_due(context, certificate.as_ref());
+        let next_set = known.filter(|set| due == Some(set_hash(set)));
+        let state_certificate = certificate.filter(|_| due.is_none() || next_set.is_some());
         Header {
             epoch: context.set.epoch,
             height: self.height.next(),
             proposer,
             prev_header: self.hash,
             cut,
-            term_changes: self.term_changes_due(context),
-            time: self.time_due(&context.set),
+            term_changes: match next_set {
+                Some(_) => self.all_terms_end(),
+                None => self.term_changes_due(context),
+            },
+            time: self.time_due(context),
             prev_commit: self.commit.clone(),
             late_votes: Vec::new(),
             state_certificate,
-            next_set: None,
+            next_set: next_set.cloned(),
             evidence_root: merkle::empty_root(),
-            rounds: self.rounds_due(self.commit.as_ref()),
+            rounds: self.rounds_due(self.commit.as_ref(), next_set),
         }
     }
 }
@@ -392,7 +462,7 @@ fn median_time(set: &ValidatorSet, votes: &[Precommit]) -> Option<Time> {
 pub fn check(header: &Header, parent: &Parent, context: &Context) -> Result<(), HeaderError> {
     check_links(header, parent, context)?;
     check_cut(header, parent, context)?;
-    let due = parent.time_due_by(header, &context.set);
+    let due = parent.time_due_by(header, context);
     if header.time != due {
         return Err(HeaderError::Time { time: header.time, due });
     }
@@ -403,13 +473,24 @@ pub fn check(header: &Header, parent: &Parent, context: &Context) -> Result<(), 
         }
         check_state_certificate(certificate, context).map_err(HeaderError::State)?;
     }
-    Ok(())
+    let due = parent.next_set_due(context, header.state_certificate.as_ref());
+    match (&header.next_set, due) {
+        (None, None) => Ok(()),
+        (Some(set), Some(due))
+            if set_hash(set) == due
+                && set.is_sound()
+                && Some(set.epoch) == context.set.epoch.checked_add(1) =>
+        {
+            Ok(())
+        }
+        _ => Err(HeaderError::NextSet),
+    }
 }
 
 impl Parent {
     /// As [`time_due`](Self::time_due), by the certificate that the header itself carries.
-    fn time_due_by(&self, header: &Header, set: &ValidatorSet) -> Time {
-        let least = self.time.next();
+    fn time_due_by(&self, header: &Header, context: &Context) -> Time {
+        let (least, set) = (self.time.next(), context.set_at(self.height));
         let votes = header.prev_commit.as_ref().map(|commit| commit.precommits.as_slice());
         votes.and_then(|votes| median_time(set, votes)).map_or(least, |median| median.max(least))
     }
@@ -427,7 +508,6 @@ fn check_links(header: &Header, parent: &Parent, context: &Context) -> Result<()
     }
     let built = [
         (header.late_votes.is_empty(), "late_votes"),
-        (header.next_set.is_none(), "next_set"),
         (header.evidence_root == merkle::empty_root(), "evidence_root"),
     ];
     if let Some((_, what)) = built.into_iter().find(|(holds, _)| !holds) {
@@ -441,7 +521,7 @@ fn check_links(header: &Header, parent: &Parent, context: &Context) -> Result<()
             .map_err(HeaderError::PrevCommit),
         _ => Err(HeaderError::PrevCommit(CertificateError::Presence)),
     }?;
-    if header.rounds == parent.rounds_due(header.prev_commit.as_ref()) {
+    if header.rounds == parent.rounds_due(header.prev_commit.as_ref(), header.next_set.as_ref()) {
         Ok(())
     } else {
         Err(HeaderError::Rounds)
@@ -480,7 +560,10 @@ fn check_cut(header: &Header, parent: &Parent, context: &Context) -> Result<(), 
 }
 
 fn check_terms(header: &Header, by_header: &Parent, context: &Context) -> Result<(), HeaderError> {
-    let due = by_header.term_changes_due(context);
+    let due = match header.next_set {
+        Some(_) => by_header.all_terms_end(),
+        None => by_header.term_changes_due(context),
+    };
     let missing = due.iter().find(|change| !header.term_changes.contains(change));
     if let Some((lane, _)) = missing.filter(|_| context.rules.terms_end) {
         return Err(HeaderError::Terms { lane: *lane, ends: true });

@@ -83,6 +83,9 @@ pub struct Report {
     pub time: Time,
 }
 
+/// The index of who is none of the validators.
+pub const NOBODY: ValidatorIndex = ValidatorIndex::new(u16::MAX);
+
 /// A validator's key and what it said with it.
 #[derive(Debug)]
 pub struct Safety {
@@ -103,13 +106,13 @@ pub struct Safety {
 impl Safety {
     /// A validator that has said nothing yet.
     #[must_use]
-    pub fn new(key: SecretKey, context: &Context, own: ValidatorIndex) -> Self {
+    pub fn new(key: SecretKey, context: &Context) -> Self {
         let Context { chain, rules, ref verified, .. } = *context;
         Self {
-            key,
             chain,
             epoch: context.set.epoch,
-            own,
+            own: context.set.index_of(&key.public()).unwrap_or(NOBODY),
+            key,
             rules,
             verified: Arc::clone(verified),
             places: BTreeMap::new(),
@@ -119,7 +122,14 @@ impl Safety {
         }
     }
 
-    /// Which validator this is.
+    /// Goes on in the epoch of `context`. What was said of heights before stays said; acks of lanes' terms before are void.
+    pub fn enter(&mut self, context: &Context) {
+        self.acks.clear();
+        self.epoch = context.set.epoch;
+        self.own = context.set.index_of(&self.key.public()).unwrap_or(NOBODY);
+    }
+
+    /// Which validator this is; [`NOBODY`] for a key that the set does not have.
     #[must_use]
     pub const fn own(&self) -> ValidatorIndex {
         self.own
@@ -460,16 +470,16 @@ impl Safety {
         self.states.values().next_back().copied()
     }
 
-    /// Signs what execution of a height gave.
+    /// Signs what execution of a height of `epoch` gave.
     ///
     /// # Panics
     /// When it gave another thing before (S4): execution is a pure function of the order.
-    pub fn state(&mut self, state: SignedState) -> Said<StateVote> {
+    pub fn state(&mut self, epoch: u64, state: SignedState) -> Said<StateVote> {
         if let Some(message) = self.states.get(&state.height).copied() {
             assert_eq!(message.state, state, "execution of one height gives one state");
             return Said { message, record: None };
         }
-        let signature = self.sign(Tag::StateVote, &state.to_bytes());
+        let signature = self.sign_in(epoch, Tag::StateVote, &state.to_bytes());
         let message = StateVote { state, validator: self.own, signature };
         self.states.insert(state.height, message);
         Said { message, record: Some(Record::StateVote(message)) }
@@ -518,7 +528,11 @@ impl Safety {
     }
 
     fn sign(&self, tag: Tag, body: &[u8]) -> Signature {
-        let message = signing_bytes(&self.chain, self.epoch, tag, body);
+        self.sign_in(self.epoch, tag, body)
+    }
+
+    fn sign_in(&self, epoch: u64, tag: Tag, body: &[u8]) -> Signature {
+        let message = signing_bytes(&self.chain, epoch, tag, body);
         let signature = self.key.sign(&message);
         self.verified.made(&self.key.public(), &message, &signature);
         signature

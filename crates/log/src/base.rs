@@ -33,7 +33,9 @@ use crate::scan::{ScanSpec, scan};
 
 pub(crate) const BASE: &str = "base";
 pub(crate) const BASE_TAG: u64 = 0x0400;
-/// Most ghosts of a lane, and terms, that a record is read with.
+/// Fewest bytes of a header with its certificate.
+const COMMITTED_SIZE_MIN: usize = Header::SIZE_MIN + CommitCertificate::SIZE_MIN;
+/// Most ghosts of a lane, terms, and epochs that a record is read with.
 const COUNT_MAX: usize = 1 << 16;
 
 /// What one lane stands on.
@@ -80,6 +82,8 @@ pub struct Beginning {
     pub certificate: CommitCertificate,
     /// What headers before it said.
     pub before: Before,
+    /// The last headers of the epochs before the header's, and what commits them.
+    pub handovers: Vec<(Header, CommitCertificate)>,
     /// By lane: where its cut is.
     pub lanes: Vec<LaneBase>,
 }
@@ -122,6 +126,15 @@ impl Beginning {
     pub fn fault(&self, lane_count: u16) -> Option<String> {
         if self.certificate.digest() != Some(header_hash(&self.header)) {
             return Some("its certificate".to_owned());
+        }
+        let ends = self.handovers.iter().zip(0_u64..).all(|((header, _), epoch)| {
+            header.epoch == epoch
+                && header.next_set.is_some()
+                && header.height <= self.header.height
+        });
+        let ended = u64::from(self.header.next_set.is_some()).saturating_add(self.header.epoch);
+        if !ends || u64::try_from(self.handovers.len()) != Ok(ended) {
+            return Some("the ends of its epochs".to_owned());
         }
         if self.lanes.len() != usize::from(lane_count) {
             return Some("its number of lanes".to_owned());
@@ -240,18 +253,28 @@ impl Encode for Beginning {
         self.header.encode(out);
         self.certificate.encode(out);
         self.before.encode(out);
+        put_count(out, self.handovers.len());
+        for (header, certificate) in &self.handovers {
+            header.encode(out);
+            certificate.encode(out);
+        }
         put_list(out, &self.lanes);
     }
 }
 
 impl Decode for Beginning {
-    const SIZE_MIN: usize = Header::SIZE_MIN + CommitCertificate::SIZE_MIN + Before::SIZE_MIN + 4;
+    const SIZE_MIN: usize = COMMITTED_SIZE_MIN + Before::SIZE_MIN + 4 + 4;
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             header: Header::decode(reader)?,
             certificate: CommitCertificate::decode(reader)?,
             before: Before::decode(reader)?,
+            handovers: {
+                let count = reader.count("ends of epochs", COUNT_MAX, COMMITTED_SIZE_MIN)?;
+                let one = |_| Ok((Header::decode(reader)?, CommitCertificate::decode(reader)?));
+                (0..count).map(one).collect::<Result<_, DecodeError>>()?
+            },
             lanes: reader.list("lanes", usize::from(u16::MAX))?,
         })
     }

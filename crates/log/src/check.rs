@@ -24,6 +24,7 @@ use crate::base::{BASE, BASE_TAG, Base, LaneBase};
 use crate::disk::Disk;
 use crate::error::{Damage, Finding, LogError, Place};
 use crate::frame::{Seed, segment_first};
+use crate::handovers::{HANDOVERS, HANDOVERS_TAG, read_handover};
 use crate::headers::{HEADERS, HEADERS_TAG, decode_header, headers_gone};
 use crate::journal::JournalReader;
 use crate::lane::{ChunkPlace, LaneShared, lane_tag, leaves_of, link_fault, tip_of};
@@ -118,6 +119,7 @@ impl Check<'_> {
         for ((lane, base), expected) in lanes.zip(&expected) {
             run.lane(lane, base, expected);
         }
+        run.handovers(height);
         run.wal(height);
         run.findings
     }
@@ -159,8 +161,31 @@ impl Run<'_, '_> {
         }
         self.directory(HEADERS, |name| segment_first(name).is_some());
         self.directory(WAL, |name| segment_first(name).is_some());
-        if self.check.disk.list(BASE).is_ok() {
-            self.directory(BASE, |name| segment_first(name).is_some());
+        for directory in [BASE, HANDOVERS] {
+            if self.check.disk.list(directory).is_ok() {
+                self.directory(directory, |name| segment_first(name).is_some());
+            }
+        }
+    }
+
+    /// The ends of epochs stand in order, each carries a set, and each is certified.
+    fn handovers(&mut self, headers: Height) {
+        if self.check.disk.list(HANDOVERS).is_err() {
+            return;
+        }
+        let (journal, numbers, findings) = self.journal(HANDOVERS, HANDOVERS_TAG, Some(1));
+        self.findings.extend(findings);
+        for (number, epoch) in numbers.into_iter().zip(0_u64..) {
+            match read_handover(&journal, epoch, headers) {
+                Ok(Some((header, certificate))) => {
+                    if !(self.check.certificate)(&header, &certificate) {
+                        let place = Place::Record(number);
+                        self.note_error(journal.damaged(number, place, Damage::Certificate));
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => self.note_read(error),
+            }
         }
     }
 

@@ -21,6 +21,7 @@ use quipu_types::{ChunkHeader, CommitCertificate, Hash, Header, Height, Lane, Se
 use crate::base::{BASE, Base, Before, Beginning, LaneBase};
 use crate::disk::Disk;
 use crate::error::{Finding, LogError};
+use crate::handovers::Handovers;
 use crate::headers::{HEADERS, HeaderLog};
 use crate::journal::JournalSync;
 use crate::lane::{LaneLog, RecentChunks};
@@ -76,6 +77,7 @@ pub struct Ledger {
     chain: Hash,
     lanes: Vec<LaneLog>,
     headers: HeaderLog,
+    handovers: Handovers,
     wal: Wal,
     reader: LedgerReader,
 }
@@ -109,6 +111,7 @@ impl Ledger {
         let (headers, committed, cut) =
             HeaderLog::open(&disk, chain, config.segment_size, base.first_height)?;
         torn.extend(cut);
+        let handovers = Handovers::open(&disk, &chain, config.wal_segment_size)?;
         let mut lanes = Vec::new();
         let recent = Arc::new(RecentChunks::new(config.chunk_cache_size));
         for (lane, base) in (0..config.lane_count).map(Lane::new).zip(base.lanes) {
@@ -130,7 +133,8 @@ impl Ledger {
             return Err(LogError::Damaged(Box::new(finding)));
         }
         let shared = lanes.iter().map(|lane| Arc::clone(lane.shared())).collect();
-        let reader = LedgerReader::new(shared, headers.reader().clone(), before, recent);
+        let reader =
+            LedgerReader::new(shared, (headers.reader(), handovers.reader()), before, recent);
         let recovered = Recovered {
             tips: lanes.iter().map(LaneLog::tip).collect(),
             frontiers: lanes.iter().map(|lane| lane.frontier().clone()).collect(),
@@ -139,7 +143,7 @@ impl Ledger {
             wal: records,
             torn,
         };
-        Ok((Self { disk, chain, lanes, headers, wal, reader }, recovered))
+        Ok((Self { disk, chain, lanes, headers, handovers, wal, reader }, recovered))
     }
 
     /// Makes a ledger that does not begin at the genesis, in a directory where there is none: it is there once this has
@@ -159,7 +163,11 @@ impl Ledger {
         if let Some(part) = beginning.fault(config.lane_count) {
             return Err(LogError::Beginning { part });
         }
-        let Beginning { header, certificate, before, lanes } = beginning;
+        let Beginning { header, certificate, before, handovers, lanes } = beginning;
+        let mut kept = Handovers::open(disk, &chain, config.wal_segment_size)?;
+        for (header, certificate) in &handovers {
+            kept.keep(header, certificate)?;
+        }
         HeaderLog::begin(disk, chain, config.segment_size, &header, &certificate)?;
         Base { first_height: header.height, before, lanes }.write(disk, &chain)
     }
@@ -256,7 +264,8 @@ impl Ledger {
     /// Appends the next header and lets readers see what its cut covers. Durable with the next sync.
     ///
     /// # Errors
-    /// `HeaderDoesNotLink` if it is not the next of the chain, or its cut names chunks that are not here.
+    /// `HeaderDoesNotLink` if it is not the next of the chain, its cut names chunks that are not here, or it ends an epoch
+    /// before which another did not end.
     pub fn append_header(
         &mut self,
         header: &Header,
@@ -268,6 +277,9 @@ impl Ledger {
         });
         if !held || !self.headers.links(header, certificate) {
             return Err(LogError::HeaderDoesNotLink { height: header.height });
+        }
+        if header.next_set.is_some() {
+            self.handovers.keep(header, certificate)?;
         }
         self.headers.append(header, certificate)?;
         for tip in &header.cut {

@@ -4,6 +4,7 @@
 //!  lanes/00/00000000000000000001.log   chunks and terms of lane 0      } journals: segments of
 //!  lanes/00/tree                       its Merkle nodes (derived)      } frames, cut by size,
 //!  headers/00000000000000000001.log    headers with certificates       } named by first record
+//!  handovers/00000000000000000001.log  the last header of each epoch; these are never pruned
 //!  wal/00000000000000000001.log        what consensus must not forget  }
 //!  base/00000000000000000001.log       what it stands on, where its beginning was pruned
 //!
@@ -35,6 +36,7 @@ pub mod conformance;
 pub mod disk;
 pub mod error;
 mod frame;
+mod handovers;
 mod headers;
 mod journal;
 mod lane;

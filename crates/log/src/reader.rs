@@ -17,6 +17,7 @@ use quipu_types::{ChunkHeader, CommitCertificate, Hash, Header, Height, Lane, Se
 
 use crate::base::Before;
 use crate::error::{Damage, LogError, Place};
+use crate::handovers::read_handover;
 use crate::headers::read_header;
 use crate::journal::JournalReader;
 use crate::lane::{LaneShared, RecentChunks, leaves_of};
@@ -27,6 +28,7 @@ use crate::record::{StoredChunk, TermRecord};
 pub struct LedgerReader {
     lanes: Arc<Vec<Arc<LaneShared>>>,
     headers: JournalReader,
+    handovers: JournalReader,
     before: Arc<RwLock<Before>>,
     recent_headers: Arc<Recent<Height, Committed>>,
     recent_chunks: Arc<RecentChunks>,
@@ -41,13 +43,14 @@ const RECENT_HEADER_COUNT: usize = 1_024;
 impl LedgerReader {
     pub(crate) fn new(
         lanes: Vec<Arc<LaneShared>>,
-        headers: JournalReader,
+        (headers, handovers): (&JournalReader, &JournalReader),
         before: Before,
         recent_chunks: Arc<RecentChunks>,
     ) -> Self {
         let recent_headers = Arc::new(Recent::new(RECENT_HEADER_COUNT));
         let (lanes, before) = (Arc::new(lanes), Arc::new(RwLock::new(before)));
-        Self { lanes, headers, before, recent_headers, recent_chunks }
+        let (headers, handovers) = (headers.clone(), handovers.clone());
+        Self { lanes, headers, handovers, before, recent_headers, recent_chunks }
     }
 
     /// What the headers before [`first_height`](Self::first_height) said.
@@ -132,6 +135,14 @@ impl LedgerReader {
         let committed = Arc::new(read_header(&self.headers, height)?);
         self.recent_headers.keep(height, Arc::clone(&committed), 1);
         Ok(Arc::unwrap_or_clone(committed))
+    }
+
+    /// The last header of an epoch, which carries the set of the next; `None` while it has not ended. Pruning keeps it.
+    ///
+    /// # Errors
+    /// `Damaged` if its bytes are wrong.
+    pub fn handover(&self, epoch: u64) -> Result<Option<(Header, CommitCertificate)>, LogError> {
+        read_handover(&self.handovers, epoch, self.height())
     }
 
     /// A lane's committed tip: the end of what this reader sees.

@@ -28,6 +28,12 @@ pub enum CertificateError {
         /// The set's.
         set_epoch: u64,
     },
+    /// A header that is not the last of its epoch, or whose next set cannot be one.
+    #[error("the header of height {height} does not hand over to a next set of validators")]
+    NoHandover {
+        /// The header's.
+        height: Height,
+    },
     /// A vote speaks of another height.
     #[error("validator {validator} voted at height {height}, not {wanted}")]
     OtherHeight {

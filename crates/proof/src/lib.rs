@@ -29,6 +29,7 @@ mod builder;
 mod bundle;
 mod certificate;
 pub mod compacted;
+pub mod epochs;
 pub mod feed;
 mod hexed;
 mod mixings;
@@ -49,6 +50,7 @@ pub use certificate::{
     CertificateError, Support, coin_fits, coin_message, verify_certificate,
     verify_state_certificate,
 };
+pub use epochs::{Epoch, Epochs};
 pub use hexed::Hexed;
 pub use mixings::{MixingError, Mixings, Point, STEP_COUNT_MAX, Step};
 pub use verify::{Basis, Bound, Part, ProofError, Verified, verify};

@@ -1,13 +1,13 @@
 //! Who leads which round, and who sequences which lane: functions of the set and of committed headers alone.
 //!
 //! ```text
-//!  rank       stake descending, then public key descending
+//!  rank       who has stake: stake descending, then public key descending
 //!  led round k of a height: rank (primary + k) mod n
-//!  lane l, term 1: dealt by stake (lane 0: rank 0)      term t: the others in turn, then the first again
+//!  lane l, first term of an epoch: dealt by stake (lane 0: rank 0)      later ones: the others in turn, then the first again
 //!  open round              everyone proposes; the coin elects one, each with the chance of its part of the stake
 //! ```
 //! The **primary** after header x is the leader of the round that decided x - 1, if that round was not the first (what
-//! x's `prev_commit` says); every [`PRIMARY_HEIGHT_COUNT`] heights it is the next in rank, whatever round decided that height. It leads from x + 1 on. So
+//! x's `prev_commit` says); rank 0 after an epoch's last; every [`PRIMARY_HEIGHT_COUNT`] heights it is the next in rank, whatever round decided that height. It leads from x + 1 on. So
 //! nobody's own certificate decides who leads, only what is inside committed headers.
 
 use quipu_types::{Coin, Header, Lane, RoundKind, Term, ValidatorIndex, ValidatorSet};
@@ -15,34 +15,48 @@ use quipu_types::{Coin, Header, Lane, RoundKind, Term, ValidatorIndex, Validator
 /// Heights after which the next in rank becomes the primary, however well the last one leads.
 pub const PRIMARY_HEIGHT_COUNT: u64 = 1_024;
 
+/// The first term of every lane.
+pub const TERM_FIRST: Term = Term::new(1);
+
 /// The ranks of an epoch and what follows from them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
     /// Validators by rank.
     rank: Vec<ValidatorIndex>,
-    /// For each lane the rank of its first sequencer.
-    first: Vec<usize>,
+    /// For each lane the rank of its first sequencer, and the first term that is this one's to deal.
+    first: Vec<(usize, Term)>,
 }
 
 impl Schedule {
-    /// The schedule of a set over `lane_count` lanes.
+    /// The schedule of a genesis' set over `lane_count` lanes.
     ///
     /// # Panics
-    /// When the set is empty, which no checked genesis has.
+    /// When nobody has stake, which no checked genesis says.
     #[must_use]
     pub fn new(set: &ValidatorSet, lane_count: usize) -> Self {
-        assert!(!set.validators.is_empty(), "a set has at least one validator");
+        Self::from_terms(set, vec![TERM_FIRST; lane_count])
+    }
+
+    /// The schedule of an epoch whose lanes begin with these terms.
+    ///
+    /// # Panics
+    /// When nobody has stake, which no checked set says.
+    #[must_use]
+    pub fn from_terms(set: &ValidatorSet, terms: Vec<Term>) -> Self {
         let mut order: Vec<(u64, _, u16)> = (0..)
             .zip(&set.validators)
+            .filter(|(_, validator)| validator.power > 0)
             .map(|(index, validator)| (validator.power, validator.key, index))
             .collect();
+        assert!(!order.is_empty(), "a set has at least one validator with stake");
         order.sort_by_key(|(power, key, _)| std::cmp::Reverse((*power, *key)));
         let powers: Vec<i128> = order.iter().map(|(power, _, _)| i128::from(*power)).collect();
         let rank = order.into_iter().map(|(_, _, index)| ValidatorIndex::new(index)).collect();
-        Self { rank, first: deal(&powers, lane_count) }
+        let dealt = deal(&powers, terms.len());
+        Self { rank, first: dealt.into_iter().zip(terms).collect() }
     }
 
-    /// How many validators there are.
+    /// How many validators have stake.
     #[must_use]
     pub fn count(&self) -> usize {
         self.rank.len()
@@ -55,7 +69,8 @@ impl Schedule {
         self.at(modulo(primary, self.count()).saturating_add(modulo(round, self.count())))
     }
 
-    /// Rank of the primary after `header`, when it was `primary` before.
+    /// Rank of the primary after `header`, when it was `primary` before. After an epoch's last header it is a rank of the
+    /// next one's.
     #[must_use]
     pub fn primary_after(&self, header: &Header, primary: usize) -> usize {
         self.primary_named(header).unwrap_or(primary)
@@ -71,17 +86,26 @@ impl Schedule {
             let turn = height.checked_div(PRIMARY_HEIGHT_COUNT).unwrap_or(0);
             return Some(modulo(usize::try_from(turn).unwrap_or(usize::MAX), self.count()));
         }
+        if header.next_set.is_some() {
+            return Some(0);
+        }
         let vote = header.prev_commit.as_ref()?.precommits.first()?;
         let deposed = vote.kind == RoundKind::Led && vote.round > 0;
         deposed.then(|| self.rank_of(vote.instance)).flatten()
     }
 
-    /// Who sequences a lane in a term.
+    /// The lane's first term in the epoch.
+    #[must_use]
+    pub fn first_term(&self, lane: Lane) -> Term {
+        self.first.get(usize::from(lane.get())).map_or(TERM_FIRST, |(_, term)| *term)
+    }
+
+    /// Who sequences a lane in a term of the epoch.
     #[must_use]
     pub fn sequencer(&self, lane: Lane, term: Term) -> ValidatorIndex {
         let lane = usize::from(lane.get());
-        let first = self.first.get(lane).copied().unwrap_or(0);
-        let (count, terms) = (self.count(), term.get().saturating_sub(1));
+        let (first, begin) = self.first.get(lane).copied().unwrap_or((0, TERM_FIRST));
+        let (count, terms) = (self.count(), term.get().saturating_sub(begin.get()));
         let turn = modulo(usize::try_from(terms).unwrap_or(usize::MAX), count);
         let Some(other) = turn.checked_sub(1) else { return self.at(first) };
         // Lanes of one sequencer go to different ones when it falls.

@@ -22,12 +22,13 @@ use quipu_crypto::coin::{CoinScheme, CoinSecret};
 use quipu_crypto::merkle::Frontier;
 use quipu_crypto::{SecretKey, Verified};
 use quipu_log::{StoredChunk, TermRecord};
+use quipu_proof::Epochs;
 use quipu_proof::order::tip_after;
 use quipu_state::{Applied, Machine, Ordered, OrderedBlock, StateError, Store};
 use quipu_types::{
     ChunkHeader, Code, CommitCertificate, Genesis, Hash, Header, Height, Lane, Position, PublicKey,
     Receipt, RoundKind, Rounds, Seqno, SignedState, StateCertificate, Term, Time, Tip,
-    ValidatorIndex,
+    ValidatorIndex, ValidatorSet,
 };
 
 use crate::admission::Admitted;
@@ -72,6 +73,9 @@ pub enum Input {
         /// One per transaction, in the ledger's order.
         receipts: Arc<Vec<Receipt>>,
     },
+    /// What execution found the next epoch's set to be, before the [`Executed`](Self::Executed) whose state names it; after
+    /// a restart, when one is known already.
+    NextSet(Box<ValidatorSet>),
     /// What another validator sent, as [`receive`](crate::peer::receive) gives it.
     Received {
         /// Who sent it: its link is authenticated.
@@ -478,6 +482,8 @@ pub struct Recovered {
     pub lanes: Vec<RecoveredLane>,
     /// The last committed header; `None` before height 1.
     pub head: Option<(Header, CommitCertificate)>,
+    /// The epochs up to that of the height after it.
+    pub epochs: Epochs,
     /// Rank of the primary after it.
     pub primary: usize,
     /// Newest height whose state certificate a header up to `head` embeds; 0 if none.
@@ -506,7 +512,8 @@ pub struct RecoveredLane {
 impl Recovered {
     /// A validator that was never started.
     #[must_use]
-    pub fn empty(lane_count: u16) -> Self {
+    pub fn empty(genesis: &Genesis) -> Self {
+        let lane_count = genesis.lane_count;
         let lane = RecoveredLane {
             term: None,
             next_term: None,
@@ -518,6 +525,7 @@ impl Recovered {
         Self {
             lanes,
             head: None,
+            epochs: Epochs::new(genesis.validator_set(), lane_count),
             primary: 0,
             certified: Height::default(),
             records: Vec::new(),

@@ -17,12 +17,13 @@
 //! # Limits
 //! A part has at most [`PART_SIZE_MAX`] bytes, a manifest [`MANIFEST_SIZE_MAX`].
 
+use quipu_consensus::Context;
 use quipu_consensus::certificate::check_commit;
-use quipu_consensus::{Context, Schedule};
 use quipu_crypto::Tag;
 use quipu_crypto::hash::blake3;
 use quipu_crypto::suite::{SecretKey, sign_tagged, verify_tagged};
 use quipu_log::{Beginning, LaneBase, LedgerReader, LogError};
+use quipu_proof::Epochs;
 use quipu_proof::names::header_hash;
 use quipu_state::{Machine, StateError, Store, Table, WriteBatch};
 use quipu_types::codec::{put_bytes, put_list};
@@ -116,8 +117,9 @@ impl Statement {
     /// Signs it as a validator.
     #[must_use]
     pub fn sign(self, key: &SecretKey, own: ValidatorIndex, context: &Context) -> SignedStatement {
-        let Context { chain, set, .. } = context;
-        let signature = sign_tagged(key, chain, set.epoch, Tag::Checkpoint, &self.to_bytes());
+        let epoch = context.set_at(self.height).epoch;
+        let body = self.to_bytes();
+        let signature = sign_tagged(key, &context.chain, epoch, Tag::Checkpoint, &body);
         SignedStatement { statement: self, validator: own, signature }
     }
 }
@@ -128,7 +130,7 @@ impl SignedStatement {
     /// # Errors
     /// `Signature`.
     pub fn check(&self, context: &Context) -> Result<(), CheckpointError> {
-        let Context { chain, set, .. } = context;
+        let (chain, set) = (&context.chain, context.set_at(self.statement.height));
         let is_right = set.get(self.validator).is_some_and(|validator| {
             let body = self.statement.to_bytes();
             let tag = Tag::Checkpoint;
@@ -140,8 +142,21 @@ impl SignedStatement {
 }
 
 impl Manifest {
+    /// The ledger's epochs up to that of the height after it, followed from the genesis' by their certificates.
+    ///
+    /// # Errors
+    /// `Certificate` of a header that does not hand over to the next epoch.
+    pub fn epochs(&self, genesis: &Context) -> Result<Epochs, CheckpointError> {
+        let mut epochs = genesis.epochs.clone();
+        for (header, certificate) in &self.beginning.handovers {
+            let followed = epochs.follow(&genesis.chain, header, certificate);
+            followed.map_err(|_| CheckpointError::Certificate(header.height))?;
+        }
+        Ok(epochs)
+    }
+
     /// Whether it is of this ledger and whole: its log is certified, and it has the parts that its statement names. The
-    /// statement itself is one validator's word (C1).
+    /// statement itself is one validator's word (C1). `context` is in the epoch that [`Manifest::epochs`] gives.
     ///
     /// # Errors
     /// What does not hold.
@@ -232,7 +247,7 @@ pub fn save<S: Store>(
 pub fn beginning(
     reader: &LedgerReader,
     header: &Header,
-    schedule: &Schedule,
+    epochs: &Epochs,
 ) -> Result<Beginning, CheckpointError> {
     let mut lanes = Vec::with_capacity(header.cut.len());
     for lane in (0..reader.lane_count()).map(Lane::new) {
@@ -248,8 +263,13 @@ pub fn beginning(
         });
     }
     let (header, certificate) = reader.header(header.height)?;
-    let before = said_before(reader, header.height, schedule)?;
-    Ok(Beginning { header, certificate, before, lanes })
+    let before = said_before(reader, header.height, epochs)?;
+    let ended = header.epoch.saturating_add(u64::from(header.next_set.is_some()));
+    let mut handovers = Vec::new();
+    for epoch in 0..ended {
+        handovers.extend(reader.handover(epoch)?);
+    }
+    Ok(Beginning { header, certificate, before, handovers, lanes })
 }
 
 /// The statement of a saved state.

@@ -175,7 +175,7 @@ pub fn check(
     admissions: &Admissions,
     bytes: &[u8],
 ) -> Result<Checked, FollowError> {
-    let Context { chain, set, .. } = context;
+    let chain = &context.chain;
     Ok(match Frame::from_bytes(bytes)? {
         Frame::Hello { chain: found, height } => {
             if found != *chain {
@@ -185,14 +185,14 @@ pub fn check(
         }
         Frame::Header { header, certificate } => {
             let height = header.height;
-            verify_certificate(chain, set, &header, &certificate)
+            verify_certificate(chain, context.set_at(height), &header, &certificate)
                 .map_err(|error| FollowError::Certificate { height, error })?;
             Checked::Header(Box::new((header, certificate)))
         }
         Frame::Chunk(stored) => Checked::Chunk(Box::new(check_chunk(context, admissions, stored)?)),
         Frame::State(certificate) => {
             let height = certificate.state.height;
-            verify_state_certificate(chain, set, height, &certificate)
+            verify_state_certificate(chain, context.set_at(height), height, &certificate)
                 .map_err(|error| FollowError::State { height, error })?;
             Checked::State(Arc::new(certificate))
         }
@@ -341,13 +341,14 @@ impl Follower {
         };
         let Open { header, certificate, mut lanes, chunks, .. } = self.open.take_if(is_whole)?;
         let hash = header_hash(&header);
+        self.context.pass(&header);
         let mut terms = Vec::new();
         for (lane, term) in &header.term_changes {
             let Some(end) = lanes.get_mut(usize::from(lane.get())) else { continue };
             end.term = TermRecord {
                 lane: *lane,
                 term: *term,
-                sequencer: self.context.schedule.sequencer(*lane, *term),
+                sequencer: self.context.epochs.sequencer(*lane, *term),
                 branch: hash,
                 first_seqno: end.tip.seqno.next(),
                 height: header.height,

@@ -361,10 +361,11 @@ pub fn receive(
 
 fn check_handover(context: &Context, handover: &Handover) -> Result<(), ReceiveError> {
     let Handover { lane, term, validator, .. } = *handover;
-    let key = context.set.get(validator).map(|validator| validator.key);
-    let holds = context.schedule.sequencer(lane, term) == validator
-        && key.is_some_and(|key| {
-            context.verifies(&key, Tag::Handover, &handover.signed_body(), &handover.signature)
+    let key = context.epochs.sequencer_key(lane, term);
+    let holds = context.epochs.sequencer(lane, term) == validator
+        && key.is_some_and(|(key, epoch)| {
+            let (body, signature) = (handover.signed_body(), &handover.signature);
+            context.verifies((&key, epoch), Tag::Handover, &body, signature)
         });
     if holds { Ok(()) } else { Err(ReceiveError::Signature { what: "a handover", lane }) }
 }
@@ -377,10 +378,11 @@ pub(crate) fn check_header(
     signature: &Signature,
 ) -> Result<ValidatorIndex, ReceiveError> {
     let lane = header.lane;
-    let sequencer = context.schedule.sequencer(lane, header.term);
-    let key = context.set.get(sequencer).map(|validator| validator.key);
+    let sequencer = context.epochs.sequencer(lane, header.term);
     let signed = lane.get() < lane_count
-        && key.is_some_and(|key| context.verifies(&key, Tag::Chunk, &header.to_bytes(), signature));
+        && context.epochs.sequencer_key(lane, header.term).is_some_and(|(key, epoch)| {
+            context.verifies((&key, epoch), Tag::Chunk, &header.to_bytes(), signature)
+        });
     if signed { Ok(sequencer) } else { Err(ReceiveError::Signature { what: "a chunk", lane }) }
 }
 

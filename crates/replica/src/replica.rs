@@ -20,10 +20,12 @@ use std::sync::Arc;
 
 use quipu_clock::Run;
 use quipu_consensus::core::{self, Core, Event, Output};
+use quipu_consensus::safety::NOBODY;
 use quipu_consensus::{Context, Message, Now, Parent, Record};
 use quipu_proof::names;
 use quipu_types::{
     Ack, Decode, Encode, Hash, Height, Lane as LaneNumber, SignedState, Time, Tip, ValidatorIndex,
+    ValidatorSet,
 };
 use thiserror::Error;
 
@@ -206,8 +208,10 @@ impl Replica {
         let Config { genesis, key, .. } = config;
         let chain = names::chain_id(&genesis);
         let mut gate = Gate::new(config.wal_before_send);
-        let context = Context::new(chain, genesis.validator_set(), genesis.lane_count);
-        let own = context.set.index_of(&key.public()).ok_or(StartError::NotAValidator)?;
+        let sets_change = genesis.stake.is_some();
+        let context = Context { sets_change, ..Context::in_epoch(chain, recovered.epochs.clone()) };
+        let own = context.set.index_of(&key.public());
+        let own = own.or(sets_change.then_some(NOBODY)).ok_or(StartError::NotAValidator)?;
         let observing = config.observer.map(|observer| Observing::new(observer, config.rules));
         let parent = parent(&recovered, &genesis, chain);
         let (height, certified) = (parent.height, parent.certified);
@@ -220,6 +224,7 @@ impl Replica {
             verified: config.verified,
             coin: config.coin,
             coin_secret: config.coin_secret,
+            epochs: recovered.epochs.clone(),
             ..core::Config::new(&genesis, chain, key)
         };
         let core = restore_core(now, core, parent, &recovered, observing.as_ref())?;
@@ -233,7 +238,7 @@ impl Replica {
             ticks: config.ticks,
             checkpoint_height_count: config.checkpoint_height_count.max(1),
             lane_count: genesis.lane_count,
-            others: others(&genesis, own),
+            others: others(&core.context().set, own),
             core,
             lanes,
             producers,
@@ -293,6 +298,7 @@ impl Replica {
             }
             Input::Stored(barrier) => self.stored(now, barrier),
             Input::Executed { state, receipts } => self.executed(now, state, &receipts),
+            Input::NextSet(set) => self.drive(now, Event::NextSet(set)),
             Input::Received { from, received } => taken = self.received(now, from, received),
             Input::Restored(restored) => taken = self.restored(now, restored),
             Input::Linked(peer) => self.linked(now, peer),
@@ -456,6 +462,8 @@ impl Replica {
             }
         }
         self.settle();
+        // The epoch may have ended since it was signed.
+        let ack = ack.filter(|ack| self.core.counts(ack));
         if let Some(ack) = &ack {
             self.tell_all(&PeerMessage::Agreement(Message::Ack(ack.clone())));
         }
@@ -629,8 +637,8 @@ fn records(recovered: &Recovered) -> Result<Vec<Record>, StartError> {
         .collect()
 }
 
-fn others(genesis: &quipu_types::Genesis, own: ValidatorIndex) -> Vec<ValidatorIndex> {
-    let validators = 0..u16::try_from(genesis.validators.len()).unwrap_or(u16::MAX);
+fn others(set: &ValidatorSet, own: ValidatorIndex) -> Vec<ValidatorIndex> {
+    let validators = 0..u16::try_from(set.validators.len()).unwrap_or(u16::MAX);
     validators.map(ValidatorIndex::new).filter(|other| *other != own).collect()
 }
 
@@ -660,13 +668,12 @@ fn restore_core(
     recovered: &Recovered,
     observing: Option<&Observing>,
 ) -> Result<Core, StartError> {
-    let mut core = Core::new(now, config, parent, records(recovered)?)
-        .map_err(|_| StartError::NotAValidator)?;
+    let mut core = Core::new(now, config, parent, records(recovered)?);
     for lane in &recovered.lanes {
         let next = lane.next_term.as_ref().and_then(|(_, chunks)| chunks.last());
         let last = next.or(lane.suffix.last()).map(|chunk| &chunk.stored.header);
         let Some(header) = last.or(lane.committed.as_ref()) else { continue };
-        if core.context().schedule.sequencer(header.lane, header.term) == core.own() {
+        if core.context().epochs.sequencer(header.lane, header.term) == core.own() {
             core.restore_chunk(header);
         }
     }

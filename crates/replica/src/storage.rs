@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use quipu_consensus::Schedule;
 use quipu_consensus::core::STATE_COUNT_MAX;
 use quipu_log::{Before, Ledger, LedgerReader, LogError};
+use quipu_proof::Epochs;
 use quipu_proof::names::chunk_hash;
 use quipu_types::chunk::split_body;
 use quipu_types::{
     ChunkHeader, Code, DecodeError, Encode, Hash, Header, Height, Lane, PublicKey, Seqno,
-    StateCertificate, Tip,
+    StateCertificate, Tip, ValidatorSet,
 };
 use thiserror::Error;
 
@@ -92,7 +92,7 @@ pub fn recover(
     ledger: &Ledger,
     found: quipu_log::Recovered,
     chain: &Hash,
-    schedule: &Schedule,
+    epochs: Epochs,
     producers: Vec<(Lane, PublicKey, Producer)>,
 ) -> Result<Recovered, RecoverError> {
     let head = found.committed;
@@ -118,18 +118,31 @@ pub fn recover(
         let term = terms.iter().rev().find(|term| term.height <= height).copied();
         lanes.push(RecoveredLane { term, next_term, frontier, committed, suffix });
     }
-    let Before { primary, certified } = said_before(&ledger.reader(), height.next(), schedule)?;
+    let Before { primary, certified } = said_before(&ledger.reader(), height.next(), &epochs)?;
     let primary = usize::from(primary);
     let records = found.wal.into_iter().map(|record| record.bytes).collect();
-    Ok(Recovered { lanes, head, primary, certified, records, producers })
+    Ok(Recovered { lanes, head, epochs, primary, certified, records, producers })
+}
+
+/// The epochs of a ledger up to that of the height after its last header: those that its log knows of, from the genesis' `set`
+/// on. Certificates were verified as they came.
+///
+/// # Errors
+/// When stored bytes cannot be read back.
+pub fn read_epochs(reader: &LedgerReader, set: ValidatorSet) -> Result<Epochs, LogError> {
+    let mut epochs = Epochs::new(set, reader.lane_count());
+    while let Some((header, _)) = reader.handover(epochs.current().set.epoch)? {
+        epochs.pass(&header);
+    }
+    Ok(epochs)
 }
 
 /// Lets go what is before a height, as far as segments hold nothing else; what the rest needs of it stays known.
 ///
 /// # Errors
 /// What the log says.
-pub fn prune(ledger: &mut Ledger, height: Height, schedule: &Schedule) -> Result<(), LogError> {
-    let before = said_before(&ledger.reader(), ledger.first_kept(height), schedule)?;
+pub fn prune(ledger: &mut Ledger, height: Height, epochs: &Epochs) -> Result<(), LogError> {
+    let before = said_before(&ledger.reader(), ledger.first_kept(height), epochs)?;
     ledger.prune(height, before)
 }
 
@@ -140,8 +153,9 @@ pub fn prune(ledger: &mut Ledger, height: Height, schedule: &Schedule) -> Result
 pub fn said_before(
     reader: &LedgerReader,
     height: Height,
-    schedule: &Schedule,
+    epochs: &Epochs,
 ) -> Result<Before, LogError> {
+    let schedule = &epochs.at(height).schedule;
     let (mut primary, mut certified) = (None, None);
     let mut below = height.get();
     while below > 1 && (primary.is_none() || certified.is_none()) {

@@ -115,7 +115,8 @@ pub(crate) fn check(
     let header = &stripe.header;
     let (lane, index) = (header.lane, header.index);
     let sequencer = check_header(context, lane_count, header, &stripe.signature)?;
-    let Some((root, code)) = header.stripes.zip(Code::of(&context.set, sequencer)) else {
+    let set = &context.epochs.of_term(lane, header.term).set;
+    let Some((root, code)) = header.stripes.zip(Code::of(set, sequencer)) else {
         return Err(ReceiveError::NotStriped { lane, index });
     };
     let checked = if context.rules.stripes_proven {
@@ -155,6 +156,11 @@ pub(crate) struct Striping {
 impl Striping {
     pub(crate) fn new(size_min: usize, set: &ValidatorSet, own: ValidatorIndex) -> Self {
         Self { size_min: size_min.max(1), code: Code::of(set, own) }
+    }
+
+    /// The same with other validators.
+    pub(crate) fn among(&self, set: &ValidatorSet, own: ValidatorIndex) -> Self {
+        Self::new(self.size_min, set, own)
     }
 
     /// The stripes of a body that is large enough, under their root.

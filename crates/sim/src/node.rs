@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use quipu_consensus::{Context, Schedule};
+use quipu_consensus::Context;
 use quipu_crypto::{SecretKey, Verified};
 use quipu_log::{Disk, Ledger, LedgerConfig, SyncGroup};
 use quipu_replica::checkpoint::{self, Manifest};
-use quipu_replica::storage::{read_block, recover};
+use quipu_replica::storage::{read_block, read_epochs, recover};
 use quipu_replica::{Barrier, Block, Config, Now, Observer, Replica};
 use quipu_state::{Machine, MemoryStore, Store};
 use quipu_types::{
@@ -208,7 +208,7 @@ impl Node {
             Ok(())
         });
         let (parts, beginning) =
-            (parts.ok()?, checkpoint::beginning(&reader, &header, &context.schedule).ok()?);
+            (parts.ok()?, checkpoint::beginning(&reader, &header, &context.epochs).ok()?);
         let own = ValidatorIndex::new(u16::from(self.number));
         let statement = checkpoint::statement(&header, &beginning, &parts);
         let signed = statement.sign(&key(self.number), own, context);
@@ -224,7 +224,10 @@ impl Node {
         genesis: &Genesis,
     ) -> bool {
         let manifest = Manifest::from_bytes(&manifest.to_bytes()).expect("what was encoded");
-        manifest.check(context, LANE_COUNT).expect("what an honest validator saved");
+        let first = Context::new(context.chain, genesis.validator_set(), LANE_COUNT);
+        let epochs = manifest.epochs(&first).expect("what an honest validator saved");
+        let own = Context::in_epoch(context.chain, epochs);
+        manifest.check(&own, LANE_COUNT).expect("what an honest validator saved");
         let mut store = MemoryStore::new();
         for (place, part) in parts.iter().enumerate() {
             let rows = manifest.rows(place, part).expect("what an honest validator saved");
@@ -286,9 +289,11 @@ impl Node {
         let records = found.wal.iter().map(|record| record.bytes.clone());
         let words = Words::found(records, &ledger, std::mem::take(&mut self.chunks))?;
         let producers = verdict::producers(&machine)?;
-        let schedule: &Schedule = &context.schedule;
-        let recovered = recover(&ledger, found, &context.chain, schedule, producers)
-            .map_err(|error| broken(format!("the log does not read back: {error}")))?;
+        let unread = |error: String| broken(format!("the log does not read back: {error}"));
+        let epochs = read_epochs(&ledger.reader(), genesis.validator_set())
+            .map_err(|error| unread(error.to_string()))?;
+        let recovered = recover(&ledger, found, &context.chain, epochs, producers)
+            .map_err(|error| unread(error.to_string()))?;
         let config = self.config(profile, genesis, random);
         let replica = Replica::new(self.now(world_us), config, recovered)
             .map_err(|error| broken(format!("the replica does not start: {error}")))?;

@@ -677,7 +677,7 @@ impl Stage {
 
     /// Stripes that were taken for the sequencer's own give no chunk, so its term is to end.
     fn suspect_of_stripes(&mut self, by: u16, lane: Lane, term: Term) {
-        let sequencer = self.context.schedule.sequencer(lane, term);
+        let sequencer = self.context.epochs.sequencer(lane, term);
         if !self.judge.criminals.contains(&sequencer.get()) {
             let what = format!("{by} has stripes of {sequencer:?} that give no chunk");
             self.fail(Failure::new("HONEST NAMED", what));

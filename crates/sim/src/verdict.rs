@@ -159,7 +159,7 @@ pub(crate) fn check_log(
     disk: &CrashDisk,
     context: &Context,
 ) -> Result<(), Broken> {
-    let (chain, set) = (context.chain, &context.set);
+    let chain = context.chain;
     let check = Check {
         disk,
         chain,
@@ -173,6 +173,7 @@ pub(crate) fn check_log(
             let body = header.to_bytes();
             let bytes = [&body, &signature.0[..], &term.sequencer.get().to_le_bytes()].concat();
             let signed = || {
+                let set = &context.epochs.of_term(term.lane, term.term).set;
                 set.get(term.sequencer).is_some_and(|validator| {
                     verify_tagged(&validator.key, &chain, set.epoch, Tag::Chunk, &body, signature)
                 })

@@ -336,18 +336,19 @@ impl Witness {
             return rule(first == header, "A1", what).map(|()| false);
         }
         rule(place == self.committed.len(), "A1", || format!("height {height} has no parent"))?;
+        let set = context.set_at(height);
         let power = |signers: &mut dyn Iterator<Item = ValidatorIndex>| {
-            signers.fold(0_u128, |power, signer| power + context.set.power(signer))
+            signers.fold(0_u128, |power, signer| power + set.power(signer))
         };
         let named = certificate.digest() == Some(hash);
         let signed = power(&mut certificate.precommits.iter().map(|vote| vote.validator));
-        rule(named && context.set.is_quorum(signed), "A1", || format!("{height}: no quorum"))?;
+        rule(named && set.is_quorum(signed), "A1", || format!("{height}: no quorum"))?;
         // Alone, a validator tells nobody; its votes are judged when it writes them.
-        let is_alone = context.set.validators.len() == 1;
+        let is_alone = set.validators.len() == 1;
         let held = self.precommitted.get(&(height, hash)).into_iter().flatten().copied();
         let honest = power(&mut held.filter(|voter| is_honest(*voter)));
-        rule(is_alone || context.set.is_third(honest), "A7", || {
-            format!("{height} is held by {honest} of {}", context.set.power_total())
+        rule(is_alone || set.is_third(honest), "A7", || {
+            format!("{height} is held by {honest} of {}", set.power_total())
         })?;
         self.inclusion(header, context)?;
         self.time(header, is_honest)?;
@@ -382,6 +383,7 @@ impl Witness {
     /// Nobody can leave out what a third held when the height before was committed, but for want of a state certificate.
     fn inclusion(&self, header: &Header, context: &Context) -> Result<(), Broken> {
         let Some(commit) = &header.prev_commit else { return Ok(()) };
+        let set = context.set_at(Height::new(header.height.get().saturating_sub(1)));
         let embedded = |header: &Header| Some(header.state_certificate.as_ref()?.state.height);
         let certified = self.committed.iter().chain([header]).filter_map(embedded).max();
         if header.height.get() - certified.unwrap_or_default().get() > STATE_LAG_MAX {
@@ -391,14 +393,14 @@ impl Witness {
             let term = self.terms.get(&tip.lane).copied().unwrap_or(Term::new(1));
             let reported = commit.precommits.iter().filter_map(|vote| {
                 let own = tip_of(&vote.tips, tip.lane)?;
-                (own.term == term).then_some((own.index, context.set.power(vote.validator)))
+                (own.term == term).then_some((own.index, set.power(vote.validator)))
             });
             let reported: Vec<(u64, u128)> = reported.collect();
             for (index, _) in reported.iter().filter(|(index, _)| *index > tip.index) {
                 let beyond = reported.iter().filter(|(other, _)| other >= index);
                 let power = beyond.fold(0_u128, |sum, (_, power)| sum + power);
                 let what = || format!("{tip:?} leaves out chunk {index}, which {power} hold");
-                rule(!context.set.is_third(power), "A8", what)?;
+                rule(!set.is_third(power), "A8", what)?;
             }
         }
         Ok(())

@@ -5,7 +5,7 @@ use quipu_crypto::{Tag, signing_bytes};
 use quipu_proof::names::header_hash;
 use quipu_types::{
     Ack, CoinShare, CommitCertificate, Encode, Hash, Header, Height, Precommit, Prevote, Propose,
-    PublicKey, RoundChange, RoundKind, Signature, ValidatorIndex,
+    PublicKey, RoundChange, RoundKind, Signature, ValidatorIndex, ValidatorSet,
 };
 
 use super::work::Proposal;
@@ -47,8 +47,10 @@ impl Core {
                     return Err(Refused::Stale { height });
                 }
                 When::Next => {
-                    self.verify(&message)?;
-                    return self.keep_ahead(height, message);
+                    return match self.verify(&message) {
+                        Ok(()) => self.keep_ahead(height, message),
+                        Err(refused) => self.unverified(message, refused),
+                    };
                 }
                 When::Later => {
                     self.lag(from, height);
@@ -56,8 +58,10 @@ impl Core {
                 }
             }
         }
-        self.verify(&message)?;
-        self.take(message)
+        match self.verify(&message) {
+            Ok(()) => self.take(message),
+            Err(refused) => self.unverified(message, refused),
+        }
     }
 
     /// Takes a message whose signature holds, of this height.
@@ -89,16 +93,15 @@ impl Core {
         self.outputs.push_back(Output::Behind { to: from, height });
     }
 
-    fn keep_ahead(&mut self, height: Height, message: Message) -> Result<(), Refused> {
+    pub(super) fn keep_ahead(&mut self, height: Height, message: Message) -> Result<(), Refused> {
         let sender = message.validator();
         if self.ahead.contains(&message) {
             return Ok(());
         }
         let kind = std::mem::discriminant(&message);
         let own = |kept: &&Message| kept.validator() == sender;
-        let is_change = matches!(message, Message::RoundChange(_));
-        if is_change {
-            // Of round changes only the newest counts.
+        if matches!(message, Message::RoundChange(_) | Message::Ack(_)) {
+            // Only the newest counts.
             self.ahead
                 .retain(|kept| kept.validator() != sender || std::mem::discriminant(kept) != kind);
         }
@@ -328,7 +331,7 @@ impl Core {
     /// Checks the signatures of messages that wait together, so that each is known when its message is taken. Nothing
     /// else follows from it: what is wrong is found wrong, and refused, when its turn comes.
     pub fn verify_together<'a>(&self, messages: impl IntoIterator<Item = &'a Message>) {
-        let Context { chain, set, verified, .. } = &self.context;
+        let Context { chain, verified, .. } = &self.context;
         let is_due = |message: &&Message| {
             let when = message.height().map(|height| self.when(height));
             matches!(when, None | Some(When::Now | When::Next))
@@ -337,6 +340,7 @@ impl Core {
             .into_iter()
             .filter(is_due)
             .filter_map(|message| {
+                let set = self.set_of(message);
                 let key = set.get(message.validator())?.key;
                 let (tag, body, signature) = signed_part(message)?;
                 Some((key, signing_bytes(chain, set.epoch, tag, &body), signature))
@@ -364,8 +368,13 @@ impl Core {
             let vote = certificate.precommits.first().ok_or(CertificateError::Presence)?;
             return Ok(check_commit(certificate, vote.height, &vote.digest, &self.context)?);
         }
+        self.verify_by(self.set_of(message), message)
+    }
+
+    /// Whether it is signed, in the epoch of a set.
+    pub(super) fn verify_by(&self, set: &ValidatorSet, message: &Message) -> Result<(), Refused> {
         let Some((tag, body, signature)) = signed_part(message) else { return Ok(()) };
-        Ok(verify_by(&self.context, message.validator(), tag, &body, &signature)?)
+        Ok(verify_by(&self.context, set, message.validator(), tag, &body, &signature)?)
     }
 }
 

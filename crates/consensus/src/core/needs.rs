@@ -90,7 +90,7 @@ impl Core {
     /// A tip beyond the own that a third or the sequencer acknowledged.
     fn offered(&self, before: &Tip, holdings: &impl Holdings) -> Option<Need> {
         let current = self.parent.term(before.lane)?;
-        let sequencer = self.context.schedule.sequencer(before.lane, current.term);
+        let sequencer = self.context.epochs.sequencer(before.lane, current.term);
         let set = &self.context.set;
         let mut beyond: Vec<(ValidatorIndex, Tip)> = self
             .acks

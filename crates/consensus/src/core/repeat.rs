@@ -46,7 +46,7 @@ impl Core {
         if is_first {
             return;
         }
-        if !self.context.rules.same_bytes && !self.is_muted() {
+        if !self.context.rules.same_bytes && !self.is_silent() {
             let round = self.work.round;
             self.safety.forget_precommits(self.height(), round);
             self.work.precommits.retain(|(of, _), _| *of != round);

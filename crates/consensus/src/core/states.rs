@@ -123,7 +123,11 @@ impl Core {
     }
 
     fn say_state(&mut self, state: SignedState) {
-        let said = self.safety.state(state);
+        let set = self.context.set_at(state.height);
+        if set.power(self.safety.own()) == 0 {
+            return;
+        }
+        let said = self.safety.state(set.epoch, state);
         let vote = self.say(said, Message::StateVote);
         self.count_state(&vote);
         self.states.bound(self.parent.certified);
@@ -146,7 +150,8 @@ impl Core {
     }
 
     fn count_state(&mut self, vote: &StateVote) -> Option<Evidence> {
-        match self.states.add(vote, self.safety.own(), &self.context.set) {
+        let set = self.context.set_at(vote.state.height);
+        match self.states.add(vote, self.safety.own(), set) {
             Ok(Some(certificate)) => self.certify(certificate),
             Ok(None) => {}
             Err(pair) => return Some(Evidence::States(pair)),

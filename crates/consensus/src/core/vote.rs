@@ -50,7 +50,7 @@ impl Core {
             None => {
                 let cut = self.next_cut(holdings)?;
                 let (own, certificate) = (self.safety.own(), self.certificate.clone());
-                self.parent.next(&self.context, own, cut, certificate)
+                self.parent.next(&self.context, own, cut, certificate, self.next_set())
             }
         };
         self.safety.propose((round, self.kind(round).0), header, certificate)

@@ -145,7 +145,7 @@ fn a_header_is_refused_for_the_rule_that_it_breaks() {
         the tip of lane 1 does not extend the last cut
         the time is 5005001, it follows that it is 5005000
         evidence_root is not built yet
-        next_set is not built yet
+        the next set is not the one that the embedded state certificate names
         lane 0: its term has to go on
         state certificate: the signature of validator 0 does not verify
         state certificate: 0 of 1 is no quorum
@@ -172,7 +172,7 @@ fn nobody_can_leave_out_what_a_third_reported() {
     assert_eq!(parent.index_required(&context, Lane::new(1)), 0);
 
     let cut = vec![tip(0, 2), parent.cut[1], parent.cut[2]];
-    let header = parent.next(&context, ValidatorIndex::new(0), cut, None);
+    let header = parent.next(&context, ValidatorIndex::new(0), cut, None, None);
     let left_out = HeaderError::LeftOut { lane: Lane::new(0), index: 2, required: 3 };
     assert_eq!(check(&header, &parent, &context), Err(left_out));
 }
@@ -218,7 +218,7 @@ fn lanes_take_turns_and_only_moved_ones_are_ordered() {
     let parent = Parent::genesis(CHAIN, GENESIS_TIME, LANES, ROUNDS);
     let context = context(&[1]);
     let cut = vec![tip(0, 2), parent.cut[1], tip(2, 1)];
-    let header = parent.next(&context, ValidatorIndex::new(0), cut, None);
+    let header = parent.next(&context, ValidatorIndex::new(0), cut, None, None);
     let mut moved = moves(&header, &[]);
     moved.sort();
     let of = |lane, to| (Lane::new(lane), Seqno::new(0), Seqno::new(to));

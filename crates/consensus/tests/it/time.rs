@@ -1,7 +1,7 @@
 //! The third that lies about the time: how far a header's time follows it.
 
 use proptest::prelude::*;
-use quipu_consensus::Parent;
+use quipu_consensus::{Context, Parent};
 use quipu_types::agreement::Validator;
 use quipu_types::{CommitCertificate, Height, Precommit, RoundKind, Signature, Time, ValidatorSet};
 
@@ -42,7 +42,7 @@ fn time_due(all: &[Voter], signers: &[usize]) -> u64 {
         power: voter.power,
     };
     let validators = all.iter().enumerate().map(validator).collect();
-    let set = ValidatorSet { epoch: 0, validators, coin: None };
+    let context = Context::new(CHAIN, ValidatorSet { epoch: 0, validators, coin: None }, LANES);
     let vote = |index: &usize| Precommit {
         height: Height::new(1),
         round: 0,
@@ -57,7 +57,7 @@ fn time_due(all: &[Voter], signers: &[usize]) -> u64 {
     };
     let commit = CommitCertificate { precommits: signers.iter().map(vote).collect(), coin: None };
     let parent = Parent::genesis(CHAIN, GENESIS_TIME, LANES, ROUNDS);
-    Parent { commit: Some(commit), ..parent }.time_due(&set).get()
+    Parent { commit: Some(commit), ..parent }.time_due(&context).get()
 }
 
 /// Those who lie, up to a third of the stake, and a quorum with all of them and as few others as it takes.

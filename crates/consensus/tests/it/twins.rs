@@ -83,7 +83,8 @@ fn parents(starts_open: bool) -> Vec<Parent> {
         false => ROUNDS,
     };
     let genesis = Parent::genesis(CHAIN, GENESIS_TIME, LANES, rounds);
-    let header = genesis.next(context, context.schedule.leader(0, 0), genesis_cut(LANES), None);
+    let header =
+        genesis.next(context, context.schedule.leader(0, 0), genesis_cut(LANES), None, None);
     let vote = |index: usize| {
         let mut vote = Precommit {
             height: header.height,
@@ -128,8 +129,8 @@ impl Stage {
         let node = |(index, validator): (usize, &usize)| {
             let config = Config {
                 chain: CHAIN,
-                set: CONTEXT.set.clone(),
-                lane_count: LANES,
+                epochs: CONTEXT.epochs.clone(),
+                sets_change: false,
                 key: key(*validator),
                 interval_min_us: MIN_US,
                 interval_idle_us: IDLE_US,
@@ -141,8 +142,7 @@ impl Stage {
                 ),
             };
             let parent = parents[index % parents.len()].clone();
-            let core =
-                Core::new(now, config, parent.clone(), Vec::new()).expect("a validator's key");
+            let core = Core::new(now, config, parent.clone(), Vec::new());
             Node {
                 core,
                 chunks: Chunks::default(),

@@ -243,8 +243,8 @@ pub(crate) fn start(
     let dealing = dealing(powers);
     let config = Config {
         chain: CHAIN,
-        set: set(powers),
-        lane_count: LANES,
+        epochs: context(powers).epochs,
+        sets_change: false,
         key: key(index),
         interval_min_us: MIN_US,
         interval_idle_us: IDLE_US,
@@ -253,7 +253,7 @@ pub(crate) fn start(
         coin: Some(dealing.0.clone()),
         coin_secret: Some(CoinSecret::from_bytes(&dealing.1[index]).expect("its own bytes")),
     };
-    Core::new(now, config, parent, records).expect("a validator's key")
+    Core::new(now, config, parent, records)
 }
 
 fn name(message: &Message) -> String {

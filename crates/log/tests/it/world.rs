@@ -246,7 +246,8 @@ impl World {
         });
         let (header, certificate) = self.headers[place].clone();
         let before = Before { primary: 1, certified: Height::new(2) };
-        Beginning { header, certificate, before, lanes: lanes.collect() }
+        let (handovers, lanes) = (Vec::new(), lanes.collect());
+        Beginning { header, certificate, before, handovers, lanes }
     }
 
     /// Closes the ledger as a killed process does, and opens it again.

@@ -38,7 +38,7 @@ fn read(
 }
 
 fn follow(world: &World, frames: Vec<Checked>) -> Vec<Followed> {
-    let empty = Recovered::empty(world.genesis.lane_count);
+    let empty = Recovered::empty(&world.genesis);
     let mut follower = Follower::new(context(world), &world.genesis, &empty);
     let take = |frame| match frame {
         Checked::Header(header) => follower.header(header.0, header.1).unwrap(),

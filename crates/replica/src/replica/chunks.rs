@@ -10,7 +10,7 @@ use quipu_types::{
     ValidatorIndex,
 };
 
-use super::{Executing, HELD_SIZE_MAX, Refused, Replica};
+use super::{Executing, HELD_SIZE_MAX, Refused, Replica, others};
 use crate::admission::Admitted;
 use crate::api::{Block, Chunk, Effect, LaneBatch};
 use crate::checking::Checking;
@@ -333,6 +333,9 @@ impl Replica {
 
     pub(super) fn commit(&mut self, header: Header, hash: Hash, certificate: CommitCertificate) {
         self.look_back(&header, &certificate);
+        if header.next_set.is_some() {
+            self.enter_epoch();
+        }
         let seen = |lane: &Lane| (lane.committed.index, lane.committed_ticks());
         let before: Vec<(u64, u64)> = self.lanes.all.iter().map(seen).collect();
         for tip in &header.cut {
@@ -377,11 +380,19 @@ impl Replica {
         }
     }
 
+    /// The core is in the next epoch: other validators, of other weights.
+    fn enter_epoch(&mut self) {
+        let (set, own) = (&self.core.context().set, self.core.own());
+        self.others = others(set, own);
+        self.striping = self.striping.among(set, own);
+        self.heard.retain(|validator, _| set.get(*validator).is_some());
+    }
+
     /// The term of a lane ends with the header that was just committed; the next begins after its cut.
     fn begin_term(&mut self, number: LaneNumber, term: Term, height: Height, branch: Hash) {
         let committed = self.lanes.get(number).map_or(0, |lane| lane.committed.index);
         let void = self.cut_back(number, committed);
-        let sequencer = self.core.context().schedule.sequencer(number, term);
+        let sequencer = self.core.context().epochs.sequencer(number, term);
         let place = usize::from(number.get());
         let Some(lane) = self.lanes.get_mut(number) else { return };
         let first_seqno = lane.committed.seqno.next();

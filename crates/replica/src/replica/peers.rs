@@ -463,9 +463,9 @@ impl Replica {
         let forgets_vote = vote.is_some_and(|vote| {
             checking.is_beyond(vote.height) && !core.remembers(&Message::Precommit(vote.clone()))
         });
-        let schedule = &core.context().schedule;
+        let epochs = &core.context().epochs;
         let forgets_chunk = header.cut.iter().any(|tip| {
-            let is_own = schedule.sequencer(tip.lane, tip.term) == own && tip.index > 0;
+            let is_own = epochs.sequencer(tip.lane, tip.term) == own && tip.index > 0;
             let before = self.lanes.get(tip.lane).map(|lane| lane.committed);
             is_own && before != Some(*tip) && !core.remembers_chunk(tip)
         });

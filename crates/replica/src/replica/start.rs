@@ -98,7 +98,7 @@ pub(crate) fn first_term(context: &Context, committed: &Tip) -> TermRecord {
     TermRecord {
         lane: committed.lane,
         term: committed.term,
-        sequencer: context.schedule.sequencer(committed.lane, committed.term),
+        sequencer: context.epochs.sequencer(committed.lane, committed.term),
         branch: context.chain,
         first_seqno: committed.seqno.next(),
         height: Height::default(),

@@ -55,7 +55,7 @@ impl World {
     }
 
     fn fresh() -> Self {
-        Self::new(Config::new(genesis(1), key(1)), Recovered::empty(LANES))
+        Self::new(Config::new(genesis(1), key(1)), Recovered::empty(&genesis(1)))
     }
 
     fn step(&mut self, input: Input) {
@@ -212,6 +212,7 @@ impl World {
         Recovered {
             lanes: (0..LANES).map(lane).collect(),
             head: head.map(|(block, why)| (block.header.clone(), (**why).clone())),
+            epochs: quipu_proof::Epochs::new(genesis(1).validator_set(), LANES),
             primary: 0,
             certified: Height::default(),
             records: self.records.clone(),
@@ -302,7 +303,7 @@ fn what_comes_during_a_sync_shares_the_next_chunk() {
 fn a_full_queue_refuses_and_takes_again_once_it_is_executed() {
     let mut config = Config::new(genesis(1), key(1));
     config.pending_size_max = 4_000;
-    let mut world = World::new(config, Recovered::empty(LANES));
+    let mut world = World::new(config, Recovered::empty(&genesis(1)));
     for sequence in 1..=4 {
         world.submit(sequence, transaction(9, 0, sequence, 1_000));
     }
@@ -380,7 +381,7 @@ fn clocks_tick_at_their_rate_and_mix_headers_and_other_lanes() {
 #[test]
 fn clocks_that_are_made_elsewhere_tick_here_no_more() {
     let config = Config { ticks: false, ..Config::new(genesis(1), key(1)) };
-    let mut world = World::new(config, Recovered::empty(LANES));
+    let mut world = World::new(config, Recovered::empty(&genesis(1)));
     world.settle();
     let runs: Vec<(Lane, Run)> = world
         .replica
@@ -463,7 +464,7 @@ proptest! {
         let mut random = fastrand::Rng::with_seed(seed);
         let ledger = genesis(validator_count);
         let config = Config::new(ledger.clone(), key(1));
-        let mut world = World::new(config, Recovered::empty(LANES));
+        let mut world = World::new(config, Recovered::empty(&genesis(1)));
         let mut next = [1_u64; 4];
         for _ in 0..300 {
             match random.u8(..10) {

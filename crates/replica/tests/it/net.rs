@@ -90,7 +90,7 @@ fn start(
     let context = Context::new(chain, genesis.validator_set(), LANES);
     let producers = producers(&executed);
     let recovered: Recovered =
-        recover(&ledger, found, &chain, &context.schedule, producers).expect("it recovers");
+        recover(&ledger, found, &chain, context.epochs.clone(), producers).expect("it recovers");
     let mut config = config(genesis, index, stripe_size_min);
     config.observer = observer;
     config.verified = Arc::clone(verified);

@@ -244,7 +244,7 @@ impl Forger {
     /// What is made of a chunk: the same for all who get it.
     fn chunk(&mut self, scene: &mut Scene<'_>, stored: &StoredChunk) -> Option<Arc<[u8]>> {
         let (lane, term) = (stored.header.lane, stored.header.term);
-        if scene.context.schedule.sequencer(lane, term) != scene.own {
+        if scene.context.epochs.sequencer(lane, term) != scene.own {
             return None;
         }
         let place = (lane, term, stored.header.index);
@@ -300,7 +300,7 @@ impl Actor for Forger {
             Ok(PeerMessage::Agreement(message)) => self.keep(scene.own, message),
             Ok(PeerMessage::Chunk(stored)) => {
                 let (lane, term) = (stored.header.lane, stored.header.term);
-                let is_own = scene.context.schedule.sequencer(lane, term) == scene.own;
+                let is_own = scene.context.epochs.sequencer(lane, term) == scene.own;
                 self.chunk = (!is_own).then_some(stored).or_else(|| self.chunk.take());
             }
             _ => {}

@@ -61,7 +61,7 @@ impl Omitter {
             if required > before.index && may_move { *tip } else { *before }
         };
         let cut = parent.cut.iter().zip(&header.cut).map(tip).collect();
-        let thin = parent.next(scene.context, scene.own, cut, None);
+        let thin = parent.next(scene.context, scene.own, cut, None, None);
         (thin != *header).then_some(thin)
     }
 }

@@ -84,7 +84,7 @@ impl Picker {
             if required > before.index && parent.may_move(None) { *tip } else { *before }
         };
         let cut = parent.cut.iter().zip(&header.cut).map(tip).collect();
-        Some(parent.next(scene.context, scene.own, cut, None))
+        Some(parent.next(scene.context, scene.own, cut, None, None))
     }
 
     fn other(

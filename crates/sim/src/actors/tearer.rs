@@ -66,7 +66,7 @@ impl Actor for Tearer {
             return vec![bytes];
         };
         let (lane, term) = (stripe.header.lane, stripe.header.term);
-        if scene.context.schedule.sequencer(lane, term) == scene.own {
+        if scene.context.epochs.sequencer(lane, term) == scene.own {
             stripe = self.own(scene, stripe);
         }
         Self::tear(scene.random, &mut stripe.stripe);

@@ -241,7 +241,7 @@ impl Stage {
         let current = parent.term(Lane::new(lane)).expect("a lane of the stage");
         let tip = *parent.cut.get(usize::from(lane)).expect("a lane of the stage");
         let sequencer: ValidatorIndex =
-            self.context.schedule.sequencer(Lane::new(lane), current.term);
+            self.context.epochs.sequencer(Lane::new(lane), current.term);
         let seed = quipu_clock::seed_value(&self.genesis.clock_seed);
         let clock = LaneClock::resume(tip.lane, seed, self.judge.chunk(&tip.chunk_hash));
         Strand {

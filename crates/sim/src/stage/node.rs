@@ -7,7 +7,7 @@ use std::sync::Arc;
 use quipu_consensus::{Evidence, Message, Record, Rules, Schedule};
 use quipu_log::{Ledger, LedgerConfig, LogError, MemoryDisk};
 use quipu_proof::names::{chain_id, chunk_hash};
-use quipu_replica::storage::{read_block, recover, serve, write};
+use quipu_replica::storage::{read_block, read_epochs, recover, serve, write};
 use quipu_replica::{
     Admissions, Admitted, Barrier, Block, Config, Effect, Gathered, Input, Now, Observer,
     PeerMessage, Producer, Received, Refused, Replica, restore,
@@ -177,14 +177,15 @@ impl Node {
         };
         let opened = Ledger::open(Arc::new(self.disk.clone()), self.chain, config);
         let (ledger, found) = opened.expect("what a replica wrote opens");
-        let schedule = self.schedule();
+        let epochs = read_epochs(&ledger.reader(), self.genesis.validator_set());
+        let epochs = epochs.expect("what was committed reads back");
         let height = found.committed.as_ref().map_or(0, |(header, _)| header.height.get());
         let blocks: Vec<Block> = (1..=height)
             .map(|height| read_block(&ledger.reader(), &self.chain, Height::new(height)))
             .collect::<Result<_, _>>()
             .expect("what was committed reads back");
         self.headers.truncate(usize::try_from(height).unwrap_or(usize::MAX));
-        let recovered = recover(&ledger, found, &self.chain, &schedule, producers(&blocks))
+        let recovered = recover(&ledger, found, &self.chain, epochs, producers(&blocks))
             .expect("what a replica wrote reads back");
         let mut config = Config::new(self.genesis.clone(), secret(&self.seed));
         config.rules = self.rules;

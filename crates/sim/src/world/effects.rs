@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use quipu_consensus::{Change, Evidence, Message, Schedule};
+use quipu_consensus::{Change, Evidence, Message};
+use quipu_proof::Epochs;
 use quipu_proof::names::chunk_hash;
 use quipu_proof::order::tip_after;
 use quipu_replica::storage::write;
@@ -172,6 +173,7 @@ impl World {
         let is_honest =
             |voter: ValidatorIndex| matches!(crimes.get(usize::from(voter.get())), Some(None));
         let is_first = self.witness.commit(header, certificate, &self.context, is_honest)?;
+        self.context.pass(header);
         if let Some(vote) = certificate.precommits.first().filter(|_| is_first) {
             let rounds = self.witness.rounds_before(header.height, &self.genesis);
             let open = rounds.open_below(header.height, vote.round.saturating_add(1));
@@ -206,8 +208,8 @@ impl World {
         let node = self.nodes.get(at).expect("events name nodes of the world");
         if let Some(alive) = node.alive.as_ref().filter(|_| node.is_honest) {
             let is_new = node.observer.is_some() || node.is_rewound;
-            let schedule = &self.context.schedule;
-            leave(&mut self.witness, (validator(at), schedule), &bytes, alive, is_new)?;
+            let epochs = &self.context.epochs;
+            leave(&mut self.witness, (validator(at), epochs), &bytes, alive, is_new)?;
         }
         if let Some(probe) = &mut self.probe
             && let Ok(PeerMessage::Agreement(Message::Ack(ack))) = PeerMessage::from_bytes(&bytes)
@@ -275,7 +277,7 @@ impl World {
 
     /// Who signed the root of stripes.
     pub(super) fn sequencer(&self, restored: &Restored) -> usize {
-        usize::from(self.context.schedule.sequencer(restored.lane, restored.term).get())
+        usize::from(self.context.epochs.sequencer(restored.lane, restored.term).get())
     }
 
     pub(super) fn restored(
@@ -329,7 +331,7 @@ pub(super) fn validator(at: usize) -> ValidatorIndex {
 /// What an honest validator sends of its own is durable, and was never said otherwise.
 fn leave(
     witness: &mut Witness,
-    (own, schedule): (ValidatorIndex, &Schedule),
+    (own, epochs): (ValidatorIndex, &Epochs),
     bytes: &[u8],
     alive: &Alive,
     is_new: bool,
@@ -357,7 +359,7 @@ fn leave(
         PeerMessage::Chunk(StoredChunk { header, .. })
         | PeerMessage::Stripe(Stripe { header, .. }) => {
             // Others' are passed on from memory: they bind nobody here.
-            let is_own = schedule.sequencer(header.lane, header.term) == own;
+            let is_own = epochs.sequencer(header.lane, header.term) == own;
             let tip = is_own.then(|| tip_of(&header));
             tip.map_or(Ok(()), |tip| witness.chunk(own, &tip, &alive.words))
         }

@@ -19,7 +19,7 @@ fn lead(stage: &mut Stage, criminal: u16, tip: Tip, to: &[u16]) -> Propose {
     if let Some(own) = cut.iter_mut().find(|own| own.lane == tip.lane) {
         *own = tip;
     }
-    let header = parent.next(stage.context(), ValidatorIndex::new(criminal), cut, None);
+    let header = parent.next(stage.context(), ValidatorIndex::new(criminal), cut, None, None);
     let propose = stage.propose(criminal, 0, &header, None, to);
     stage.vote(criminal, &propose, to);
     propose

@@ -9,7 +9,7 @@ use crate::Setting;
 pub(crate) fn plain(stage: &Stage, number: u16, proposer: u16) -> Header {
     let parent = stage.parent(number, stage.height(number)).expect("its own height");
     let proposer = quipu_types::ValidatorIndex::new(proposer);
-    parent.next(stage.context(), proposer, parent.cut.clone(), None)
+    parent.next(stage.context(), proposer, parent.cut.clone(), None, None)
 }
 
 /// Nothing happens, height by height.
@@ -129,7 +129,7 @@ pub(crate) fn forged_times(setting: &Setting) -> Outcome {
     let mut parent = stage.parent(2, 1).expect("height 1 is committed");
     parent.commit = Some(certificate);
     let proposer = quipu_types::ValidatorIndex::new(0);
-    let header = parent.next(stage.context(), proposer, parent.cut.clone(), None);
+    let header = parent.next(stage.context(), proposer, parent.cut.clone(), None, None);
     let second = stage.propose(0, 0, &header, None, &honest);
     stage.vote(0, &second, &honest);
     stage.vote(1, &second, &honest);

@@ -149,7 +149,7 @@ impl Oracle {
         let parent = Parent::genesis(CHAIN, GENESIS_TIME, LANES, kinds);
         let header = |value| Header {
             height,
-            ..parent.next(&context, number(value), genesis_cut(LANES), None)
+            ..parent.next(&context, number(value), genesis_cut(LANES), None, None)
         };
         let headers: Vec<Header> = (0..VALUES).map(header).collect();
         let digests = headers.iter().map(header_hash).collect();
@@ -176,9 +176,7 @@ impl Oracle {
         let votes: Vec<Vote> = (0..self.spots.len())
             .flat_map(|spot| (0..VALUES).map(move |value| (spot, value)))
             .collect();
-        let fresh = |oracle: &Self, validator| {
-            Safety::new(key(validator), &oracle.context, number(validator))
-        };
+        let fresh = |oracle: &Self, validator| Safety::new(key(validator), &oracle.context);
         let said = "who has said nothing says anything";
         for vote in &votes {
             let polka = [0, 1, CRIMINAL].map(|validator| {
@@ -283,7 +281,7 @@ impl Oracle {
 
     /// What an honest validator that said `words` has said after the wish to say another.
     pub(crate) fn say(&self, words: u64, word: Word, shown: u8) -> u64 {
-        let mut safety = Safety::new(key(0), &self.context, number(0));
+        let mut safety = Safety::new(key(0), &self.context);
         for bit in bits(words) {
             safety.restore(self.records[0][&bit].clone());
         }
