@@ -22,6 +22,7 @@ use quipu_clock::Run;
 use quipu_consensus::core::{self, Core, Event, Output};
 use quipu_consensus::safety::NOBODY;
 use quipu_consensus::{Context, Message, Now, Parent, Record};
+use quipu_crypto::coin::{CoinScheme, CoinSecret};
 use quipu_proof::names;
 use quipu_types::{
     Ack, Decode, Encode, Hash, Height, Lane as LaneNumber, SignedState, Time, Tip, ValidatorIndex,
@@ -145,6 +146,9 @@ struct Executing {
     transactions: Vec<Arc<Admitted>>,
 }
 
+/// What makes coins of parts, and the own shares.
+type Coin = (CoinScheme, Option<CoinSecret>);
+
 /// One validator.
 #[derive(Debug)]
 pub struct Replica {
@@ -158,6 +162,8 @@ pub struct Replica {
     lane_count: u16,
     others: Vec<ValidatorIndex>,
     core: Core,
+    /// What makes the coins of an epoch, and the own shares, while that is not the one in force.
+    coin: Option<(u64, Coin)>,
     lanes: Lanes,
     producers: Producers,
     pending: Pending,
@@ -240,6 +246,7 @@ impl Replica {
             lane_count: genesis.lane_count,
             others: others(&core.context().set, own),
             core,
+            coin: None,
             lanes,
             producers,
             pending: Pending::default(),
@@ -275,6 +282,19 @@ impl Replica {
         replica.gate.rewritten();
         replica.flush();
         Ok(replica)
+    }
+
+    /// Takes what makes the coins of an epoch, and the own shares; none when there are none. May come before the epoch begins.
+    pub fn take_coin(&mut self, epoch: u64, coin: Option<Coin>) {
+        self.coin = coin.map(|coin| (epoch, coin));
+        self.use_coin();
+    }
+
+    fn use_coin(&mut self) {
+        let epoch = self.core.context().set.epoch;
+        if let Some((_, (scheme, secret))) = self.coin.take_if(|(of, _)| *of == epoch) {
+            self.core.take_coin(scheme, secret);
+        }
     }
 
     /// Takes an input; then [`poll`](Self::poll) until there is nothing.

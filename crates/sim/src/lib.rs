@@ -42,6 +42,7 @@ mod disk;
 mod network;
 mod node;
 mod probe;
+mod sets;
 mod shape;
 pub mod stage;
 mod verdict;
@@ -82,6 +83,8 @@ pub struct Profile {
     pub stripe_percent: u8,
     /// How often of a hundred a world has a coin, and so open rounds.
     pub coin_percent: u8,
+    /// How often of a hundred the stake of a world moves.
+    pub epoch_percent: u8,
     /// How often of a hundred a world with a coin has a storm: some time in which every led timer fires at once.
     pub storm_percent: u8,
 }
@@ -103,6 +106,7 @@ impl Profile {
             clock_chunk_ms: 300,
             stripe_percent: 33,
             coin_percent: 75,
+            epoch_percent: 40,
             storm_percent: 50,
         }
     }
@@ -206,6 +210,8 @@ pub struct Totals {
     pub certificates: u64,
     /// Blocks executed ahead of their commit.
     pub speculations: u64,
+    /// Epochs that ended.
+    pub epochs: u64,
     /// Stripes sent or passed on.
     pub stripes: u64,
     /// Bodies restored from stripes.
@@ -215,7 +221,7 @@ pub struct Totals {
 impl Totals {
     /// Every total with its name.
     #[must_use]
-    pub const fn rows(&self) -> [(&'static str, u64); 44] {
+    pub const fn rows(&self) -> [(&'static str, u64); 45] {
         [
             ("kills", self.kills),
             ("power cuts", self.power_cuts),
@@ -259,6 +265,7 @@ impl Totals {
             ("overloads", self.overloads),
             ("state certificates", self.certificates),
             ("blocks executed ahead", self.speculations),
+            ("epochs ended", self.epochs),
             ("stripes", self.stripes),
             ("bodies restored", self.restored),
         ]
@@ -285,7 +292,7 @@ impl Totals {
     }
 
     /// In the order of [`rows`](Self::rows).
-    const fn fields(&mut self) -> [&mut u64; 44] {
+    const fn fields(&mut self) -> [&mut u64; 45] {
         [
             &mut self.kills,
             &mut self.power_cuts,
@@ -329,6 +336,7 @@ impl Totals {
             &mut self.overloads,
             &mut self.certificates,
             &mut self.speculations,
+            &mut self.epochs,
             &mut self.stripes,
             &mut self.restored,
         ]

@@ -13,7 +13,7 @@ use quipu_replica::{Barrier, Block, Config, Now, Observer, Replica};
 use quipu_state::{Machine, MemoryStore, Store};
 use quipu_types::{
     Decode, Encode, Genesis, Hash, Height, Receipt, RoundKind, SignedState, StateCertificate,
-    ValidatorIndex,
+    ValidatorIndex, ValidatorSet,
 };
 
 use crate::actors::{Actor, Clocks, Crime};
@@ -94,6 +94,8 @@ type Again = Vec<(SignedState, Arc<Vec<Receipt>>)>;
 pub(crate) struct Started {
     /// What has to be fed to the replica first.
     pub(crate) again: Again,
+    /// The next epoch's set, if it is known.
+    pub(crate) next: Option<ValidatorSet>,
     pub(crate) head: Height,
     pub(crate) torn: usize,
 }
@@ -285,16 +287,17 @@ impl Node {
             opened.map_err(|error| broken(format!("the log does not open: {error}")))?;
         let torn = found.torn.len();
         let head = found.committed.as_ref().map_or(Height::default(), |(header, _)| header.height);
-        let (machine, again) = self.replay(genesis, context, history, &ledger, head)?;
+        let (machine, again, next) = self.replay(genesis, context, history, &ledger, head)?;
         let records = found.wal.iter().map(|record| record.bytes.clone());
         let words = Words::found(records, &ledger, std::mem::take(&mut self.chunks))?;
         let producers = verdict::producers(&machine)?;
         let unread = |error: String| broken(format!("the log does not read back: {error}"));
         let epochs = read_epochs(&ledger.reader(), genesis.validator_set())
             .map_err(|error| unread(error.to_string()))?;
+        let set = epochs.current().set.clone();
         let recovered = recover(&ledger, found, &context.chain, epochs, producers)
             .map_err(|error| unread(error.to_string()))?;
-        let config = self.config(profile, genesis, random);
+        let config = self.config(profile, genesis, &set, random);
         let replica = Replica::new(self.now(world_us), config, recovered)
             .map_err(|error| broken(format!("the replica does not start: {error}")))?;
         self.alive = Some(Alive {
@@ -309,7 +312,7 @@ impl Node {
             is_pausing: false,
             wake_us: None,
         });
-        Ok(Some(Started { again, head, torn }))
+        Ok(Some(Started { again, next, head, torn }))
     }
 
     /// Brings the state to the last header.
@@ -320,7 +323,7 @@ impl Node {
         history: &mut History,
         ledger: &Ledger,
         head: Height,
-    ) -> Result<(Machine<MemoryStore>, Again), Broken> {
+    ) -> Result<(Machine<MemoryStore>, Again, Option<ValidatorSet>), Broken> {
         let store = self.store.take().unwrap_or_default();
         let mut machine = Machine::open(store, genesis).map_err(|error| Broken {
             rule: "V4",
@@ -328,7 +331,7 @@ impl Node {
         })?;
         let flushed = machine.applied();
         rule(flushed <= head, "V4", || format!("the state is at {flushed}, the log at {head}"))?;
-        let mut again = Vec::new();
+        let (mut again, mut next) = (Vec::new(), None);
         let reader = ledger.reader();
         for height in (1..=head.get()).map(Height::new) {
             let is_known = self.certified.contains_key(&height);
@@ -336,17 +339,30 @@ impl Node {
                 let block = read_block(&reader, &context.chain, height).map_err(|error| {
                     Broken { rule: "V4", what: format!("height {height}: {error}") }
                 })?;
-                let (state, receipts) = verdict::apply(&mut machine, &block)?;
+                let (state, receipts, found) = history.apply(&mut machine, &block)?;
                 history.state(state)?;
+                next = found;
                 again.extend((!is_known).then(|| (state, Arc::new(receipts))));
             } else if let Some(state) = history.states.get(&height).filter(|_| !is_known) {
                 again.push((*state, Arc::new(Vec::new())));
             }
         }
-        Ok((machine, again))
+        if next.is_none() && head.get() > 0 {
+            let (header, _) = reader
+                .header(head)
+                .map_err(|error| Broken { rule: "V4", what: format!("height {head}: {error}") })?;
+            next = history.sets.next(&header);
+        }
+        Ok((machine, again, next))
     }
 
-    fn config(&self, profile: &Profile, genesis: &Genesis, random: &mut fastrand::Rng) -> Config {
+    fn config(
+        &self,
+        profile: &Profile,
+        genesis: &Genesis,
+        set: &ValidatorSet,
+        random: &mut fastrand::Rng,
+    ) -> Config {
         let mut config = Config::new(genesis.clone(), key(self.number));
         config.pending_size_max = PENDING_SIZE_MAX;
         config.checkpoint_height_count = 3;
@@ -357,9 +373,8 @@ impl Node {
         config.wal_before_send = profile.wal_before_send;
         config.rules = profile.rules;
         config.verified = Arc::clone(&self.verified);
-        if genesis.coin.is_some() {
-            let powers = genesis.validator_set().powers();
-            let dealing = Dealing::of(&powers);
+        if set.coin.is_some() {
+            let dealing = Dealing::of(&set.powers());
             config.coin = Some(dealing.scheme.clone());
             config.coin_secret = dealing.secret(ValidatorIndex::new(u16::from(self.number)));
         }

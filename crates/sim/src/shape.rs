@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use quipu_crypto::suite::SecretKey;
-use quipu_types::genesis::{GENESIS_VERSION, GenesisAccount, GenesisValidator};
+use quipu_types::genesis::{GENESIS_VERSION, GenesisAccount, GenesisValidator, StakeRules};
 use quipu_types::{Genesis, Signature, Suite, Time};
 
 use crate::Profile;
@@ -15,6 +15,10 @@ use crate::coins::Dealing;
 pub(crate) const LANE_COUNT: u16 = 3;
 /// Producers of every world.
 pub(crate) const CLIENT_COUNT: u8 = 3;
+
+/// Where stake moves; how, is for the world's [`sets`](crate::sets) to say, not for the state.
+const STAKE: StakeRules =
+    StakeRules { epoch_us: u64::MAX, unbond_us: 0, bond_min: 1, slash_permille: 0 };
 
 /// What a world is made of.
 #[derive(Clone, Debug)]
@@ -35,6 +39,10 @@ pub(crate) struct Shape {
     pub(crate) idle_ms: u64,
     /// Bytes from which a body travels in stripes.
     pub(crate) stripe_size_min: usize,
+    /// Heights between two sets of validators; 0 where stake does not move.
+    pub(crate) epoch_height_count: u64,
+    /// Whether some validator may lose its disk.
+    pub(crate) may_lose_disks: bool,
     /// Whether there is a coin, and so open rounds.
     pub(crate) has_coin: bool,
     /// When every led timer fires as soon as its round begins, in microseconds from the start.
@@ -57,6 +65,8 @@ impl Shape {
         // Of its own, so that a seed gives the world that it gave before bodies had stripes.
         let mut of_stripes = fastrand::Rng::with_seed(!random.clone().u64(..));
         let is_striped = of_stripes.u8(..100) < profile.stripe_percent;
+        let mut of_epochs = fastrand::Rng::with_seed(!of_stripes.u64(..));
+        let moves = powers.len() > 1 && of_epochs.u8(..100) < profile.epoch_percent;
         let is_rough = random.bool();
         let rough =
             |random: &mut fastrand::Rng, most: u16| if is_rough { random.u16(..most) } else { 0 };
@@ -69,6 +79,8 @@ impl Shape {
             slow_per_mille: rough(random, 10),
             idle_ms: random.u64(60..250),
             stripe_size_min: if is_striped { of_stripes.usize(1..600) } else { usize::MAX },
+            epoch_height_count: if moves { of_epochs.u64(3..24) } else { 0 },
+            may_lose_disks: !moves || of_epochs.bool(),
             has_coin,
             storm_us: if has_coin { storm(random, profile) } else { 0..0 },
             powers,
@@ -104,7 +116,7 @@ impl Shape {
             validators: (0..).zip(&self.powers).map(validator).collect(),
             accounts,
             coin: self.has_coin.then(|| Dealing::of(&self.powers).setup.clone()),
-            stake: None,
+            stake: (self.epoch_height_count > 0).then_some(STAKE),
         };
         genesis.check().expect("the simulation's genesis keeps the rules");
         genesis

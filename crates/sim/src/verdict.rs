@@ -9,15 +9,17 @@ use quipu_consensus::header::Context;
 use quipu_crypto::Tag;
 use quipu_crypto::suite::verify_tagged;
 use quipu_log::{Check, LedgerReader};
-use quipu_proof::names::{chain_id, header_hash};
+use quipu_proof::names::{chain_id, header_hash, set_hash};
 use quipu_replica::storage::read_block;
 use quipu_replica::{Admitted, Block, Producer};
 use quipu_state::{Machine, MemoryStore, Store};
 use quipu_types::{
     Encode, Genesis, Hash, Header, Height, Lane, Position, PublicKey, Receipt, SignedState,
+    ValidatorSet,
 };
 
 use crate::disk::CrashDisk;
+use crate::sets::Sets;
 use crate::shape::LANE_COUNT;
 use crate::{Broken, rule};
 
@@ -26,11 +28,31 @@ use crate::{Broken, rule};
 pub(crate) struct History {
     pub(crate) states: BTreeMap<Height, SignedState>,
     pub(crate) finals: BTreeMap<Hash, (Position, Height, Arc<Admitted>)>,
+    /// How stake moves.
+    pub(crate) sets: Sets,
     /// Certificates and chunks whose signatures were verified, by their encodings.
     verified: Mutex<BTreeSet<Vec<u8>>>,
 }
 
+/// What execution of a block gave: the roots with the name of the next set, what came of each transaction, that set.
+pub(crate) type Executed = (SignedState, Vec<Receipt>, Option<ValidatorSet>);
+
 impl History {
+    /// Applies a block.
+    pub(crate) fn apply<S: Store>(
+        &self,
+        machine: &mut Machine<S>,
+        block: &Block,
+    ) -> Result<Executed, Broken> {
+        let height = block.header.height;
+        let applied = block.apply(machine);
+        let (mut state, applied) = applied
+            .map_err(|error| Broken { rule: "V2", what: format!("height {height}: {error}") })?;
+        let next = self.sets.next(&block.header);
+        state.next_set = next.as_ref().map(set_hash);
+        Ok((state, applied.receipts, next))
+    }
+
     /// A block was executed.
     pub(crate) fn state(&mut self, state: SignedState) -> Result<(), Broken> {
         let first = *self.states.entry(state.height).or_insert(state);
@@ -71,18 +93,6 @@ impl History {
     }
 }
 
-/// Applies a block.
-pub(crate) fn apply<S: Store>(
-    machine: &mut Machine<S>,
-    block: &Block,
-) -> Result<(SignedState, Vec<Receipt>), Broken> {
-    let height = block.header.height;
-    block
-        .apply(machine)
-        .map(|(state, applied)| (state, applied.receipts))
-        .map_err(|error| Broken { rule: "V2", what: format!("height {height}: {error}") })
-}
-
 /// V1 and V2 over all that one validator stores, by a replay from scratch.
 pub(crate) fn check_all(
     history: &History,
@@ -103,7 +113,7 @@ pub(crate) fn check_all(
             .map_err(|error| Broken { rule: "V5", what: format!("height {height}: {error}") })?;
         let what = || format!("height {height} is stored otherwise than committed");
         rule(block.header == *first, "V2", what)?;
-        let (state, receipts) = apply(&mut machine, &block)?;
+        let (state, receipts, _) = history.apply(&mut machine, &block)?;
         let first = history.states.get(&height).unwrap_or(&state);
         rule(*first == state, "V2", || format!("a replay gives {state:?}, it was {first:?}"))?;
         for ((position, admitted), receipt) in block.ordered().zip(&receipts) {

@@ -31,6 +31,7 @@ use crate::coins::Dealing;
 use crate::network::{Network, Way};
 use crate::node::{Node, PENDING_SIZE_MAX, Sync};
 use crate::probe::Probe;
+use crate::sets::Sets;
 use crate::shape::{CLIENT_COUNT, LANE_COUNT, Shape};
 use crate::verdict::{self, History};
 use crate::witness::Witness;
@@ -125,6 +126,7 @@ impl World {
         let genesis = shape.genesis();
         let chain = chain_id(&genesis);
         let mut context = Context::new(chain, genesis.validator_set(), LANE_COUNT);
+        context.sets_change = genesis.stake.is_some();
         // What comes is checked with the world's context, the rest by each replica with its own.
         context.rules.stripes_proven = profile.rules.stripes_proven;
         let guilty = shape.crimes.iter();
@@ -135,6 +137,10 @@ impl World {
                 Node::new(number, *crime, verified, shape.stripe_size_min, &mut random)
             })
             .collect();
+        let may_lose_disks = shape.may_lose_disks;
+        let sets = Sets::new(&shape, genesis.validator_set());
+        let mut history = History::default();
+        history.sets = sets;
         Self {
             seed,
             profile: *profile,
@@ -155,11 +161,11 @@ impl World {
             clients: (0..CLIENT_COUNT).map(Client::new).collect(),
             asked: BTreeMap::new(),
             next_ticket: 0,
-            history: History::default(),
+            history,
             witness: Witness::default(),
             commits: Vec::new(),
             is_fair: false,
-            has_wiped: false,
+            has_wiped: !may_lose_disks,
             step: 0,
             totals: Totals::default(),
             digest: 0xcbf2_9ce4_8422_2325,

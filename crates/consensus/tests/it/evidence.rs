@@ -184,7 +184,7 @@ fn every_kind_says_where_it_was() {
 #[test]
 fn encodings_are_frozen() {
     let bytes: Vec<u8> = crimes().iter().flat_map(Encode::to_bytes).collect();
-    expect!["935b1bf9b7c5630b7fc3f38d66f56a15016a32943f47153aa2d70448f7bd6e2f"]
+    expect!["ee348bea4038eac98d633339b3caa8b7d673a0c68b769524000f9e48d9ad950b"]
         .assert_eq(&quipu_crypto::sha256(&bytes).to_string());
 }
 

@@ -177,7 +177,7 @@ fn whatever_is_changed_in_a_bundle_it_is_refused_by_name() {
         /time/next/header        Json · next header: HandOver · next header: OtherHeader · next header: OtherHeight
         /tx                      Json · OtherTransaction
         /version                 Json · Version
-        11607 changes
+        11620 changes
     "#]].assert_eq(&lines.concat());
 }
 

@@ -69,7 +69,7 @@ fn a_bundle_keeps_its_form() {
           "certificate": "392 bytes",
           "chain": "32 bytes",
           "envelope": "178 bytes",
-          "header": "1142 bytes",
+          "header": "1143 bytes",
           "lane_path": {
             "index": 6,
             "path": "3 times \"32 bytes\"",
@@ -82,7 +82,7 @@ fn a_bundle_keeps_its_form() {
           "previous": "476 bytes",
           "receipt": {
             "bytes": "65 bytes",
-            "certificate": "274 bytes",
+            "certificate": "275 bytes",
             "count": 9,
             "index": 3,
             "path": "4 times \"32 bytes\""
@@ -94,13 +94,13 @@ fn a_bundle_keeps_its_form() {
             },
             "next": {
               "certificate": "392 bytes",
-              "header": "1142 bytes"
+              "header": "1143 bytes"
             }
           },
           "tx": "32 bytes",
           "version": 1
         }
-        16 bundles: bf8bf82d875acf4462061a69984b31b416d5d5e4560855d4d45425b1ac2c36e7
+        16 bundles: 97650db1990cd7372bcd73e9470bdea88cecfde18eeb519ced9bb53cbc233fcf
     "#]]
     .assert_eq(&format!("{value:#}\n{} bundles: {all}\n", lines.len()));
 }

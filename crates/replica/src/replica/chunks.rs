@@ -386,6 +386,7 @@ impl Replica {
         self.others = others(set, own);
         self.striping = self.striping.among(set, own);
         self.heard.retain(|validator, _| set.get(*validator).is_some());
+        self.use_coin();
     }
 
     /// The term of a lane ends with the header that was just committed; the next begins after its cut.

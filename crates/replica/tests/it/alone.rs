@@ -464,7 +464,7 @@ proptest! {
         let mut random = fastrand::Rng::with_seed(seed);
         let ledger = genesis(validator_count);
         let config = Config::new(ledger.clone(), key(1));
-        let mut world = World::new(config, Recovered::empty(&genesis(1)));
+        let mut world = World::new(config, Recovered::empty(&ledger));
         let mut next = [1_u64; 4];
         for _ in 0..300 {
             match random.u8(..10) {

@@ -18,8 +18,8 @@ use quipu_types::{
 
 use super::measure::SYNC_US;
 use super::{Event, World};
+use crate::coins::Dealing;
 use crate::node::{Alive, Sync};
-use crate::verdict;
 use crate::witness::{Witness, Words};
 use crate::{Broken, Commit, rule};
 
@@ -89,6 +89,12 @@ impl World {
             }
             Effect::WriteHeader { block, certificate } => {
                 alive.header_written = block.header.height;
+                if let Some(set) = &block.header.next_set {
+                    let dealt = set.coin.map(|_| Dealing::of(&set.powers()));
+                    let coin =
+                        dealt.map(|dealt| (dealt.scheme.clone(), dealt.secret(validator(at))));
+                    alive.replica.take_coin(set.epoch, coin);
+                }
                 self.commit(at, &block, &certificate)?;
             }
             Effect::Sync(barrier) => self.sync(at, barrier),
@@ -174,6 +180,7 @@ impl World {
             |voter: ValidatorIndex| matches!(crimes.get(usize::from(voter.get())), Some(None));
         let is_first = self.witness.commit(header, certificate, &self.context, is_honest)?;
         self.context.pass(header);
+        self.totals.epochs = self.context.set.epoch;
         if let Some(vote) = certificate.precommits.first().filter(|_| is_first) {
             let rounds = self.witness.rounds_before(header.height, &self.genesis);
             let open = rounds.open_below(header.height, vote.round.saturating_add(1));
@@ -308,7 +315,7 @@ impl World {
         let node = self.nodes.get_mut(at).expect("events name nodes of the world");
         let Some(alive) = node.alive.as_mut().filter(|_| node.life == life) else { return Ok(()) };
         let Some(block) = alive.executing.pop_front() else { return Ok(()) };
-        let (state, receipts) = verdict::apply(&mut alive.machine, &block)?;
+        let (state, receipts, next) = self.history.apply(&mut alive.machine, &block)?;
         self.history.state(state)?;
         // A state never runs ahead of what is durable.
         if alive.header_durable >= state.height && does_flush {
@@ -319,6 +326,9 @@ impl World {
             self.execute_later(at, life);
         }
         self.note(state_number(&state), || format!("{at} executed {}", state.height));
+        if let Some(set) = next {
+            self.step(at, Input::NextSet(Box::new(set)))?;
+        }
         self.feed(at, Input::Executed { state, receipts: Arc::new(receipts) })
     }
 }

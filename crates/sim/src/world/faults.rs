@@ -1,5 +1,6 @@
 //! What goes wrong: crashes, partitions, clocks that are set, validators that are stopped or lose their disk.
 
+use super::effects::validator;
 use super::{Event, World};
 use crate::network::Way;
 use crate::node::Node;
@@ -251,9 +252,9 @@ impl World {
 
     /// A disk is lost, if the others without criminals are a quorum and no other was: who lost its disk is one of the faulty.
     fn wipe(&mut self, at: usize, random: &mut fastrand::Rng) {
-        let rest = self.nodes.iter().zip(&self.shape.powers).enumerate();
-        let rest = rest.filter(|(other, (node, _))| *other != at && node.is_honest);
-        let rest: u128 = rest.map(|(_, (_, power))| u128::from(*power)).sum();
+        let rest = self.nodes.iter().enumerate();
+        let rest = rest.filter(|(other, node)| *other != at && node.is_honest);
+        let rest = self.context.set.power_of(rest.map(|(other, _)| validator(other)));
         if self.has_wiped || !self.context.set.is_quorum(rest) {
             self.totals.power_cuts = self.totals.power_cuts.saturating_add(1);
             return self.crash(at, "by a power cut");
@@ -309,6 +310,9 @@ impl World {
         self.totals.restarts += u64::from(started.head.get() > 0);
         self.totals.torn_tails += u64::try_from(started.torn).unwrap_or(0);
         self.note(8, || format!("{at} starts at {}", started.head));
+        if let Some(set) = started.next {
+            self.feed(at, Input::NextSet(Box::new(set)))?;
+        }
         for (state, receipts) in started.again {
             self.feed(at, Input::Executed { state, receipts })?;
         }
