@@ -6,7 +6,7 @@
 //!
 //!  greeting = 1 u8 │ version u32 │ chain 32 │ validator u16 │ peer u16 │ signature 64      a hello
 //!           | 2 u8 │ reason u8                                                            a refusal
-//!  signed   = domain of (chain, epoch, tag 15) ‖ version u32 │ role u8 │ validator u16 │ peer u16 │ binding 32
+//!  signed   = domain of (chain, epoch 0, tag 15) ‖ version u32 │ role u8 │ validator u16 │ peer u16 │ binding 32
 //! ```
 //! # Invariants
 //! * H1 A hello is believed only if the key that the set has for its validator signed the very channel that it
@@ -271,7 +271,7 @@ impl Expected<'_> {
         }
         let body = hello.signed_body(self.role, self.binding);
         let signature = &hello.signature;
-        if !verify_tagged(&validator.key, self.chain, self.set.epoch, Tag::Link, &body, signature) {
+        if !verify_tagged(&validator.key, self.chain, 0, Tag::Link, &body, signature) {
             return Err(HelloError::WrongKey { validator: hello.validator });
         }
         Ok(hello.validator)
@@ -292,7 +292,7 @@ impl Hello {
     #[must_use]
     pub fn sign(
         key: &SecretKey,
-        (chain, epoch): (&Hash, u64),
+        chain: &Hash,
         (validator, peer): (ValidatorIndex, ValidatorIndex),
         role: Role,
         binding: &Binding,
@@ -301,7 +301,7 @@ impl Hello {
         let version = PROTOCOL_VERSION;
         let mut hello = Self { version, chain: *chain, validator, peer, signature };
         let body = hello.signed_body(role, binding);
-        hello.signature = sign_tagged(key, chain, epoch, Tag::Link, &body);
+        hello.signature = sign_tagged(key, chain, 0, Tag::Link, &body);
         hello
     }
 

@@ -28,8 +28,7 @@
 //! Waiting to be sent, by peer: the outbox, and once more its size where frames were packed for a faster peer.
 //! Before a hello is believed: [`HANDSHAKE_COUNT_MAX`] connections, [`GREETING_SIZE_MAX`] bytes each beside TLS's own.
 //!
-//! # Deviations
-//! The set is that of one epoch; who changes it stops these links and starts others.
+//! * N6 Who may be at the other end only grows ([`Links::admit`]): a validator keeps its index and its key.
 //!
 //! [`GREETING_SIZE_MAX`]: quipu_net::hello::GREETING_SIZE_MAX
 
@@ -47,12 +46,14 @@ use std::fmt;
 use std::future::Future;
 use std::net::TcpListener;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use quipu_crypto::SecretKey;
 use quipu_net::{Class, FRAME_SIZE_MAX, MESSAGE_SIZE_MAX, Offence, OutboxLimits};
+use quipu_types::agreement::VALIDATOR_COUNT_MAX;
 use quipu_types::{Hash, ValidatorIndex, ValidatorSet};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -173,14 +174,14 @@ type Handled = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// What the tasks of all links share.
 struct Core {
     chain: Hash,
-    set: ValidatorSet,
+    set: RwLock<Arc<ValidatorSet>>,
     own: ValidatorIndex,
     key: Arc<SecretKey>,
     limits: LinkLimits,
     metrics: LinkMetrics,
     channel: Channel,
-    /// By index; our own place is there and never used.
-    peers: Vec<Peer>,
+    /// By index, places for all that there can be; our own is there and never used.
+    peers: Vec<OnceLock<Peer>>,
     on_event: Box<dyn Fn(LinkEvent) -> Handled + Send + Sync>,
     started: Instant,
     stopping: watch::Receiver<bool>,
@@ -189,7 +190,17 @@ struct Core {
 impl Core {
     /// Another validator of the set.
     fn peer(&self, index: ValidatorIndex) -> Option<&Peer> {
-        self.peers.get(usize::from(index.get())).filter(|_| index != self.own)
+        self.peers.get(usize::from(index.get()))?.get().filter(|_| index != self.own)
+    }
+
+    /// Every other validator of the set.
+    fn others(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.iter().filter_map(OnceLock::get).filter(|peer| peer.index != self.own)
+    }
+
+    /// Who may be at the other end.
+    fn set(&self) -> Arc<ValidatorSet> {
+        Arc::clone(&self.set.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Microseconds since the start.
@@ -228,7 +239,8 @@ impl Core {
 pub struct Links {
     core: Arc<Core>,
     stop: watch::Sender<bool>,
-    tasks: JoinSet<()>,
+    tasks: Mutex<JoinSet<()>>,
+    handle: Handle,
 }
 
 impl fmt::Debug for Links {
@@ -263,24 +275,18 @@ impl Links {
         listener.set_nonblocking(true).map_err(failed)?;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
         let started = Instant::now();
-        let mut addresses = addresses.into_iter();
-        let peers: Vec<Peer> = (0..)
-            .map(ValidatorIndex::new)
-            .zip(&set.validators)
-            .map(|(index, _)| Peer::new(index, addresses.next().flatten(), &limits, started))
-            .collect();
         let (stop, stopping) = watch::channel(false);
         let on_event = Box::new(move |event| -> Handled { Box::pin(on_event(event)) });
         let channel = Channel::new()?;
         let core = Core {
             chain,
-            set,
+            set: RwLock::new(Arc::new(set.clone())),
             own,
             key,
             limits,
             metrics,
             channel,
-            peers,
+            peers: (0..VALIDATOR_COUNT_MAX).map(|_| OnceLock::new()).collect(),
             on_event,
             started,
             stopping,
@@ -288,12 +294,30 @@ impl Links {
         let core = Arc::new(core);
         let mut tasks = JoinSet::new();
         tasks.spawn(accept::accept(Arc::clone(&core), listener));
-        for peer in &core.peers {
-            if core.peer(peer.index).is_some() && peer.address.is_some() {
-                tasks.spawn(dial::keep_dialing(Arc::clone(&core), peer.index));
+        let links = Self { core, stop, tasks: Mutex::new(tasks), handle: Handle::current() };
+        links.admit(set, addresses);
+        Ok(links)
+    }
+
+    /// Lets the validators of a newer set be at the other end, and dials those that were not known (N6). Addresses are by index;
+    /// a peer whose address is another from now on is dialed there when its link breaks.
+    pub fn admit(&self, set: ValidatorSet, addresses: Vec<Option<String>>) {
+        let core = &self.core;
+        let count = set.validators.len();
+        *core.set.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(set);
+        let addresses = addresses.into_iter().chain(std::iter::repeat(None));
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((index, place), address) in (0..).zip(&core.peers).zip(addresses).take(count) {
+            let index = ValidatorIndex::new(index);
+            let new = || Peer::new(index, &core.limits, core.started);
+            let is_known = place.get().is_some();
+            let peer = place.get_or_init(new);
+            let is_dialed = is_known && peer.address().is_some();
+            peer.move_to(address);
+            if index != core.own && !is_dialed && peer.address().is_some() {
+                tasks.spawn_on(dial::keep_dialing(Arc::clone(core), index), &self.handle);
             }
         }
-        Ok(Self { core, stop, tasks })
     }
 
     /// Lets a message to `to` wait to be sent. `false`: it was dropped, and counted.
@@ -304,10 +328,8 @@ impl Links {
     /// Lets a message to every other validator wait to be sent.
     pub fn broadcast(&self, class: Class, bytes: Arc<[u8]>) {
         let packet = Arc::new(Packet::new(bytes));
-        for peer in &self.core.peers {
-            if peer.index != self.core.own {
-                self.send_packet(peer.index, class, &packet);
-            }
+        for peer in self.core.others() {
+            self.send_packet(peer.index, class, &packet);
         }
     }
 
@@ -325,17 +347,17 @@ impl Links {
     /// How the links with every other validator are.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerState> {
-        let others = self.core.peers.iter().filter(|peer| peer.index != self.core.own);
-        others.map(|peer| peer.state(self.core.now_us())).collect()
+        self.core.others().map(|peer| peer.state(self.core.now_us())).collect()
     }
 
     /// Sends what waits, for a second at most, says goodbye and closes every connection. Events that are not taken at
     /// once are dropped from now on.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
         self.stop.send_replace(true);
-        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        let mut tasks = self.tasks.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let ended = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP_TIME, ended).await.is_err() {
-            self.tasks.shutdown().await;
+            tasks.shutdown().await;
         }
     }
 }

@@ -79,6 +79,7 @@ pub(crate) struct Shared {
     pub(crate) reader: LedgerReader,
     /// None once it is closed.
     machine: RwLock<Option<Machine<LmdbStore>>>,
+    context: RwLock<Arc<Context>>,
     pub(crate) certificates: CertificateFile,
     pub(crate) sql: Sql,
     pub(crate) metrics: Arc<Metrics>,
@@ -152,6 +153,8 @@ pub(crate) struct Parts {
     pub(crate) genesis: Genesis,
     pub(crate) chain: Hash,
     pub(crate) index: Option<ValidatorIndex>,
+    /// Up to that of the height after the last header.
+    pub(crate) epochs: Epochs,
     pub(crate) limits: Limits,
     pub(crate) pg: SocketAddr,
     pub(crate) reader: LedgerReader,
@@ -168,21 +171,32 @@ pub(crate) struct Parts {
     pub(crate) access: Arc<Access>,
 }
 
+/// Whether nobody else ever validates: one validator, and stake that does not move.
+pub(crate) fn is_alone(genesis: &Genesis) -> bool {
+    genesis.validators.len() == 1 && genesis.stake.is_none()
+}
+
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
         let room = crate::http::submit::body_units(parts.limits.pending_size_max);
         let room = usize::try_from(room).unwrap_or(usize::MAX);
-        let validator_count = parts.genesis.validators.len();
         // Alone, nobody sends back what a client sent.
-        let is_alone = validator_count == 1 && parts.index.is_some();
+        let is_alone = is_alone(&parts.genesis) && parts.index.is_some();
         let known_size = if is_alone { 0 } else { ADMISSIONS_SIZE_MAX };
         let admissions = Admissions::new(parts.chain, parts.genesis.lane_count, known_size);
+        let verified = Arc::<Verified>::default();
+        let context = Context {
+            verified: Arc::clone(&verified),
+            sets_change: parts.genesis.stake.is_some(),
+            ..Context::in_epoch(parts.chain, parts.epochs)
+        };
         Arc::new(Self {
+            context: RwLock::new(Arc::new(context)),
             admissions,
             gateway: Gateway::new(parts.roles),
             awaited: Awaited::default(),
             access: parts.access,
-            verified: Arc::default(),
+            verified,
             durable: AtomicU64::new(parts.progress.committed.get()),
             failed: AtomicBool::new(false),
             transactions: AtomicU64::new(0),
@@ -205,10 +219,27 @@ impl Shared {
             sql: parts.sql,
             metrics: parts.metrics,
             clock: parts.clock,
-            peers: Peers::new(validator_count),
+            peers: Peers::new(),
             inbox: parts.inbox,
             progress: watch::Sender::new(parts.progress),
         })
+    }
+
+    /// What votes, certificates and chunks are judged by: every epoch up to that of the next height.
+    pub(crate) fn context(&self) -> Arc<Context> {
+        Arc::clone(&self.context.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes note of a header that is committed here. Whether an epoch ended.
+    pub(crate) fn pass(&self, header: &Header) -> std::io::Result<bool> {
+        if header.next_set.is_none() {
+            return Ok(false);
+        }
+        let mut context = Context::clone(&self.context());
+        context.pass(header);
+        self.certificates.pass(&context.epochs)?;
+        *self.context.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(context);
+        Ok(true)
     }
 
     pub(crate) fn lane_count(&self) -> u16 {

@@ -95,6 +95,11 @@ impl Epochs {
         self.all.last().expect("the first epoch is the genesis'")
     }
 
+    /// All of them, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = &Epoch> {
+        self.all.iter().map(|epoch| &**epoch)
+    }
+
     /// That of a height; the newest for heights that are not known yet.
     #[must_use]
     pub fn at(&self, height: Height) -> &Epoch {

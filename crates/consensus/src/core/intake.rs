@@ -262,10 +262,11 @@ impl Core {
 
     fn share_of(&mut self, share: CoinShare) -> Result<(), Refused> {
         let CoinShare { height, round, validator, .. } = share;
-        if self.kind(round).0 != RoundKind::Open || self.context.coin.is_none() {
+        if self.kind(round).0 != RoundKind::Open || self.context.set.coin.is_none() {
             return Err(Refused::Unjustified { instance: validator, height, round });
         }
-        if !self.work.keeps(round, RoundKind::Open) {
+        // What makes coins of parts may come later than the epoch, or not at all.
+        if self.context.coin.is_none() || !self.work.keeps(round, RoundKind::Open) {
             return Err(Refused::Ahead { height });
         }
         self.work.coins.add(share);

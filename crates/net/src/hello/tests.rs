@@ -27,7 +27,7 @@ fn set() -> ValidatorSet {
 }
 
 fn hello(from: u16, to: u16) -> Hello {
-    Hello::sign(&key(from), (&CHAIN, 3), (index(from), index(to)), Role::Dialer, &BINDING)
+    Hello::sign(&key(from), &CHAIN, (index(from), index(to)), Role::Dialer, &BINDING)
 }
 
 /// What validator 1, who dialed `dialed` or nobody, says of a hello.
@@ -104,16 +104,15 @@ fn another_chain_version_or_validator_is_named() {
 }
 
 #[test]
-fn a_hello_is_worth_nothing_on_another_channel_in_another_role_epoch_or_from_another_peer() {
+fn a_hello_is_worth_nothing_on_another_channel_in_another_role_or_from_another_peer() {
     let wrong = Err(HelloError::WrongKey { validator: index(0) });
-    let signed = |epoch, role, binding: &Binding| {
-        Hello::sign(&key(0), (&CHAIN, epoch), (index(0), index(1)), role, binding)
+    let signed = |role, binding: &Binding| {
+        Hello::sign(&key(0), &CHAIN, (index(0), index(1)), role, binding)
     };
-    let relayed = signed(3, Role::Dialer, &[0xb2; BINDING_SIZE]);
+    let relayed = signed(Role::Dialer, &[0xb2; BINDING_SIZE]);
     assert_eq!(verdict(&relayed, Role::Dialer, None), wrong);
-    assert_eq!(verdict(&signed(3, Role::Acceptor, &BINDING), Role::Dialer, None), wrong);
-    assert_eq!(verdict(&signed(3, Role::Dialer, &BINDING), Role::Acceptor, None), wrong);
-    assert_eq!(verdict(&signed(2, Role::Dialer, &BINDING), Role::Dialer, None), wrong);
+    assert_eq!(verdict(&signed(Role::Acceptor, &BINDING), Role::Dialer, None), wrong);
+    assert_eq!(verdict(&signed(Role::Dialer, &BINDING), Role::Acceptor, None), wrong);
     let other = Err(HelloError::OtherPeer { wanted: index(2), found: index(0) });
     assert_eq!(verdict(&hello(0, 1), Role::Dialer, Some(2)), other);
 }

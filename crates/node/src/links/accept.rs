@@ -136,8 +136,7 @@ async fn greet(core: &Core, stream: TcpStream) -> Result<Greeted<'_>, LinkError>
         }
     };
     let names = (core.own, peer.index);
-    let ledger = (&core.chain, core.set.epoch);
-    let hello = Hello::sign(&core.key, ledger, names, Role::Acceptor, &binding);
+    let hello = Hello::sign(&core.key, &core.chain, names, Role::Acceptor, &binding);
     send_greeting(&mut stream, &Answer::Hello(hello)).await?;
     Ok((peer, stream, greeting))
 }
@@ -148,9 +147,10 @@ fn take<'a>(
     hello: &Hello,
     binding: &Binding,
 ) -> Result<(&'a Peer, SemaphorePermit<'a>), LinkError> {
+    let set = core.set();
     let expected = Expected {
         chain: &core.chain,
-        set: &core.set,
+        set: &set,
         own: core.own,
         role: Role::Dialer,
         dialed: None,

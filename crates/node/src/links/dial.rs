@@ -63,20 +63,20 @@ fn jittered(time: Duration, chance: u8) -> Duration {
 
 /// A channel on which both ends proved who they are.
 async fn dial(core: &Core, peer: &Peer) -> Result<TlsStream<TcpStream>, LinkError> {
-    let stream = connect(peer.address.as_deref().unwrap_or_default()).await?;
+    let stream = connect(&peer.address().unwrap_or_default()).await?;
     tune(&stream);
     let (mut stream, binding) = core.channel.connect(stream).await?;
     let names = (core.own, peer.index);
-    let ledger = (&core.chain, core.set.epoch);
-    let hello = Hello::sign(&core.key, ledger, names, Role::Dialer, &binding);
+    let hello = Hello::sign(&core.key, &core.chain, names, Role::Dialer, &binding);
     send_greeting(&mut stream, &Answer::Hello(hello)).await?;
     let hello = match read_greeting(&mut stream).await? {
         Answer::Hello(hello) => hello,
         Answer::Refusal(reason) => return Err(LinkError::Refused { reason }),
     };
+    let set = core.set();
     let expected = Expected {
         chain: &core.chain,
-        set: &core.set,
+        set: &set,
         own: core.own,
         role: Role::Acceptor,
         dialed: Some(peer.index),

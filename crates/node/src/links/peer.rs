@@ -39,7 +39,7 @@ struct Outgoing {
 /// One peer.
 pub(super) struct Peer {
     pub(super) index: ValidatorIndex,
-    pub(super) address: Option<String>,
+    address: Mutex<Option<String>>,
     outgoing: Mutex<Outgoing>,
     /// Something waits in the outbox.
     pub(super) wake: Notify,
@@ -62,16 +62,11 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Peer {
-    pub(super) fn new(
-        index: ValidatorIndex,
-        address: Option<String>,
-        limits: &LinkLimits,
-        now: Instant,
-    ) -> Self {
+    pub(super) fn new(index: ValidatorIndex, limits: &LinkLimits, now: Instant) -> Self {
         let outbox = Outbox::new(limits.outbox);
         Self {
             index,
-            address,
+            address: Mutex::new(None),
             outgoing: Mutex::new(Outgoing { is_up: false, changed: now, outbox }),
             wake: Notify::new(),
             score: Mutex::new(Score::new()),
@@ -83,6 +78,17 @@ impl Peer {
             bytes_out: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
         }
+    }
+
+    /// Where it is dialed.
+    pub(super) fn address(&self) -> Option<String> {
+        locked(&self.address).clone()
+    }
+
+    /// It is dialed there from the next try on; where it was, if that is not known.
+    pub(super) fn move_to(&self, address: Option<String>) {
+        let mut known = locked(&self.address);
+        *known = address.or(known.take());
     }
 
     /// Lets a message wait, if our link is up (N2). Whether it does.
@@ -195,7 +201,7 @@ impl Peer {
         };
         PeerState {
             validator: self.index,
-            address: self.address.clone(),
+            address: self.address(),
             connected_out,
             connected_in: locked(&self.inbound).is_some(),
             since_us: u64::try_from(since.as_micros()).unwrap_or(u64::MAX),
