@@ -6,6 +6,7 @@
 //!  fee ─────── none ───> refused: NO_FUNDS
 //!      │ paid
 //!  anchor ──── old ────> refused: EXPIRED, ANCHOR_UNKNOWN
+//!  signer ──── votes ──> refused: VOTING_KEY
 //!      │
 //!  actions ── any wrong ─> refused with the action's index; all that it did is dropped (S2)
 //!      └─ Trial ──> Delta of the height
@@ -16,6 +17,7 @@
 
 pub(crate) mod group;
 pub(crate) mod parallel;
+mod stake;
 
 use std::cell::RefCell;
 use std::collections::btree_map::Entry;
@@ -23,6 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use quipu_crypto::{sha256, suite};
+use quipu_types::genesis::StakeRules;
 use quipu_types::program::Alter;
 use quipu_types::table::{COUNTERS, ledger_key, name_key};
 use quipu_types::{
@@ -54,6 +57,9 @@ pub(crate) struct Rules {
     pub(crate) anchor_window: u64,
     pub(crate) open_streams: bool,
     pub(crate) lane_count: u16,
+    /// The chain id.
+    pub(crate) chain: Hash,
+    pub(crate) stake: Option<StakeRules>,
     pub(crate) prices: Prices,
     /// Most steps of a transaction's programs.
     pub(crate) steps_max: u64,
@@ -82,6 +88,8 @@ pub(crate) struct Delta {
     pub(crate) rows: Changes,
     /// Records of consumer groups.
     pub(crate) groups: Changes,
+    /// Records of stake.
+    pub(crate) stake: Changes,
     /// The newest events of keys of compacted streams.
     pub(crate) newest: NewestOf,
     /// What each program did, by the transaction's name, with the rows that it keeps for an answer.
@@ -103,6 +111,8 @@ pub(crate) struct Executor<'m, S> {
     /// Steps that programs of the height may still do.
     pub(crate) steps: u64,
     pub(crate) delta: Delta,
+    /// Voting keys that were registered before the height; none where only tries are made, which do not ask.
+    pub(crate) voting: Option<Arc<BTreeSet<PublicKey>>>,
     /// What was read of the height so far, where that is wanted.
     reads: Option<RefCell<ReadSet>>,
     /// Marks of the rows that the height has changed, where tries are judged by them.
@@ -120,6 +130,7 @@ pub(crate) struct Trial<'a> {
     scratch: Vec<u8>,
     rows: Changes,
     groups: Changes,
+    stake: Changes,
     meter: Option<Meter>,
     row_count: u64,
     done: Vec<Done>,
@@ -179,8 +190,8 @@ impl<'m, S: Store> Executor<'m, S> {
     ) -> Self {
         let steps = rules.height_steps_max();
         let delta = Delta::default();
-        let (reads, changed, taken_count) = (None, None, 0);
-        Self { view, cache, rules, height, time, steps, delta, reads, changed, taken_count }
+        let (voting, reads, changed, taken_count) = (None, None, None, 0);
+        Self { view, cache, rules, height, time, steps, delta, voting, reads, changed, taken_count }
     }
 
     /// Executes a transaction; what it did when it was tried is taken where that still holds.
@@ -224,6 +235,7 @@ impl<'m, S: Store> Executor<'m, S> {
         self.delta.sequenced.push((ordered.tx, position, ordinal));
         *fee = self.pay_fee(transaction)?;
         self.check_anchor(&transaction.anchor)?;
+        self.check_role(&transaction.signer)?;
         let mut trial = match tried.and_then(|tried| self.taken(tried)) {
             Some(outcome) => outcome?,
             None => self.try_actions(ordered)?,
@@ -330,6 +342,7 @@ impl<'m, S: Store> Executor<'m, S> {
                 Ok(())
             }
             Action::Group(action) => self.group(trial, ordered, action),
+            Action::Stake(action) => self.stake(trial, ordered, action),
         }
     }
 
@@ -503,6 +516,7 @@ impl<'m, S: Store> Executor<'m, S> {
         }
         self.delta.rows.extend(trial.rows);
         self.delta.groups.extend(trial.groups);
+        self.delta.stake.extend(trial.stake);
         let created = trial.created.into_iter();
         self.delta.streams.extend(created.map(|(name, stream)| (name.to_owned(), stream)));
         Ok(())

@@ -21,7 +21,7 @@ use quipu_types::{
     AccountId, Decode, DecodeError, Encode, Lane, Position, Reader, Seqno, Time, Writers,
 };
 
-use crate::rows::RowRead;
+use crate::rows::{RowRead, TableRead};
 use crate::store::{Rows, Store, StoreError, Table};
 use crate::view::{View, damaged};
 
@@ -231,19 +231,19 @@ pub(crate) struct Applied<'a, S>(pub(crate) &'a View<S>);
 
 impl<S: Store> RowRead for Applied<'_, S> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.0.get(Table::Group, key)?.map(std::borrow::Cow::into_owned))
+        self.table().get(key)
     }
 
     fn range(&self, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Rows, StoreError> {
-        let mut rows = self.0.scan(Table::Group, from, limit)?;
-        if let Some(to) = to {
-            rows.truncate(rows.partition_point(|(key, _)| key.as_slice() < to));
-        }
-        Ok(rows)
+        self.table().range(from, to, limit)
     }
 }
 
 impl<S: Store> Applied<'_, S> {
+    const fn table(&self) -> TableRead<'_, S> {
+        TableRead { view: self.0, table: Table::Group }
+    }
+
     /// A group, if it exists.
     pub(crate) fn group(&self, name: &str, lane_count: u16) -> Result<Option<Group>, StoreError> {
         let Some(head) = read(self, &head_key(name))? else { return Ok(None) };

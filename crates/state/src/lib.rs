@@ -20,7 +20,7 @@
 //!
 //! # What the state root covers
 //! Balances, streams (with their schemas), events counted per stream, the newest event of each key of compacted streams,
-//! producers' sequences, consumer groups with their cursors, and what stands now in the row space: rows, definitions, procedures, names and counters. Receipts
+//! producers' sequences, consumer groups with their cursors, epochs' sets, validators, bonds and misdeeds, and what stands now in the row space: rows, definitions, procedures, names and counters. Receipts
 //! have a root of their own; anchors, positions and receipts by height follow from headers, index entries from rows,
 //! and are not in it.
 //!
@@ -39,6 +39,7 @@ mod machine;
 mod price;
 mod record;
 pub mod rows;
+pub mod stake;
 pub mod store;
 pub mod table;
 pub mod trie;
@@ -54,6 +55,7 @@ pub use machine::{
 pub use price::{PRICES, Prices};
 pub use record::{Sequence, StateRecord, Stream, TxPlace};
 pub use rows::{Changes, Layer, RowRead, Version, VersionPlace, Versions};
+pub use stake::{EpochRecord, Misdeed, MisdeedOf, StakeHead, ValidatorRecord};
 pub use store::{MemoryStore, Store, StoreError, Table, WriteBatch};
 pub use table::{Definitions, Done, Fault, METER_MAX, Scene, TableError, Tables, rows_hash};
 pub use trie::{TrieProof, verify_trie};

@@ -25,19 +25,23 @@ use crate::price::{PRICES, Prices};
 use crate::record::{
     Sequence, StateRecord, Stream, TxPlace, height_key, sequence_key, sequence_of_key,
 };
-use crate::rows::{At, RowRead, VersionPlace, Versions, put_versions};
+use crate::rows::{
+    At, Changes, Layer, RowRead, TableRead, VersionPlace, Versions, put_versions,
+};
+use crate::stake::{self, Stake};
 use crate::store::{Rows, Store, StoreError, Table, WriteBatch};
 use crate::table::{Done, STEPS_MAX};
 use crate::trie::{self, TrieProof};
 use crate::view::{View, damaged, number_of, put_receipts};
 
 mod speculation;
+mod validators;
 
 use speculation::Speculation;
 pub use speculation::SpeculationCounts;
 
 /// Version of the tables' layout.
-const FORMAT: u64 = 3;
+const FORMAT: u64 = 4;
 const META_CHAIN: &[u8] = b"chain";
 const META_FORMAT: &[u8] = b"format";
 const META_APPLIED: &[u8] = b"applied";
@@ -117,6 +121,14 @@ pub enum StateError {
         /// The block's.
         given: Height,
     },
+    /// The block is of an epoch that can not be: neither the current one, nor the next while its set is pending.
+    #[error("epoch {given} can not be, {current} is the current one")]
+    Epoch {
+        /// The current epoch.
+        current: u64,
+        /// The block's.
+        given: u64,
+    },
 }
 
 impl StateError {
@@ -126,7 +138,7 @@ impl StateError {
         match self {
             Self::Store(error) => error.code(),
             Self::Foreign { .. } => code::STORE_FOREIGN,
-            Self::Format { .. } | Self::Height { .. } => code::STORE_DAMAGED,
+            Self::Format { .. } | Self::Height { .. } | Self::Epoch { .. } => code::STORE_DAMAGED,
         }
     }
 }
@@ -142,6 +154,7 @@ pub struct Machine<S> {
     pub(crate) applied: Height,
     flushed: Height,
     pub(crate) state_root: Hash,
+    stake: Stake,
     speculation: Option<Speculation>,
     speculations: SpeculationCounts,
 }
@@ -159,6 +172,8 @@ impl<S: Store> Machine<S> {
             anchor_window: genesis.anchor_window_heights,
             open_streams: genesis.open_streams,
             lane_count: genesis.lane_count,
+            chain,
+            stake: genesis.stake,
             prices,
             steps_max: STEPS_MAX,
         };
@@ -180,6 +195,10 @@ impl<S: Store> Machine<S> {
         if trie::root(&view)? != record.state_root {
             return Err(damaged(Table::State, &height_key(applied)).into());
         }
+        let stake = Stake::load(&TableRead { view: &view, table: Table::Stake })?;
+        if stake.next_name() != record.next_set {
+            return Err(damaged(Table::State, &height_key(applied)).into());
+        }
         Ok(Self {
             view,
             cache: Cache::default(),
@@ -189,6 +208,7 @@ impl<S: Store> Machine<S> {
             applied,
             flushed: applied,
             state_root: record.state_root,
+            stake,
             speculation: None,
             speculations: SpeculationCounts::default(),
         })
@@ -219,18 +239,22 @@ impl<S: Store> Machine<S> {
         self.view.overlay.absorb(executed.batch);
         self.applied = executed.height;
         self.state_root = executed.applied.state_root;
+        self.stake = executed.stake;
         Ok(executed.applied)
     }
 
     /// What the block that comes next gives on the applied state, which stays as it is.
     fn execute(&mut self, block: &OrderedBlock<'_>) -> Result<Speculation, StateError> {
-        let OrderedBlock { height, header_hash, time_us, transactions, .. } = *block;
+        let OrderedBlock { height, header_hash, time_us, transactions, epoch } = *block;
         let wanted = self.applied.next();
         if height != wanted {
             return Err(StateError::Height { wanted, given: height });
         }
+        let (stake, changes) = self.enter(epoch, time_us)?;
         let tried = self.threads.try_all(&self.view, self.rules, block);
         let mut executor = Executor::new(&self.view, &mut self.cache, self.rules, height, time_us);
+        executor.voting = Some(Arc::clone(&stake.voting));
+        executor.delta.stake = changes;
         if !tried.is_empty() {
             executor.expect_tries();
         }
@@ -242,6 +266,7 @@ impl<S: Store> Machine<S> {
         self.threads.count_taken(executor.taken_count);
         let mut delta = executor.delta;
         let done = std::mem::take(&mut delta.done);
+        let stake = self.leave(&stake, time_us, &mut delta.stake)?;
         let encodings: Vec<Vec<u8>> = receipts.iter().map(Encode::to_bytes).collect();
         let leaves = leaf_hashes(&encodings.iter().map(Vec::as_slice).collect::<Vec<_>>());
         let receipts_root = merkle::root(&leaves);
@@ -257,12 +282,33 @@ impl<S: Store> Machine<S> {
             receipts_root,
             transaction_count: u32::try_from(receipts.len())
                 .expect("a cut holds fewer transactions than 32 bits count"),
-            next_set: None,
+            next_set: stake.next_name(),
         };
         put_record(&mut batch, &record);
         self.forget_anchor(height, &mut batch)?;
-        let applied = Applied { receipts, receipts_root, state_root, next_set: None, done };
-        Ok(Speculation { height, header_hash, time_us, batch, applied })
+        let next_set = stake.next.clone();
+        let applied = Applied { receipts, receipts_root, state_root, next_set, done };
+        Ok(Speculation { height, header_hash, time_us, epoch, batch, stake, applied })
+    }
+
+    /// Stake in a block's epoch, and what it changes when that is the next one.
+    fn enter(&self, epoch: u64, time: Time) -> Result<(Stake, Changes), StateError> {
+        let mut changes = Changes::new();
+        let applied = TableRead { view: &self.view, table: Table::Stake };
+        let rules = self.rules.stake.as_ref();
+        let stake = self.stake.in_epoch(epoch, time, rules, &applied, &mut changes)?;
+        let current = self.stake.head.epoch;
+        Ok((stake.ok_or(StateError::Epoch { current, given: epoch })?, changes))
+    }
+
+    /// Stake after a height that has changed what is in `changes`, which gets what follows from that.
+    fn leave(&self, stake: &Stake, time: Time, changes: &mut Changes) -> Result<Stake, StoreError> {
+        let applied = TableRead { view: &self.view, table: Table::Stake };
+        let space = Layer { under: &applied, changes };
+        let is_touched = !changes.is_empty();
+        let (stake, more) = stake.after(is_touched, time, self.rules.stake.as_ref(), &space)?;
+        changes.extend(more);
+        Ok(stake)
     }
 
     /// Writes every height that is applied and not stored yet, in one commit; a speculation is none of them, and
@@ -304,6 +350,9 @@ impl<S: Store> Machine<S> {
         }
         for (key, record) in delta.groups {
             put(Table::Group, key, record);
+        }
+        for (key, record) in delta.stake {
+            put(Table::Stake, key, record);
         }
         for (stream, newest) in delta.newest {
             let keys = compacted::put_newest(&self.view, &stream, newest, batch)?;
@@ -617,6 +666,10 @@ fn put_genesis<S: Store>(
         let value = entry.balance.to_le_bytes().to_vec();
         changes.insert(trie_key(Table::Account, &entry.account.0), Some(sha256(&value)));
         batch.put(Table::Account, entry.account.0.to_vec(), value);
+    }
+    for (key, value) in stake::genesis_changes(genesis) {
+        changes.insert(trie_key(Table::Stake, &key), value.as_deref().map(sha256));
+        batch.set(Table::Stake, key, value);
     }
     let changes: Vec<trie::Change> = changes.into_iter().collect();
     let state_root = trie::update(view, &changes, &mut batch)?;

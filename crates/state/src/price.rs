@@ -4,7 +4,7 @@
 //!  fee = transaction + Σ over actions: append + append_byte × (key + payload) | transfer | stream_create
 //!                                      | program: append × rows listed, 1 at least, + append_byte × size
 //!                                      | definition: stream_create + append_byte × size | reads: append_byte × size
-//!                                      | call, group: append + append_byte × size
+//!                                      | call, group, stake: append + append_byte × size
 //! ```
 //! Prices are in units, the same in which balances are counted. A fee leaves the signer's account before
 //! the actions run and goes to no one. Sums saturate: a fee that does not fit can not be paid.
@@ -17,9 +17,9 @@ use quipu_types::{Action, Encode as _, Transaction};
 pub struct Prices {
     /// Per transaction.
     pub transaction: u64,
-    /// Per event appended, row that a program lists, call, or action of a group.
+    /// Per event appended, row that a program lists, call, or action of a group or of stake.
     pub append: u64,
-    /// Per byte of an event's key and payload, of a program, a call, a group's action, a definition or what was read.
+    /// Per byte of an event's key and payload, of a program, a call, an action of a group or of stake, a definition or what was read.
     pub append_byte: u64,
     /// Per transfer.
     pub transfer: u64,
@@ -64,6 +64,7 @@ impl Prices {
             Action::Reads(reads) => bytes(reads.to_bytes().len()),
             Action::Call(call) => self.append.saturating_add(bytes(call.to_bytes().len())),
             Action::Group(action) => self.append.saturating_add(bytes(action.to_bytes().len())),
+            Action::Stake(action) => self.append.saturating_add(bytes(action.to_bytes().len())),
         }
     }
 }

@@ -11,6 +11,7 @@
 //!  state       height u64 BE                     → header hash · time · state root · receipts root · count u32
 //!  row, old    `rows`
 //!  group       `group`
+//!  stake       `stake`
 //!  keys, newest, key_trie  `compacted`
 //!  meta        "chain" | "format" | "applied"    → 32 | u32 | u64
 //! ```

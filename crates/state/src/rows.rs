@@ -63,6 +63,40 @@ pub trait RowRead {
     fn range(&self, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Rows, StoreError>;
 }
 
+/// A table of the newest state as a space that can be read.
+pub(crate) struct TableRead<'a, S> {
+    pub(crate) view: &'a View<S>,
+    pub(crate) table: Table,
+}
+
+impl<S: Store> RowRead for TableRead<'_, S> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.view.get(self.table, key)?.map(Cow::into_owned))
+    }
+
+    fn range(&self, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Rows, StoreError> {
+        let (mut rows, mut from) = (Rows::new(), from.to_vec());
+        while rows.len() < limit {
+            // A table may have much behind `to`.
+            let wanted = limit.saturating_sub(rows.len()).min(PAGE_COUNT_MAX);
+            let mut page = self.view.scan(self.table, &from, wanted)?;
+            let read = page.len();
+            if let Some(to) = to {
+                page.truncate(page.partition_point(|(key, _)| key.as_slice() < to));
+            }
+            let is_end = read < wanted || page.len() < read;
+            if let Some((key, _)) = page.last() {
+                from = after(key);
+            }
+            rows.append(&mut page);
+            if is_end {
+                break;
+            }
+        }
+        Ok(rows)
+    }
+}
+
 /// Changes over what is under them.
 #[derive(Clone, Copy)]
 pub struct Layer<'a> {

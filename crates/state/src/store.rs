@@ -54,11 +54,13 @@ pub enum Table {
     Newest,
     /// Compacted stream and place in the trie of its keys → sixteen children.
     KeyTrie,
+    /// Epochs' sets, validators, bonds and misdeeds. Authenticated.
+    Stake,
 }
 
 impl Table {
     /// Every table, ascending.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Meta,
         Self::Account,
         Self::Stream,
@@ -75,6 +77,7 @@ impl Table {
         Self::Keys,
         Self::Newest,
         Self::KeyTrie,
+        Self::Stake,
     ];
 
     /// The byte that stands for the table.
@@ -97,6 +100,7 @@ impl Table {
             Self::Keys => 13,
             Self::Newest => 14,
             Self::KeyTrie => 15,
+            Self::Stake => 16,
         }
     }
 
@@ -111,6 +115,7 @@ impl Table {
                 | Self::Sequence
                 | Self::Group
                 | Self::Keys
+                | Self::Stake
         )
     }
 }
@@ -134,6 +139,7 @@ impl fmt::Display for Table {
             Self::Keys => "keys",
             Self::Newest => "newest",
             Self::KeyTrie => "key_trie",
+            Self::Stake => "stake",
         })
     }
 }

@@ -8,7 +8,7 @@
 //!  receipt  the outcome of a transaction           genesis      the file operators trust
 //!  table    definitions, keys of rows              program      what a statement does to rows
 //!  procedure  programs under a name, calls of them  group  consumer groups and their cursors
-//!  coin     keys, parts and coins of open rounds
+//!  coin     keys, parts and coins of open rounds      stake  bonds, and evidence that costs them
 //! ```
 //! # Invariants
 //! * T1 One value has one encoding: decoding accepts only the bytes that encoding gives.
@@ -33,6 +33,7 @@ pub mod receipt;
 pub mod round;
 pub mod row;
 pub mod row_json;
+pub mod stake;
 pub mod table;
 pub mod transaction;
 
@@ -55,5 +56,6 @@ pub use program::{Define, Expr, Program, Reads, TableRef};
 pub use receipt::{Outcome, Receipt};
 pub use round::{CoinShare, High, RoundChange, RoundChangeCertificate, RoundCoin, Rounds};
 pub use row::{Column, ColumnType, Schema, Value, ValueRef};
+pub use stake::StakeAction;
 pub use table::{TableDef, TableSpec};
 pub use transaction::{Action, Envelope, RouteRule, StreamSpec, Transaction, Unsigned, Writers};

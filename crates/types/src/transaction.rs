@@ -27,6 +27,7 @@ use crate::number::{AccountId, Hash, PublicKey, Signature, Suite};
 use crate::procedure::Call;
 use crate::program::{Define, Program, Reads};
 use crate::row::{NAME_SIZE_MAX, Schema, check_name};
+use crate::stake::StakeAction;
 
 /// Most bytes of an encoded transaction.
 pub const TRANSACTION_SIZE_MAX: usize = 1_000_000;
@@ -76,6 +77,8 @@ pub enum Action {
     Call(Box<Call>),
     /// Change a consumer group.
     Group(Box<GroupAction>),
+    /// Change who validates, or with which bond.
+    Stake(Box<StakeAction>),
 }
 
 /// What `CreateStream` says.
@@ -524,6 +527,10 @@ impl Encode for Action {
                 out.push(8);
                 action.encode(out);
             }
+            Self::Stake(action) => {
+                out.push(9);
+                action.encode(out);
+            }
         }
     }
 }
@@ -545,6 +552,7 @@ impl Decode for Action {
             6 => Self::Reads(Reads::decode(reader)?),
             7 => Self::Call(Box::new(Call::decode(reader)?)),
             8 => Self::Group(Box::new(GroupAction::decode(reader)?)),
+            9 => Self::Stake(Box::new(StakeAction::decode(reader)?)),
             tag => return Err(DecodeError::Tag { what: "action", tag: u64::from(tag) }),
         })
     }

@@ -67,6 +67,7 @@ macro_rules! every_type {
             $call!(ProcedureDef),
             $call!(Call),
             $call!(GroupAction),
+            $call!(StakeAction),
             $call!(Reads),
             $call!(ValidatorSet),
             $call!(Schema),
@@ -105,7 +106,7 @@ proptest! {
         noise in prop::collection::vec(any::<u8>(), 0..300)
     ) {
         macro_rules! total { ($type:ident) => { reencodes::<$type>(&noise)? } }
-        let _: [(); 28] = every_type!(total);
+        let _: [(); 29] = every_type!(total);
     }
 
     #[test]
@@ -127,6 +128,7 @@ proptest! {
         change!(ProcedureDef);
         change!(Call);
         change!(GroupAction);
+        change!(StakeAction);
         change!(Reads);
         change!(Expr);
     }
@@ -143,7 +145,7 @@ proptest! {
                 prop_assert_eq!(other.to_bytes(), bytes);
             }
         }} }
-        let _: [(); 28] = every_type!(flip);
+        let _: [(); 29] = every_type!(flip);
     }
 }
 
@@ -307,6 +309,40 @@ fn what_no_group_has_is_refused_where_it_is_read() {
     assert_eq!(many.as_deref(), Some("starts is 65, the most is 64"));
     let bytes = GroupAction { group: "G".into(), op: GroupOp::Delete }.to_bytes();
     assert!(GroupAction::from_bytes(&bytes).is_err());
+}
+
+#[test]
+fn what_no_stake_has_is_refused_where_it_is_read() {
+    let key = PublicKey::sample(&mut fastrand::Rng::with_seed(1));
+    let read = |action: StakeAction| {
+        StakeAction::from_bytes(&action.to_bytes()).map_err(|error| error.to_string()).err()
+    };
+    let refused = |what: &str| Some(format!("{what} is not in canonical form"));
+    assert_eq!(read(StakeAction::Bond { key, amount: 1 }), None);
+    assert_eq!(read(StakeAction::Bond { key, amount: 0 }), refused("amount of nothing"));
+    assert_eq!(read(StakeAction::Unbond { key, amount: 0 }), refused("amount of nothing"));
+    let moved = |address: &str| read(StakeAction::Move { key, address: address.into() });
+    for address in ["a:1", "[::1]:65535", "validator.example.org:26700"] {
+        assert_eq!(moved(address), None);
+    }
+    for address in ["", "a", ":1", "a:", "a:0", "a:65536", "a:+1", "a b:1", "a\n:1", "a:1 "] {
+        assert_eq!(moved(address), refused("address"), "{address:?}");
+    }
+    let long = moved(&format!("{}:1", "a".repeat(255)));
+    assert_eq!(long.as_deref(), Some("address is 257, the most is 256"));
+    let (possession, address) = (Signature([0; 64]), "a:1".to_owned());
+    let named = |name: &str| {
+        let (name, address) = (name.to_owned(), address.clone());
+        read(StakeAction::Register { key, possession, name, address })
+    };
+    assert_eq!(named(&"é".repeat(32)), None);
+    for name in ["", "a\tb"] {
+        assert_eq!(named(name), refused("validator's name"));
+    }
+    let shown = |size| read(StakeAction::Evidence { epoch: 0, bytes: vec![0; size] });
+    let size_max = quipu_types::stake::EVIDENCE_SIZE_MAX;
+    assert_eq!(shown(size_max), None);
+    assert!(shown(size_max + 1).is_some());
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub const NEVER_KNOW: &[(&str, &[&str])] = &[
     ("consensus", &["clock", "log"]),
     ("vm", &["log", "consensus"]),
     ("net", &["log", "consensus", "vm"]),
-    ("state", &["log", "consensus", "net"]),
+    ("state", &["log", "net"]),
     ("query", &["consensus", "net", "replica"]),
     ("dataflow", &["consensus", "net", "replica"]),
     ("client", &["log", "consensus", "state", "replica", "query"]),

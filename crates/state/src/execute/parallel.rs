@@ -407,10 +407,11 @@ impl<'a, S: Store> Claims<'a, S> {
                         claims.extend([mark(&from.0), mark(&to.0)]);
                     }
                     Action::Run(program) => self.of_program(program, &mut claims),
-                    // Whoever comes later in the block may see it. What groups read is in no read set.
-                    Action::CreateStream(_) | Action::Define(_) | Action::Group(_) => {
-                        is_free = false
-                    }
+                    // Whoever comes later in the block may see it. What groups and stake read is in no read set.
+                    Action::CreateStream(_)
+                    | Action::Define(_)
+                    | Action::Group(_)
+                    | Action::Stake(_) => is_free = false,
                 }
             }
             if is_free && self.taken.is_disjoint(&claims) {

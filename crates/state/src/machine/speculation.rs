@@ -18,6 +18,7 @@
 use quipu_types::{Hash, Height, Time};
 
 use super::{Applied, Machine, OrderedBlock, StateError};
+use crate::stake::Stake;
 use crate::store::{Store, WriteBatch};
 
 /// A block's outcome that is not applied.
@@ -26,7 +27,10 @@ pub(super) struct Speculation {
     pub(super) height: Height,
     pub(super) header_hash: Hash,
     pub(super) time_us: Time,
+    pub(super) epoch: u64,
     pub(super) batch: WriteBatch,
+    /// Stake after it.
+    pub(super) stake: Stake,
     pub(super) applied: Applied,
 }
 
@@ -38,6 +42,7 @@ impl Speculation {
         self.height == block.height
             && self.header_hash == block.header_hash
             && self.time_us == block.time_us
+            && self.epoch == block.epoch
             && receipts.len() == block.transactions.len()
             && receipts.iter().zip(block.transactions).all(|(receipt, ordered)| {
                 (receipt.tx, receipt.lane, receipt.seqno)

@@ -515,7 +515,7 @@ fn balances_streams_and_sequences_are_proven_and_the_first_root_is_frozen() {
         writeln!(text, "{table}: {size} bytes").expect("a string takes it");
     }
     expect![[r#"
-        0550f99207a600926ad0fec4c040730b9bb2ea7cf04aca31c4dc846bf21791ca
+        9a837ae1638429c9cd4e429cc5ff8623a0e54a7b5b7ba5d78d469e758a2c3d40
         account: 8 bytes
         account: 8 bytes
         account: 0 bytes

@@ -83,7 +83,7 @@ impl Sample for Schema {
 
 impl Sample for Action {
     fn sample(rng: &mut Rng) -> Self {
-        match rng.u8(0..8) {
+        match rng.u8(0..9) {
             0 => Self::Append { stream: name(rng), key: bytes(rng), payload: bytes(rng) },
             1 => Self::Transfer { to: AccountId(array(rng)), amount: rng.u64(..) },
             2 => Self::CreateStream(StreamSpec {
@@ -97,7 +97,8 @@ impl Sample for Action {
             4 => Self::Define(Box::new(Define::sample(rng))),
             5 => Self::Reads(Reads::sample(rng)),
             6 => Self::Call(Box::new(Call::sample(rng))),
-            _ => Self::Group(Box::new(GroupAction::sample(rng))),
+            7 => Self::Group(Box::new(GroupAction::sample(rng))),
+            _ => Self::Stake(Box::new(StakeAction::sample(rng))),
         }
     }
 }
@@ -135,6 +136,26 @@ impl Sample for GroupAction {
             _ => GroupOp::Seek { lane, to: Certified::sample(rng) },
         };
         Self { group: name(rng), op }
+    }
+}
+
+impl Sample for StakeAction {
+    fn sample(rng: &mut Rng) -> Self {
+        let key = PublicKey::sample(rng);
+        let address = format!("{}.example:{}", name(rng), rng.u16(1..));
+        match rng.u8(0..6) {
+            0 => Self::Register {
+                key,
+                possession: signature(rng),
+                name: format!("{} é", name(rng)),
+                address,
+            },
+            1 => Self::Bond { key, amount: rng.u64(1..) },
+            2 => Self::Unbond { key, amount: rng.u64(1..) },
+            3 => Self::Withdraw { key },
+            4 => Self::Move { key, address },
+            _ => Self::Evidence { epoch: rng.u64(..), bytes: bytes(rng) },
+        }
     }
 }
 

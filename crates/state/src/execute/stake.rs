@@ -1,0 +1,413 @@
+//! The rules of stake: who validates, with which bond, and what evidence costs.
+//!
+//! ```text
+//!  Register ─ keys of one role ─ a slot ─> Bond ─> bond ── Unbond ─> locked until time + unbond_us ── Withdraw ─> balance
+//!                                                   └─ Evidence, judged by its epoch's set: both lose slash_permille,
+//!                                                      once a (voting key, epoch, kind, place); no power ever again
+//! ```
+//! # Invariants
+//! Those of [`crate::stake`], and:
+//! * B1 A voting key that is registered signs no transaction that does anything, and had no other role before.
+//! * B2 No Unbond leaves a set without power to be computed.
+//! * B3 Nothing of a set's power can be withdrawn while evidence is judged by that set.
+//!
+//! # Limits
+//! An action costs the steps of the records that it looks at, and of the signatures that it checks, under the meter of
+//! programs. Evidence is at most a transaction: two proposals of the largest sets are more.
+
+use quipu_consensus::{Context, Evidence};
+use quipu_crypto::Tag;
+use quipu_crypto::suite::{self, is_weak, verify_tagged};
+use quipu_types::agreement::VALIDATOR_COUNT_MAX;
+use quipu_types::genesis::StakeRules;
+use quipu_types::stake::{StakeAction, possession_body};
+use quipu_types::{
+    AccountId, Decode as _, Hash, Height, Lane, PublicKey, Signature, Time, ValidatorIndex,
+    code,
+};
+
+use super::{Executor, Stop, Trial};
+use crate::machine::Ordered;
+use crate::record::Sequence;
+use crate::rows::{Changes, Layer, RowRead as _, TableRead};
+use crate::stake::{
+    self, EpochRecord, HEAD_KEY, Misdeed, StakeHead, ValidatorRecord, epoch_key, lock_key,
+    misdeed_key, slot_key, validator_key,
+};
+use crate::store::{Store, StoreError, Table};
+use crate::table::{Meter, ROW_STEPS};
+
+/// Records that every action may look at and write.
+const ACTION_RECORD_COUNT: u64 = 8;
+/// What checking a signature costs, in records.
+const SIGNATURE_RECORD_COUNT: u64 = 256;
+/// What judging evidence costs, in records: a schedule, two signatures, a coin.
+const EVIDENCE_RECORD_COUNT: u64 = 2_048;
+const MINUTE_US: u64 = 60_000_000;
+
+/// What an action does to the signer's balance.
+enum Payment {
+    Nothing,
+    Pays(u64),
+    Gets(u64),
+}
+
+impl<S: Store> Executor<'_, S> {
+    /// What an action of stake changes.
+    pub(super) fn stake(
+        &mut self,
+        trial: &mut Trial<'_>,
+        ordered: &Ordered<'_>,
+        action: &StakeAction,
+    ) -> Result<(), Stop> {
+        let rules = self.rules.stake.ok_or(code::STAKE_FIXED)?;
+        let signer = suite::account(&ordered.transaction.signer);
+        if let StakeAction::Register { key, .. } = action
+            && self.has_acted(trial, key)?
+        {
+            return Err(code::TWO_ROLES.into());
+        }
+        let applied = TableRead { view: self.view, table: Table::Stake };
+        let under = Layer { under: &applied, changes: &self.delta.stake };
+        let meter =
+            trial.meter.get_or_insert_with(|| Meter::new(self.rules.steps_max.min(self.steps)));
+        let before = meter.steps;
+        let mut staking = Staking {
+            under,
+            changes: &mut trial.stake,
+            steps: &mut meter.steps,
+            rules,
+            height: self.height,
+            time: self.time,
+            signer,
+            tx: ordered.tx,
+            chain: self.rules.chain,
+            lane_count: self.rules.lane_count,
+        };
+        let done = staking.act(action);
+        self.steps = self.steps.saturating_sub(before.saturating_sub(meter.steps));
+        let payment = done?;
+        let balance = self.balance(Some(trial), &signer)?;
+        let balance = match payment {
+            Payment::Nothing => return Ok(()),
+            Payment::Pays(amount) => balance.checked_sub(amount).ok_or(code::NO_FUNDS)?,
+            Payment::Gets(amount) => balance.checked_add(amount).ok_or(code::BALANCE_OVERFLOW)?,
+        };
+        trial.balances.insert(signer, balance);
+        Ok(())
+    }
+
+    /// Whether a key has signed a transaction, or its account holds units.
+    fn has_acted(&self, trial: &Trial<'_>, key: &PublicKey) -> Result<bool, StoreError> {
+        for lane in (0..self.rules.lane_count).map(Lane::new) {
+            if self.delta.sequences.contains_key(&(lane, *key))
+                || self.view.sequence(lane, key)? != Sequence::START
+            {
+                return Ok(true);
+            }
+        }
+        Ok(self.balance(Some(trial), &suite::account(key))? > 0)
+    }
+
+    /// That the signer of a transaction is no voting key (B1).
+    pub(super) fn check_role(&self, signer: &PublicKey) -> Result<(), Stop> {
+        if self.rules.stake.is_none() {
+            return Ok(());
+        }
+        let is_voting = match self.delta.stake.get(&validator_key(signer)) {
+            Some(record) => record.is_some(),
+            None => self.voting.as_ref().is_some_and(|voting| voting.contains(signer)),
+        };
+        if is_voting { Err(code::VOTING_KEY.into()) } else { Ok(()) }
+    }
+}
+
+/// Stake as a transaction sees it.
+struct Staking<'a> {
+    under: Layer<'a>,
+    changes: &'a mut Changes,
+    /// Steps left.
+    steps: &'a mut u64,
+    rules: StakeRules,
+    height: Height,
+    time: Time,
+    signer: AccountId,
+    tx: Hash,
+    chain: Hash,
+    lane_count: u16,
+}
+
+impl Staking<'_> {
+    fn act(&mut self, action: &StakeAction) -> Result<Payment, Stop> {
+        self.charge(ACTION_RECORD_COUNT)?;
+        match action {
+            StakeAction::Register { key, possession, name, address } => {
+                self.register(key, possession, name, address)?;
+            }
+            StakeAction::Bond { key, amount } => {
+                self.bond(key, *amount)?;
+                return Ok(Payment::Pays(*amount));
+            }
+            StakeAction::Unbond { key, amount } => self.unbond(key, *amount)?,
+            StakeAction::Withdraw { key } => return Ok(Payment::Gets(self.withdraw(key)?)),
+            StakeAction::Move { key, address } => {
+                let record = self.owned(key)?;
+                self.put_validator(key, &ValidatorRecord { address: address.clone(), ..record });
+            }
+            StakeAction::Evidence { epoch, bytes } => self.judge(*epoch, bytes)?,
+        }
+        Ok(Payment::Nothing)
+    }
+
+    /// Pays for records that are looked at.
+    fn charge(&mut self, record_count: u64) -> Result<(), Stop> {
+        let steps = record_count.saturating_mul(ROW_STEPS);
+        *self.steps = self.steps.checked_sub(steps).ok_or(code::METER)?;
+        Ok(())
+    }
+
+    fn space(&self) -> Layer<'_> {
+        Layer { under: &self.under, changes: self.changes }
+    }
+
+    fn head(&self) -> Result<StakeHead, StoreError> {
+        stake::head(&self.space())
+    }
+
+    /// Writes the head, in which a set has to be computed anew.
+    fn put_changed(&mut self, head: StakeHead) {
+        let head = StakeHead { is_changed: true, ..head };
+        stake::put(self.changes, HEAD_KEY.to_vec(), &head);
+    }
+
+    fn find(&self, key: &PublicKey) -> Result<Option<ValidatorRecord>, StoreError> {
+        stake::read(&self.space(), &validator_key(key))
+    }
+
+    /// A validator that the signer owns.
+    fn owned(&self, key: &PublicKey) -> Result<ValidatorRecord, Stop> {
+        let record = self.find(key)?.ok_or(code::NO_VALIDATOR)?;
+        if record.owner == Some(self.signer) { Ok(record) } else { Err(code::NOT_THE_OWNER.into()) }
+    }
+
+    fn put_validator(&mut self, key: &PublicKey, record: &ValidatorRecord) {
+        stake::put(self.changes, validator_key(key), record);
+    }
+
+    fn epoch(&self, epoch: u64) -> Result<Option<EpochRecord>, StoreError> {
+        stake::read(&self.space(), &epoch_key(epoch))
+    }
+
+    fn register(
+        &mut self,
+        key: &PublicKey,
+        possession: &Signature,
+        name: &str,
+        address: &str,
+    ) -> Result<(), Stop> {
+        self.charge(SIGNATURE_RECORD_COUNT.saturating_add(u64::from(self.lane_count)))?;
+        if self.find(key)?.is_some() {
+            return Err(code::VALIDATOR_EXISTS.into());
+        }
+        if stake::is_deposed(&self.space(), key)? {
+            return Err(code::DEPOSED.into());
+        }
+        let body = possession_body(key, &self.signer);
+        let holds = verify_tagged(key, &self.chain, 0, Tag::Possession, &body, possession);
+        if is_weak(key) || !holds {
+            return Err(code::BAD_POSSESSION.into());
+        }
+        let head = self.head()?;
+        self.charge(u64::from(head.slot_count))?;
+        let validators = stake::validators(&self.space())?;
+        let account = suite::account(key);
+        if account == self.signer || validators.iter().any(|(_, one)| one.owner == Some(account)) {
+            return Err(code::TWO_ROLES.into());
+        }
+        let (index, head) = if usize::from(head.slot_count) < VALIDATOR_COUNT_MAX {
+            let slot_count = head.slot_count.saturating_add(1);
+            (ValidatorIndex::new(head.slot_count), StakeHead { slot_count, ..head })
+        } else {
+            let (gone, index) = self.free_slot(&head, &validators)?.ok_or(code::NO_SLOT)?;
+            self.changes.insert(validator_key(&gone), None);
+            (index, head)
+        };
+        let record = ValidatorRecord {
+            index,
+            owner: Some(self.signer),
+            name: name.to_owned(),
+            address: address.to_owned(),
+            bond: 0,
+            locked: 0,
+            is_deposed: false,
+        };
+        stake::put(self.changes, slot_key(index), key);
+        self.put_validator(key, &record);
+        self.put_changed(head);
+        Ok(())
+    }
+
+    /// The first slot whose validator has nothing at stake and no power, now or in the next epoch.
+    fn free_slot(
+        &self,
+        head: &StakeHead,
+        validators: &[(PublicKey, ValidatorRecord)],
+    ) -> Result<Option<(PublicKey, ValidatorIndex)>, StoreError> {
+        let sets = [self.epoch(head.epoch)?, self.epoch(head.epoch.saturating_add(1))?];
+        let has_power = |key: &PublicKey| {
+            sets.iter().flatten().any(|record| power_of(record, key) > 0)
+        };
+        let free = validators
+            .iter()
+            .find(|(key, one)| one.bond == 0 && one.locked == 0 && !has_power(key));
+        Ok(free.map(|(key, one)| (*key, one.index)))
+    }
+
+    fn bond(&mut self, key: &PublicKey, amount: u64) -> Result<(), Stop> {
+        let record = self.owned(key)?;
+        if record.is_deposed {
+            return Err(code::DEPOSED.into());
+        }
+        let bond = record.bond.checked_add(amount).ok_or(code::BALANCE_OVERFLOW)?;
+        self.put_validator(key, &ValidatorRecord { bond, ..record });
+        let head = self.head()?;
+        self.put_changed(head);
+        Ok(())
+    }
+
+    fn unbond(&mut self, key: &PublicKey, amount: u64) -> Result<(), Stop> {
+        let record = self.owned(key)?;
+        let had_power = record.power(&self.rules) > 0;
+        let bond = record.bond.checked_sub(amount).ok_or(code::BOND_SMALL)?;
+        let locked = record.locked.checked_add(amount).ok_or(code::BALANCE_OVERFLOW)?;
+        let record = ValidatorRecord { bond, locked, ..record };
+        let has_power = record.power(&self.rules) > 0;
+        self.put_validator(key, &record);
+        let due = Time::new(self.time.get().saturating_add(self.rules.unbond_us));
+        let place = lock_key(key, due);
+        // All that is locked together fits, so what is due at one instant does.
+        let same = stake::read::<Time>(&self.space(), &place)?.map_or(0, Time::get);
+        self.changes.insert(place, Some(same.saturating_add(amount).to_le_bytes().to_vec()));
+        let head = self.head()?;
+        if had_power && !has_power {
+            self.charge(u64::from(head.slot_count))?;
+            let validators = stake::validators(&self.space())?;
+            if !validators.iter().any(|(_, one)| one.power(&self.rules) > 0) {
+                return Err(code::LAST_POWER.into());
+            }
+        }
+        self.put_changed(head);
+        Ok(())
+    }
+
+    /// Takes what is due, as far as the rest covers the validator's power in every set by which evidence is judged (B3).
+    fn withdraw(&mut self, key: &PublicKey) -> Result<u64, Stop> {
+        let record = self.owned(key)?;
+        let locks = stake::locks(&self.space(), key)?;
+        self.charge(u64::try_from(locks.len()).unwrap_or(u64::MAX))?;
+        let due = locks.iter().take_while(|(due, _)| *due <= self.time);
+        let due: u64 = due.fold(0, |sum, (_, amount)| sum.saturating_add(*amount));
+        if due == 0 {
+            let first = locks.first().map_or(self.time, |(due, _)| *due);
+            let left = first.get().saturating_sub(self.time.get()).div_ceil(MINUTE_US);
+            let detail = u16::try_from(left).unwrap_or(u16::MAX);
+            return Err(Stop::Refused { code: code::NOTHING_DUE, action: None, detail });
+        }
+        let cover = u128::from(self.cover(key)?);
+        let held = u128::from(record.bond).saturating_add(u128::from(record.locked));
+        let spare = u64::try_from(held.saturating_sub(cover)).unwrap_or(u64::MAX);
+        let amount = due.min(spare);
+        if amount == 0 {
+            return Err(code::NOTHING_DUE.into());
+        }
+        let mut left = amount;
+        for (due, units) in locks {
+            if left == 0 {
+                break;
+            }
+            let taken = units.min(left);
+            left = left.saturating_sub(taken);
+            let rest = units.saturating_sub(taken);
+            let rest = (rest > 0).then(|| rest.to_le_bytes().to_vec());
+            self.changes.insert(lock_key(key, due), rest);
+        }
+        let locked = record.locked.saturating_sub(amount);
+        self.put_validator(key, &ValidatorRecord { locked, ..record });
+        Ok(amount)
+    }
+
+    /// The most power that a validator has in a set by which evidence is judged.
+    fn cover(&mut self, key: &PublicKey) -> Result<u64, Stop> {
+        let records = stake::epochs(&self.space())?;
+        self.charge(u64::try_from(records.len()).unwrap_or(u64::MAX))?;
+        let judging = records.iter().filter(|record| record.judges(self.time, &self.rules));
+        Ok(judging.map(|record| power_of(record, key)).max().unwrap_or(0))
+    }
+
+    fn judge(&mut self, epoch: u64, bytes: &[u8]) -> Result<(), Stop> {
+        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        self.charge(EVIDENCE_RECORD_COUNT.saturating_add(size / 1_024))?;
+        let head = self.head()?;
+        let record = match self.epoch(epoch)? {
+            None if epoch < head.epoch => return Err(code::EVIDENCE_OLD.into()),
+            Some(record) if !record.judges(self.time, &self.rules) => {
+                return Err(code::EVIDENCE_OLD.into());
+            }
+            // Nobody has signed anything in an epoch that has not begun.
+            None => return Err(code::EVIDENCE_NOBODY.into()),
+            Some(record) if record.began.is_none() || !record.set.is_sound() => {
+                return Err(code::EVIDENCE_NOBODY.into());
+            }
+            Some(record) => record,
+        };
+        let evidence = Evidence::from_bytes(bytes).map_err(|_| code::EVIDENCE_FALSE)?;
+        let context = Context::new(self.chain, record.set, self.lane_count);
+        let culprit = evidence.culprit(&context).ok_or(code::EVIDENCE_NOBODY)?;
+        let key = context.set.get(culprit).ok_or(code::EVIDENCE_NOBODY)?.key;
+        let (kind, place) = (evidence.kind().to_owned(), evidence.place());
+        let misdeed = misdeed_key(&key, epoch, &kind, &place);
+        if self.space().get(&misdeed)?.is_some() {
+            return Err(code::EVIDENCE_KNOWN.into());
+        }
+        let slashed = self.slash(&key)?;
+        let (by, tx, height) = (self.signer, self.tx, self.height);
+        let record = Misdeed { validator: culprit, kind, place, slashed, by, tx, height };
+        stake::put(self.changes, misdeed, &record);
+        let slashed = head.slashed.saturating_add(u128::from(slashed));
+        self.put_changed(StakeHead { slashed, ..head });
+        Ok(())
+    }
+
+    /// Takes a validator's power for good, and its part of what it has bonded and locked; says how much that was.
+    fn slash(&mut self, key: &PublicKey) -> Result<u64, Stop> {
+        // Its slot may have been given away: then it has nothing left.
+        let Some(record) = self.find(key)? else { return Ok(0) };
+        let permille = self.rules.slash_permille;
+        let bond = record.bond.saturating_sub(part(record.bond, permille));
+        let mut locked = record.locked;
+        let locks = stake::locks(&self.space(), key)?;
+        self.charge(u64::try_from(locks.len()).unwrap_or(u64::MAX))?;
+        for (due, units) in locks {
+            let lost = part(units, permille);
+            locked = locked.saturating_sub(lost);
+            let rest = units.saturating_sub(lost);
+            let rest = (rest > 0).then(|| rest.to_le_bytes().to_vec());
+            self.changes.insert(lock_key(key, due), rest);
+        }
+        let lost = record.bond.saturating_sub(bond);
+        let lost = lost.saturating_add(record.locked.saturating_sub(locked));
+        self.put_validator(key, &ValidatorRecord { bond, locked, is_deposed: true, ..record });
+        Ok(lost)
+    }
+}
+
+/// A key's power in an epoch's set.
+fn power_of(record: &EpochRecord, key: &PublicKey) -> u64 {
+    record.set.validators.iter().find(|one| one.key == *key).map_or(0, |one| one.power)
+}
+
+/// So many thousandths of some units, rounded up.
+fn part(units: u64, permille: u16) -> u64 {
+    let part = u128::from(units).saturating_mul(u128::from(permille)).div_ceil(1_000);
+    u64::try_from(part).unwrap_or(units).min(units)
+}
