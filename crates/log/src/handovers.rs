@@ -16,6 +16,7 @@ use crate::error::{Damage, LogError, Place};
 use crate::frame::Seed;
 use crate::headers::decode_header;
 use crate::journal::{Journal, JournalReader, JournalSpec};
+use crate::scan::{ScanSpec, scan};
 
 pub(crate) const HANDOVERS: &str = "handovers";
 pub(crate) const HANDOVERS_TAG: u64 = 0x0500;
@@ -72,6 +73,22 @@ impl Handovers {
         self.journal.synced(sync.upto);
         Ok(())
     }
+}
+
+/// The last headers of epochs that a log has, from the genesis' on, as far as they can be read; nothing is changed.
+///
+/// # Errors
+/// What the medium gives.
+pub fn handovers(disk: &dyn Disk, chain: &Hash) -> Result<Vec<Committed>, LogError> {
+    if disk.list(HANDOVERS).is_err() {
+        return Ok(Vec::new());
+    }
+    let seed = Seed::new(chain, HANDOVERS_TAG);
+    let spec = ScanSpec { directory: HANDOVERS.to_owned(), seed, first: Some(1), thorough: false };
+    let reader = JournalReader::new(HANDOVERS, seed, scan(disk, &spec)?.segments);
+    let last = Height::new(u64::MAX);
+    let each = (0_u64..).map_while(|epoch| read_handover(&reader, epoch, last).ok().flatten());
+    Ok(each.collect())
 }
 
 /// The last header of an epoch, if it is not above `height`.

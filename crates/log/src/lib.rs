@@ -55,6 +55,7 @@ pub use check::{Check, Progress};
 pub use disk::{Disk, DiskFile};
 pub use error::{Damage, Doing, Finding, LogError, Place};
 pub use frame::RECORD_SIZE_MAX;
+pub use handovers::handovers;
 pub use lane::leaves_of;
 pub use ledger::{Ledger, LedgerConfig, Recovered, SyncGroup};
 pub use memory::MemoryDisk;

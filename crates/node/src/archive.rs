@@ -13,11 +13,10 @@ use std::sync::Arc;
 use quipu_log::{Disk, Ledger, LedgerConfig, LedgerReader, TermRecord};
 use quipu_proof::names::chain_id;
 use quipu_replica::checkpoint::beginning;
-use quipu_replica::storage::cut_before;
+use quipu_replica::storage::{cut_before, read_epochs};
 use quipu_types::{Genesis, Hash, Header, Height};
 
 use crate::check::{Finding, check_log, wrong_clocks};
-use crate::checkpoint::context;
 use crate::config::Config;
 use crate::disk::FileDisk;
 use crate::driver::log_failed;
@@ -86,8 +85,8 @@ pub fn export(
     if first > Height::new(1) {
         let before = Height::new(first.get().saturating_sub(1));
         let (header, _) = reader.header(before).map_err(log_failed)?;
-        let schedule = &context(&genesis).schedule;
-        let begins = beginning(&reader, &header, schedule).map_err(failed)?;
+        let epochs = read_epochs(&reader, genesis.validator_set()).map_err(log_failed)?;
+        let begins = beginning(&reader, &header, &epochs).map_err(failed)?;
         Ledger::begin_with(&disk, chain, log, begins).map_err(log_failed)?;
     }
     let (mut ledger, found) = Ledger::open(disk, chain, log).map_err(log_failed)?;

@@ -65,9 +65,9 @@ impl CertificateFile {
 
     /// Opens the files for reading.
     pub(crate) fn open_read(disk: Arc<dyn Disk>, epochs: &Epochs) -> std::io::Result<Self> {
-        let parts = names(epochs).into_iter().map(|(first, count, name)| {
-            Ok(Part::over(first, disk.open_read(&name)?, count))
-        });
+        let parts = names(epochs)
+            .into_iter()
+            .map(|(first, count, name)| Ok(Part::over(first, disk.open_read(&name)?, count)));
         let parts = RwLock::new(parts.collect::<std::io::Result<_>>()?);
         Ok(Self { disk, parts })
     }

@@ -27,7 +27,7 @@ use quipu_crypto::keyfile;
 use quipu_crypto::suite::verify_tagged;
 use quipu_log::{Disk, Ledger, LedgerConfig, LedgerReader};
 use quipu_proof::names::chain_id;
-use quipu_proof::{verify_certificate, verify_state_certificate};
+use quipu_proof::{Epochs, verify_certificate, verify_state_certificate};
 use quipu_query::ColumnStore;
 use quipu_replica::storage::read_block;
 use quipu_state::{Machine, Store, StoreError, Table};
@@ -205,15 +205,17 @@ pub(crate) fn check_log(
     genesis: &Genesis,
     tell: &mut dyn FnMut(&str),
 ) -> Vec<quipu_log::Finding> {
-    let (set, chain) = (genesis.validator_set(), chain_id(genesis));
+    let chain = chain_id(genesis);
+    let epochs = epochs(disk, genesis);
     let check = quipu_log::Check {
         disk,
         chain,
         lane_count: genesis.lane_count,
         certificate: &|header, certificate| {
-            verify_certificate(&chain, &set, header, certificate).is_ok()
+            verify_certificate(&chain, &epochs.at(header.height).set, header, certificate).is_ok()
         },
         chunk: &|term, header, signature| {
+            let set = &epochs.of_term(term.lane, term.term).set;
             set.get(term.sequencer).is_some_and(|validator| {
                 let body = header.to_bytes();
                 verify_tagged(&validator.key, &chain, set.epoch, Tag::Chunk, &body, signature)
@@ -225,6 +227,19 @@ pub(crate) fn check_log(
             tell(&format!("the log: {} records", so_far.record_count));
         }
     })
+}
+
+/// The epochs that a log knows of, followed from the genesis' as far as each is certified; nothing of the disk is changed.
+fn epochs(disk: &dyn Disk, genesis: &Genesis) -> Epochs {
+    let mut epochs = Epochs::new(genesis.validator_set(), genesis.lane_count);
+    let chain = chain_id(genesis);
+    let handovers = quipu_log::handovers(disk, &chain).unwrap_or_default();
+    for (header, certificate) in handovers {
+        if epochs.follow(&chain, &header, &certificate).is_err() {
+            break;
+        }
+    }
+    epochs
 }
 
 struct Checking<'a> {
@@ -252,9 +267,9 @@ impl Checking<'_> {
                 None
             }
             Ok(key) => {
-                let own = self.genesis.validator_set().index_of(&key.public());
+                let own = epochs(&*self.disk, &self.genesis).current().set.index_of(&key.public());
                 if own.is_none() {
-                    self.note(name, "the key is of no validator of the genesis");
+                    self.note(name, "the key is of no validator of the ledger");
                 }
                 own
             }
@@ -264,7 +279,8 @@ impl Checking<'_> {
     /// What the genesis deals of the coin of open rounds, and the validator's shares, where it has some.
     fn coin(&mut self, own: ValidatorIndex) {
         (self.progress)("the coin");
-        if let Err(error) = crate::coin::load(&self.config, &self.genesis, own) {
+        let set = epochs(&*self.disk, &self.genesis).current().set.clone();
+        if let Err(error) = crate::coin::load(&self.config, &self.genesis, &set, own) {
             self.note(self.config.coin.display().to_string(), error.to_string());
         }
     }
@@ -297,6 +313,7 @@ impl Checking<'_> {
             "lanes",
             "base",
             "headers",
+            "handovers",
             "wal",
         ];
         match self.disk.list("") {
@@ -304,7 +321,11 @@ impl Checking<'_> {
             Ok(names) => {
                 for name in names {
                     let is_own = own.iter().flatten().any(|own| *own == name);
-                    if !known.contains(&name.as_str()) && !is_own {
+                    let is_certificates = name
+                        .strip_prefix(CERTIFICATE_FILE)
+                        .and_then(|rest| rest.strip_prefix('.'))
+                        .is_some_and(|rest| rest.parse::<u64>().is_ok());
+                    if !known.contains(&name.as_str()) && !is_own && !is_certificates {
                         self.note(name, "no such file belongs to a validator");
                     }
                 }
@@ -358,8 +379,8 @@ impl Checking<'_> {
         if self.disk.open_read(CERTIFICATE_FILE).is_err() {
             return;
         }
-        let count = self.genesis.validators.len();
-        let file = match CertificateFile::open_read(&*self.disk, count) {
+        let epochs = epochs(&*self.disk, &self.genesis);
+        let file = match CertificateFile::open_read(Arc::clone(&self.disk), &epochs) {
             Ok(file) => file,
             Err(error) => return self.note(CERTIFICATE_FILE, error.to_string()),
         };
@@ -370,14 +391,16 @@ impl Checking<'_> {
         if rest > 0 {
             self.note(CERTIFICATE_FILE, "the file does not end with a whole slot");
         }
-        let set = self.genesis.validator_set();
         let mut height = Height::new(1);
         while height <= reach && self.report.findings.len() < FINDING_COUNT_MAX {
             let fault = match file.get(height) {
                 Ok(None) => None,
-                Ok(Some(held)) => verify_state_certificate(&self.chain, &set, height, &held)
-                    .err()
-                    .map(|error| format!("state certificate of height {height}: {error}")),
+                Ok(Some(held)) => {
+                    let set = &epochs.at(height).set;
+                    verify_state_certificate(&self.chain, set, height, &held)
+                        .err()
+                        .map(|error| format!("state certificate of height {height}: {error}"))
+                }
                 Err(error) => Some(error.to_string()),
             };
             if let Some(what) = fault {
@@ -416,7 +439,8 @@ impl Checking<'_> {
         if let Some(at) = stored_at.filter(|at| *at > head) {
             self.note(STATE_DIR, format!("the state is at height {at}, the log ends at {head}"));
         }
-        let file = CertificateFile::open_read(&*self.disk, self.genesis.validators.len()).ok();
+        let epochs = epochs(&*self.disk, &self.genesis);
+        let file = CertificateFile::open_read(Arc::clone(&self.disk), &epochs).ok();
         if stored_at == Some(machine.applied()) {
             self.compare(&machine, stored.as_ref());
         }
@@ -429,7 +453,7 @@ impl Checking<'_> {
                     return Ok(());
                 }
             };
-            self.compare_certificates(&machine, file.as_ref(), &header, &state);
+            self.compare_certificates(&machine, (file.as_ref(), &epochs), &header, &state);
             let is_compared = stored_at == Some(height);
             if is_compared || machine.unflushed_heights() >= FLUSH_HEIGHT_COUNT || height == head {
                 machine.flush().map_err(state_failed)?;
@@ -521,7 +545,7 @@ impl Checking<'_> {
     fn compare_certificates(
         &mut self,
         machine: &Machine<LmdbStore>,
-        file: Option<&CertificateFile>,
+        (file, epochs): (Option<&CertificateFile>, &Epochs),
         header: &Header,
         state: &SignedState,
     ) {
@@ -539,8 +563,8 @@ impl Checking<'_> {
         }
         let Some(embedded) = &header.state_certificate else { return };
         let about = embedded.state.height;
-        let set = self.genesis.validator_set();
-        if let Err(error) = verify_state_certificate(&self.chain, &set, about, embedded) {
+        let set = &epochs.at(about).set;
+        if let Err(error) = verify_state_certificate(&self.chain, set, about, embedded) {
             self.note("headers", format!("header {height}, state certificate inside: {error}"));
         }
         let executed = machine.state(about).ok().flatten().map(|record| record.signed());

@@ -46,7 +46,6 @@ pub(crate) struct Saver {
     retention: Retention,
     key: SecretKey,
     own: ValidatorIndex,
-    context: Context,
     /// Those whose parts are made, oldest first.
     pending: VecDeque<Pending>,
     /// Every height up to here has its certificate here.
@@ -75,14 +74,13 @@ impl Saver {
         shared: &Shared,
         certified: Height,
     ) -> Option<Self> {
-        let context = context(&shared.genesis);
         let is_wanted = retention.checkpoint_heights > 0;
         let pending = VecDeque::new();
         let dir = shared.dir.join(CHECKPOINT_DIR);
         if let Err(error) = sweep(&dir).or_else(absent_is_empty) {
             tracing::warn!(%error, "what was left of a checkpoint stays");
         }
-        is_wanted.then_some(Self { retention, key, own, context, pending, certified })
+        is_wanted.then_some(Self { retention, key, own, pending, certified })
     }
 
     /// Saves the state after this header, if that is due: nothing else was executed since.
@@ -123,10 +121,11 @@ impl Saver {
             return Ok(());
         };
         shared.certificates.sync().map_err(failed)?;
-        let schedule = &self.context.schedule;
-        let beginning = checkpoint::beginning(&shared.reader, &header, schedule).map_err(failed)?;
+        let context = shared.context();
+        let beginning = checkpoint::beginning(&shared.reader, &header, &context.epochs);
+        let beginning = beginning.map_err(failed)?;
         let statement = checkpoint::statement(&header, &beginning, &parts);
-        let signed = statement.sign(&self.key, self.own, &self.context);
+        let signed = statement.sign(&self.key, self.own, &context);
         let part_count = parts.len();
         let manifest = Manifest { signed, beginning, parts };
         let dir = shared.dir.join(CHECKPOINT_DIR);
@@ -270,7 +269,7 @@ pub(crate) fn restore(
     machine.into_store().close().map_err(|error| state_failed(error.into()))
 }
 
-/// What a checkpoint is judged by.
+/// What the first hand-over is judged by.
 pub(crate) fn context(genesis: &Genesis) -> Context {
     Context::new(chain_id(genesis), genesis.validator_set(), genesis.lane_count)
 }

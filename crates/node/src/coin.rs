@@ -8,18 +8,21 @@
 
 use quipu_crypto::coin::{CoinScheme, CoinSecret, file};
 use quipu_crypto::keyfile::KeyFileError;
-use quipu_types::{Genesis, ValidatorIndex};
+use quipu_types::{Genesis, ValidatorIndex, ValidatorSet};
 
 use crate::config::Config;
 use crate::error::NodeError;
 
-/// What makes coins of parts, if the genesis deals a coin, with the validator's shares, if it has some.
+/// What makes coins of parts, if the genesis deals the coin of this set, with the validator's shares, if it has some.
 pub(crate) fn load(
     config: &Config,
     genesis: &Genesis,
+    set: &ValidatorSet,
     own: ValidatorIndex,
 ) -> Result<Option<(CoinScheme, Option<CoinSecret>)>, NodeError> {
-    let Some(scheme) = scheme(config, genesis)? else { return Ok(None) };
+    let Some(scheme) = scheme(config, genesis)?.filter(|one| Some(one.key()) == set.coin) else {
+        return Ok(None);
+    };
     let secret = secret(config, &scheme, own)?;
     Ok(Some((scheme, secret)))
 }

@@ -27,7 +27,9 @@ use quipu_replica::{
     Admitted, Answer, Block, Chunk, Class, Effect, Input, Received, Replica, Request, Restored,
     Ticket, serve,
 };
-use quipu_types::{CommitCertificate, Encode, Height, Receipt, SignedState, ValidatorIndex};
+use quipu_types::{
+    CommitCertificate, Encode, Header, Height, Receipt, SignedState, ValidatorIndex, ValidatorSet,
+};
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
@@ -52,6 +54,8 @@ pub(crate) enum Message {
     Submit(Vec<Submission>),
     /// A height was executed.
     Executed { state: SignedState, receipts: Arc<Vec<Receipt>> },
+    /// Execution found the next epoch's set to be this.
+    NextSet(Arc<ValidatorSet>),
     /// What another validator sent, checked.
     Peer { from: ValidatorIndex, received: Box<Received> },
     /// What a worker made of stripes.
@@ -195,6 +199,10 @@ impl Driver {
 
     /// Feeds heights that were executed before the start and whose state certificates are not stored.
     pub(crate) fn execute_again(&mut self, states: Vec<Executed>) {
+        let next = self.shared.machine().ok().and_then(|machine| machine.next_set());
+        if let Some(set) = next {
+            self.step(Input::NextSet(Box::new((*set).clone())));
+        }
         for (state, receipts) in states {
             self.step(Input::Executed { state, receipts });
         }
@@ -273,6 +281,7 @@ impl Driver {
             Message::Executed { state, receipts } => {
                 self.step(Input::Executed { state, receipts });
             }
+            Message::NextSet(set) => self.step(Input::NextSet(Box::new((*set).clone()))),
             Message::Prune(height) => self.prune(height)?,
             Message::Failed(error) => return Err(error),
             Message::Stop => self.step(Input::Stop),
@@ -358,8 +367,8 @@ impl Driver {
         if height < self.ledger.reader().first_height() {
             return Ok(());
         }
-        let schedule = &self.replica.context().schedule;
-        prune(&mut self.ledger, height, schedule).map_err(log_failed)?;
+        let epochs = &self.replica.context().epochs;
+        prune(&mut self.ledger, height, epochs).map_err(log_failed)?;
         let reader = self.ledger.reader();
         let whole = reader.first_whole_height().map_err(log_failed)?;
         let headers = reader.first_height();
@@ -395,12 +404,27 @@ impl Driver {
         certificate: &CommitCertificate,
     ) -> Result<(), NodeError> {
         self.ledger.append_header(&block.header, certificate).map_err(log_failed)?;
+        if self
+            .shared
+            .pass(&block.header)
+            .map_err(|error| NodeError::system("beginning an epoch", error))?
+        {
+            self.begin_epoch(&block.header)?;
+        }
         self.header_written = block.header.height;
         self.shared.metrics.height_committed.set(gauge_value(block.header.height.get()));
         let covered = self.shared.tail.commit(&block.header.cut);
         self.shared.clocks.commit(&block.header, &covered);
         self.shared.update(|progress| progress.committed = block.header.height);
         Ok(())
+    }
+
+    /// Validators may have come or gone.
+    fn begin_epoch(&self, header: &Header) -> Result<(), NodeError> {
+        let context = self.shared.context();
+        let (epoch, count) = (context.set.epoch, context.schedule.count());
+        tracing::info!(epoch, validators = count, after = %header.height, "an epoch begins");
+        self.shared.peers.admit(&self.shared)
     }
 
     fn sync_for(&mut self, barrier: Barrier) -> Result<(), NodeError> {

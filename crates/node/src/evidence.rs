@@ -32,7 +32,7 @@ pub struct Misdeed {
     pub place: String,
 }
 
-/// Judges a proof by the genesis alone; none when it names nobody: its parts agree, are of different places, or are not all
+/// Judges a proof by the validators of the genesis alone, so one of epoch 0; none when it names nobody: its parts agree, are of different places, or are not all
 /// signed by whom they should be.
 ///
 /// # Errors

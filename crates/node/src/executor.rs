@@ -78,6 +78,10 @@ impl Executor {
             match inbox.recv_timeout(IDLE) {
                 Ok(Work::Execute(block)) => {
                     let (state, receipts) = self.execute(&block)?;
+                    let next = state.next_set.and(self.shared.machine()?.next_set());
+                    if let Some(set) = next {
+                        drop(self.shared.send_patiently(Message::NextSet(set)));
+                    }
                     // Without the ledger's thread the channel's other end tells the end next.
                     drop(self.shared.send_patiently(Message::Executed { state, receipts }));
                 }

@@ -33,6 +33,7 @@ pub mod http;
 pub mod links;
 mod listen;
 mod lock;
+mod members;
 mod metrics;
 mod newcomer;
 mod node;

@@ -15,7 +15,7 @@ pub(crate) struct Member {
     /// Power in the set in force.
     pub(crate) power: u64,
     /// Where the ledger says that it listens; nothing of one of the genesis that never moved.
-    address: Option<String>,
+    pub(crate) address: Option<String>,
 }
 
 /// Every validator, in the order of indices.

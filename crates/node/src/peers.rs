@@ -10,20 +10,24 @@
 //! * A peer's queue holds [`QUEUE_COUNT_MAX`] messages of [`QUEUE_SIZE_MAX`] bytes together; while it is full nothing more is
 //!   read from that peer. What the replica wants restored is bounded by what it gathers. What waits is checked together: each hand-over to a worker costs a thread's turn.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use quipu_consensus::{Context, Message as Vote};
+use quipu_consensus::Message as Vote;
 use quipu_crypto::SecretKey;
 use quipu_net::Offence;
 use quipu_replica::peer::STRIPE_TAG;
 use quipu_replica::{Class, Gathered, ReceiveError, Received, receive, restore};
-use quipu_types::{Height, ValidatorIndex};
+use quipu_types::agreement::VALIDATOR_COUNT_MAX;
+use quipu_types::{Height, ValidatorIndex, ValidatorSet};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::driver::Message;
 use crate::error::NodeError;
+use crate::executor::state_failed;
 use crate::links::{LinkEvent, Links, LinksConfig, PeerState};
+use crate::members::{addresses, members};
 use crate::shared::Shared;
 
 /// Chunks and forwards of one peer that wait to be checked.
@@ -44,6 +48,8 @@ type Restorer = mpsc::UnboundedSender<Arc<Gathered>>;
 #[derive(Debug)]
 pub(crate) struct Peers {
     links: RwLock<Option<Links>>,
+    /// Where others listen, as the configuration says it.
+    configured: OnceLock<BTreeMap<String, String>>,
     /// By sequencer: where stripes go that are enough for a body.
     restorers: OnceLock<Vec<Restorer>>,
     heights: Vec<AtomicU64>,
@@ -51,24 +57,21 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    pub(crate) fn new(count: usize) -> Self {
-        let zeros = || (0..count).map(|_| AtomicU64::new(0)).collect();
-        let (links, restorers) = (RwLock::new(None), OnceLock::new());
-        Self { links, restorers, heights: zeros(), seen_us: zeros() }
+    pub(crate) fn new() -> Self {
+        let zeros = || (0..VALIDATOR_COUNT_MAX).map(|_| AtomicU64::new(0)).collect();
+        let (links, configured, restorers) = (RwLock::new(None), OnceLock::new(), OnceLock::new());
+        Self { links, configured, restorers, heights: zeros(), seen_us: zeros() }
     }
 
     /// Begins to listen and to dial.
     pub(crate) fn start(
         shared: &Arc<Shared>,
         listener: std::net::TcpListener,
-        addresses: Vec<Option<String>>,
+        configured: BTreeMap<String, String>,
         key: SecretKey,
     ) -> Result<(), NodeError> {
-        let set = shared.genesis.validator_set();
-        let context = Context {
-            verified: Arc::clone(&shared.verified),
-            ..Context::new(shared.chain, set.clone(), shared.lane_count())
-        };
+        let _ = shared.peers.configured.set(configured);
+        let (set, addresses) = shared.peers.known(shared)?;
         let config = LinksConfig {
             chain: shared.chain,
             set,
@@ -78,23 +81,34 @@ impl Peers {
             addresses,
             limits: crate::links::LinkLimits::default(),
         };
-        let context = Arc::new(context);
-        let workers: Vec<Worker> = (0..)
-            .map(ValidatorIndex::new)
-            .zip(&shared.genesis.validators)
-            .map(|(peer, _)| spawn_worker(Arc::clone(shared), Arc::clone(&context), peer))
-            .collect();
+        let indices = (0_u16..).map(ValidatorIndex::new).take(VALIDATOR_COUNT_MAX);
+        let workers: Vec<Worker> =
+            indices.map(|peer| spawn_worker(Arc::clone(shared), peer)).collect();
         // Before the first chunk: it takes some milliseconds.
         tokio::task::spawn_blocking(quipu_net::stripes::prepare);
-        let restorers = workers.iter().map(|_| spawn_restorer(shared, &context)).collect();
+        let restorers = workers.iter().map(|_| spawn_restorer(shared)).collect();
         let _ = shared.peers.restorers.set(restorers);
         let (owner, workers) = (Arc::clone(shared), Arc::new(workers));
         let links = Links::start(config, shared.metrics.links(), move |event| {
-            let (shared, context) = (Arc::clone(&owner), Arc::clone(&context));
-            let workers = Arc::clone(&workers);
-            async move { take(&shared, &context, &workers, event).await }
+            let (shared, workers) = (Arc::clone(&owner), Arc::clone(&workers));
+            async move { take(&shared, &workers, event).await }
         })?;
         *shared.peers.links.write().unwrap_or_else(PoisonError::into_inner) = Some(links);
+        Ok(())
+    }
+
+    /// Who may be linked, and where they listen.
+    fn known(&self, shared: &Shared) -> Result<(ValidatorSet, Vec<Option<String>>), NodeError> {
+        let none = BTreeMap::new();
+        let members = members(&*shared.machine()?).map_err(state_failed)?;
+        let addresses = addresses(&members, self.configured.get().unwrap_or(&none));
+        Ok((shared.context().set.clone(), addresses))
+    }
+
+    /// Lets the validators of the epoch in force be linked.
+    pub(crate) fn admit(&self, shared: &Shared) -> Result<(), NodeError> {
+        let (set, addresses) = self.known(shared)?;
+        self.with_links(|links| links.admit(set, addresses));
         Ok(())
     }
 
@@ -160,7 +174,7 @@ impl Peers {
     }
 }
 
-async fn take(shared: &Arc<Shared>, context: &Context, workers: &[Worker], event: LinkEvent) {
+async fn take(shared: &Arc<Shared>, workers: &[Worker], event: LinkEvent) {
     match event {
         LinkEvent::Up(peer) => deliver(shared, Message::Linked(peer)).await,
         LinkEvent::Down(peer) => tracing::info!(validator = %peer, "the link is down"),
@@ -171,7 +185,7 @@ async fn take(shared: &Arc<Shared>, context: &Context, workers: &[Worker], event
                     worker.give(bytes).await;
                 }
             } else {
-                let received = receive(context, &shared.admissions, &bytes);
+                let received = receive(&shared.context(), &shared.admissions, &bytes);
                 hand_over(shared, from, received).await;
             }
         }
@@ -196,12 +210,12 @@ impl Worker {
 }
 
 /// Checks what is large, in a peer's order, off the runtime's threads: all that waits together.
-fn spawn_worker(shared: Arc<Shared>, context: Arc<Context>, from: ValidatorIndex) -> Worker {
+fn spawn_worker(shared: Arc<Shared>, from: ValidatorIndex) -> Worker {
     let (sender, mut queue) = mpsc::channel(QUEUE_COUNT_MAX);
     tokio::spawn(async move {
         let mut batch = Vec::new();
         while queue.recv_many(&mut batch, QUEUE_COUNT_MAX).await > 0 {
-            let (context, checker) = (Arc::clone(&context), Arc::clone(&shared));
+            let (context, checker) = (shared.context(), Arc::clone(&shared));
             let messages = std::mem::take(&mut batch);
             let checked = tokio::task::spawn_blocking(move || {
                 let each = messages.into_iter();
@@ -222,13 +236,13 @@ fn spawn_worker(shared: Arc<Shared>, context: Arc<Context>, from: ValidatorIndex
 }
 
 /// Makes chunks of one sequencer's stripes, in the order in which they are enough, off the runtime's threads.
-fn spawn_restorer(shared: &Arc<Shared>, context: &Arc<Context>) -> Restorer {
+fn spawn_restorer(shared: &Arc<Shared>) -> Restorer {
     let (sender, mut queue) = mpsc::unbounded_channel::<Arc<Gathered>>();
-    let (shared, context) = (Arc::downgrade(shared), Arc::clone(context));
+    let shared = Arc::downgrade(shared);
     tokio::spawn(async move {
         while let Some(gathered) = queue.recv().await {
             let Some(shared) = shared.upgrade() else { return };
-            let (context, checker) = (Arc::clone(&context), Arc::clone(&shared));
+            let (context, checker) = (shared.context(), Arc::clone(&shared));
             let restored = tokio::task::spawn_blocking(move || {
                 restore(&context, &checker.admissions, &gathered)
             });
@@ -252,6 +266,11 @@ async fn hand_over(
             deliver(shared, Message::Peer { from, received: Box::new(received) }).await;
         }
         Err(refused) => {
+            if shared.context().sets_change && !matches!(refused, ReceiveError::Malformed(_)) {
+                // It may be of an epoch that is not known here yet.
+                tracing::debug!(validator = %from, %refused, "a message was passed over");
+                return;
+            }
             let offence = match &refused {
                 ReceiveError::Malformed(_) => Offence::Malformed,
                 _ => Offence::BadSignature,

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use quipu_client::Client;
+use quipu_consensus::Context;
 use quipu_log::{Disk, Ledger, LedgerConfig};
 use quipu_proof::names::chain_id;
 use quipu_replica::checkpoint::{
@@ -34,7 +35,7 @@ use crate::node::{STATE_DIR, read_genesis};
 /// Where it is built.
 const WORK_DIR: &str = "recover.tmp";
 /// What a ledger is made of, in a validator's directory.
-const LEDGER: [&str; 6] = ["lanes", "headers", "wal", "base", STATE_DIR, "columns"];
+const LEDGER: [&str; 7] = ["lanes", "headers", "handovers", "wal", "base", STATE_DIR, "columns"];
 
 /// What a directory begins again with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,19 +118,26 @@ async fn agreed(
     genesis: &Genesis,
     clients: &Clients,
 ) -> Result<Option<(Statement, Vec<ValidatorIndex>)>, NodeError> {
-    let context = context(genesis);
     let mut said: Vec<SignedStatement> = Vec::new();
-    let mut answer_count = 0_usize;
     let mut faults = Vec::new();
+    let mut lists = Vec::new();
     for (url, client) in clients {
-        let list = match client.get::<Vec<CheckpointBody>>("/v1/checkpoints").await {
-            Ok(list) => list,
-            Err(error) => {
-                faults.push(error.to_string());
-                continue;
-            }
-        };
-        answer_count = answer_count.saturating_add(1);
+        match client.get::<Vec<CheckpointBody>>("/v1/checkpoints").await {
+            Ok(list) => lists.push((url, client, list)),
+            Err(error) => faults.push(error.to_string()),
+        }
+    }
+    let answer_count = lists.len();
+    let mut context = context(genesis);
+    for (_, client, list) in lists.iter().filter(|_| genesis.stake.is_some()) {
+        let newest = list.iter().map(|body| body.height).max();
+        if let Some(followed) = follow(genesis, client, newest).await
+            && followed.set.epoch > context.set.epoch
+        {
+            context = followed;
+        }
+    }
+    for (url, _, list) in lists {
         for body in list {
             let bytes = hex::decode(&body.statement).unwrap_or_default();
             match SignedStatement::from_bytes(&bytes) {
@@ -167,6 +175,13 @@ async fn agreed(
         faults.join("; ")
     );
     Err(NodeError::system("choosing a checkpoint", reason.trim_end()))
+}
+
+/// The validators of the newest epoch that a server shows, followed from the genesis'; none where it shows none, or a false one.
+async fn follow(genesis: &Genesis, client: &Client, newest: Option<u64>) -> Option<Context> {
+    let path = format!("/v1/checkpoints/{}", newest?);
+    let bytes = client.get_bytes(&path, MANIFEST_SIZE_MAX).await.ok()?;
+    Manifest::from_bytes(&bytes).ok()?.follow(&context(genesis)).ok()
 }
 
 /// Fetches a checkpoint, each part from whoever gives it right.
@@ -248,7 +263,7 @@ fn install(dir: &Path, work: &Path) -> Result<(), NodeError> {
     if checkpoints.exists() {
         std::fs::remove_dir_all(&checkpoints).map_err(failed)?;
     }
-    for name in [CHECKPOINT_DIR, STATE_DIR, "headers", "base"] {
+    for name in [CHECKPOINT_DIR, STATE_DIR, "handovers", "headers", "base"] {
         std::fs::rename(work.join(name), dir.join(name)).map_err(failed)?;
     }
     sync_dir(dir)?;

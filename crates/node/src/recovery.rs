@@ -67,13 +67,8 @@ pub(crate) fn recovered(
             (lane, signer, Producer { incarnation, sequence: next })
         })
         .collect();
-    let context = quipu_consensus::Context::new(
-        shared.chain,
-        shared.genesis.validator_set(),
-        shared.lane_count(),
-    );
-    quipu_replica::recover(ledger, found, &shared.chain, &context.schedule, producers)
-        .map_err(recover_failed)
+    let epochs = shared.context().epochs.clone();
+    quipu_replica::recover(ledger, found, &shared.chain, epochs, producers).map_err(recover_failed)
 }
 
 /// Executed heights up to `head` whose state certificates are not stored, ascending, with what execution gave.

@@ -31,6 +31,7 @@ use std::time::Duration;
 use quipu_consensus::Context;
 use quipu_log::Ledger;
 use quipu_proof::names::chain_id;
+use quipu_replica::storage::read_epochs;
 use quipu_replica::{Follower, Recovered, TermRecord};
 use quipu_types::{Hash, Height};
 use tokio::sync::oneshot;
@@ -41,7 +42,7 @@ use self::sources::Sources;
 use crate::certificates::CertificateFile;
 use crate::clock::Clock;
 use crate::config::{CONFIG_FILE, Config};
-use crate::driver::{Message, QUEUE_COUNT_MAX};
+use crate::driver::{Message, QUEUE_COUNT_MAX, log_failed};
 use crate::error::NodeError;
 use crate::executor::{Executor, Work};
 use crate::listen::Guarded;
@@ -126,7 +127,8 @@ impl Remote {
         let admin = listen::bind("--admin", config.listen.admin)?;
         let (disk, ledger, found) = open_ledger(&config, &genesis, chain)?;
         let machine = open_machine(&config, &genesis, &ledger.reader())?;
-        let certificates = CertificateFile::open(&*disk, genesis.validators.len())
+        let epochs = read_epochs(&ledger.reader(), genesis.validator_set()).map_err(log_failed)?;
+        let certificates = CertificateFile::open(disk, &epochs)
             .map_err(|error| NodeError::system("opening the state certificates", error))?;
         let sql =
             Sql::open(&config.dir.join(COLUMN_DIR), &config.limits, &ledger.reader(), &machine)?;
@@ -137,6 +139,7 @@ impl Remote {
             genesis,
             chain,
             index: None,
+            epochs,
             limits: config.limits,
             pg: pg.1,
             reader: ledger.reader(),
@@ -273,10 +276,7 @@ fn following(
     sources: &Arc<Sources>,
     outbox: &Arc<Outbox>,
 ) -> Following {
-    let context = Context {
-        verified: Arc::clone(&shared.verified),
-        ..Context::new(shared.chain, shared.genesis.validator_set(), shared.lane_count())
-    };
+    let context = Context::clone(&shared.context());
     let follower = Follower::new(context, &shared.genesis, &recovered);
     let now_us = shared.clock.mono_us();
     Following {

@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+use quipu_consensus::Context;
 use quipu_crypto::{SecretKey, Verified};
 use quipu_log::LedgerReader;
+use quipu_proof::Epochs;
 use quipu_replica::Admissions;
 use quipu_state::{Machine, StateError};
-use quipu_types::{Genesis, Hash, Height, Lane, Receipt, Time, ValidatorIndex};
+use quipu_types::{Genesis, Hash, Header, Height, Lane, Receipt, Time, ValidatorIndex};
 use tokio::sync::{Semaphore, watch};
 
 use crate::awaited::Awaited;

@@ -18,6 +18,8 @@
 //! A part has at most [`PART_SIZE_MAX`] bytes, a manifest [`MANIFEST_SIZE_MAX`].
 
 use quipu_consensus::Context;
+use std::sync::Arc;
+
 use quipu_consensus::certificate::check_commit;
 use quipu_crypto::Tag;
 use quipu_crypto::hash::blake3;
@@ -142,26 +144,29 @@ impl SignedStatement {
 }
 
 impl Manifest {
-    /// The ledger's epochs up to that of the height after it, followed from the genesis' by their certificates.
+    /// What judges it: in the epoch of the height after it, which is followed from the genesis' by certificates.
     ///
     /// # Errors
     /// `Certificate` of a header that does not hand over to the next epoch.
-    pub fn epochs(&self, genesis: &Context) -> Result<Epochs, CheckpointError> {
+    pub fn follow(&self, genesis: &Context) -> Result<Context, CheckpointError> {
         let mut epochs = genesis.epochs.clone();
         for (header, certificate) in &self.beginning.handovers {
             let followed = epochs.follow(&genesis.chain, header, certificate);
             followed.map_err(|_| CheckpointError::Certificate(header.height))?;
         }
-        Ok(epochs)
+        let Context { chain, rules, sets_change, ref verified, .. } = *genesis;
+        let verified = Arc::clone(verified);
+        Ok(Context { rules, sets_change, verified, ..Context::in_epoch(chain, epochs) })
     }
 
     /// Whether it is of this ledger and whole: its log is certified, and it has the parts that its statement names. The
-    /// statement itself is one validator's word (C1). `context` is in the epoch that [`Manifest::epochs`] gives.
+    /// statement itself is one validator's word (C1). What judged it.
     ///
     /// # Errors
     /// What does not hold.
-    pub fn check(&self, context: &Context, lane_count: u16) -> Result<(), CheckpointError> {
-        self.signed.check(context)?;
+    pub fn check(&self, genesis: &Context, lane_count: u16) -> Result<Context, CheckpointError> {
+        let context = self.follow(genesis)?;
+        self.signed.check(&context)?;
         let statement = self.signed.statement;
         let height = statement.height;
         if let Some(part) = self.beginning.fault(lane_count) {
@@ -172,11 +177,11 @@ impl Manifest {
         if header.height != height || hash != statement.header_hash {
             return Err(CheckpointError::Beginning("its header is another".to_owned()));
         }
-        if check_commit(certificate, height, &hash, context).is_err() {
+        if check_commit(certificate, height, &hash, &context).is_err() {
             return Err(CheckpointError::Certificate(height));
         }
         let digest = digest(&self.beginning, &self.parts);
-        if digest == statement.digest { Ok(()) } else { Err(CheckpointError::Digest(height)) }
+        if digest == statement.digest { Ok(context) } else { Err(CheckpointError::Digest(height)) }
     }
 
     /// The rows of part `place` (C2).

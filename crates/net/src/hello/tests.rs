@@ -106,9 +106,8 @@ fn another_chain_version_or_validator_is_named() {
 #[test]
 fn a_hello_is_worth_nothing_on_another_channel_in_another_role_or_from_another_peer() {
     let wrong = Err(HelloError::WrongKey { validator: index(0) });
-    let signed = |role, binding: &Binding| {
-        Hello::sign(&key(0), &CHAIN, (index(0), index(1)), role, binding)
-    };
+    let signed =
+        |role, binding: &Binding| Hello::sign(&key(0), &CHAIN, (index(0), index(1)), role, binding);
     let relayed = signed(Role::Dialer, &[0xb2; BINDING_SIZE]);
     assert_eq!(verdict(&relayed, Role::Dialer, None), wrong);
     assert_eq!(verdict(&signed(Role::Acceptor, &BINDING), Role::Dialer, None), wrong);

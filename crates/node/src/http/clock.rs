@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use quipu_proof::schedule::Schedule;
 use quipu_types::Lane;
 
 use super::error::ApiError;
 use super::on_worker;
 use super::shape::{BracketsBody, ClockBody, ErrorBody, LaneClockBody};
 use crate::clocks::LanePace;
+use crate::members::members;
 use crate::metrics::gauge_value;
 use crate::shared::Shared;
 
@@ -25,11 +25,12 @@ pub(crate) async fn clock(State(shared): State<Arc<Shared>>) -> Result<Json<Cloc
 
 fn body(shared: &Shared) -> Result<ClockBody, ApiError> {
     let pace = shared.clocks.pace().unwrap_or_default();
-    let schedule = Schedule::new(&shared.genesis.validator_set(), shared.genesis.lane_count.into());
+    let context = shared.context();
+    let members = members(&*shared.machine()?).map_err(ApiError::damaged)?;
     let lane = |(lane, clock): (u16, &LanePace)| -> Result<LaneClockBody, ApiError> {
         let tip = shared.reader.tip(Lane::new(lane))?;
-        let sequencer = schedule.sequencer(Lane::new(lane), tip.term);
-        let named = shared.genesis.validators.get(usize::from(sequencer.get()));
+        let sequencer = context.epochs.sequencer(Lane::new(lane), tip.term);
+        let named = members.get(usize::from(sequencer.get()));
         Ok(LaneClockBody {
             lane,
             sequencer: named.map_or_else(|| sequencer.to_string(), |one| one.name.clone()),

@@ -22,6 +22,7 @@ use super::shape::{
     ValidatorBody,
 };
 use super::submit::{committed, pending};
+use crate::members::members;
 use crate::shared::{Sample, Shared};
 
 /// Most headers of one answer.
@@ -334,7 +335,7 @@ fn rates(samples: [Sample; 2]) -> RatesBody {
 
 /// Whether more than two thirds of the stake can be reached.
 fn quorum(shared: &Shared, validators: &[ValidatorBody]) -> QuorumBody {
-    let set = shared.genesis.validator_set();
+    let set = &shared.context().set;
     let reachable = validators.iter().filter(|validator| validator.connected);
     let power: u128 = reachable.map(|validator| u128::from(validator.power)).sum();
     let narrow = |power: u128| u64::try_from(power).unwrap_or(u64::MAX);
@@ -370,9 +371,10 @@ pub(crate) async fn validators(State(shared): State<Arc<Shared>>) -> Json<Vec<Va
 }
 
 fn validator_bodies(shared: &Shared) -> Vec<ValidatorBody> {
+    let members = shared.machine().ok().and_then(|machine| members(&*machine).ok());
     let states = shared.peers.states();
     let now_us = shared.clock.mono_us();
-    let validators = shared.genesis.validators.iter().zip(0_u16..);
+    let validators = members.unwrap_or_default().into_iter().zip(0_u16..);
     validators
         .map(|(validator, index)| {
             let number = ValidatorIndex::new(index);
@@ -382,13 +384,13 @@ fn validator_bodies(shared: &Shared) -> Vec<ValidatorBody> {
             let last_height = heard.map(|(height, _)| height.get());
             ValidatorBody {
                 index,
-                name: validator.name.clone(),
+                name: validator.name,
                 key: validator.key.to_string(),
                 power: validator.power,
                 this,
                 connected: this
                     || state.is_some_and(|state| state.connected_out && state.connected_in),
-                address: state.and_then(|state| state.address.clone()),
+                address: state.and_then(|state| state.address.clone()).or(validator.address),
                 last_height: if this {
                     Some(shared.progress().committed.get())
                 } else {

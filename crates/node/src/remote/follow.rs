@@ -170,20 +170,33 @@ impl Following {
         let mut blocks = self.open(place)?;
         loop {
             let frames = self.receive(&mut blocks)?;
-            let (context, admissions) = (self.follower.context(), &self.shared.admissions);
-            let check = |frame: &Bytes| quipu_replica::follow::check(context, admissions, frame);
-            let checked: Vec<Result<Checked, FollowError>> = match frames.as_slice() {
-                [frame] => vec![check(frame)],
-                many => many.par_iter().map(check).collect(),
-            };
-            for frame in checked {
-                self.take(place, frame?)?;
+            let mut rest = frames.as_slice();
+            while !rest.is_empty() {
+                rest = self.take_all(place, rest)?;
             }
             self.sync_if_due()?;
             if self.is_quiet() && self.sources.has_other(place) {
                 return Err(Broken::Ended(Ended::Quiet));
             }
         }
+    }
+
+    /// Checks frames together and takes them, up to where an epoch ends; what is left is judged by the next one's validators.
+    fn take_all<'a>(&mut self, place: usize, frames: &'a [Bytes]) -> Result<&'a [Bytes], Broken> {
+        let (context, admissions) = (self.follower.context(), &self.shared.admissions);
+        let epoch = context.set.epoch;
+        let check = |frame: &Bytes| quipu_replica::follow::check(context, admissions, frame);
+        let checked: Vec<Result<Checked, FollowError>> = match frames {
+            [frame] => vec![check(frame)],
+            many => many.par_iter().map(check).collect(),
+        };
+        for (frame, place_after) in checked.into_iter().zip(1..) {
+            self.take(place, frame?)?;
+            if self.follower.context().set.epoch != epoch {
+                return Ok(frames.get(place_after..).unwrap_or_default());
+            }
+        }
+        Ok(&[])
     }
 
     fn open(&self, place: usize) -> Result<Blocks, Broken> {
@@ -266,6 +279,8 @@ impl Following {
             self.begin_term(term)?;
         }
         self.ledger.append_header(&block.header, &certificate)?;
+        let passed = self.shared.pass(&block.header);
+        passed.map_err(|error| NodeError::system("beginning an epoch", error))?;
         self.shared.update(|progress| progress.committed = height);
         self.convict(place, height);
         self.moved_us = self.shared.clock.mono_us();

@@ -220,11 +220,12 @@ pub(crate) fn carry(
             }
             Message::Failed(error) => return Err(error),
             Message::Stop => return Ok(()),
-            // A gateway has no links, syncs its log itself, and makes no checkpoints.
+            // A gateway has no links and no votes, syncs its log itself, and makes no checkpoints.
             Message::Peer { .. }
             | Message::Linked(_)
             | Message::Synced { .. }
             | Message::Restored(_)
+            | Message::NextSet(_)
             | Message::Prune(_) => continue,
         }
         outbox.overtaken(shared)?;
