@@ -28,6 +28,11 @@ pub(crate) struct Sent {
 /// What a producer signed for one lane in its incarnation: sequence 1 first.
 pub(crate) type LaneSent = Vec<Sent>;
 
+/// A producer's key.
+pub(crate) fn client_key(number: u8) -> SecretKey {
+    SecretKey::from_seed(Suite::Ed25519Sha256, [number + 100; 32])
+}
+
 /// One producer.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -56,7 +61,7 @@ pub(crate) enum Act {
 
 impl Client {
     pub(crate) fn new(number: u8) -> Self {
-        let key = SecretKey::from_seed(Suite::Ed25519Sha256, [number + 100; 32]);
+        let key = client_key(number);
         Self { number, key, incarnation: 0, sent: BTreeMap::new(), home: 0, old: Vec::new() }
     }
 
@@ -66,10 +71,18 @@ impl Client {
         chain: &Hash,
         lane_count: u16,
         anchor: Hash,
+        stake: Option<Action>,
     ) -> Act {
+        if stake.is_some() {
+            // What waits already goes on being retried beside it.
+            return self.push(random, chain, lane_count, anchor, stake);
+        }
         match random.u8(..100) {
             0..=9 => self.repeat(random),
-            10..=12 => Act::Gap(self.sign(random, chain, lane_count, anchor, 3)),
+            10..=12 => {
+                let actions = self.actions(random);
+                Act::Gap(self.sign(random, chain, lane_count, anchor, (3, actions)))
+            }
             13 => {
                 self.incarnation += 1;
                 self.old.extend(std::mem::take(&mut self.sent).into_values().flatten());
@@ -95,11 +108,25 @@ impl Client {
         if let act @ Act::Submit(..) = self.retry() {
             return act;
         }
-        let admitted = self.sign(random, chain, lane_count, anchor, 0);
+        self.push(random, chain, lane_count, anchor, None)
+    }
+
+    /// A new one, of the given action or what comes to mind, while the window has room.
+    fn push(
+        &mut self,
+        random: &mut fastrand::Rng,
+        chain: &Hash,
+        lane_count: u16,
+        anchor: Hash,
+        stake: Option<Action>,
+    ) -> Act {
+        let is_stake = stake.is_some();
+        let actions = stake.map_or_else(|| self.actions(random), |action| vec![action]);
+        let admitted = self.sign(random, chain, lane_count, anchor, (0, actions));
         let lane = admitted.lane;
         let sent = self.sent.entry(lane).or_default();
         let open = sent.iter().filter(|sent| sent.done.is_none()).count();
-        if open >= WINDOW_COUNT {
+        if open >= WINDOW_COUNT && !is_stake {
             return Act::Nothing;
         }
         sent.push(Sent { admitted: Arc::clone(&admitted), done: None, waits: true });
@@ -143,14 +170,14 @@ impl Client {
         })
     }
 
-    /// Signs the next transaction of a random lane, or one that many beyond the next.
+    /// Signs the next transaction of a random lane with these actions, or one that many beyond the next.
     fn sign(
         &self,
         random: &mut fastrand::Rng,
         chain: &Hash,
         lane_count: u16,
         anchor: Hash,
-        beyond: u64,
+        (beyond, actions): (u64, Vec<Action>),
     ) -> Arc<Admitted> {
         let route = random.bool().then(|| vec![random.u8(..4)]);
         let lane = {
@@ -160,7 +187,6 @@ impl Client {
         };
         let count = self.sent.get(&lane).map_or(0, Vec::len);
         let sequence = u64::try_from(count).unwrap_or(0) + 1 + beyond;
-        let actions = self.actions(random);
         let draft =
             TransactionDraft { incarnation: self.incarnation, sequence, anchor, route, actions };
         let bytes = sign_transaction(&self.key, chain, draft).to_bytes();

@@ -42,9 +42,9 @@ mod disk;
 mod network;
 mod node;
 mod probe;
-mod sets;
 mod shape;
 pub mod stage;
+mod stakes;
 mod verdict;
 mod witness;
 mod world;
@@ -212,6 +212,8 @@ pub struct Totals {
     pub speculations: u64,
     /// Epochs that ended.
     pub epochs: u64,
+    /// Validators that were slashed.
+    pub slashed: u64,
     /// Stripes sent or passed on.
     pub stripes: u64,
     /// Bodies restored from stripes.
@@ -221,7 +223,7 @@ pub struct Totals {
 impl Totals {
     /// Every total with its name.
     #[must_use]
-    pub const fn rows(&self) -> [(&'static str, u64); 45] {
+    pub const fn rows(&self) -> [(&'static str, u64); 46] {
         [
             ("kills", self.kills),
             ("power cuts", self.power_cuts),
@@ -266,6 +268,7 @@ impl Totals {
             ("state certificates", self.certificates),
             ("blocks executed ahead", self.speculations),
             ("epochs ended", self.epochs),
+            ("slashed", self.slashed),
             ("stripes", self.stripes),
             ("bodies restored", self.restored),
         ]
@@ -292,7 +295,7 @@ impl Totals {
     }
 
     /// In the order of [`rows`](Self::rows).
-    const fn fields(&mut self) -> [&mut u64; 45] {
+    const fn fields(&mut self) -> [&mut u64; 46] {
         [
             &mut self.kills,
             &mut self.power_cuts,
@@ -337,6 +340,7 @@ impl Totals {
             &mut self.certificates,
             &mut self.speculations,
             &mut self.epochs,
+            &mut self.slashed,
             &mut self.stripes,
             &mut self.restored,
         ]

@@ -20,6 +20,7 @@ use crate::actors::{Actor, Clocks, Crime};
 use crate::coins::Dealing;
 use crate::disk::{CrashDisk, DiskFaults};
 use crate::shape::{LANE_COUNT, key};
+use crate::stakes::with_coin;
 use crate::verdict::{self, History};
 use crate::witness::{Syncing, Words};
 use crate::{Broken, Profile, rule};
@@ -345,12 +346,8 @@ impl Node {
                 again.push((*state, Arc::new(Vec::new())));
             }
         }
-        if next.is_none() && head.get() > 0 {
-            let (header, _) = reader
-                .header(head)
-                .map_err(|error| Broken { rule: "V4", what: format!("height {head}: {error}") })?;
-            next = history.sets.next(&header);
-        }
+        let known = machine.next_set().map(|set| with_coin((*set).clone(), history.has_coin));
+        next = next.or(known);
         Ok((machine, again, next))
     }
 

@@ -9,16 +9,14 @@ use quipu_types::{Genesis, Signature, Suite, Time};
 
 use crate::Profile;
 use crate::actors::Crime;
+use crate::client::client_key;
 use crate::coins::Dealing;
+use crate::stakes::UNIT_COUNT;
 
 /// Lanes of every world.
 pub(crate) const LANE_COUNT: u16 = 3;
 /// Producers of every world.
 pub(crate) const CLIENT_COUNT: u8 = 3;
-
-/// Where stake moves; how, is for the world's [`sets`](crate::sets) to say, not for the state.
-const STAKE: StakeRules =
-    StakeRules { epoch_us: u64::MAX, unbond_us: 0, bond_min: 1, slash_permille: 0 };
 
 /// What a world is made of.
 #[derive(Clone, Debug)]
@@ -39,8 +37,12 @@ pub(crate) struct Shape {
     pub(crate) idle_ms: u64,
     /// Bytes from which a body travels in stripes.
     pub(crate) stripe_size_min: usize,
-    /// Heights between two sets of validators; 0 where stake does not move.
-    pub(crate) epoch_height_count: u64,
+    /// Least time of an epoch, where stake moves.
+    pub(crate) epoch_us: u64,
+    /// Whether stake moves.
+    pub(crate) moves: bool,
+    /// Validators that are not of the genesis and join, where stake moves.
+    pub(crate) joiner_count: usize,
     /// Whether some validator may lose its disk.
     pub(crate) may_lose_disks: bool,
     /// Whether there is a coin, and so open rounds.
@@ -79,12 +81,20 @@ impl Shape {
             slow_per_mille: rough(random, 10),
             idle_ms: random.u64(60..250),
             stripe_size_min: if is_striped { of_stripes.usize(1..600) } else { usize::MAX },
-            epoch_height_count: if moves { of_epochs.u64(3..24) } else { 0 },
+            epoch_us: of_epochs.u64(100_000..1_500_000),
+            moves,
+            joiner_count: if moves { of_epochs.usize(..2) } else { 0 },
             may_lose_disks: !moves || of_epochs.bool(),
             has_coin,
             storm_us: if has_coin { storm(random, profile) } else { 0..0 },
             powers,
         }
+    }
+
+    /// What the genesis gives each validator.
+    pub(crate) fn units(&self) -> Vec<u64> {
+        let each = if self.moves { UNIT_COUNT } else { 1 };
+        self.powers.iter().map(|power| power * each).collect()
     }
 
     pub(crate) fn genesis(&self) -> Genesis {
@@ -93,14 +103,21 @@ impl Shape {
             key: key(number).public(),
             power: *power,
             possession: Signature([0; 64]),
-            owner: None,
+            owner: self.moves.then(|| client_key(0).account()),
         };
         let account = |number: u8| {
-            let key = SecretKey::from_seed(Suite::Ed25519Sha256, [number + 100; 32]);
-            GenesisAccount { account: key.account(), balance: 50 }
+            let balance = if number == 0 && self.moves { 1_000 } else { 50 };
+            GenesisAccount { account: client_key(number).account(), balance }
         };
+        let units = self.units();
         let mut accounts: Vec<GenesisAccount> = (0..CLIENT_COUNT).map(account).collect();
         accounts.sort_by_key(|account| account.account);
+        let stake = StakeRules {
+            epoch_us: self.epoch_us,
+            unbond_us: 4_000_000,
+            bond_min: 1,
+            slash_permille: 1_000,
+        };
         let genesis = Genesis {
             version: GENESIS_VERSION,
             name: "simulation".to_owned(),
@@ -113,10 +130,10 @@ impl Shape {
             height_interval_min_ms: 1,
             height_interval_idle_ms: self.idle_ms,
             open_streams: true,
-            validators: (0..).zip(&self.powers).map(validator).collect(),
+            validators: (0..).zip(&units).map(validator).collect(),
             accounts,
-            coin: self.has_coin.then(|| Dealing::of(&self.powers).setup.clone()),
-            stake: (self.epoch_height_count > 0).then_some(STAKE),
+            coin: self.has_coin.then(|| Dealing::of(&units).setup.clone()),
+            stake: self.moves.then_some(stake),
         };
         genesis.check().expect("the simulation's genesis keeps the rules");
         genesis

@@ -19,8 +19,8 @@ use quipu_types::{
 };
 
 use crate::disk::CrashDisk;
-use crate::sets::Sets;
 use crate::shape::LANE_COUNT;
+use crate::stakes::with_coin;
 use crate::{Broken, rule};
 
 /// What executions gave and what clients were told.
@@ -28,8 +28,8 @@ use crate::{Broken, rule};
 pub(crate) struct History {
     pub(crate) states: BTreeMap<Height, SignedState>,
     pub(crate) finals: BTreeMap<Hash, (Position, Height, Arc<Admitted>)>,
-    /// How stake moves.
-    pub(crate) sets: Sets,
+    /// Whether each epoch has a coin.
+    pub(crate) has_coin: bool,
     /// Certificates and chunks whose signatures were verified, by their encodings.
     verified: Mutex<BTreeSet<Vec<u8>>>,
 }
@@ -48,7 +48,7 @@ impl History {
         let applied = block.apply(machine);
         let (mut state, applied) = applied
             .map_err(|error| Broken { rule: "V2", what: format!("height {height}: {error}") })?;
-        let next = self.sets.next(&block.header);
+        let next = applied.next_set.as_deref().cloned().map(|set| with_coin(set, self.has_coin));
         state.next_set = next.as_ref().map(set_hash);
         Ok((state, applied.receipts, next))
     }
@@ -93,13 +93,13 @@ impl History {
     }
 }
 
-/// V1 and V2 over all that one validator stores, by a replay from scratch.
+/// V1 and V2 over all that one validator stores, by a replay from scratch. How many validators were slashed.
 pub(crate) fn check_all(
     history: &History,
     committed: &[Header],
     genesis: &Genesis,
-    reader: &LedgerReader,
-) -> Result<(), Broken> {
+    (reader, is_honest): (&LedgerReader, &dyn Fn(usize) -> bool),
+) -> Result<u64, Broken> {
     let chain = chain_id(genesis);
     let mut machine = Machine::open(MemoryStore::new(), genesis)
         .map_err(|error| Broken { rule: "V2", what: error.to_string() })?;
@@ -134,7 +134,16 @@ pub(crate) fn check_all(
         let same = bytes.is_ok_and(|bytes| *bytes == *admitted.bytes);
         rule(same, "V1", || format!("{position} does not give the bytes of {tx}"))?;
     }
-    Ok(())
+    let validators = machine.validators();
+    let validators = validators.map_err(|error| Broken { rule: "V2", what: error.to_string() })?;
+    let deposed = validators.iter().map(|(_, record)| record).filter(|record| record.is_deposed);
+    let mut count = 0;
+    for record in deposed {
+        let is_guilty = !is_honest(usize::from(record.index.get()));
+        rule(is_guilty, "A9", || format!("{} is slashed, and honest", record.name))?;
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// V2 for one more validator: it stores the same headers.

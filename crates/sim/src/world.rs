@@ -26,13 +26,13 @@ use quipu_replica::{Admissions, Gathered, Input, ReceiveError, Received, Ticket,
 use quipu_types::{Genesis, Height, ValidatorIndex};
 
 use crate::actors::{Actor, Forged, Scene};
-use crate::client::Client;
+use crate::client::{Client, client_key};
 use crate::coins::Dealing;
 use crate::network::{Network, Way};
 use crate::node::{Node, PENDING_SIZE_MAX, Sync};
 use crate::probe::Probe;
-use crate::sets::Sets;
 use crate::shape::{CLIENT_COUNT, LANE_COUNT, Shape};
+use crate::stakes::Stakes;
 use crate::verdict::{self, History};
 use crate::witness::Witness;
 use crate::{Broken, Commit, Profile, Report, Totals, Violation, rule};
@@ -98,6 +98,7 @@ pub(crate) struct World {
     in_flight_size: usize,
     partitions: Vec<Vec<Way>>,
     clients: Vec<Client>,
+    stakes: Stakes,
     asked: BTreeMap<Ticket, Asked>,
     next_ticket: Ticket,
     history: History,
@@ -129,7 +130,8 @@ impl World {
         context.sets_change = genesis.stake.is_some();
         // What comes is checked with the world's context, the rest by each replica with its own.
         context.rules.stripes_proven = profile.rules.stripes_proven;
-        let guilty = shape.crimes.iter();
+        let joiners = std::iter::repeat_n(&None, shape.joiner_count);
+        let guilty = shape.crimes.iter().chain(joiners);
         let verified = &context.verified;
         let nodes = (0..)
             .zip(guilty)
@@ -138,9 +140,9 @@ impl World {
             })
             .collect();
         let may_lose_disks = shape.may_lose_disks;
-        let sets = Sets::new(&shape, genesis.validator_set());
+        let stakes = Stakes::new(&shape, &chain, client_key(0).account());
         let mut history = History::default();
-        history.sets = sets;
+        history.has_coin = shape.has_coin;
         Self {
             seed,
             profile: *profile,
@@ -149,7 +151,7 @@ impl World {
             genesis,
             admissions: Admissions::new(chain, LANE_COUNT, ADMISSIONS_SIZE_MAX),
             context,
-            dealing: shape.has_coin.then(|| Dealing::of(&shape.powers)),
+            dealing: shape.has_coin.then(|| Dealing::of(&shape.units())),
             forged: Forged::default(),
             now_us: 0,
             events: BTreeMap::new(),
@@ -159,6 +161,7 @@ impl World {
             in_flight_size: 0,
             partitions: Vec::new(),
             clients: (0..CLIENT_COUNT).map(Client::new).collect(),
+            stakes,
             asked: BTreeMap::new(),
             next_ticket: 0,
             history,
@@ -275,7 +278,14 @@ impl World {
             verdict::check_log(&self.history, &node.disk, &self.context)?;
         }
         let reader = highest.expect("some honest validator never lost its disk");
-        verdict::check_all(&self.history, &self.witness.committed, &self.genesis, &reader)?;
+        let is_honest = |at: usize| self.nodes.get(at).is_some_and(|node| node.is_honest);
+        let slashed = verdict::check_all(
+            &self.history,
+            &self.witness.committed,
+            &self.genesis,
+            (&reader, &is_honest),
+        )?;
+        self.totals.slashed += slashed;
         self.totals.heights += self.height();
         self.totals.term_changes += self.witness.term_changes;
         self.totals.round_changes += self.witness.round_changes;

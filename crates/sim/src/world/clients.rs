@@ -46,7 +46,12 @@ impl World {
         if random.u8(..12) == 0 {
             self.move_home(number);
         }
-        self.submit(number, |client| client.act(&mut random, &chain, LANE_COUNT, anchor))
+        let stake = match number {
+            0 if random.u8(..4) == 0 => self.stakes.act(&mut random),
+            1 => self.stakes.show(),
+            _ => None,
+        };
+        self.submit(number, |client| client.act(&mut random, &chain, LANE_COUNT, anchor, stake))
     }
 
     fn anchor(&self) -> Hash {

@@ -256,6 +256,7 @@ impl World {
         let kind = evidence.kind();
         rule(is_guilty, "A9", || format!("{at} has evidence ({kind}) against {named:?}"))?;
         self.totals.evidence = self.totals.evidence.saturating_add(1);
+        self.stakes.found(evidence, &self.context);
         Ok(())
     }
 
