@@ -62,6 +62,7 @@ pub(super) fn coefficients(weights: &[Scalar], count: usize) -> Vec<Scalar> {
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
 mod tests {
     use proptest::prelude::*;
 
