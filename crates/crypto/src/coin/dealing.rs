@@ -43,7 +43,7 @@
 //! Bound: checking costs a square root and a group check in G2 for each commitment; opening and judging, a pairing and
 //! t multiplications; a setup, W·t additions, then what any setup costs.
 //! # Deviations
-//! Feldman's commitments are to coefficients; here they are to differences ([`binomial`]), so that all parts' keys
+//! Feldman's commitments are to coefficients; here they are to differences (`binomial`), so that all parts' keys
 //! follow by additions. Shares of a receiver are opened together, by a signature, where a proof of equal
 //! logarithms would open one: the secret `d_v` is then used by `blst`'s signing alone, in constant time.
 
@@ -327,9 +327,17 @@ impl Plan {
     #[must_use]
     pub fn deal(&self, dealer: ValidatorIndex, seed: &[u8; 32]) -> Dealing {
         assert!(self.deals(dealer), "who deals is of the set and has power");
-        let secrets = self.secrets(dealer, seed);
         let ephemeral = self.secret_of_seed(dealer, seed, EPHEMERAL_SALT, 0);
-        let shares = self.shares_of(&secrets);
+        self.deal_secrets(dealer, &self.secrets(dealer, seed), &ephemeral)
+    }
+
+    fn deal_secrets(
+        &self,
+        dealer: ValidatorIndex,
+        secrets: &[SecretKey],
+        ephemeral: &SecretKey,
+    ) -> Dealing {
+        let shares = self.shares_of(secrets);
         let mut dealing = Dealing {
             epoch: self.epoch,
             dealer,
@@ -390,7 +398,7 @@ impl Plan {
         Ok(Checked { dealer, plan: self.digest, digest, key, commitments, shares })
     }
 
-    /// Read the shares that were dealt to `receiver`.
+    /// Read the shares that were dealt to `receiver`: again after a restart, since nothing else is needed.
     ///
     /// # Errors
     /// If they are wrong, with what shows it, or the key is another's.

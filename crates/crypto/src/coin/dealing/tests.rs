@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::coin::{CoinScheme, Combined, share_counts};
+use quipu_types::dealing::DEALING_SIZE_MAX;
 use quipu_types::{Coin, CoinPart, Decode};
 
 const POWERS: [u64; 5] = [4, 3, 0, 2, 1];
@@ -465,6 +466,45 @@ fn dealings_are_combined_once_each_and_own_shares_of_all_are_needed() {
     let opened = [open(&first), open(&other)];
     assert_eq!(missing(&[&first, &second], &opened), CombineError::Missing { dealer });
     assert!(world.plan.secret(&[&other, &first], &opened).is_ok());
+}
+
+/// Nobody but a lone dealer can do so: a sum with an honest dealing is zero by chance only.
+#[test]
+fn a_share_of_zero_is_a_share_and_a_sum_of_zero_is_refused() {
+    let world = world_of(CHAIN, 7, &[10, 10, 1]);
+    assert_eq!(share_counts(world.plan.powers()), [9, 9, 1]);
+    let mut secrets = world.plan.secrets(index(0), &seed(0));
+    let share = world.plan.shares_of(&secrets)[18];
+    let first = Scalar::from_be_bytes(&secrets[0].to_bytes()).minus(share);
+    secrets[0] = secret_key(first).unwrap();
+    let dealing = world.plan.deal_secrets(index(0), &secrets, &secrets[1]);
+    let checked = world.plan.check(&dealing).unwrap();
+    let opened = world.open(&checked, 2).unwrap();
+    assert!(opened.shares[0] == Scalar::ZERO);
+    let error = world.plan.secret(&[&checked], &[opened]).map(|_| ()).unwrap_err();
+    assert_eq!(error, CombineError::Zero);
+    let setup = world.plan.setup(&[&checked]).unwrap();
+    let refused = CoinScheme::new(&setup, world.plan.powers()).map(|_| ()).unwrap_err();
+    assert_eq!(refused, CoinError::PartKey { part: 18 });
+    let (other, both) = (world.checked(1), [0, 1, 2]);
+    let (scheme, secrets) = world.coin(&[&checked, &other]);
+    assert!(both.iter().all(|place| scheme.fits(index(*place), &secrets[*place])));
+}
+
+#[test]
+fn the_largest_set_has_the_largest_dealing_and_makes_its_coin() {
+    let powers: Vec<u64> = (0..128).map(|place| if place == 5 { 90_000 } else { place }).collect();
+    let world = world_of(CHAIN, 7, &powers);
+    let bytes = world.deal(5).to_bytes();
+    assert_eq!(bytes.len(), DEALING_SIZE_MAX);
+    let checked = world.plan.check(&Dealing::from_bytes(&bytes).unwrap()).unwrap();
+    let setup = world.plan.setup(&[&checked]).unwrap();
+    let scheme = CoinScheme::new(&setup, &powers).unwrap();
+    for receiver in [0, 1, 5, 127] {
+        let opened = world.open(&checked, receiver).unwrap();
+        let secret = world.plan.secret(&[&checked], &[opened]).unwrap();
+        assert!(scheme.fits(index(receiver), &secret), "{receiver}");
+    }
 }
 
 #[test]
