@@ -47,6 +47,7 @@ use zeroize::Zeroizing;
 use crate::hash::sha256;
 use field::{Scalar, invert_all};
 
+pub mod dealing;
 mod field;
 pub mod file;
 mod memory;
@@ -212,9 +213,14 @@ fn secret_of(coefficients: &[Scalar], point: u128) -> SecretKey {
         .iter()
         .rev()
         .fold(Scalar::ZERO, |value, coefficient| value.times(point).plus(*coefficient));
+    secret_key(value).expect("a share is zero by a chance of 2^-255")
+}
+
+/// The key whose secret `value` is: none for zero.
+fn secret_key(value: Scalar) -> Option<SecretKey> {
     let mut bytes = Zeroizing::new(value.to_le_bytes());
     bytes.reverse();
-    SecretKey::from_bytes(&*bytes).expect("a share is zero by a chance of 2^-255")
+    SecretKey::from_bytes(&*bytes).ok()
 }
 
 /// As [`deal`], with a seed that the operating system draws and nobody keeps.
@@ -425,7 +431,7 @@ impl CoinScheme {
     /// Whether `coin` is that of `message`.
     #[must_use]
     pub fn verify(&self, message: &[u8], coin: &Coin) -> bool {
-        verify_by(&self.inner.key, message, DOMAIN, coin)
+        verify_by(&self.inner.key, message, DOMAIN, &coin.0)
     }
 
     /// Whom `coin` elects in the set of this setup.
@@ -488,12 +494,11 @@ pub fn elect(powers: impl Iterator<Item = u64> + Clone, coin: &Coin) -> Validato
 /// Whether `coin` is that of `message` under the group's `key`: all that a light client needs.
 #[must_use]
 pub fn verify(key: &CoinKey, message: &[u8], coin: &Coin) -> bool {
-    PublicKey::key_validate(&key.0).is_ok_and(|key| verify_by(&key, message, DOMAIN, coin))
+    PublicKey::key_validate(&key.0).is_ok_and(|key| verify_by(&key, message, DOMAIN, &coin.0))
 }
 
-fn verify_by(key: &PublicKey, message: &[u8], domain: &[u8], coin: &Coin) -> bool {
-    Signature::sig_validate(&coin.0, true)
-        .is_ok_and(|point| is_signed(&point, message, domain, key))
+fn verify_by(key: &PublicKey, message: &[u8], domain: &[u8], point: &[u8; 48]) -> bool {
+    Signature::sig_validate(point, true).is_ok_and(|point| is_signed(&point, message, domain, key))
 }
 
 /// The pairings. Both points were checked, or are sums of such.
@@ -641,9 +646,9 @@ mod tests {
         ];
         for (round, coin) in (1_000_u64..).zip(coins) {
             let (coin, message) = (Coin(bytes(coin)), sha256(&round.to_be_bytes()).0);
-            assert!(verify_by(&point, &message, domain, &coin), "round {round}");
+            assert!(verify_by(&point, &message, domain, &coin.0), "round {round}");
             let later = sha256(&(round + 1).to_be_bytes()).0;
-            assert!(!verify_by(&point, &later, domain, &coin), "round {round}'s for the next");
+            assert!(!verify_by(&point, &later, domain, &coin.0), "round {round}'s for the next");
             assert!(
                 !verify(&CoinKey(key), &message, &coin),
                 "another domain's coin is none of ours"

@@ -8,7 +8,8 @@
 //!  receipt  the outcome of a transaction           genesis      the file operators trust
 //!  table    definitions, keys of rows              program      what a statement does to rows
 //!  procedure  programs under a name, calls of them  group  consumer groups and their cursors
-//!  coin     keys, parts and coins of open rounds      stake  bonds, and evidence that costs them
+//!  coin     keys, parts and coins of open rounds  dealing  the making of a coin by all
+//!  stake    bonds, and evidence that costs them
 //! ```
 //! # Invariants
 //! * T1 One value has one encoding: decoding accepts only the bytes that encoding gives.
@@ -24,6 +25,7 @@ pub mod code;
 pub mod codec;
 pub mod coin;
 pub mod cursor;
+pub mod dealing;
 pub mod genesis;
 pub mod group;
 pub mod number;
@@ -45,6 +47,9 @@ pub use chunk::{ChunkHeader, ClockEntry, Mix};
 pub use code::Code;
 pub use codec::{Decode, DecodeError, Encode, Reader};
 pub use coin::{COIN_PART_COUNT_MAX, Coin, CoinKey, CoinPart, CoinSetup};
+pub use dealing::{
+    Dealing, DealingKey, DealingKeyProof, DealingProof, Grievance, Opening, SealedShare,
+};
 pub use genesis::Genesis;
 pub use group::{GroupAction, GroupOp};
 pub use number::{

@@ -56,6 +56,8 @@ macro_rules! every_type {
             $call!(RoundChange),
             $call!(RoundChangeCertificate),
             $call!(CoinShare),
+            $call!(Dealing),
+            $call!(Grievance),
             $call!(Rounds),
             $call!(CommitCertificate),
             $call!(StateVote),
@@ -106,7 +108,7 @@ proptest! {
         noise in prop::collection::vec(any::<u8>(), 0..300)
     ) {
         macro_rules! total { ($type:ident) => { reencodes::<$type>(&noise)? } }
-        let _: [(); 29] = every_type!(total);
+        let _: [(); 31] = every_type!(total);
     }
 
     #[test]
@@ -145,7 +147,7 @@ proptest! {
                 prop_assert_eq!(other.to_bytes(), bytes);
             }
         }} }
-        let _: [(); 29] = every_type!(flip);
+        let _: [(); 31] = every_type!(flip);
     }
 }
 

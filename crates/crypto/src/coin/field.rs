@@ -40,10 +40,14 @@ impl Scalar {
 
     /// The number of 32 bytes, greatest first, that are below `r`.
     pub(super) fn from_be_bytes(bytes: &[u8; 32]) -> Self {
-        let (high, low) = bytes.split_at(16);
-        let half = |half: &[u8]| words(u128::from_be_bytes(half.try_into().expect("16 of 32")));
-        let ([w0, w1, ..], [w2, w3, ..]) = (half(low), half(high));
-        Self([w0, w1, w2, w3]).times(SQUARE)
+        Self(words_of(bytes)).times(SQUARE)
+    }
+
+    /// The number of any 32 bytes, greatest first, if they are below `r`.
+    pub(super) fn checked_from_be_bytes(bytes: &[u8; 32]) -> Option<Self> {
+        let words = words_of(bytes);
+        let (_, is_below) = subtract(words, ORDER);
+        is_below.then(|| Self(words).times(SQUARE))
     }
 
     /// The number as 32 bytes, least first: the form in which `blst` takes many scalars.
@@ -148,6 +152,14 @@ pub(super) fn invert_all(numbers: &[Scalar]) -> Vec<Scalar> {
     inverses
 }
 
+/// 32 bytes, greatest first, as words.
+fn words_of(bytes: &[u8; 32]) -> [u64; 4] {
+    let (high, low) = bytes.split_at(16);
+    let half = |half: &[u8]| words(u128::from_be_bytes(half.try_into().expect("16 of 32")));
+    let ([w0, w1, ..], [w2, w3, ..]) = (half(low), half(high));
+    [w0, w1, w2, w3]
+}
+
 /// A number below 2^128 as words.
 fn words(value: u128) -> [u64; 4] {
     let word = |value: u128| u64::try_from(value & u128::from(u64::MAX)).expect("64 bits are kept");
@@ -179,6 +191,13 @@ mod tests {
             to.copy_from_slice(&word.to_be_bytes());
         }
         bytes
+    }
+
+    #[test]
+    fn bytes_of_the_order_and_above_are_no_number() {
+        assert!(Scalar::checked_from_be_bytes(&order_less(1)).is_some());
+        assert!(Scalar::checked_from_be_bytes(&order_less(0)).is_none());
+        assert!(Scalar::checked_from_be_bytes(&[0xff; 32]).is_none());
     }
 
     /// Any number below `r`, its ends more often.
@@ -223,6 +242,7 @@ mod tests {
             let mut bytes = a.to_le_bytes();
             bytes.reverse();
             prop_assert!(Scalar::from_be_bytes(&bytes) == a);
+            prop_assert!(Scalar::checked_from_be_bytes(&bytes) == Some(a));
             let one = if a == Scalar::ZERO { Scalar::ZERO } else { Scalar::new(1) };
             prop_assert!(a.times(a.invert()) == one);
         }

@@ -271,6 +271,31 @@ impl Sample for CoinShare {
     }
 }
 
+impl Sample for Dealing {
+    fn sample(rng: &mut Rng) -> Self {
+        Self {
+            epoch: rng.u64(..),
+            dealer: validator(rng),
+            key: CoinKey(array(rng)),
+            commitments: list(rng, |rng| CoinKey(array(rng))),
+            shares: list(rng, |rng| SealedShare(array(rng))),
+            proof: DealingProof(array(rng)),
+        }
+    }
+}
+
+impl Sample for Grievance {
+    fn sample(rng: &mut Rng) -> Self {
+        Self {
+            epoch: rng.u64(..),
+            dealer: validator(rng),
+            receiver: validator(rng),
+            dealing: hash(rng),
+            opening: Opening(array(rng)),
+        }
+    }
+}
+
 fn coins(rng: &mut Rng) -> Vec<RoundCoin> {
     (0..rng.u32(..3)).map(|round| RoundCoin { round, coin: Coin(array(rng)) }).collect()
 }
