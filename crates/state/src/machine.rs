@@ -25,9 +25,7 @@ use crate::price::{PRICES, Prices};
 use crate::record::{
     Sequence, StateRecord, Stream, TxPlace, height_key, sequence_key, sequence_of_key,
 };
-use crate::rows::{
-    At, Changes, Layer, RowRead, TableRead, VersionPlace, Versions, put_versions,
-};
+use crate::rows::{At, Changes, Layer, RowRead, TableRead, VersionPlace, Versions, put_versions};
 use crate::stake::{self, Stake};
 use crate::store::{Rows, Store, StoreError, Table, WriteBatch};
 use crate::table::{Done, STEPS_MAX};

@@ -32,8 +32,8 @@ use quipu_types::codec::{put_bytes, put_option};
 use quipu_types::genesis::StakeRules;
 use quipu_types::stake::ADDRESS_SIZE_MAX;
 use quipu_types::{
-    AccountId, CoinKey, Decode, DecodeError, Encode, Genesis, Hash, Height, PublicKey, Reader, Time,
-    Validator, ValidatorIndex, ValidatorSet,
+    AccountId, CoinKey, Decode, DecodeError, Encode, Genesis, Hash, Height, PublicKey, Reader,
+    Time, Validator, ValidatorIndex, ValidatorSet,
 };
 
 use crate::rows::{Changes, RowRead};
@@ -535,4 +535,3 @@ impl Stake {
         Ok(ValidatorSet { epoch: self.head.epoch.saturating_add(1), validators, coin })
     }
 }
-

@@ -95,9 +95,8 @@ pub fn check_validator_name(name: &str) -> Result<(), String> {
 /// # Errors
 /// What an address has to be.
 pub fn check_address(address: &str) -> Result<(), String> {
-    let is_host = |host: &str| {
-        !host.is_empty() && !host.chars().any(|c| c.is_control() || c.is_whitespace())
-    };
+    let is_host =
+        |host: &str| !host.is_empty() && !host.chars().any(|c| c.is_control() || c.is_whitespace());
     let is_port = |port: &str| {
         port.bytes().all(|byte| byte.is_ascii_digit())
             && port.parse::<u16>().is_ok_and(|port| port > 0)

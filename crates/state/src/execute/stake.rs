@@ -22,8 +22,7 @@ use quipu_types::agreement::VALIDATOR_COUNT_MAX;
 use quipu_types::genesis::StakeRules;
 use quipu_types::stake::{StakeAction, possession_body};
 use quipu_types::{
-    AccountId, Decode as _, Hash, Height, Lane, PublicKey, Signature, Time, ValidatorIndex,
-    code,
+    AccountId, Decode as _, Hash, Height, Lane, PublicKey, Signature, Time, ValidatorIndex, code,
 };
 
 use super::{Executor, Stop, Trial};
@@ -254,9 +253,8 @@ impl Staking<'_> {
         validators: &[(PublicKey, ValidatorRecord)],
     ) -> Result<Option<(PublicKey, ValidatorIndex)>, StoreError> {
         let sets = [self.epoch(head.epoch)?, self.epoch(head.epoch.saturating_add(1))?];
-        let has_power = |key: &PublicKey| {
-            sets.iter().flatten().any(|record| power_of(record, key) > 0)
-        };
+        let has_power =
+            |key: &PublicKey| sets.iter().flatten().any(|record| power_of(record, key) > 0);
         let free = validators
             .iter()
             .find(|(key, one)| one.bond == 0 && one.locked == 0 && !has_power(key));
