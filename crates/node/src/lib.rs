@@ -44,6 +44,7 @@ mod remote;
 mod shared;
 mod snapshot;
 mod sql;
+mod stake;
 pub mod store;
 mod tail;
 mod ticker;
