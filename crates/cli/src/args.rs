@@ -13,6 +13,7 @@ use crate::local;
 
 mod bench;
 mod clock;
+pub(crate) mod stake;
 pub(crate) mod validators;
 
 pub(crate) use bench::{Bench, BenchAccel, Consume, Produce, Resume};
@@ -111,6 +112,9 @@ pub(crate) enum Command {
     /// Evidence against validators.
     #[command(subcommand)]
     Validators(validators::Validators),
+    /// Stake: register validators, bond to them, take back, show evidence against them.
+    #[command(subcommand, after_help = stake::HELP)]
+    Stake(stake::Stake),
     /// Ask a question in SQL.
     #[command(
         after_help = "Example:\n  quipu sql --url U \"select carrier, count(*) from flights group by 1 order by 2 desc\""

@@ -8,7 +8,8 @@
 //!                            each: sign = signature over the chain id ──> all: every member signed this one
 //! ```
 //! # What is signed, and where it counts
-//! All under the tag `Possession`, epoch 0; the chain keeps the three apart.
+//! All under the tag `Possession`, epoch 0; the chain keeps the three apart, and what is signed keeps them apart from a key and its owner,
+//! which are signed to register with a ledger (`quipu_types::stake`).
 //! * proof: chain zero, the key itself. It is in the genesis and good for ever.
 //! * join: the draft's id, `"join"` and the member's fields. No ledger has that id: a genesis names a validator.
 //! * signature: the genesis' chain id, `"genesis"`.

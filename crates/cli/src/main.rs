@@ -55,6 +55,7 @@ fn run(wanted: Command) -> Result<()> {
         Command::Explain { code } => command::explain::run(code.as_deref()),
         Command::Stream(args) => tools::runtime()?.block_on(command::stream::run(args)),
         Command::Validators(args) => command::validators::run(&args),
+        Command::Stake(args) => tools::runtime()?.block_on(command::stake::run(args)),
         Command::Consumers(args) => tools::runtime()?.block_on(command::consumers::run(args)),
         Command::Append(args) => tools::runtime()?.block_on(command::append::run(args)),
         Command::Tail(args) => tools::runtime()?.block_on(command::tail::run(args)),

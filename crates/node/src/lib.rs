@@ -45,6 +45,7 @@ mod remote;
 mod shared;
 mod snapshot;
 mod sql;
+mod stake;
 pub mod store;
 mod tail;
 mod ticker;

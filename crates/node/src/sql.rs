@@ -11,10 +11,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use quipu_log::LedgerReader;
 use quipu_query::{
-    AccountRow, BegunStream, ColumnStore, Engine, IngestBlock, MetricRow, Outcome, SqlError,
-    StoreError, SystemSource, TableSource, ValidatorRow,
+    AccountRow, BegunStream, ColumnStore, Engine, EpochRow, EvidenceRow, IngestBlock, MetricRow,
+    Outcome, SqlError, StoreError, SystemSource, TableSource, ValidatorRow,
 };
-use quipu_state::{Machine, Stream};
+use quipu_state::{Machine, StateError, Stream};
 use quipu_types::{AccountId, Hash, Height, code};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -26,6 +26,7 @@ use crate::executor::state_failed;
 use crate::http::error::ApiError;
 use crate::http::shape::{ErrorBody, SqlAnswer, SqlColumn, SqlRequest};
 use crate::shared::{MachineRead, Shared};
+use crate::stake;
 use crate::store::LmdbStore;
 
 /// Most rows of an answer as JSON.
@@ -308,33 +309,40 @@ impl TableSource for Tables {
     }
 }
 
-impl SystemSource for Source {
-    fn accounts(&self) -> Vec<AccountRow> {
+impl Source {
+    /// What the state says; nothing where it can not be read.
+    fn rows<T>(
+        &self,
+        what: &'static str,
+        read: impl FnOnce(&MachineRead<'_>) -> Result<Vec<T>, StateError>,
+    ) -> Vec<T> {
         let Some(shared) = self.shared.upgrade() else { return Vec::new() };
         let Ok(machine) = shared.machine() else { return Vec::new() };
-        match machine.accounts(&AccountId::default(), ACCOUNT_COUNT_MAX) {
-            Ok(accounts) => accounts
-                .into_iter()
-                .map(|(account, balance)| AccountRow { account, balance })
-                .collect(),
-            Err(error) => {
-                tracing::error!(%error, "the accounts can not be read");
-                Vec::new()
-            }
-        }
+        read(&machine).unwrap_or_else(|error| {
+            tracing::error!(%error, what, "the state can not be read");
+            Vec::new()
+        })
+    }
+}
+
+impl SystemSource for Source {
+    fn accounts(&self) -> Vec<AccountRow> {
+        self.rows("the accounts", |machine| {
+            let accounts = machine.accounts(&AccountId::default(), ACCOUNT_COUNT_MAX)?.into_iter();
+            Ok(accounts.map(|(account, balance)| AccountRow { account, balance }).collect())
+        })
     }
 
     fn validators(&self) -> Vec<ValidatorRow> {
-        let Some(shared) = self.shared.upgrade() else { return Vec::new() };
-        let validators = shared.genesis.validators.iter().zip(0_u16..);
-        validators
-            .map(|(validator, index)| ValidatorRow {
-                index,
-                name: validator.name.clone(),
-                key: validator.key,
-                power: validator.power,
-            })
-            .collect()
+        self.rows("the validators", |machine| stake::validators(machine))
+    }
+
+    fn evidence(&self) -> Vec<EvidenceRow> {
+        self.rows("the evidence", |machine| stake::evidence(machine))
+    }
+
+    fn epochs(&self) -> Vec<EpochRow> {
+        self.rows("the epochs", |machine| stake::epochs(machine))
     }
 
     fn metrics(&self) -> Vec<MetricRow> {

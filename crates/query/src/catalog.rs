@@ -7,8 +7,9 @@
 //! | `quipu.headers`, `transactions`, `terms`, `streams` | what was executed | column store |
 //! | `quipu.receipts` | outcome of every transaction | `quipu.transactions` |
 //! | `quipu.lanes` | how far each lane is cut | the newest header |
-//! | `quipu.accounts`, `validators`, `metrics` | of this moment | [`SystemSource`] |
-//! | `quipu.evidence` | of misbehaviour; none is gathered yet | nothing |
+//! | `quipu.accounts`, `metrics` | of this moment | [`SystemSource`] |
+//! | `quipu.validators`, `epochs` | stake of this moment | [`SystemSource`] |
+//! | `quipu.evidence` | what was ordered against validators, and held | [`SystemSource`] |
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,13 +25,20 @@ use datafusion::logical_expr::{Expr, LogicalPlanBuilder, col};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::union::UnionExec;
 use quipu_types::row::ValueRef;
-use quipu_types::{AccountId, Hash, PublicKey};
+use quipu_types::{AccountId, Hash};
 
 use crate::column::{ColumnBuilder, ColumnDef, Kind};
 use crate::error::SqlError;
 use crate::scan::{ScanPlan, StoredTable, view_of};
 use crate::store::{ColumnStore, ReadView};
 use crate::table::{events_schema, signed};
+
+mod stake;
+
+pub use stake::{EpochRow, EvidenceRow, ValidatorRow};
+
+/// Units of one account or validator.
+const UNITS: Kind = Kind::Numeric { precision: 20, scale: 0 };
 
 /// An account and what it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,19 +47,6 @@ pub struct AccountRow {
     pub account: AccountId,
     /// Units.
     pub balance: u64,
-}
-
-/// A validator of the present epoch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ValidatorRow {
-    /// Its place in the set.
-    pub index: u16,
-    /// For people.
-    pub name: String,
-    /// Its voting key.
-    pub key: PublicKey,
-    /// Its stake.
-    pub power: u64,
 }
 
 /// One measurement.
@@ -69,8 +64,12 @@ pub struct MetricRow {
 pub trait SystemSource: fmt::Debug + Send + Sync {
     /// Every account, in any order.
     fn accounts(&self) -> Vec<AccountRow>;
-    /// The validators of the present epoch, in the order of their indices.
+    /// The validators that are registered, in the order of their indices.
     fn validators(&self) -> Vec<ValidatorRow>;
+    /// The evidence that was ordered and held, in the order of heights.
+    fn evidence(&self) -> Vec<EvidenceRow>;
+    /// The epochs by whose sets evidence is judged and the next one, ascending.
+    fn epochs(&self) -> Vec<EpochRow>;
     /// What is measured.
     fn metrics(&self) -> Vec<MetricRow>;
     /// Whether the first transaction was there before the second was stamped.
@@ -182,6 +181,7 @@ fn empty(schema: SchemaRef, projection: Option<&Vec<usize>>) -> Result<Arc<dyn E
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Computed {
     Accounts,
+    Epochs,
     Evidence,
     Lanes,
     Metrics,
@@ -197,12 +197,19 @@ struct ComputedTable {
 }
 
 impl Computed {
-    const ALL: [Self; 5] =
-        [Self::Accounts, Self::Evidence, Self::Lanes, Self::Metrics, Self::Validators];
+    const ALL: [Self; 6] = [
+        Self::Accounts,
+        Self::Epochs,
+        Self::Evidence,
+        Self::Lanes,
+        Self::Metrics,
+        Self::Validators,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::Accounts => "accounts",
+            Self::Epochs => "epochs",
             Self::Evidence => "evidence",
             Self::Lanes => "lanes",
             Self::Metrics => "metrics",
@@ -212,15 +219,10 @@ impl Computed {
 
     fn columns(self) -> Vec<ColumnDef> {
         let column = ColumnDef::new;
-        let units = Kind::Numeric { precision: 20, scale: 0 };
         match self {
-            Self::Accounts => vec![column("account", Kind::Text), column("balance", units)],
-            Self::Evidence => vec![
-                column("height", Kind::Int8),
-                column("validator", Kind::Int4),
-                column("kind", Kind::Text),
-                column("evidence", Kind::Bytea),
-            ],
+            Self::Accounts => vec![column("account", Kind::Text), column("balance", UNITS)],
+            Self::Epochs => EpochRow::columns(),
+            Self::Evidence => EvidenceRow::columns(),
             Self::Lanes => vec![
                 column("lane", Kind::Int4),
                 column("term", Kind::Int8),
@@ -235,12 +237,7 @@ impl Computed {
                 column("labels", Kind::Text),
                 column("value", Kind::Float8),
             ],
-            Self::Validators => vec![
-                column("index", Kind::Int4),
-                column("name", Kind::Text),
-                column("key", Kind::Text),
-                column("power", units),
-            ],
+            Self::Validators => ValidatorRow::columns(),
         }
     }
 
@@ -258,7 +255,8 @@ impl Computed {
                     row(&[ValueRef::Text(&account), ValueRef::Numeric(found.balance.into())]);
                 }
             }
-            Self::Evidence => {}
+            Self::Epochs => source.epochs().iter().for_each(|found| found.show(&mut row)),
+            Self::Evidence => source.evidence().iter().for_each(|found| found.show(&mut row)),
             Self::Lanes => {
                 for tip in view.cut.iter() {
                     row(&[
@@ -281,16 +279,7 @@ impl Computed {
                     ]);
                 }
             }
-            Self::Validators => {
-                for found in source.validators() {
-                    row(&[
-                        ValueRef::Int4(i32::from(found.index)),
-                        ValueRef::Text(&found.name),
-                        ValueRef::Text(&found.key.to_string()),
-                        ValueRef::Numeric(found.power.into()),
-                    ]);
-                }
-            }
+            Self::Validators => source.validators().iter().for_each(|found| found.show(&mut row)),
         }
     }
 }

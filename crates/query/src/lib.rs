@@ -65,7 +65,7 @@ mod unnest;
 mod utility;
 pub mod wire;
 
-pub use catalog::{AccountRow, MetricRow, SystemSource, ValidatorRow};
+pub use catalog::{AccountRow, EpochRow, EvidenceRow, MetricRow, SystemSource, ValidatorRow};
 pub use copy::{CopyIn, CopyOut};
 pub use engine::{
     DATABASE, Engine, Forget, Limits, Outcome, Prepared, Rows, Session, Statement, Write, Written,

@@ -21,6 +21,7 @@ pub(crate) mod prove;
 pub(crate) mod recover;
 pub(crate) mod sim;
 pub(crate) mod sql;
+pub(crate) mod stake;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod stream;

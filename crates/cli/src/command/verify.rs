@@ -7,7 +7,9 @@ use quipu_client::Evidence;
 use quipu_client::evidence::EVIDENCE_SIZE_MAX;
 use quipu_node::evidence::Misdeed;
 use quipu_proof::{Bound, Verified};
-use quipu_types::{Action, Call, Define, Genesis, GroupAction, GroupOp, Outcome, code};
+use quipu_types::{
+    Action, Call, Define, Genesis, GroupAction, GroupOp, Outcome, StakeAction, code,
+};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value as Json, json};
@@ -221,6 +223,7 @@ fn action_lines(action: &Action) -> Vec<(&'static str, String)> {
         Action::Call(call) => vec![("calls number", called(call))],
         Action::Reads(reads) => vec![("had read at height", reads.height.to_string())],
         Action::Group(action) => vec![("group", grouped(action))],
+        Action::Stake(action) => vec![("stake", staked(action))],
     }
 }
 
@@ -266,6 +269,22 @@ fn grouped(action: &GroupAction) -> String {
     }
 }
 
+/// What is done to which validator.
+fn staked(action: &StakeAction) -> String {
+    match action {
+        StakeAction::Register { key, name, address, .. } => {
+            format!("registers {key} as {name:?} at {address}")
+        }
+        StakeAction::Bond { key, amount } => format!("bonds {amount} to {key}"),
+        StakeAction::Unbond { key, amount } => format!("unbonds {amount} of {key}"),
+        StakeAction::Withdraw { key } => format!("withdraws what is due of {key}"),
+        StakeAction::Move { key, address } => format!("moves {key} to {address}"),
+        StakeAction::Evidence { epoch, bytes } => {
+            format!("{} bytes of evidence of epoch {epoch}", bytes.len())
+        }
+    }
+}
+
 /// Printable ASCII as it is, every other byte as a dot.
 fn readable(bytes: &[u8]) -> String {
     bytes
@@ -303,6 +322,7 @@ fn as_json(verified: &Verified) -> Json {
         Action::Group(action) => {
             json!({ "index": index, "group": action.group, "done": grouped(action) })
         }
+        Action::Stake(action) => json!({ "index": index, "stake": staked(action) }),
     });
     let outcome = verified.receipt.map(|receipt| match receipt.outcome {
         Outcome::Applied => json!("applied"),

@@ -32,6 +32,7 @@ mod register;
 mod retention;
 mod sample;
 mod sql;
+mod stake;
 mod tables;
 mod tour;
 mod validators;

@@ -65,6 +65,14 @@ impl SystemSource for Nothing {
         Vec::new()
     }
 
+    fn evidence(&self) -> Vec<quipu_query::EvidenceRow> {
+        Vec::new()
+    }
+
+    fn epochs(&self) -> Vec<quipu_query::EpochRow> {
+        Vec::new()
+    }
+
     fn metrics(&self) -> Vec<MetricRow> {
         Vec::new()
     }

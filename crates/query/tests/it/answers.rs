@@ -73,6 +73,17 @@ fn every_type_reads_back_with_its_system_columns() {
         expect![[r#"
             account|balance
             0707070707070707070707070707070707070707070707070707070707070707|18446744073709551615"#]].assert_eq(&told(&mut session, "select * from quipu.accounts").await);
+        expect![[r#"
+            index|name|power|power_next|bond|locked|deposed|owner|address|epoch
+            0|node0|1|0|3|2|t|0707070707070707070707070707070707070707070707070707070707070707|~|4"#]].assert_eq(&told(&mut session, "select index, name, power, power_next, bond, locked, deposed, owner, address, epoch from quipu.validators").await);
+        expect![[r#"
+            epoch|height|kind|place|validator|slashed|by|tx
+            3|9|prevotes|height 5, round 0|0|1|0808080808080808080808080808080808080808080808080808080808080808|0606060606060606060606060606060606060606060606060606060606060606"#]].assert_eq(&told(&mut session, "select epoch, height, kind, place, validator, slashed, \"by\", tx from quipu.evidence").await);
+        expect![[r#"
+            epoch|validators|power|coin|began|ended
+            3|1|2361183241434822606720|f|2023-11-14 22:13:20+00|2023-11-14 22:13:20.000001+00
+            4|1|2361183241434822606720|f|2023-11-14 22:13:20.000001+00|~
+            5|1|2361183241434822606720|f|~|~"#]].assert_eq(&told(&mut session, "select * from quipu.epochs order by epoch").await);
     });
 }
 

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use quipu_query::{
-    AccountRow, Act, ColumnStore, Engine, IngestBlock, IngestTx, Limits, MetricRow, Outcome,
-    Session, Signer, SqlError, SystemSource, TableSource, ValidatorRow,
+    AccountRow, Act, ColumnStore, Engine, EpochRow, EvidenceRow, IngestBlock, IngestTx, Limits,
+    MetricRow, Outcome, Session, Signer, SqlError, SystemSource, TableSource, ValidatorRow,
 };
 use quipu_types::transaction::{RouteRule, StreamSpec, Writers};
 use quipu_types::{
@@ -25,7 +25,49 @@ impl SystemSource for Source {
     }
 
     fn validators(&self) -> Vec<ValidatorRow> {
-        vec![ValidatorRow { index: 0, name: "node0".into(), key: signer(9), power: 1 }]
+        vec![ValidatorRow {
+            index: 0,
+            name: "node0".into(),
+            key: signer(9),
+            address: None,
+            owner: Some(AccountId([7; 32])),
+            power: 1,
+            power_next: Some(0),
+            bond: 3,
+            locked: 2,
+            is_deposed: true,
+            epoch: 4,
+        }]
+    }
+
+    fn evidence(&self) -> Vec<EvidenceRow> {
+        vec![EvidenceRow {
+            epoch: 3,
+            height: Height::new(9),
+            kind: "prevotes".into(),
+            place: "height 5, round 0".into(),
+            validator: 0,
+            key: signer(9),
+            slashed: 1,
+            by: AccountId([8; 32]),
+            tx: Hash([6; 32]),
+        }]
+    }
+
+    fn epochs(&self) -> Vec<EpochRow> {
+        let row = |epoch, began_us, ended_us| EpochRow {
+            epoch,
+            validator_count: 1,
+            power: u128::from(u64::MAX) * 128,
+            has_coin: false,
+            began_us,
+            ended_us,
+        };
+        vec![
+            row(3, Some(START_US), Some(START_US + 1)),
+            row(4, Some(START_US + 1), None),
+            row(5, None, None),
+        ]
     }
 
     fn metrics(&self) -> Vec<MetricRow> {

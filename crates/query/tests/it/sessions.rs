@@ -445,6 +445,7 @@ fn psql_finds_the_tables_and_their_columns() {
               I -> table_schema|table_name
                    public|flights
                    quipu|accounts
+                   quipu|epochs
                    quipu|events
                    quipu|evidence
                    quipu|headers

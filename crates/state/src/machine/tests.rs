@@ -717,4 +717,5 @@ mod anchors;
 mod compacted;
 mod groups;
 mod speculation;
+mod stake;
 mod tables;
