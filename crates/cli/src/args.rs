@@ -7,12 +7,14 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use quipu_client::Ack;
-use quipu_types::Suite;
+use quipu_types::{AccountId, Suite};
 
+use self::rules::Rules;
 use crate::local;
 
 mod bench;
 mod clock;
+pub(crate) mod rules;
 pub(crate) mod stake;
 pub(crate) mod validators;
 
@@ -229,7 +231,7 @@ pub(crate) struct Init {
     #[arg(long, value_name = "P")]
     pub(crate) base_port: Option<u16>,
     /// The genesis that the members merged: makes the directory of one of them.
-    #[arg(long, value_name = "FILE", requires_all = ["key", "peers"])]
+    #[arg(long, value_name = "FILE", requires = "key")]
     pub(crate) genesis: Option<PathBuf>,
     /// The member's key file; it is named in the configuration, not copied.
     #[arg(long, value_name = "FILE", requires = "genesis")]
@@ -240,6 +242,11 @@ pub(crate) struct Init {
     /// Every member's join file: they say where the others listen.
     #[arg(long, value_name = "NAME.join.json", num_args = 1.., requires = "genesis")]
     pub(crate) peers: Vec<PathBuf>,
+    /// Where another validator listens, instead of its join file; may be given several times.
+    #[arg(long, value_name = "NAME=HOST:PORT", requires = "genesis")]
+    pub(crate) peer: Vec<String>,
+    #[command(flatten)]
+    pub(crate) rules: Rules,
     /// The directory that this key was used in is lost: the new one begins as an observer, which signs nothing before it can not
     /// contradict what was signed there.
     #[arg(long, requires = "genesis")]
@@ -314,6 +321,8 @@ pub(crate) struct GenesisNew {
     /// A balance to begin with; may be given several times.
     #[arg(long = "account", value_name = "ACCOUNT=UNITS")]
     pub(crate) accounts: Vec<String>,
+    #[command(flatten)]
+    pub(crate) rules: Rules,
 }
 
 /// `quipu genesis join`.
@@ -334,6 +343,9 @@ pub(crate) struct GenesisJoin {
     /// Where the other validators reach this one.
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) address: String,
+    /// Account that may bond to it and unbond [default: nobody may].
+    #[arg(long, value_name = "ACCOUNT")]
+    pub(crate) owner: Option<AccountId>,
     /// The file to make [default: NAME.join.json].
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,

@@ -27,7 +27,7 @@ use quipu_proof::names::chain_id;
 use quipu_types::agreement::VALIDATOR_COUNT_MAX;
 use quipu_types::codec::put_bytes;
 use quipu_types::genesis::GenesisValidator;
-use quipu_types::{CoinSetup, Encode, Genesis, Hash, PublicKey, Signature, code};
+use quipu_types::{AccountId, CoinSetup, Encode, Genesis, Hash, PublicKey, Signature, code};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, Result};
@@ -55,6 +55,9 @@ pub(crate) struct Join {
     power: u64,
     /// Where others reach it.
     pub(crate) address: String,
+    /// Who may bond to it and unbond.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) owner: Option<AccountId>,
     /// The key's signature over itself.
     possession: Signature,
     /// The key's signature over all of this.
@@ -67,7 +70,7 @@ impl Join {
         draft: &Genesis,
         name: &str,
         key: &SecretKey,
-        power: u64,
+        (power, owner): (u64, Option<AccountId>),
         address: &str,
     ) -> Result<Self> {
         draft.check_draft()?;
@@ -78,6 +81,7 @@ impl Join {
             key: key.public(),
             power,
             address: address.to_owned(),
+            owner,
             possession: possession(key),
             signature: Signature([0; 64]),
         };
@@ -136,6 +140,9 @@ impl Join {
         self.key.encode(&mut body);
         body.extend_from_slice(&self.power.to_le_bytes());
         put_bytes(&mut body, self.address.as_bytes());
+        if let Some(owner) = &self.owner {
+            owner.encode(&mut body);
+        }
         body
     }
 }
@@ -221,7 +228,7 @@ pub(crate) fn merge(draft: &Genesis, joins: &[Join], coin: Option<CoinSetup>) ->
         key: join.key,
         power: join.power,
         possession: join.possession,
-        owner: None,
+        owner: join.owner,
     });
     let genesis = Genesis { validators: validators.collect(), coin, ..draft.clone() };
     genesis.check()?;
@@ -271,9 +278,13 @@ pub(crate) fn verify(genesis: &Genesis, consents: &[Consent]) -> Result<()> {
 pub(crate) fn peers(
     genesis: &Genesis,
     joins: &[Join],
+    given: BTreeMap<String, String>,
     own: &PublicKey,
 ) -> Result<BTreeMap<String, String>> {
-    let mut peers = BTreeMap::new();
+    let mut peers = given;
+    for address in peers.values() {
+        check_peer_address(address).map_err(wrong)?;
+    }
     for join in joins {
         join.check_fields()
             .map_err(|reason| wrong(format!("the join of {:?}: {reason}", join.name)))?;
@@ -297,7 +308,7 @@ pub(crate) fn peers(
         return Ok(peers);
     }
     Err(wrong(format!("no join says where {} listens", missing.join(", ")))
-        .with_help("Give every member's join file: --peers *.join.json"))
+        .with_help("Give every member's join file: --peers *.join.json; or --peer NAME=HOST:PORT"))
 }
 
 fn check_name(name: &str) -> Result<(), String> {
@@ -333,7 +344,8 @@ mod tests {
 
     fn member(draft: &Genesis, name: &str, port: u16) -> Member {
         let key = SecretKey::generate();
-        let join = Join::new(draft, name, &key, 1, &format!("{name}.example:{port}")).unwrap();
+        let join =
+            Join::new(draft, name, &key, (1, None), &format!("{name}.example:{port}")).unwrap();
         Member { key, join }
     }
 
@@ -388,10 +400,11 @@ mod tests {
         let twin = member(&draft, "c", 1).join;
         expect![[r#"two joins are named "c""#]]
             .assert_eq(&refused(&draft, &[join.clone(), twin]).1);
-        let same_key = Join::new(&draft, "d", key, 1, "d.example:1").unwrap();
+        let same_key = Join::new(&draft, "d", key, (1, None), "d.example:1").unwrap();
         expect![[r#""c" and "d" join with one key"#]]
             .assert_eq(&refused(&draft, &[join.clone(), same_key]).1);
-        let same_place = Join::new(&draft, "e", &SecretKey::generate(), 1, &join.address).unwrap();
+        let same_place =
+            Join::new(&draft, "e", &SecretKey::generate(), (1, None), &join.address).unwrap();
         expect![[r#""c" and "e" are both at c.example:8642"#]]
             .assert_eq(&refused(&draft, &[join.clone(), same_place]).1);
         let other_draft = Genesis { lane_count: 8, ..draft.clone() };
@@ -448,15 +461,15 @@ mod tests {
         let (_, members, genesis) = three();
         let joins: Vec<Join> = members.iter().map(|member| member.join.clone()).collect();
         let own = members[1].key.public();
-        let found = peers(&genesis, &joins, &own).unwrap();
+        let found = peers(&genesis, &joins, BTreeMap::new(), &own).unwrap();
         let found: Vec<(&str, &str)> =
             found.iter().map(|(name, address)| (name.as_str(), address.as_str())).collect();
         assert_eq!(found, [("b", "b.example:8642"), ("c", "c.example:8642")]);
-        let missing = peers(&genesis, &joins[..2], &own).unwrap_err();
+        let missing = peers(&genesis, &joins[..2], BTreeMap::new(), &own).unwrap_err();
         assert_eq!(missing.message(), "no join says where b listens");
         let mut moved = joins;
         moved[0].address = "evil.example:1".into();
-        assert_eq!(peers(&genesis, &moved, &own).unwrap_err().exit(), 3);
+        assert_eq!(peers(&genesis, &moved, BTreeMap::new(), &own).unwrap_err().exit(), 3);
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Fleet {
         let stakes = local::stakes(count, &[])?;
         let mut fleet = Self { dir: make_dir()?, members: Vec::new(), keeps_logs: false };
         let layout = Layout::new(&fleet.dir.join("ledger"));
-        local::create(&layout, &stakes, &local::ports(count, Some(0))?, clock_rate_hz)?;
+        local::create(&layout, &stakes, &local::ports(count, Some(0))?, (clock_rate_hz, None))?;
         for index in 0..count {
             let log = fleet.dir.join(format!("{}.log", node_name(index)));
             let mut child = spawn(&layout.node(index), &log)?;

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use quipu_crypto::{SecretKey, Tag, coin, keyfile, sign_tagged};
 use quipu_node::{CONFIG_FILE, Config, FIRST_START_FILE};
 use quipu_types::agreement::VALIDATOR_COUNT_MAX;
-use quipu_types::genesis::{GENESIS_VERSION, GenesisAccount, GenesisValidator};
+use quipu_types::genesis::{GENESIS_VERSION, GenesisAccount, GenesisValidator, StakeRules};
 use quipu_types::{Encode, Genesis, Hash, Time, code};
 
 use crate::failure::{Failure, Result};
@@ -233,7 +233,7 @@ pub(crate) fn create(
     layout: &Layout,
     stakes: &[u64],
     ports: &[Ports],
-    clock_rate_hz: u64,
+    (clock_rate_hz, stake): (u64, Option<StakeRules>),
 ) -> Result<Genesis> {
     assert_eq!(stakes.len(), ports.len(), "every validator has a stake and ports");
     for path in [layout.genesis(), layout.node(0), layout.dir().join("keys")] {
@@ -245,6 +245,7 @@ pub(crate) fn create(
     keyfile::save(&layout.sample_key(), &sample, None)?;
     let mut genesis = draft("quipu dev");
     genesis.clock_rate_hz = clock_rate_hz;
+    genesis.stake = stake;
     genesis.accounts.push(GenesisAccount { account: dev.account(), balance: DEV_BALANCE });
     for (index, (power, own)) in stakes.iter().zip(ports).enumerate() {
         let key = SecretKey::generate();
@@ -261,7 +262,7 @@ pub(crate) fn create(
             key: key.public(),
             power: *power,
             possession: possession(&key),
-            owner: None,
+            owner: stake.map(|_| dev.account()),
         });
     }
     let dirs = (0..stakes.len()).map(|index| layout.node(index)).collect::<Vec<_>>();

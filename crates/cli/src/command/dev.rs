@@ -20,6 +20,7 @@ use tokio::task::{JoinError, JoinHandle};
 
 use super::tamper;
 use crate::args::Dev;
+use crate::args::rules::Rules;
 use crate::failure::{Failure, Result};
 use crate::local::{self, FreePorts, HTTP_PORT, Layout, PG_PORT, Ports};
 use crate::sample::{self, Plan};
@@ -92,7 +93,12 @@ pub(crate) fn run(args: Dev) -> Result<()> {
     let count = validator_count(&args, &layout)?;
     let ports = choose_ports(&args, count)?;
     if fresh {
-        local::create(&layout, &vec![1; count], &ports, local::CLOCK_RATE_HZ)?;
+        local::create(
+            &layout,
+            &vec![1; count],
+            &ports,
+            (local::CLOCK_RATE_HZ, Rules::default().stake()),
+        )?;
     }
     let genesis = tools::genesis(&layout.genesis())?;
     let mut nodes = Vec::new();
@@ -419,7 +425,7 @@ mod tests {
             (count(Some(0)).unwrap_err().exit(), count(Some(8)).unwrap_err().exit()),
             (2, 2)
         );
-        local::create(&layout, &[1], &[Ports::ANY], local::CLOCK_RATE_HZ).unwrap();
+        local::create(&layout, &[1], &[Ports::ANY], (local::CLOCK_RATE_HZ, None)).unwrap();
         assert_eq!((count(None).unwrap(), count(Some(1)).unwrap()), (1, 1));
         let refused = count(Some(4)).unwrap_err();
         assert!(refused.message().contains("holds a ledger of 1"), "{refused}");
@@ -478,7 +484,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let open = |index: usize| {
             let layout = Layout::new(&dir.path().join(index.to_string()));
-            local::create(&layout, &[1], &[Ports::ANY], local::CLOCK_RATE_HZ).unwrap();
+            local::create(&layout, &[1], &[Ports::ANY], (local::CLOCK_RATE_HZ, None)).unwrap();
             Node::open(Config::read(&layout.node(0)).unwrap()).unwrap()
         };
         let nodes: Vec<(String, Node)> =

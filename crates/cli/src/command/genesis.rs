@@ -39,6 +39,7 @@ fn new(args: &GenesisNew) -> Result<()> {
     draft.height_interval_min_ms = args.interval_min;
     draft.height_interval_idle_ms = args.interval_idle;
     draft.open_streams = !args.closed_streams;
+    draft.stake = args.rules.stake();
     if let Some(seed) = &args.clock_seed {
         draft.clock_seed.clone_from(seed);
     }
@@ -74,7 +75,7 @@ fn join(args: &GenesisJoin) -> Result<()> {
         return Err(sealed(&args.key));
     }
     let key = keyfile::load(&args.key, None)?;
-    let join = Join::new(&draft, &args.name, &key, args.power, &args.address)?;
+    let join = Join::new(&draft, &args.name, &key, (args.power, args.owner), &args.address)?;
     let path = args.out.clone().unwrap_or_else(|| format!("{}.join.json", args.name).into());
     write_new(&path, &pretty(&join)?)?;
     tools::print(&format!("join     {}", path.display()))?;

@@ -31,7 +31,7 @@ fn development(args: &Init, count: usize) -> Result<()> {
     let stakes = local::stakes(count, &args.stake)?;
     let ports = local::ports(count, args.base_port)?;
     let layout = Layout::new(&args.dir);
-    let genesis = local::create(&layout, &stakes, &ports, args.clock_rate)?;
+    let genesis = local::create(&layout, &stakes, &ports, (args.clock_rate, args.rules.stake()))?;
     tools::print(&format!("genesis    {}", layout.genesis().display()))?;
     tools::print(&format!("chain      {}", chain_id(&genesis)))?;
     for (index, (power, ports)) in stakes.iter().zip(&ports).enumerate() {
@@ -61,9 +61,14 @@ fn member(args: &Init, genesis: &Path, key_file: &Path) -> Result<()> {
     }
     let key = keyfile::load(key_file, None)?.public();
     refuse_second(key_file, args)?;
-    let own = ceremony::own_validator(&genesis, &key)?;
+    // Where stake moves, a key that is not of the genesis may be registered.
+    let own = match ceremony::own_validator(&genesis, &key) {
+        Err(_) if genesis.stake.is_some() => None,
+        found => Some(found?),
+    };
     let joins = read_joins(&args.peers)?;
-    let peers = ceremony::peers(&genesis, &joins, &key)?;
+    let given = args.peer.iter().map(|text| peer(text)).collect::<Result<_>>()?;
+    let peers = ceremony::peers(&genesis, &joins, given, &key)?;
     let ports = local::ports(1, args.base_port)?.first().copied().unwrap_or_default();
     let listen = match args.listen {
         Some(listen) => listen,
@@ -86,8 +91,9 @@ fn member(args: &Init, genesis: &Path, key_file: &Path) -> Result<()> {
     }
     let keys = (key_file, args.coin.as_deref());
     local::create_member(&args.dir, &genesis, keys, ports, listen, peers)?;
-    note_directory(key_file, args)?;
-    tools::print(&format!("validator  {}  {:?}", args.dir.display(), own.name))?;
+    note_directory(key_file, args, own.is_none())?;
+    let name = own.map_or("to be registered", |own| own.name.as_str());
+    tools::print(&format!("validator  {}  {name:?}", args.dir.display()))?;
     tools::print(&format!("chain      {}", chain_id(&genesis)))?;
     tools::print(&format!("key        {}  (stays where it is)", key_file.display()))?;
     if genesis.coin.is_some() && args.coin.is_none() {
@@ -100,7 +106,21 @@ fn member(args: &Init, genesis: &Path, key_file: &Path) -> Result<()> {
         genesis.validators.len().saturating_sub(1)
     ))?;
     tools::print("")?;
+    if own.is_none() {
+        let dir = args.dir.display();
+        return tools::print(&format!(
+            "Next: quipu stake register --help; once quipu stake show lists it: quipu recover --dir {dir} --from URL,URL; then quipu start --dir {dir}"
+        ));
+    }
     tools::print(&format!("Next: quipu start --dir {}", args.dir.display()))
+}
+
+/// `NAME=HOST:PORT`.
+fn peer(text: &str) -> Result<(String, String)> {
+    let parsed = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    let (name, address) =
+        parsed.ok_or_else(|| Failure::usage(format!("--peer {text:?} is not NAME=HOST:PORT")))?;
+    Ok((name.to_owned(), address.to_owned()))
 }
 
 /// Beside a key: the directory that votes with it.
@@ -126,8 +146,9 @@ fn refuse_second(key_file: &Path, args: &Init) -> Result<()> {
     ))
 }
 
-fn note_directory(key_file: &Path, args: &Init) -> Result<()> {
-    if args.again {
+/// Who joins a ledger that runs begins as one that lost its directory: it signs nothing before that is safe.
+fn note_directory(key_file: &Path, args: &Init, is_newcomer: bool) -> Result<()> {
+    if args.again || is_newcomer {
         let mark = args.dir.join(FIRST_START_FILE);
         std::fs::remove_file(&mark)
             .map_err(|error| Failure::file("cannot remove", &mark, error))?;
