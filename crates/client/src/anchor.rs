@@ -2,19 +2,18 @@
 //!
 //! ```text
 //!  genesis: the caller's, else the first that a server gives (C2) ── validators ─┐
+//!  GET /v1/epochs ── hand-overs, where the header is of an epoch that is not known ┤
 //!  GET /v1/headers/latest ── header, commit certificate ─────────────────────────┴─ verify ─> hash = anchor
 //! ```
 //! A transaction is valid only in a history that has its anchor: whoever signs one that a server merely says may sign for a
 //! history that does not exist, or for a false one. What a server can do is to show an old header: the anchor is then the newest that
 //! this client has seen checked, and bounds the time of what is signed less closely.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use quipu_proof::names::{chain_id, header_hash};
-use quipu_proof::{CertificateError, verify_certificate};
-use quipu_types::{
-    Code, CommitCertificate, Decode as _, Genesis, Hash, Header, Height, ValidatorSet, code,
-};
+use quipu_proof::names::header_hash;
+use quipu_proof::{CertificateError, Pinned};
+use quipu_types::{Code, CommitCertificate, Decode as _, Genesis, Hash, Header, Height, code};
 use thiserror::Error;
 
 use crate::api::HeaderBody;
@@ -36,7 +35,7 @@ pub enum HeaderFault {
     /// The bytes are no header with its certificate.
     #[error("the bytes are no committed header")]
     Malformed,
-    /// No quorum of the genesis' validators committed it.
+    /// No quorum of its epoch's validators committed it.
     #[error("the certificate of header {height} does not hold: {error}")]
     Certificate {
         /// The height that it names.
@@ -59,13 +58,19 @@ impl HeaderFault {
 pub(crate) struct Ledger {
     pub(crate) chain: Hash,
     pub(crate) lane_count: u16,
-    set: ValidatorSet,
+    /// The validators that were followed.
+    pinned: Arc<Mutex<Pinned>>,
 }
 
 impl Ledger {
     pub(crate) fn new(genesis: &Genesis) -> Self {
-        let (chain, set) = (chain_id(genesis), genesis.validator_set());
-        Self { chain, lane_count: genesis.lane_count.max(1), set }
+        let pinned = Pinned::of_checked(genesis);
+        let (chain, lane_count) = (*pinned.chain(), genesis.lane_count.max(1));
+        Self { chain, lane_count, pinned: Arc::new(Mutex::new(pinned)) }
+    }
+
+    fn pinned(&self) -> MutexGuard<'_, Pinned> {
+        self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -123,13 +128,31 @@ impl Client {
     pub async fn latest_header(&self) -> Result<HeaderInfo, ClientError> {
         let ledger = self.ledger().await?;
         let (shown, server): (HeaderBody, String) = self.get_of("/v1/headers/latest").await?;
-        match check(ledger, &shown) {
+        let read = read(&shown);
+        if let Ok((header, _)) = &read
+            && header.epoch > ledger.pinned().epoch()
+        {
+            self.follow(ledger).await?;
+        }
+        let checked = read.and_then(|(header, certificate)| check(ledger, &header, &certificate));
+        match checked {
             Ok(header) => Ok(self.known.add(header)),
             Err(error) => {
                 self.prefer_next();
                 Err(ClientError::FalseHeader { server, error: Box::new(error) })
             }
         }
+    }
+
+    /// Follows the validators.
+    async fn follow(&self, ledger: &Ledger) -> Result<(), ClientError> {
+        let mut pinned = ledger.pinned().clone();
+        self.follow_epochs(&mut pinned).await?;
+        let mut known = ledger.pinned();
+        if pinned.epoch() > known.epoch() {
+            *known = pinned;
+        }
+        Ok(())
     }
 
     /// The anchor of what is signed now: the newest header that this client has seen checked, or `known` while it has seen none.
@@ -139,24 +162,33 @@ impl Client {
     pub async fn anchor(&self, known: Hash) -> Result<Hash, ClientError> {
         match self.latest_header().await {
             Ok(header) => Ok(header.hash),
-            Err(lie @ ClientError::FalseHeader { .. }) => Err(lie),
+            Err(lie @ (ClientError::FalseHeader { .. } | ClientError::FalseEpochs { .. })) => {
+                Err(lie)
+            }
             Err(_) => Ok(self.known.newest().map_or(known, |header| header.hash)),
         }
     }
 }
 
-fn check(ledger: &Ledger, shown: &HeaderBody) -> Result<HeaderInfo, HeaderFault> {
+fn read(shown: &HeaderBody) -> Result<(Header, CommitCertificate), HeaderFault> {
     let read = || {
         let header = hex::decode(&shown.header).ok()?;
         let certificate = hex::decode(&shown.certificate).ok()?;
         let certificate = CommitCertificate::from_bytes(&certificate).ok()?;
         Some((Header::from_bytes(&header).ok()?, certificate))
     };
-    let (header, certificate) = read().ok_or(HeaderFault::Malformed)?;
+    read().ok_or(HeaderFault::Malformed)
+}
+
+fn check(
+    ledger: &Ledger,
+    header: &Header,
+    certificate: &CommitCertificate,
+) -> Result<HeaderInfo, HeaderFault> {
     let height = header.height;
-    verify_certificate(&ledger.chain, &ledger.set, &header, &certificate)
-        .map_err(|error| HeaderFault::Certificate { height, error })?;
-    Ok(HeaderInfo { height, hash: header_hash(&header) })
+    let checked = ledger.pinned().verify_committed(header, certificate);
+    checked.map_err(|error| HeaderFault::Certificate { height, error })?;
+    Ok(HeaderInfo { height, hash: header_hash(header) })
 }
 
 #[cfg(test)]

@@ -77,13 +77,14 @@ fn key(number: u64) -> SecretKey {
 
 /// A ledger in which one validator's key changes with each epoch, and what hands over.
 fn history(count: u16) -> (Genesis, Vec<Committed>) {
-    let mut keys: Vec<SecretKey> = (0..u64::from(count)).map(key).collect();
+    let mut numbers: Vec<u64> = (0..u64::from(count)).collect();
+    let mut keys: Vec<SecretKey> = numbers.iter().copied().map(key).collect();
     let genesis = genesis(&keys);
     let chain = quipu_proof::names::chain_id(&genesis);
     let mut handovers: Vec<Committed> = Vec::new();
     for epoch in 0..EPOCH_COUNT {
-        let mut next = keys.clone();
-        next[usize::try_from(epoch).unwrap() % keys.len()] = key(1_000 + epoch);
+        numbers[usize::try_from(epoch).unwrap() % keys.len()] = 1_000 + epoch;
+        let next: Vec<SecretKey> = numbers.iter().copied().map(key).collect();
         let last = handovers.last();
         let prev_commit = last.map(|last| last.certificate.0.clone());
         let prev_header = last.map_or(chain, |last| header_hash(&last.header.0));
@@ -141,9 +142,8 @@ fn header(
         receipts_root: sha256(b"receipts"),
         next_set: Some(sha256(b"set")),
     };
-    let signature = |index: usize| {
-        (ValidatorIndex::new(u16::try_from(index).unwrap()), Signature([7; 64]))
-    };
+    let signature =
+        |index: usize| (ValidatorIndex::new(u16::try_from(index).unwrap()), Signature([7; 64]));
     let signatures = (0..next.len()).map(signature).collect();
     let validators = next.iter().map(|key| Validator { key: key.public(), power: 1 }).collect();
     Header {

@@ -15,8 +15,8 @@ use crate::text;
 use crate::verify::ProofError;
 
 /// Most bytes of a bundle's text: four headers and three certificates of the largest set, an action, and hand-overs: all that
-/// may be of a few validators, over a thousand of the largest set.
-pub const BUNDLE_SIZE_MAX: usize = 128 << 20;
+/// may be of a few validators, some seven hundred of the largest set.
+pub const BUNDLE_SIZE_MAX: usize = 64 << 20;
 /// Most hand-overs that a bundle carries. Who needs more of them keeps those that were followed ([`crate::Pinned`]).
 pub const HANDOVER_COUNT_MAX: usize = 4_096;
 /// Version of the format.

@@ -54,5 +54,5 @@ pub use certificate::{
 pub use epochs::{Epoch, Epochs};
 pub use hexed::Hexed;
 pub use mixings::{MixingError, Mixings, Point, STEP_COUNT_MAX, Step};
-pub use pinned::{HandoverError, Pinned};
+pub use pinned::{HandoverError, Handovers, Pinned};
 pub use verify::{Basis, Bound, Part, ProofError, Verified, verify};

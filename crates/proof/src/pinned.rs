@@ -19,8 +19,10 @@
 
 use std::sync::Arc;
 
+use quipu_types::codec::put_count;
 use quipu_types::{
-    CommitCertificate, Genesis, GenesisError, Hash, Header, Height, StateCertificate, Time,
+    CommitCertificate, Decode, DecodeError, Encode, Genesis, GenesisError, Hash, Header, Height,
+    Reader, StateCertificate, Time,
 };
 use thiserror::Error;
 
@@ -32,8 +34,10 @@ use crate::certificate::{
 use crate::epochs::Epochs;
 use crate::names::{chain_id, header_hash};
 
-/// Hand-overs whose signatures are verified together.
-const GROUP_COUNT: usize = 64;
+/// Signatures that are verified together, about: more gain nothing, and are lost when the first is false.
+const GROUP_SIGNATURE_COUNT: usize = 256;
+/// Most hand-overs of one list.
+const KEPT_COUNT_MAX: usize = 1 << 20;
 
 /// Why hand-overs are not followed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -67,6 +71,34 @@ pub enum HandoverError {
     },
 }
 
+/// Hand-overs, one after another: what a server answers with, and the file in which what was followed is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Handovers(pub Vec<Committed>);
+
+impl Encode for Handovers {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_count(out, self.0.len());
+        for handover in &self.0 {
+            handover.header.0.encode(out);
+            handover.certificate.0.encode(out);
+        }
+    }
+}
+
+impl Decode for Handovers {
+    const SIZE_MIN: usize = 4;
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let size_min = Header::SIZE_MIN.saturating_add(CommitCertificate::SIZE_MIN);
+        let count = reader.count("hand-overs", KEPT_COUNT_MAX, size_min)?;
+        let one = |_| {
+            let header = Header::decode(reader)?;
+            Ok(Committed::new(header, CommitCertificate::decode(reader)?))
+        };
+        (0..count).map(one).collect::<Result<_, _>>().map(Self)
+    }
+}
+
 /// See the module's header. Cheap to copy.
 #[derive(Clone, Debug)]
 pub struct Pinned {
@@ -92,13 +124,22 @@ impl Pinned {
     /// The genesis breaks a rule.
     pub fn new(genesis: &Genesis) -> Result<Self, GenesisError> {
         genesis.check()?;
-        Ok(Self {
+        Ok(Self::of_checked(genesis))
+    }
+
+    /// Who has the genesis alone, which was checked when it was read.
+    ///
+    /// # Panics
+    /// When nobody has stake, which no checked genesis says.
+    #[must_use]
+    pub fn of_checked(genesis: &Genesis) -> Self {
+        Self {
             chain: chain_id(genesis),
             lane_count: genesis.lane_count,
             time: genesis.time_us,
             epochs: Epochs::new(genesis.validator_set(), genesis.lane_count),
             ends: Vec::new(),
-        })
+        }
     }
 
     /// The ledger.
@@ -141,7 +182,15 @@ impl Pinned {
     /// # Errors
     /// Which is false, and why. Some of those before it may have been followed.
     pub fn follow(&mut self, handovers: &[Committed]) -> Result<(), HandoverError> {
-        handovers.chunks(GROUP_COUNT).try_for_each(|group| self.follow_group(group))
+        let mut rest = handovers;
+        while !rest.is_empty() {
+            let voters = self.epochs.current().set.validators.len().max(1);
+            let count = GROUP_SIGNATURE_COUNT.checked_div(voters).unwrap_or(1).max(1);
+            let (group, after) = rest.split_at(count.min(rest.len()));
+            self.follow_group(group)?;
+            rest = after;
+        }
+        Ok(())
     }
 
     fn follow_group(&mut self, group: &[Committed]) -> Result<(), HandoverError> {
