@@ -199,10 +199,13 @@ pub(crate) mod tests {
     use quipu_crypto::domain::Tag;
     use quipu_crypto::merkle::empty_root;
     use quipu_crypto::suite::{SecretKey, sign_tagged};
+    use quipu_proof::names::chain_id;
+    use quipu_proof::{Committed, Handovers};
+    use quipu_types::agreement::Validator;
     use quipu_types::genesis::{GENESIS_VERSION, GenesisValidator};
     use quipu_types::{
         Action, Encode as _, Precommit, RoundKind, Rounds, Signature, Suite, Time, Transaction,
-        ValidatorIndex,
+        ValidatorIndex, ValidatorSet,
     };
     use serde_json::{Value as Json, json};
     use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -211,11 +214,14 @@ pub(crate) mod tests {
     use super::*;
     use crate::Producer;
 
-    /// A ledger of one validator.
+    /// A ledger of one validator in an epoch.
     pub(crate) struct Truth {
         pub(crate) genesis: Genesis,
         signer: SecretKey,
         chain: Hash,
+        epoch: u64,
+        /// Whose its headers say the next epoch is.
+        next: Option<u8>,
     }
 
     fn key(seed: u8) -> SecretKey {
@@ -251,7 +257,7 @@ pub(crate) mod tests {
                 stake: None,
             };
             genesis.check().unwrap();
-            Self { chain: chain_id(&genesis), genesis, signer }
+            Self { chain: chain_id(&genesis), genesis, signer, epoch: 0, next: None }
         }
 
         /// The same, its certificates made with another key.
@@ -259,9 +265,20 @@ pub(crate) mod tests {
             Self { signer: key(seed), ..self }
         }
 
+        /// The same in another epoch.
+        fn in_epoch(self, epoch: u64) -> Self {
+            Self { epoch, ..self }
+        }
+
+        /// What ends the epoch, as a validator shows it: the next one is of another key.
+        fn end(self, height: u64, seed: u8) -> Json {
+            let (header, certificate) = Self { next: Some(seed), ..self }.committed(height);
+            shown(vec![Committed::new(header, certificate)])
+        }
+
         fn committed(&self, height: u64) -> (Header, CommitCertificate) {
             let header = Header {
-                epoch: 0,
+                epoch: self.epoch,
                 height: Height::new(height),
                 proposer: ValidatorIndex::new(0),
                 prev_header: self.chain,
@@ -271,7 +288,11 @@ pub(crate) mod tests {
                 prev_commit: None,
                 late_votes: vec![],
                 state_certificate: None,
-                next_set: None,
+                next_set: self.next.map(|seed| ValidatorSet {
+                    epoch: self.epoch + 1,
+                    validators: vec![Validator { key: key(seed).public(), power: 1 }],
+                    coin: None,
+                }),
                 evidence_root: empty_root(),
                 rounds: Rounds::genesis(false),
             };
@@ -288,7 +309,8 @@ pub(crate) mod tests {
                 signature: Signature([0; 64]),
             };
             let body = vote.signed_body();
-            vote.signature = sign_tagged(&self.signer, &self.chain, 0, Tag::Precommit, &body);
+            vote.signature =
+                sign_tagged(&self.signer, &self.chain, self.epoch, Tag::Precommit, &body);
             (header, CommitCertificate { precommits: vec![vote], coin: None })
         }
 
@@ -311,7 +333,12 @@ pub(crate) mod tests {
         }
     }
 
-    /// What a server answers, by path.
+    /// Hand-overs, which are bytes: in hexadecimal here.
+    fn shown(handovers: Vec<Committed>) -> Json {
+        json!(hex::encode(Handovers(handovers).to_bytes()))
+    }
+
+    /// What a server answers, by path; text stands for bytes in hexadecimal.
     type Answers = Arc<Mutex<BTreeMap<&'static str, Json>>>;
 
     fn set(answers: &Answers, path: &'static str, answer: Json) {
@@ -337,9 +364,12 @@ pub(crate) mod tests {
                 while lines.next_line().await.unwrap().is_some_and(|line| !line.is_empty()) {}
                 let asked = first.split(' ').nth(1).unwrap_or_default();
                 let found = |(path, _): &(&&str, &Json)| asked.starts_with(**path);
-                let body =
-                    told.lock().unwrap().iter().find(found).map(|(_, body)| body.to_string());
-                let none = r#"{"code":"QP0204","message":"no"}"#.to_owned();
+                let bytes = |body: &Json| match body {
+                    Json::String(text) => hex::decode(text).unwrap(),
+                    body => body.to_string().into_bytes(),
+                };
+                let body = told.lock().unwrap().iter().find(found).map(|(_, body)| bytes(body));
+                let none = br#"{"code":"QP0204","message":"no"}"#.to_vec();
                 let status = if body.is_some() { 200 } else { 404 };
                 let body = body.unwrap_or(none);
                 let size = body.len();
@@ -347,7 +377,7 @@ pub(crate) mod tests {
                     "HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {size}\r\n\r\n"
                 );
                 let mut socket = lines.into_inner().into_inner();
-                socket.write_all((head + &body).as_bytes()).await.unwrap();
+                socket.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
             }
         });
         (url, answers)
@@ -369,6 +399,39 @@ pub(crate) mod tests {
             ("no header", bare),
             ("no certificate", odd),
         ]
+    }
+
+    #[tokio::test]
+    async fn who_signs_headers_is_followed_through_epochs_by_what_servers_show() {
+        let truth = || Truth::new("w", 4);
+        let next = || truth().signed_by(2).in_epoch(1);
+        let (url, answers) = serve(&truth()).await;
+        let client = Client::new(&url).unwrap().with_genesis(&truth().genesis);
+        set(&answers, "/v1/headers/latest", next().header(6));
+        // Nobody shows why the header's validators are any; or not those of the genesis do; or of something else.
+        set(&answers, "/v1/epochs?from=0", shown(vec![]));
+        assert!(is_lie(&client.latest_header().await.unwrap_err(), &url));
+        for lie in [truth().signed_by(2).end(4, 2), Truth::new("x", 4).end(4, 2), next().end(4, 3)]
+        {
+            set(&answers, "/v1/epochs?from=0", lie);
+            let error = client.latest_header().await.unwrap_err();
+            assert!(matches!(error, ClientError::FalseEpochs { .. }), "{error}");
+            assert!(client.anchor(truth().chain).await.is_err(), "nothing is signed by its word");
+        }
+        set(&answers, "/v1/epochs?from=0", truth().end(4, 2));
+        set(&answers, "/v1/epochs?from=1", shown(vec![]));
+        assert_eq!(client.latest_header().await.unwrap().hash, next().hash(6));
+        // The old ones have no say any more, and end no epoch twice.
+        set(&answers, "/v1/headers/latest", truth().header(9));
+        assert!(is_lie(&client.latest_header().await.unwrap_err(), &url));
+        set(&answers, "/v1/headers/latest", truth().signed_by(3).in_epoch(2).header(12));
+        set(&answers, "/v1/epochs?from=1", next().end(10, 3));
+        set(&answers, "/v1/epochs?from=2", truth().end(5, 4));
+        let error = client.latest_header().await.unwrap_err();
+        assert!(matches!(error, ClientError::FalseEpochs { .. }), "{error}");
+        set(&answers, "/v1/epochs?from=2", shown(vec![]));
+        let third = truth().signed_by(3).in_epoch(2).hash(12);
+        assert_eq!(client.latest_header().await.unwrap().hash, third);
     }
 
     fn is_lie(error: &ClientError, url: &str) -> bool {

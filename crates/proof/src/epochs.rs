@@ -137,6 +137,6 @@ impl Epochs {
 
     fn find(&self, begins: impl Fn(&Epoch) -> bool) -> &Epoch {
         let last = self.all.partition_point(|epoch| begins(epoch)).saturating_sub(1);
-        self.all.get(last).map_or_else(|| self.current(), |epoch| epoch)
+        self.all.get(last).map_or_else(|| self.current(), |epoch| &**epoch)
     }
 }

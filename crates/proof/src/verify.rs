@@ -122,7 +122,7 @@ pub enum ProofError {
     },
     /// The hand-overs that it brings are false.
     #[error("{0}")]
-    Epochs(#[from] HandoverError),
+    Epochs(Box<HandoverError>),
     /// More hand-overs than a bundle can have.
     #[error("bundle has {count} hand-overs, the most is {HANDOVER_COUNT_MAX}")]
     TooManyHandovers {
@@ -345,7 +345,7 @@ impl Bundle {
     /// Why it is false. What is followed by then is true all the same.
     pub fn verify_from(&self, pinned: &mut Pinned) -> Result<Verified, ProofError> {
         self.check_form(pinned)?;
-        pinned.follow(&self.epochs)?;
+        pinned.follow(&self.epochs).map_err(|error| ProofError::Epochs(Box::new(error)))?;
         self.check(pinned)
     }
 
