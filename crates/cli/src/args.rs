@@ -795,6 +795,10 @@ pub(crate) struct Verify {
     /// The bundle, or a proof of order; `-` reads standard input.
     #[arg(required_unless_present = "evidence")]
     pub(crate) bundle: Option<PathBuf>,
+    /// Where the validators that were followed are kept: read before, and extended by what the proof brings. A proof of another
+    /// branch than the one that was followed is false.
+    #[arg(long, value_name = "FILE", conflicts_with = "evidence")]
+    pub(crate) epochs: Option<PathBuf>,
     /// Say only when it was: signed, stamped and ordered, between what times, and on what each bound rests.
     #[arg(long, conflicts_with = "evidence")]
     pub(crate) time: bool,

@@ -158,6 +158,7 @@ impl From<ClientError> for Failure {
             }
             ClientError::OtherChain { .. } => Self::new(code::STORE_FOREIGN, message),
             ClientError::FalsePage { error, .. } => Self::is_false(error.code(), message),
+            ClientError::FalseEpochs { .. } => Self::is_false(code::PROOF_FALSE, message),
             ClientError::FalseHeader { error, .. } => Self::is_false(error.code(), message),
             ClientError::Row(_) => Self::new(code::BAD_INPUT, message),
             ClientError::EventTooLarge { .. } => Self::new(code::TOO_LARGE, message),

@@ -395,13 +395,13 @@ fn now_micros() -> u64 {
 }
 
 /// Writes a file so that it is whole or not there, durable when this returns.
-pub(crate) fn write_atomically(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn write_atomically(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
     let partial = PathBuf::from(partial);
     let write = || {
         let file = std::fs::File::create(&partial)?;
-        std::io::Write::write_all(&mut &file, text.as_bytes())?;
+        std::io::Write::write_all(&mut &file, bytes.as_ref())?;
         file.sync_all()?;
         std::fs::rename(&partial, path)
     };

@@ -2,19 +2,18 @@
 //!
 //! ```text
 //!  genesis: the caller's, else the first that a server gives (C2) ── validators ─┐
+//!  GET /v1/epochs ── hand-overs, where the header is of an epoch that is not known ┤
 //!  GET /v1/headers/latest ── header, commit certificate ─────────────────────────┴─ verify ─> hash = anchor
 //! ```
 //! A transaction is valid only in a history that has its anchor: whoever signs one that a server merely says may sign for a
 //! history that does not exist, or for a false one. What a server can do is to show an old header: the anchor is then the newest that
 //! this client has seen checked, and bounds the time of what is signed less closely.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use quipu_proof::names::{chain_id, header_hash};
-use quipu_proof::{CertificateError, verify_certificate};
-use quipu_types::{
-    Code, CommitCertificate, Decode as _, Genesis, Hash, Header, Height, ValidatorSet, code,
-};
+use quipu_proof::names::header_hash;
+use quipu_proof::{CertificateError, Pinned};
+use quipu_types::{Code, CommitCertificate, Decode as _, Genesis, Hash, Header, Height, code};
 use thiserror::Error;
 
 use crate::api::HeaderBody;
@@ -36,7 +35,7 @@ pub enum HeaderFault {
     /// The bytes are no header with its certificate.
     #[error("the bytes are no committed header")]
     Malformed,
-    /// No quorum of the genesis' validators committed it.
+    /// No quorum of its epoch's validators committed it.
     #[error("the certificate of header {height} does not hold: {error}")]
     Certificate {
         /// The height that it names.
@@ -59,13 +58,19 @@ impl HeaderFault {
 pub(crate) struct Ledger {
     pub(crate) chain: Hash,
     pub(crate) lane_count: u16,
-    set: ValidatorSet,
+    /// The validators that were followed.
+    pinned: Arc<Mutex<Pinned>>,
 }
 
 impl Ledger {
     pub(crate) fn new(genesis: &Genesis) -> Self {
-        let (chain, set) = (chain_id(genesis), genesis.validator_set());
-        Self { chain, lane_count: genesis.lane_count.max(1), set }
+        let pinned = Pinned::of_checked(genesis);
+        let (chain, lane_count) = (*pinned.chain(), genesis.lane_count.max(1));
+        Self { chain, lane_count, pinned: Arc::new(Mutex::new(pinned)) }
+    }
+
+    fn pinned(&self) -> MutexGuard<'_, Pinned> {
+        self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -123,13 +128,31 @@ impl Client {
     pub async fn latest_header(&self) -> Result<HeaderInfo, ClientError> {
         let ledger = self.ledger().await?;
         let (shown, server): (HeaderBody, String) = self.get_of("/v1/headers/latest").await?;
-        match check(ledger, &shown) {
+        let read = read(&shown);
+        if let Ok((header, _)) = &read
+            && header.epoch > ledger.pinned().epoch()
+        {
+            self.follow(ledger).await?;
+        }
+        let checked = read.and_then(|(header, certificate)| check(ledger, &header, &certificate));
+        match checked {
             Ok(header) => Ok(self.known.add(header)),
             Err(error) => {
                 self.prefer_next();
                 Err(ClientError::FalseHeader { server, error: Box::new(error) })
             }
         }
+    }
+
+    /// Follows the validators.
+    async fn follow(&self, ledger: &Ledger) -> Result<(), ClientError> {
+        let mut pinned = ledger.pinned().clone();
+        self.follow_epochs(&mut pinned).await?;
+        let mut known = ledger.pinned();
+        if pinned.epoch() > known.epoch() {
+            *known = pinned;
+        }
+        Ok(())
     }
 
     /// The anchor of what is signed now: the newest header that this client has seen checked, or `known` while it has seen none.
@@ -139,24 +162,33 @@ impl Client {
     pub async fn anchor(&self, known: Hash) -> Result<Hash, ClientError> {
         match self.latest_header().await {
             Ok(header) => Ok(header.hash),
-            Err(lie @ ClientError::FalseHeader { .. }) => Err(lie),
+            Err(lie @ (ClientError::FalseHeader { .. } | ClientError::FalseEpochs { .. })) => {
+                Err(lie)
+            }
             Err(_) => Ok(self.known.newest().map_or(known, |header| header.hash)),
         }
     }
 }
 
-fn check(ledger: &Ledger, shown: &HeaderBody) -> Result<HeaderInfo, HeaderFault> {
+fn read(shown: &HeaderBody) -> Result<(Header, CommitCertificate), HeaderFault> {
     let read = || {
         let header = hex::decode(&shown.header).ok()?;
         let certificate = hex::decode(&shown.certificate).ok()?;
         let certificate = CommitCertificate::from_bytes(&certificate).ok()?;
         Some((Header::from_bytes(&header).ok()?, certificate))
     };
-    let (header, certificate) = read().ok_or(HeaderFault::Malformed)?;
+    read().ok_or(HeaderFault::Malformed)
+}
+
+fn check(
+    ledger: &Ledger,
+    header: &Header,
+    certificate: &CommitCertificate,
+) -> Result<HeaderInfo, HeaderFault> {
     let height = header.height;
-    verify_certificate(&ledger.chain, &ledger.set, &header, &certificate)
-        .map_err(|error| HeaderFault::Certificate { height, error })?;
-    Ok(HeaderInfo { height, hash: header_hash(&header) })
+    let checked = ledger.pinned().verify_committed(header, certificate);
+    checked.map_err(|error| HeaderFault::Certificate { height, error })?;
+    Ok(HeaderInfo { height, hash: header_hash(header) })
 }
 
 #[cfg(test)]
@@ -167,10 +199,13 @@ pub(crate) mod tests {
     use quipu_crypto::domain::Tag;
     use quipu_crypto::merkle::empty_root;
     use quipu_crypto::suite::{SecretKey, sign_tagged};
+    use quipu_proof::names::chain_id;
+    use quipu_proof::{Committed, Handovers};
+    use quipu_types::agreement::Validator;
     use quipu_types::genesis::{GENESIS_VERSION, GenesisValidator};
     use quipu_types::{
         Action, Encode as _, Precommit, RoundKind, Rounds, Signature, Suite, Time, Transaction,
-        ValidatorIndex,
+        ValidatorIndex, ValidatorSet,
     };
     use serde_json::{Value as Json, json};
     use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -179,11 +214,14 @@ pub(crate) mod tests {
     use super::*;
     use crate::Producer;
 
-    /// A ledger of one validator.
+    /// A ledger of one validator in an epoch.
     pub(crate) struct Truth {
         pub(crate) genesis: Genesis,
         signer: SecretKey,
         chain: Hash,
+        epoch: u64,
+        /// Whose its headers say the next epoch is.
+        next: Option<u8>,
     }
 
     fn key(seed: u8) -> SecretKey {
@@ -219,7 +257,7 @@ pub(crate) mod tests {
                 stake: None,
             };
             genesis.check().unwrap();
-            Self { chain: chain_id(&genesis), genesis, signer }
+            Self { chain: chain_id(&genesis), genesis, signer, epoch: 0, next: None }
         }
 
         /// The same, its certificates made with another key.
@@ -227,9 +265,20 @@ pub(crate) mod tests {
             Self { signer: key(seed), ..self }
         }
 
+        /// The same in another epoch.
+        fn in_epoch(self, epoch: u64) -> Self {
+            Self { epoch, ..self }
+        }
+
+        /// What ends the epoch, as a validator shows it: the next one is of another key.
+        fn end(self, height: u64, seed: u8) -> Json {
+            let (header, certificate) = Self { next: Some(seed), ..self }.committed(height);
+            shown(vec![Committed::new(header, certificate)])
+        }
+
         fn committed(&self, height: u64) -> (Header, CommitCertificate) {
             let header = Header {
-                epoch: 0,
+                epoch: self.epoch,
                 height: Height::new(height),
                 proposer: ValidatorIndex::new(0),
                 prev_header: self.chain,
@@ -239,7 +288,11 @@ pub(crate) mod tests {
                 prev_commit: None,
                 late_votes: vec![],
                 state_certificate: None,
-                next_set: None,
+                next_set: self.next.map(|seed| ValidatorSet {
+                    epoch: self.epoch + 1,
+                    validators: vec![Validator { key: key(seed).public(), power: 1 }],
+                    coin: None,
+                }),
                 evidence_root: empty_root(),
                 rounds: Rounds::genesis(false),
             };
@@ -256,7 +309,8 @@ pub(crate) mod tests {
                 signature: Signature([0; 64]),
             };
             let body = vote.signed_body();
-            vote.signature = sign_tagged(&self.signer, &self.chain, 0, Tag::Precommit, &body);
+            vote.signature =
+                sign_tagged(&self.signer, &self.chain, self.epoch, Tag::Precommit, &body);
             (header, CommitCertificate { precommits: vec![vote], coin: None })
         }
 
@@ -279,7 +333,12 @@ pub(crate) mod tests {
         }
     }
 
-    /// What a server answers, by path.
+    /// Hand-overs, which are bytes: in hexadecimal here.
+    fn shown(handovers: Vec<Committed>) -> Json {
+        json!(hex::encode(Handovers(handovers).to_bytes()))
+    }
+
+    /// What a server answers, by path; text stands for bytes in hexadecimal.
     type Answers = Arc<Mutex<BTreeMap<&'static str, Json>>>;
 
     fn set(answers: &Answers, path: &'static str, answer: Json) {
@@ -305,9 +364,12 @@ pub(crate) mod tests {
                 while lines.next_line().await.unwrap().is_some_and(|line| !line.is_empty()) {}
                 let asked = first.split(' ').nth(1).unwrap_or_default();
                 let found = |(path, _): &(&&str, &Json)| asked.starts_with(**path);
-                let body =
-                    told.lock().unwrap().iter().find(found).map(|(_, body)| body.to_string());
-                let none = r#"{"code":"QP0204","message":"no"}"#.to_owned();
+                let bytes = |body: &Json| match body {
+                    Json::String(text) => hex::decode(text).unwrap(),
+                    body => body.to_string().into_bytes(),
+                };
+                let body = told.lock().unwrap().iter().find(found).map(|(_, body)| bytes(body));
+                let none = br#"{"code":"QP0204","message":"no"}"#.to_vec();
                 let status = if body.is_some() { 200 } else { 404 };
                 let body = body.unwrap_or(none);
                 let size = body.len();
@@ -315,7 +377,7 @@ pub(crate) mod tests {
                     "HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {size}\r\n\r\n"
                 );
                 let mut socket = lines.into_inner().into_inner();
-                socket.write_all((head + &body).as_bytes()).await.unwrap();
+                socket.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
             }
         });
         (url, answers)
@@ -337,6 +399,39 @@ pub(crate) mod tests {
             ("no header", bare),
             ("no certificate", odd),
         ]
+    }
+
+    #[tokio::test]
+    async fn who_signs_headers_is_followed_through_epochs_by_what_servers_show() {
+        let truth = || Truth::new("w", 4);
+        let next = || truth().signed_by(2).in_epoch(1);
+        let (url, answers) = serve(&truth()).await;
+        let client = Client::new(&url).unwrap().with_genesis(&truth().genesis);
+        set(&answers, "/v1/headers/latest", next().header(6));
+        // Nobody shows why the header's validators are any; or not those of the genesis do; or of something else.
+        set(&answers, "/v1/epochs?from=0", shown(vec![]));
+        assert!(is_lie(&client.latest_header().await.unwrap_err(), &url));
+        for lie in [truth().signed_by(2).end(4, 2), Truth::new("x", 4).end(4, 2), next().end(4, 3)]
+        {
+            set(&answers, "/v1/epochs?from=0", lie);
+            let error = client.latest_header().await.unwrap_err();
+            assert!(matches!(error, ClientError::FalseEpochs { .. }), "{error}");
+            assert!(client.anchor(truth().chain).await.is_err(), "nothing is signed by its word");
+        }
+        set(&answers, "/v1/epochs?from=0", truth().end(4, 2));
+        set(&answers, "/v1/epochs?from=1", shown(vec![]));
+        assert_eq!(client.latest_header().await.unwrap().hash, next().hash(6));
+        // The old ones have no say any more, and end no epoch twice.
+        set(&answers, "/v1/headers/latest", truth().header(9));
+        assert!(is_lie(&client.latest_header().await.unwrap_err(), &url));
+        set(&answers, "/v1/headers/latest", truth().signed_by(3).in_epoch(2).header(12));
+        set(&answers, "/v1/epochs?from=1", next().end(10, 3));
+        set(&answers, "/v1/epochs?from=2", truth().end(5, 4));
+        let error = client.latest_header().await.unwrap_err();
+        assert!(matches!(error, ClientError::FalseEpochs { .. }), "{error}");
+        set(&answers, "/v1/epochs?from=2", shown(vec![]));
+        let third = truth().signed_by(3).in_epoch(2).hash(12);
+        assert_eq!(client.latest_header().await.unwrap().hash, third);
     }
 
     fn is_lie(error: &ClientError, url: &str) -> bool {

@@ -13,6 +13,7 @@
 //! Each page is of its own height; they are of one state where their roots are the same. That a height is the newest
 //! is not shown: a server that is behind is known by its heights alone.
 
+use quipu_proof::Pinned;
 use quipu_proof::compacted::{Entry, Newest, Page, PageError};
 use quipu_types::row::check_name;
 use quipu_types::{Decode, Genesis, Hash, Height};
@@ -59,7 +60,7 @@ struct Answer {
 #[derive(Debug)]
 pub struct Compacted<'a> {
     client: &'a Client,
-    genesis: &'a Genesis,
+    pinned: Pinned,
     stream: String,
     next: Option<Hash>,
     height: Height,
@@ -68,9 +69,10 @@ pub struct Compacted<'a> {
 impl<'a> Compacted<'a> {
     /// A reader of `stream` from its first key on.
     #[must_use]
-    pub fn new(client: &'a Client, genesis: &'a Genesis, stream: &str) -> Self {
+    pub fn new(client: &'a Client, genesis: &Genesis, stream: &str) -> Self {
         let (stream, next) = (stream.to_owned(), Some(Hash::ZERO));
-        Self { client, genesis, stream, next, height: Height::default() }
+        let pinned = Pinned::of_checked(genesis);
+        Self { client, pinned, stream, next, height: Height::default() }
     }
 
     /// The next page; none behind the last.
@@ -112,7 +114,14 @@ impl<'a> Compacted<'a> {
         let bytes = bytes.map_err(|error| protocol(format!("proof: {error}")))?;
         let page = Page::from_bytes(&bytes).map_err(|error| protocol(format!("proof: {error}")))?;
         let refused = |error: PageError| ClientError::FalsePage { server, error: Box::new(error) };
-        let shown = page.verify(self.genesis, &self.stream, start).map_err(refused)?;
+        let mut shown = page.verify_from(&self.pinned, &self.stream, start);
+        // A page does not say of which epoch it is: it may be of one that is not known yet.
+        if matches!(shown, Err(PageError::Certificate(_)))
+            && self.client.follow_epochs(&mut self.pinned).await?
+        {
+            shown = page.verify_from(&self.pinned, &self.stream, start);
+        }
+        let shown = shown.map_err(refused)?;
         if shown.height < self.height {
             let (found, known) = (shown.height, self.height);
             let reason = format!("its page is of height {found}, one of {known} was shown before");

@@ -5,9 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use quipu_net::{Decoder, FRAME_SIZE_MAX};
 use quipu_proof::feed::{Feed, FeedError, Told};
-use quipu_proof::names::chain_id;
+use quipu_types::Encode as _;
 use quipu_types::cursor::FeedRequest;
-use quipu_types::{Encode as _, Genesis};
 
 use crate::evidence::Evidence;
 use crate::http::{Client, ClientError};
@@ -43,13 +42,12 @@ impl Connection {
     /// Asks a server for what `feed` is to check.
     pub(crate) async fn open(
         client: &Client,
-        genesis: &Genesis,
         request: &FeedRequest,
         feed: Feed,
     ) -> Result<Self, ClientError> {
         let body = client.open_feed(request.to_bytes().into()).await?;
         let server = body.url().to_string();
-        let evidence = Evidence::new(&server, chain_id(genesis), request);
+        let evidence = Evidence::new(&server, feed.pinned(), request);
         Ok(Self { server, body, decoder: Decoder::new(FRAME_SIZE_MAX), feed, evidence })
     }
 

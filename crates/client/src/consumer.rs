@@ -1,4 +1,4 @@
-//! A consumer of lanes that believes nobody: it resumes from cursors, checks everything against the genesis, and keeps what was false.
+//! A consumer of lanes that believes nobody: it resumes from cursors, checks everything against the genesis and the validators that follow from it, and keeps what was false.
 //!
 //! ```text
 //!  Consumer::next ─> Told ── Snapshot: committed, with outcomes; Tentative, RolledBack
@@ -9,15 +9,15 @@
 //! * K1 What is told was checked (`quipu_proof::feed`, E1 to E3). After a reconnect nothing is told twice and nothing is left out.
 //! * K2 One request resumes all lanes: every place to which a roll back may go is known here since it was told. Only after a restart from a
 //!   stored cursor may a roll back go to a root that is not known; it takes a second request, from what is certified.
+//! * K4 The validators are followed as the feed goes; after a reconnect only what is new of them is asked for.
 //! * K3 A server that showed something false is not asked again by this consumer.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quipu_proof::feed::{Feed, FeedError, Mark, SequencerOf, Told, from_start};
-use quipu_proof::names::chain_id;
-use quipu_proof::schedule::Schedule;
+use quipu_proof::Pinned;
+use quipu_proof::feed::{Feed, FeedError, Mark, Told, from_start};
 use quipu_types::cursor::{Cursor, Cursors, FeedRequest, Mode, Start};
 use quipu_types::{Genesis, Hash, Lane};
 
@@ -34,8 +34,8 @@ pub struct Consumer {
     /// Asked in turn; those that lied are taken out.
     servers: Vec<Arc<Client>>,
     turn: usize,
-    genesis: Genesis,
-    sequencer: SequencerOf,
+    /// The validators that were followed.
+    pinned: Pinned,
     request: FeedRequest,
     connection: Option<Connection>,
     told: VecDeque<Told>,
@@ -64,16 +64,15 @@ impl Consumer {
     ) -> Result<Self, ClientError> {
         let servers = urls.split(',').map(|url| Client::new(url).map(Arc::new));
         let servers = servers.collect::<Result<Vec<_>, _>>()?;
-        let sequencer = sequencers(&genesis);
+        let pinned = Pinned::of_checked(&genesis);
         let every = (0..genesis.lane_count).map(Lane::new).collect::<Vec<_>>();
         let lanes = if lanes.is_empty() { &every } else { lanes };
-        let request = from_start(chain_id(&genesis), lanes, mode, true);
+        let request = from_start(*pinned.chain(), lanes, mode, true);
         let (connection, told) = (None, VecDeque::new());
         Ok(Self {
             servers,
             turn: 0,
-            genesis,
-            sequencer,
+            pinned,
             request,
             connection,
             told,
@@ -93,6 +92,23 @@ impl Consumer {
         self
     }
 
+    /// The same, for who has followed the validators before.
+    ///
+    /// # Panics
+    /// When they are another ledger's.
+    #[must_use]
+    pub fn knowing(mut self, pinned: Pinned) -> Self {
+        assert_eq!(pinned.chain(), self.pinned.chain(), "what was followed is of this ledger");
+        self.pinned = pinned;
+        self
+    }
+
+    /// The validators that were followed by now.
+    #[must_use]
+    pub const fn pinned(&self) -> &Pinned {
+        &self.pinned
+    }
+
     /// The same, ending at the newest height instead of waiting.
     #[must_use]
     pub fn ending(mut self) -> Self {
@@ -103,7 +119,7 @@ impl Consumer {
     /// The ledger that is pinned.
     #[must_use]
     pub fn chain(&self) -> Hash {
-        chain_id(&self.genesis)
+        *self.pinned.chain()
     }
 
     /// Where a consumer stands who has taken everything that [`Consumer::next`] gave; none before a start that is not cursors was
@@ -184,9 +200,10 @@ impl Consumer {
         let Some(client) = self.servers.get(self.turn.checked_rem(count).unwrap_or(0)) else {
             return Err(ClientError::Unreachable { tried: "every server given was false".into() });
         };
-        let (request, sequencer) = (self.request.clone(), Arc::clone(&self.sequencer));
-        let feed = Feed::new(&self.genesis, request, sequencer).knowing(self.marks.clone());
-        match Connection::open(client, &self.genesis, &self.request, feed).await {
+        self.request.epoch = self.pinned.epoch();
+        let feed = Feed::new(self.pinned.clone(), self.request.clone());
+        let feed = feed.knowing(self.marks.clone());
+        match Connection::open(client, &self.request, feed).await {
             Ok(connection) => {
                 self.connection = Some(connection);
                 Ok(())
@@ -215,6 +232,9 @@ impl Consumer {
             match connection.take() {
                 Ok(None) => return Ok(()),
                 Ok(Some(told)) => {
+                    if connection.feed.pinned().epoch() > self.pinned.epoch() {
+                        self.pinned = connection.feed.pinned().clone();
+                    }
                     if told.iter().any(|told| !matches!(told, Told::Hello(_))) {
                         self.failures = 0;
                     }
@@ -277,14 +297,4 @@ impl Consumer {
         }
         Ok(())
     }
-}
-
-/// Who sequences which lane in which term, by the genesis.
-#[must_use]
-pub fn sequencers(genesis: &Genesis) -> SequencerOf {
-    let set = genesis.validator_set();
-    let schedule = Schedule::new(&set, usize::from(genesis.lane_count));
-    Arc::new(move |lane, term| {
-        set.get(schedule.sequencer(lane, term)).map(|validator| validator.key)
-    })
 }

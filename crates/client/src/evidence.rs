@@ -1,19 +1,20 @@
 //! What a server showed that does not verify, as a file that anyone with the genesis can check.
 //!
 //! ```text
-//!  file = "QUIPUEV1" · server (u32 length) · chain 32 · request · list of frames · CRC-32C of all before it
+//!  file = "QUIPUEV2" · server (u32 length) · chain 32 · request · list of frames · CRC-32C of all before it
 //! ```
-//! The request holds the cursors, the frames are what came since the last height that was right, with a base and answers that
+//! Frames begin with how the epochs ended that the reader had followed. The request holds the cursors, the frames are what came since the last height that was right, with a base and answers that
 //! continue from there: the same checks give the same refusal. It shows *that* the bytes are false, not who made them: answers are not signed.
 
-use quipu_proof::feed::{Feed, FeedError};
+use std::sync::Arc;
+
+use quipu_proof::feed::{Feed, FeedError, Frame};
+use quipu_proof::{Committed, Pinned};
 use quipu_types::codec::{put_bytes, put_count};
 use quipu_types::cursor::{Cursors, FeedRequest, Start};
 use quipu_types::{Decode, DecodeError, Encode, Genesis, Hash, Reader};
 
-use crate::consumer::sequencers;
-
-const MAGIC: &[u8; 8] = b"QUIPUEV1";
+const MAGIC: &[u8; 8] = b"QUIPUEV2";
 /// Most bytes of a file: what a feed may hold, and a frame.
 pub const EVIDENCE_SIZE_MAX: usize = quipu_proof::feed::HELD_SIZE_MAX + (16 << 20);
 const SERVER_SIZE_MAX: usize = 4_096;
@@ -25,13 +26,16 @@ pub struct Evidence {
     server: String,
     chain: Hash,
     request: FeedRequest,
+    /// What of the validators was followed before; how each epoch ended, as a frame.
+    epochs: Vec<Arc<Committed>>,
     frames: Vec<Vec<u8>>,
 }
 
 impl Evidence {
-    pub(crate) fn new(server: &str, chain: Hash, request: &FeedRequest) -> Self {
+    pub(crate) fn new(server: &str, pinned: &Pinned, request: &FeedRequest) -> Self {
+        let (chain, epochs) = (*pinned.chain(), pinned.handovers(0).cloned().collect());
         let server = server.chars().take(SERVER_SIZE_MAX / 4).collect();
-        Self { server, chain, request: request.clone(), frames: Vec::new() }
+        Self { server, chain, request: request.clone(), epochs, frames: Vec::new() }
     }
 
     /// Who showed it.
@@ -48,6 +52,8 @@ impl Evidence {
     pub(crate) fn restart(&mut self, feed: &Feed) {
         let cursors: Cursors = feed.cursors();
         self.request.start = Start::Cursors(cursors);
+        let known = self.epochs.len();
+        self.epochs.extend(feed.pinned().handovers(0).skip(known).cloned());
         self.frames = feed.opening().iter().map(Encode::to_bytes).collect();
     }
 
@@ -58,7 +64,12 @@ impl Evidence {
         put_bytes(&mut out, self.server.as_bytes());
         self.chain.encode(&mut out);
         self.request.encode(&mut out);
-        put_count(&mut out, self.frames.len());
+        put_count(&mut out, self.epochs.len().saturating_add(self.frames.len()));
+        for epoch in &self.epochs {
+            let Committed { header, certificate } = Committed::clone(epoch);
+            let (header, certificate) = (Box::new(header.0), certificate.0);
+            put_bytes(&mut out, &Frame::Epoch { header, certificate }.to_bytes());
+        }
         for frame in &self.frames {
             put_bytes(&mut out, frame);
         }
@@ -92,13 +103,16 @@ impl Evidence {
             .map(|_| reader.bytes("frame", quipu_net::FRAME_SIZE_MAX).map(<[u8]>::to_vec))
             .collect::<Result<_, _>>()?;
         reader.end()?;
-        Ok(Self { server, chain, request, frames })
+        Ok(Self { server, chain, request, epochs: Vec::new(), frames })
     }
 
     /// Why what was shown is false; `None` when nothing in it is.
     #[must_use]
     pub fn check(&self, genesis: &Genesis) -> Option<FeedError> {
-        let mut feed = Feed::new(genesis, self.request.clone(), sequencers(genesis));
+        let mut pinned = Pinned::new(genesis).ok()?;
+        let known: Vec<_> = self.epochs.iter().map(|epoch| Committed::clone(epoch)).collect();
+        pinned.follow(&known).ok()?;
+        let mut feed = Feed::new(pinned, self.request.clone());
         self.frames.iter().find_map(|frame| feed.take_bytes(frame).err()).filter(FeedError::is_lie)
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quipu_net::encoding;
+use quipu_proof::HandoverError;
 use quipu_proof::compacted::PageError;
 use quipu_proof::feed::FeedError;
 use quipu_types::{Encode, Genesis, Hash, PublicKey, Transaction};
@@ -105,6 +106,14 @@ pub enum ClientError {
         server: String,
         /// Why it is false.
         error: Box<PageError>,
+    },
+    /// A server showed ends of epochs that do not verify.
+    #[error("{server} shows what is false: {error}")]
+    FalseEpochs {
+        /// The server.
+        server: String,
+        /// Why it is false.
+        error: Box<HandoverError>,
     },
     /// A row does not fit its stream.
     #[error("{0}")]
@@ -405,6 +414,15 @@ impl Client {
     /// # Errors
     /// When nobody answers, or refuses, or says more.
     pub async fn get_bytes(&self, path: &str, size_max: usize) -> Result<Vec<u8>, ClientError> {
+        self.get_bytes_of(path, size_max).await.map(|(bytes, _)| bytes)
+    }
+
+    /// The same, with the address that answered.
+    pub(crate) async fn get_bytes_of(
+        &self,
+        path: &str,
+        size_max: usize,
+    ) -> Result<(Vec<u8>, String), ClientError> {
         let mut answer = self.open(path).await?;
         let server = answer.url().to_string();
         let mut bytes = Vec::new();
@@ -414,7 +432,7 @@ impl Client {
                 |reason: String| ClientError::Unreachable { tried: format!("{server}: {reason}") };
             let piece = piece.map_err(|_| lost("it went silent".to_owned()))?;
             let Some(piece) = piece.map_err(|error| lost(root_cause(&error)))? else {
-                return Ok(bytes);
+                return Ok((bytes, server));
             };
             if bytes.len().saturating_add(piece.len()) > size_max {
                 let reason = format!("it sends more than {size_max} bytes");

@@ -24,6 +24,7 @@ pub mod blocks;
 pub mod compacted;
 mod connection;
 pub mod consumer;
+mod epochs;
 pub mod events;
 pub mod evidence;
 pub mod follow;

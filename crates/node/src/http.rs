@@ -15,6 +15,7 @@ mod blocks;
 mod checkpoint;
 mod clock;
 mod compacted;
+mod epochs;
 pub(crate) mod error;
 mod feed;
 pub(crate) mod follow;
@@ -67,6 +68,7 @@ const SMALL_BODY_SIZE_MAX: usize = 1 << 20;
         group::groups,
         group::group,
         blocks::blocks,
+        epochs::epochs,
         checkpoint::checkpoints,
         checkpoint::manifest,
         checkpoint::part,
@@ -105,6 +107,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/headers", get(read::headers))
         .route("/v1/headers/{height}", get(read::header))
         .route("/v1/blocks", get(blocks::blocks))
+        .route("/v1/epochs", get(epochs::epochs))
         .route("/v1/checkpoints", get(checkpoint::checkpoints))
         .route("/v1/checkpoints/{height}", get(checkpoint::manifest))
         .route("/v1/checkpoints/{height}/parts/{part}", get(checkpoint::part))

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use quipu_consensus::Context;
 use quipu_crypto::{SecretKey, Verified};
 use quipu_log::LedgerReader;
-use quipu_proof::Epochs;
+use quipu_proof::{Committed, Epochs, Pinned};
 use quipu_replica::Admissions;
 use quipu_state::{Machine, StateError};
 use quipu_types::{Genesis, Hash, Header, Height, Lane, Receipt, Time, ValidatorIndex};
@@ -82,6 +82,8 @@ pub(crate) struct Shared {
     /// None once it is closed.
     machine: RwLock<Option<Machine<LmdbStore>>>,
     context: RwLock<Arc<Context>>,
+    /// The validators as whoever has the genesis follows them.
+    pinned: Mutex<Pinned>,
     pub(crate) certificates: CertificateFile,
     pub(crate) sql: Sql,
     pub(crate) metrics: Arc<Metrics>,
@@ -194,6 +196,7 @@ impl Shared {
         };
         Arc::new(Self {
             context: RwLock::new(Arc::new(context)),
+            pinned: Mutex::new(Pinned::of_checked(&parts.genesis)),
             admissions,
             gateway: Gateway::new(parts.roles),
             awaited: Awaited::default(),
@@ -230,6 +233,16 @@ impl Shared {
     /// What votes, certificates and chunks are judged by: every epoch up to that of the next height.
     pub(crate) fn context(&self) -> Arc<Context> {
         Arc::clone(&self.context.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The validators by this ledger's hand-overs, as whoever has the genesis follows them; each is verified once.
+    pub(crate) fn pinned(&self) -> Result<Pinned, ApiError> {
+        let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some((header, certificate)) = self.reader.handover(pinned.epoch())? {
+            let handover = Committed::new(header, certificate);
+            pinned.follow(std::slice::from_ref(&handover)).map_err(ApiError::damaged)?;
+        }
+        Ok(pinned.clone())
     }
 
     /// Takes note of a header that is committed here. Whether an epoch ended.

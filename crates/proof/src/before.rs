@@ -6,7 +6,7 @@
 //!                            └ (one lane: the seqnos say it)                                           lane
 //! ```
 //! # Invariants
-//! * Y1 Both bundles verify by themselves, against the same pinned genesis.
+//! * Y1 Both bundles verify, against the same pinned genesis and the same hand-overs: what the first brings is there for the second.
 //! * Y2 A proof has one form, as a bundle has.
 //! * Y3 The link is a chain of hashes: nobody, not all validators together, can make one for a second transaction that was
 //!   stamped (by `anchor`: signed) before the first was known to anybody.
@@ -23,6 +23,7 @@ use crate::bundle::{BUNDLE_SIZE_MAX, Bundle, LanePart, PATH_SIZE_MAX};
 use crate::mixings::{MixingError, Mixings, Point, Step};
 use crate::names;
 use crate::order::{tip_after, tip_of};
+use crate::pinned::Pinned;
 use crate::text;
 use crate::verify::{ProofError, Verified};
 
@@ -88,6 +89,9 @@ pub enum BeforeError {
     /// Read and written again, it is another text.
     #[error("proof of order is not in its only form")]
     NotCanonical,
+    /// The genesis at hand is itself wrong: no proof can be checked against it.
+    #[error("the pinned genesis breaks a rule")]
+    BadGenesis,
     /// One of the two transactions is not proven.
     #[error("the {which} transaction: {error}")]
     Bundle {
@@ -135,6 +139,7 @@ impl BeforeError {
             | Self::Json { .. }
             | Self::Version { .. }
             | Self::NotCanonical => code::PROOF_MALFORMED,
+            Self::BadGenesis => code::GENESIS,
             Self::Bundle { error, .. } => error.code(),
             _ => code::PROOF_FALSE,
         }
@@ -209,8 +214,18 @@ impl BeforeProof {
     /// # Errors
     /// Why it is false.
     pub fn verify(&self, genesis: &Genesis) -> Result<Before, BeforeError> {
-        let checked = |which, bundle: &Bundle| {
-            bundle.verify(genesis).map_err(|error| BeforeError::Bundle { which, error })
+        let pinned = Pinned::new(genesis);
+        let mut pinned = pinned.map_err(|_| BeforeError::BadGenesis)?;
+        self.verify_from(&mut pinned)
+    }
+
+    /// Checks a proof that was read against what the verifier has followed, which goes on by the hand-overs that the proof brings.
+    ///
+    /// # Errors
+    /// Why it is false. What is followed by then is true all the same.
+    pub fn verify_from(&self, pinned: &mut Pinned) -> Result<Before, BeforeError> {
+        let mut checked = |which, bundle: &Bundle| {
+            bundle.verify_from(pinned).map_err(|error| BeforeError::Bundle { which, error })
         };
         let first = checked("first", &self.first)?;
         let second = checked("second", &self.second)?;

@@ -20,6 +20,8 @@ use crate::order::tip_of;
 pub struct Parts<'a> {
     /// Chain id.
     pub chain: Hash,
+    /// The hand-overs up to the newest header among the parts.
+    pub epochs: Vec<Committed>,
     /// The transaction.
     pub transaction: &'a Transaction,
     /// Where it stands.
@@ -96,6 +98,7 @@ pub fn build(parts: Parts<'_>) -> Result<Bundle, BuildError> {
     Ok(Bundle {
         version: BUNDLE_VERSION,
         chain: parts.chain,
+        epochs: parts.epochs,
         tx: names::tx_name(&parts.chain, &envelope),
         position: Place { lane, seqno },
         envelope: Hexed(envelope),

@@ -14,8 +14,11 @@ use crate::mixings::Mixings;
 use crate::text;
 use crate::verify::ProofError;
 
-/// Most bytes of a bundle's text: four headers and three certificates of the largest set, and an action.
-pub const BUNDLE_SIZE_MAX: usize = 32 << 20;
+/// Most bytes of a bundle's text: four headers and three certificates of the largest set, an action, and hand-overs: all that
+/// may be of a few validators, some seven hundred of the largest set.
+pub const BUNDLE_SIZE_MAX: usize = 64 << 20;
+/// Most hand-overs that a bundle carries. Who needs more of them keeps those that were followed ([`crate::Pinned`]).
+pub const HANDOVER_COUNT_MAX: usize = 4_096;
 /// Version of the format.
 pub const BUNDLE_VERSION: u64 = 1;
 /// Most hashes of a path: one a level of a tree of 2^64 leaves.
@@ -29,6 +32,9 @@ pub struct Bundle {
     pub version: u64,
     /// Chain id of the ledger.
     pub chain: Hash,
+    /// The hand-overs of its first epochs, in order: what shows who the validators of later ones are. Left out when there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub epochs: Vec<Committed>,
     /// The transaction's name.
     pub tx: Hash,
     /// Where it stands.

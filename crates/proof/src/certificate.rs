@@ -8,8 +8,8 @@ use quipu_crypto::domain::{Tag, signing_bytes};
 use quipu_crypto::suite::{VerifyItem, verify_many};
 use quipu_types::round::coin_body;
 use quipu_types::{
-    Coin, CommitCertificate, Encode, Hash, Header, Height, Precommit, RoundKind, Signature,
-    StateCertificate, ValidatorIndex, ValidatorSet,
+    Coin, CommitCertificate, Encode, Hash, Header, Height, Precommit, PublicKey, RoundKind,
+    Signature, StateCertificate, ValidatorIndex, ValidatorSet,
 };
 use thiserror::Error;
 
@@ -31,6 +31,12 @@ pub enum CertificateError {
     /// A header that is not the last of its epoch, or whose next set cannot be one.
     #[error("the header of height {height} does not hand over to a next set of validators")]
     NoHandover {
+        /// The header's.
+        height: Height,
+    },
+    /// The header's epoch is known to end with another header.
+    #[error("the epoch of the header of height {height} is known to end otherwise")]
+    OtherEnd {
         /// The header's.
         height: Height,
     },
@@ -122,6 +128,18 @@ pub fn verify_certificate(
     header: &Header,
     certificate: &CommitCertificate,
 ) -> Result<Support, CertificateError> {
+    let claim = claim(chain, set, header, certificate)?;
+    verify_claims(std::slice::from_ref(&claim)).map_err(|(_, error)| error)?;
+    Ok(claim.support)
+}
+
+/// What of a commit certificate is cheap to check; the signatures are left to [`verify_claims`].
+pub(crate) fn claim(
+    chain: &Hash,
+    set: &ValidatorSet,
+    header: &Header,
+    certificate: &CommitCertificate,
+) -> Result<Claim, CertificateError> {
     if header.epoch != set.epoch {
         return Err(CertificateError::OtherEpoch { epoch: header.epoch, set_epoch: set.epoch });
     }
@@ -154,7 +172,7 @@ pub fn verify_certificate(
             signature: vote.signature,
         })
         .collect();
-    tally(set, &votes)
+    Claim::new(set, votes)
 }
 
 /// What the coin of an open round signs.
@@ -209,42 +227,68 @@ pub fn verify_state_certificate(
             signature: *signature,
         })
         .collect();
-    tally(set, &votes)
+    let claim = Claim::new(set, votes)?;
+    verify_claims(std::slice::from_ref(&claim)).map_err(|(_, error)| error)?;
+    Ok(claim.support)
 }
 
+#[derive(Debug)]
 struct Vote {
     validator: ValidatorIndex,
     message: Vec<u8>,
     signature: Signature,
 }
 
-/// What is cheap to see goes first: order, membership, stake; then the signatures, all of them.
-fn tally(set: &ValidatorSet, votes: &[Vote]) -> Result<Support, CertificateError> {
-    let mut power = 0_u128;
-    let mut last = None;
-    let mut items = Vec::with_capacity(votes.len());
-    for vote in votes {
-        let validator = vote.validator;
-        if last >= Some(validator) {
-            return Err(CertificateError::NotAscending { validator });
+/// A certificate whose voters are a quorum, if they signed it.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    /// Each with its voter's key.
+    votes: Vec<(PublicKey, Vote)>,
+    support: Support,
+}
+
+impl Claim {
+    /// What is cheap to see goes first: order, membership, stake.
+    fn new(set: &ValidatorSet, votes: Vec<Vote>) -> Result<Self, CertificateError> {
+        let mut power = 0_u128;
+        let mut last = None;
+        let mut keyed = Vec::with_capacity(votes.len());
+        for vote in votes {
+            let validator = vote.validator;
+            if last >= Some(validator) {
+                return Err(CertificateError::NotAscending { validator });
+            }
+            last = Some(validator);
+            let member = set.get(validator);
+            let member = member.ok_or(CertificateError::UnknownValidator { validator })?;
+            power = power.saturating_add(u128::from(member.power));
+            keyed.push((member.key, vote));
         }
-        last = Some(validator);
-        let member = set.get(validator).ok_or(CertificateError::UnknownValidator { validator })?;
-        power = power.saturating_add(u128::from(member.power));
-        let (message, signature) = (vote.message.as_slice(), &vote.signature);
-        items.push(VerifyItem { key: &member.key, message, signature });
+        let power_total = set.power_total();
+        if !set.is_quorum(power) {
+            return Err(CertificateError::UnderQuorum { power, power_total });
+        }
+        let signers = keyed.iter().map(|(_, vote)| vote.validator).collect();
+        Ok(Self { votes: keyed, support: Support { signers, power, power_total } })
     }
-    let power_total = set.power_total();
-    if !set.is_quorum(power) {
-        return Err(CertificateError::UnderQuorum { power, power_total });
-    }
+}
+
+/// Then the signatures of some certificates, all of them together. Which is the first with a bad one.
+pub(crate) fn verify_claims(claims: &[Claim]) -> Result<(), (usize, CertificateError)> {
+    let votes = || {
+        claims.iter().enumerate().flat_map(|(place, claim)| {
+            claim.votes.iter().map(move |(key, vote)| (place, key, vote))
+        })
+    };
+    let items: Vec<VerifyItem> = votes()
+        .map(|(_, key, Vote { message, signature, .. })| VerifyItem { key, message, signature })
+        .collect();
     let verdicts = verify_many(&items);
-    assert_eq!(verdicts.len(), votes.len(), "one verdict a signature");
-    match votes.iter().zip(verdicts).find(|(_, valid)| !valid) {
-        Some((vote, _)) => Err(CertificateError::BadSignature { validator: vote.validator }),
-        None => {
-            let signers = votes.iter().map(|vote| vote.validator).collect();
-            Ok(Support { signers, power, power_total })
+    assert_eq!(verdicts.len(), items.len(), "one verdict a signature");
+    match votes().zip(verdicts).find(|(_, valid)| !valid) {
+        Some(((place, _, vote), _)) => {
+            Err((place, CertificateError::BadSignature { validator: vote.validator }))
         }
+        None => Ok(()),
     }
 }

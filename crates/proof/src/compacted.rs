@@ -25,8 +25,8 @@ use quipu_types::{
 };
 use thiserror::Error;
 
-use crate::certificate::{CertificateError, verify_state_certificate};
-use crate::names::chain_id;
+use crate::certificate::CertificateError;
+use crate::pinned::Pinned;
 use crate::trie::{
     EMPTY_ROOT, PATH_SIZE_MAX, TrieProof, place_of, subtree_end, verify_subtree, verify_trie,
     zero_bits,
@@ -287,10 +287,22 @@ impl Page {
         stream: &str,
         start: &Hash,
     ) -> Result<Shown, PageError> {
-        genesis.check().map_err(|_| PageError::BadGenesis)?;
-        let (chain, set) = (chain_id(genesis), genesis.validator_set());
+        let pinned = Pinned::new(genesis).map_err(|_| PageError::BadGenesis)?;
+        self.verify_from(&pinned, stream, start)
+    }
+
+    /// As [`Self::verify`], by the validators that were followed.
+    ///
+    /// # Errors
+    /// As [`Self::verify`]; also when the page is of an epoch that was not followed.
+    pub fn verify_from(
+        &self,
+        pinned: &Pinned,
+        stream: &str,
+        start: &Hash,
+    ) -> Result<Shown, PageError> {
         let state = &self.certificate.state;
-        verify_state_certificate(&chain, &set, state.height, &self.certificate)?;
+        pinned.verify_state(state.height, &self.certificate)?;
         let root = &state.state_root;
 
         let place = place_of(STREAM_TAG, stream.as_bytes());

@@ -58,17 +58,26 @@ impl Epochs {
         header: &Header,
         certificate: &CommitCertificate,
     ) -> Result<(), CertificateError> {
-        let set = &self.current().set;
-        let next = header
-            .next_set
-            .as_ref()
-            .filter(|next| next.is_sound() && Some(next.epoch) == set.epoch.checked_add(1));
-        if next.is_none() {
-            return Err(CertificateError::NoHandover { height: header.height });
-        }
-        verify_certificate(chain, set, header, certificate)?;
+        self.check_handover(header)?;
+        verify_certificate(chain, &self.current().set, header, certificate)?;
         self.pass(header);
         Ok(())
+    }
+
+    /// Whether a header can be the last of the newest epoch: it stands in it, and carries a set that can be the next.
+    pub(crate) fn check_handover(&self, header: &Header) -> Result<(), CertificateError> {
+        let Epoch { set, first, .. } = self.current();
+        let is_next =
+            |next: &ValidatorSet| next.is_sound() && Some(next.epoch) == set.epoch.checked_add(1);
+        if header.height < *first || !header.next_set.as_ref().is_some_and(is_next) {
+            return Err(CertificateError::NoHandover { height: header.height });
+        }
+        Ok(())
+    }
+
+    /// Forgets what follows the first `ends` ends of epochs.
+    pub(crate) fn truncate(&mut self, ends: usize) {
+        self.all.truncate(ends.saturating_add(1));
     }
 
     /// Takes a header that is committed: the next epoch begins after one that carries its set (P1).
@@ -128,6 +137,6 @@ impl Epochs {
 
     fn find(&self, begins: impl Fn(&Epoch) -> bool) -> &Epoch {
         let last = self.all.partition_point(|epoch| begins(epoch)).saturating_sub(1);
-        self.all.get(last).map_or_else(|| self.current(), |epoch| epoch)
+        self.all.get(last).map_or_else(|| self.current(), |epoch| &**epoch)
     }
 }

@@ -1,7 +1,7 @@
 //! A feed of lanes, checked by who consumes it: events from a server that may lie, against the genesis alone. Pure.
 //!
 //! ```text
-//!  Hello ─ Base h ─ Resumed (each lane) ─┬─ Chunk … ─ Receipts … ─ Cut h+1 ─┬─ Chunk … ─ Cut h+2 ─ …
+//!  Hello ─ Epoch … ─ Base h ─ Resumed (each lane) ─┬─ Chunk … ─ Receipts … ─ Cut h+1 ─┬─ Chunk … ─ Cut h+2 ─ …
 //!                                        └─ tentative: Chunk, RollBack as the sequencer's stream comes
 //!
 //!  cursor (seqno, root) ══ frontier ──leaves of the chunks──> lane root = tip's in the cut ∈ header <── commit certificate
@@ -18,10 +18,12 @@
 //!   ([`FeedError::UnknownRoot`]), and he falls back to his certified cursor.
 //! * E4 After an error nothing more is taken: whoever goes on begins anew from the last cursor, with another server.
 //! * E5 Memory: what a lane has beyond its last cut, at most [`HELD_SIZE_MAX`] bytes of bodies together.
+//! * E7 Each height is judged by its own epoch's validators. Epochs are followed from the genesis by their ends: those before the
+//!   base come as frames of their own, as far as the consumer has not followed them; later ones by the cuts themselves.
 //! * E6 Every transaction's outcome is told once with the cut that covers it, also to a tentative consumer who had the transaction before he
 //!   resumed.
 //! # Limits
-//! One validator set, epoch 0. That a tentative chunk was streamed by its sequencer is its signature's word; that the sequencer showed
+//! That a tentative chunk was streamed by its sequencer is its signature's word; that the sequencer showed
 //! others the same is not known before the cut. The failover log's branches are the server's word, and decide nothing: roots do.
 
 pub mod frame;
@@ -33,14 +35,16 @@ use quipu_crypto::hash::leaf_hashes;
 use quipu_crypto::merkle::{MerkleError, verify_subset};
 use quipu_types::cursor::{Cursor, Cursors, FeedRequest, Mode, Start};
 use quipu_types::{
-    Code, CommitCertificate, Decode, DecodeError, Encode, Genesis, Hash, Header, Height, Lane,
-    PublicKey, Seqno, Term, Time, Tip, ValidatorSet, code,
+    Code, CommitCertificate, Decode, DecodeError, Encode, Hash, Header, Height, Lane, Seqno, Time,
+    Tip, code,
 };
 use thiserror::Error;
 
-use crate::certificate::{CertificateError, verify_certificate, verify_state_certificate};
+use crate::bundle::Committed;
+use crate::certificate::CertificateError;
 use crate::names;
 use crate::order::{moves, tip_of};
+use crate::pinned::{HandoverError, Pinned};
 pub use frame::Frame;
 use frame::{Cut, Results, Resumed};
 use lane::LaneFeed;
@@ -64,6 +68,9 @@ pub enum FeedError {
         /// The genesis'.
         pinned: Hash,
     },
+    /// How an epoch ended is false.
+    #[error("{0}")]
+    Epoch(#[from] HandoverError),
     /// A frame out of its turn.
     #[error("{what} came out of turn")]
     Turn {
@@ -206,9 +213,6 @@ pub struct Mark {
     pub root: Hash,
 }
 
-/// Who sequences a lane in a term.
-pub type SequencerOf = Arc<dyn Fn(Lane, Term) -> Option<PublicKey> + Send + Sync>;
-
 /// The last header that was followed.
 #[derive(Clone, Debug)]
 struct Base {
@@ -222,10 +226,8 @@ struct Base {
 
 /// See the module's header.
 pub struct Feed {
-    chain: Hash,
-    set: ValidatorSet,
+    pinned: Pinned,
     request: FeedRequest,
-    sequencer: SequencerOf,
     marks: Vec<Mark>,
     base: Base,
     is_greeted: bool,
@@ -242,18 +244,16 @@ impl std::fmt::Debug for Feed {
 }
 
 impl Feed {
-    /// One that will answer `request`. `sequencer` judges tentative chunks.
+    /// What will judge the answer to `request`, knowing what was followed.
     #[must_use]
-    pub fn new(genesis: &Genesis, request: FeedRequest, sequencer: SequencerOf) -> Self {
-        let chain = names::chain_id(genesis);
+    pub fn new(pinned: Pinned, request: FeedRequest) -> Self {
+        let chain = *pinned.chain();
         let time = Time::default();
         let (height, cut) = (Height::default(), Vec::new());
         let base = Base { height, hash: chain, time, cut, committed: None };
         Self {
-            chain,
-            set: genesis.validator_set(),
+            pinned,
             request,
-            sequencer,
             marks: Vec::new(),
             base,
             is_greeted: false,
@@ -268,6 +268,12 @@ impl Feed {
     pub fn knowing(mut self, marks: Vec<Mark>) -> Self {
         self.marks = marks;
         self
+    }
+
+    /// The validators that were followed by now.
+    #[must_use]
+    pub const fn pinned(&self) -> &Pinned {
+        &self.pinned
     }
 
     /// The last height that was followed to its end.
@@ -287,13 +293,13 @@ impl Feed {
     pub fn cursors(&self) -> Cursors {
         let is_tentative = self.request.mode == Mode::Tentative;
         let lanes = self.lanes.iter().map(|feed| feed.cursor(is_tentative)).collect();
-        Cursors { chain: self.chain, lanes }
+        Cursors { chain: *self.pinned.chain(), lanes }
     }
 
-    /// The frames that open another feed where this one stands, at [`Feed::cursors`].
+    /// The frames that open another feed where this one stands, at [`Feed::cursors`], for who knows [`Feed::pinned`].
     #[must_use]
     pub fn opening(&self) -> Vec<Frame> {
-        let greeting = Frame::Hello { chain: self.chain, height: self.base.height };
+        let greeting = Frame::Hello { chain: *self.pinned.chain(), height: self.base.height };
         let base = self
             .base
             .committed
@@ -320,11 +326,20 @@ impl Feed {
         let what = frame.name();
         match frame {
             Frame::Hello { chain: found, height } => {
-                if found != self.chain {
-                    return Err(FeedError::OtherChain { found, pinned: self.chain });
+                let pinned = *self.pinned.chain();
+                if found != pinned {
+                    return Err(FeedError::OtherChain { found, pinned });
                 }
                 self.is_greeted = true;
                 Ok(vec![Told::Hello(height)])
+            }
+            // What is kept of a feed begins with those that its consumer knew.
+            Frame::Epoch { header, certificate } => {
+                if self.has_base || !self.lanes.is_empty() {
+                    return Err(FeedError::Turn { what });
+                }
+                self.pinned.follow(&[Committed::new(*header, certificate)])?;
+                Ok(Vec::new())
             }
             _ if !self.is_greeted => Err(FeedError::Turn { what }),
             Frame::Base { header, certificate } => {
@@ -355,7 +370,8 @@ impl Feed {
         certificate: &CommitCertificate,
     ) -> Result<(), FeedError> {
         let height = header.height;
-        verify_certificate(&self.chain, &self.set, header, certificate)
+        self.pinned
+            .verify_committed(header, certificate)
             .map(drop)
             .map_err(|error| FeedError::Certificate { height, error })
     }
@@ -426,11 +442,11 @@ impl Feed {
             return Err(FeedError::TooMuch);
         }
         let is_tentative = self.request.mode == Mode::Tentative;
-        let (chain, sequencer) = (self.chain, Arc::clone(&self.sequencer));
+        let key = self.pinned.epochs().sequencer_key(lane, chunk.header.term);
+        let chain = *self.pinned.chain();
         let feed = self.lane(lane)?;
         let fault = |fault| FeedError::Lane { lane, fault };
         if is_tentative {
-            let key = sequencer(lane, chunk.header.term);
             lane::check_signature(&chain, key, &chunk).map_err(fault)?;
         }
         let batch = feed.push(chunk).map_err(fault)?;
@@ -492,6 +508,7 @@ impl Feed {
         self.check_outcomes(&header, results, total, &batches)?;
         let lanes = batches.into_iter().map(|(_, batch)| batch).collect();
         let time = header.time;
+        self.pinned.pass(&header, &certificate);
         self.base = Base::of(header, certificate);
         let cursors = Arc::new(self.cursors());
         let header = self.base.hash;
@@ -514,7 +531,8 @@ impl Feed {
         let Some(results) = results else {
             return batches.first().map_or(Ok(()), |(_, batch)| Err(no_receipts(batch)));
         };
-        verify_state_certificate(&self.chain, &self.set, height, &results.certificate)
+        self.pinned
+            .verify_state(height, &results.certificate)
             .map_err(|error| FeedError::State { height, error })?;
         let receipts = batches.iter().flat_map(|(first, batch)| (*first..).zip(&batch.receipts));
         let (places, encodings): (Vec<u64>, Vec<Vec<u8>>) =
@@ -553,5 +571,5 @@ pub fn from_start(chain: Hash, lanes: &[Lane], mode: Mode, follow: bool) -> Feed
     let root = quipu_crypto::merkle::empty_root();
     let cursors = lanes.iter().map(|lane| Cursor::start(*lane, chain, root)).collect();
     let start = Start::Cursors(Cursors { chain, lanes: cursors });
-    FeedRequest { mode, follow, lanes: lanes.to_vec(), start }
+    FeedRequest { mode, follow, epoch: 0, lanes: lanes.to_vec(), start }
 }

@@ -21,8 +21,8 @@
 //! * P4 No I/O, no clock, no chance: the verdict is a function of text and genesis.
 //!
 //! # Limits
-//! One validator set, epoch 0: a header of a later epoch is refused by name, until hand-overs are
-//! followed. `not before` rests on the client's anchor, else on the genesis.
+//! Whose signatures count follows from the genesis and the hand-overs that a bundle carries ([`Pinned`]): a header whose epoch
+//! these do not reach is refused by name. `not before` rests on the client's anchor, else on the genesis.
 
 mod before;
 mod builder;
@@ -35,6 +35,7 @@ mod hexed;
 mod mixings;
 pub mod names;
 pub mod order;
+mod pinned;
 pub mod schedule;
 mod text;
 pub mod trie;
@@ -43,8 +44,8 @@ mod verify;
 pub use before::{BEFORE_VERSION, Before, BeforeError, BeforeProof, By, Link, verify_before};
 pub use builder::{BuildError, Parts, Results, build};
 pub use bundle::{
-    ActionPart, BUNDLE_SIZE_MAX, BUNDLE_VERSION, Bundle, Committed, LanePart, MixedPart,
-    PATH_SIZE_MAX, Place, ReceiptPart, TimePart,
+    ActionPart, BUNDLE_SIZE_MAX, BUNDLE_VERSION, Bundle, Committed, HANDOVER_COUNT_MAX, LanePart,
+    MixedPart, PATH_SIZE_MAX, Place, ReceiptPart, TimePart,
 };
 pub use certificate::{
     CertificateError, Support, coin_fits, coin_message, verify_certificate,
@@ -53,4 +54,5 @@ pub use certificate::{
 pub use epochs::{Epoch, Epochs};
 pub use hexed::Hexed;
 pub use mixings::{MixingError, Mixings, Point, STEP_COUNT_MAX, Step};
+pub use pinned::{HandoverError, Handovers, Pinned};
 pub use verify::{Basis, Bound, Part, ProofError, Verified, verify};

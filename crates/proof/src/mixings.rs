@@ -32,6 +32,7 @@ pub const STEP_COUNT_MAX: usize = 256;
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[expect(clippy::large_enum_variant, reason = "a way has few steps")]
 pub enum Step {
     /// A header.
     Header(Hexed<Header>),

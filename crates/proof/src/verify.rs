@@ -1,4 +1,4 @@
-//! Checks a bundle against the pinned genesis, part by part, and says what it proves.
+//! Checks a bundle against the pinned genesis and the validators that follow from it, part by part, and says what it proves.
 //!
 //! ```text
 //!  bound       rests on                                              basis
@@ -18,18 +18,19 @@ use quipu_crypto::merkle::{MerkleError, verify_inclusion};
 use quipu_crypto::suite::account;
 use quipu_types::{
     AccountId, Action, Code, CommitCertificate, Encode, Genesis, Hash, Header, Height, Lane,
-    Position, PublicKey, Receipt, Seqno, Time, ValidatorSet, code,
+    Position, PublicKey, Receipt, Seqno, Time, code,
 };
 use thiserror::Error;
 
 use crate::bundle::{
-    ActionPart, BUNDLE_SIZE_MAX, BUNDLE_VERSION, Bundle, Committed, MixedPart, PATH_SIZE_MAX,
-    ReceiptPart,
+    ActionPart, BUNDLE_SIZE_MAX, BUNDLE_VERSION, Bundle, Committed, HANDOVER_COUNT_MAX, MixedPart,
+    PATH_SIZE_MAX, ReceiptPart,
 };
-use crate::certificate::{CertificateError, Support, verify_certificate, verify_state_certificate};
+use crate::certificate::{CertificateError, Support};
 use crate::mixings::{MixingError, Mixings, Point, Step};
 use crate::names;
 use crate::order::tip_of;
+use crate::pinned::{HandoverError, Pinned};
 
 /// A part of a bundle, for errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,13 +110,24 @@ pub enum ProofError {
         /// The verifier's.
         pinned: Hash,
     },
-    /// Validators of a later epoch are learnt through hand-overs, which this version does not follow.
-    #[error("{part} is of epoch {epoch}: hand-overs of the validator set are not followed yet")]
+    /// The hand-overs at hand say otherwise, or do not reach that far.
+    #[error("{part} is of epoch {epoch}, its height is of epoch {known} by the hand-overs at hand")]
     HandOver {
         /// Which header.
         part: Part,
         /// Its epoch.
         epoch: u64,
+        /// What is known.
+        known: u64,
+    },
+    /// The hand-overs that it brings are false.
+    #[error("{0}")]
+    Epochs(Box<HandoverError>),
+    /// More hand-overs than a bundle can have.
+    #[error("bundle has {count} hand-overs, the most is {HANDOVER_COUNT_MAX}")]
+    TooManyHandovers {
+        /// How many.
+        count: usize,
     },
     /// The name is not the envelope's.
     #[error("bundle names transaction {tx}, its envelope is of {computed}")]
@@ -233,7 +245,8 @@ impl ProofError {
             | Self::Json { .. }
             | Self::Version { .. }
             | Self::NotCanonical
-            | Self::PathTooLong { .. } => code::PROOF_MALFORMED,
+            | Self::PathTooLong { .. }
+            | Self::TooManyHandovers { .. } => code::PROOF_MALFORMED,
             Self::BadGenesis => code::GENESIS,
             _ => code::PROOF_FALSE,
         }
@@ -316,41 +329,56 @@ pub fn verify(text: &str, genesis: &Genesis) -> Result<Verified, ProofError> {
     Bundle::from_json(text)?.verify(genesis)
 }
 
-/// What the verifier trusts.
-struct Pinned {
-    chain: Hash,
-    set: ValidatorSet,
-    lane_count: u16,
-    time: Time,
-}
-
 impl Bundle {
     /// Checks a bundle that was read against the genesis that the verifier trusts.
     ///
     /// # Errors
     /// Why it is false.
     pub fn verify(&self, genesis: &Genesis) -> Result<Verified, ProofError> {
-        genesis.check().map_err(|_| ProofError::BadGenesis)?;
-        let pinned = Pinned {
-            chain: names::chain_id(genesis),
-            set: genesis.validator_set(),
-            lane_count: genesis.lane_count,
-            time: genesis.time_us,
-        };
+        let mut pinned = Pinned::new(genesis).map_err(|_| ProofError::BadGenesis)?;
+        self.verify_from(&mut pinned)
+    }
+
+    /// Checks a bundle that was read against what the verifier has followed, which goes on by the hand-overs that the bundle brings.
+    ///
+    /// # Errors
+    /// Why it is false. What is followed by then is true all the same.
+    pub fn verify_from(&self, pinned: &mut Pinned) -> Result<Verified, ProofError> {
+        self.check_form(pinned)?;
+        pinned.follow(&self.epochs).map_err(|error| ProofError::Epochs(Box::new(error)))?;
+        self.check(pinned)
+    }
+
+    /// That its format and ledger are these.
+    fn check_form(&self, pinned: &Pinned) -> Result<(), ProofError> {
+        if self.version != BUNDLE_VERSION {
+            return Err(ProofError::Version { version: self.version });
+        }
+        let count = self.epochs.len();
+        if count > HANDOVER_COUNT_MAX {
+            return Err(ProofError::TooManyHandovers { count });
+        }
+        if self.chain != *pinned.chain() {
+            return Err(ProofError::OtherChain { chain: self.chain, pinned: *pinned.chain() });
+        }
+        Ok(())
+    }
+
+    fn check(&self, pinned: &Pinned) -> Result<Verified, ProofError> {
         let envelope = &self.envelope.0;
         let header = &self.header.0;
-        self.check_transaction(&pinned)?;
-        let support = check_committed(&pinned, Part::Header, header, &self.certificate.0)?;
-        self.check_previous(&pinned)?;
+        self.check_transaction(pinned)?;
+        let support = check_committed(pinned, Part::Header, header, &self.certificate.0)?;
+        self.check_previous(pinned)?;
         self.check_lane()?;
         if let Some(part) = &self.action {
             self.check_action(part)?;
         }
         if let Some(part) = &self.receipt {
-            self.check_receipt(&pinned, part)?;
+            self.check_receipt(pinned, part)?;
         }
         Ok(Verified {
-            chain: pinned.chain,
+            chain: self.chain,
             tx: self.tx,
             position: self.position(),
             height: header.height,
@@ -361,9 +389,9 @@ impl Bundle {
             action_count: envelope.action_count,
             action: self.action.as_ref().map(|part| (part.index, part.bytes.0.clone())),
             receipt: self.receipt.as_ref().map(|part| part.bytes.0),
-            not_before: self.not_before(&pinned)?,
-            stamped_after: self.stamped_after(&pinned)?,
-            not_after: self.not_after(&pinned)?,
+            not_before: self.not_before(pinned)?,
+            stamped_after: self.stamped_after(pinned)?,
+            not_after: self.not_after(pinned)?,
             support,
         })
     }
@@ -374,15 +402,9 @@ impl Bundle {
         Position { lane: self.position.lane, seqno: self.position.seqno }
     }
 
-    /// Ledger, name, client's signature, lane.
+    /// Name, client's signature, lane.
     fn check_transaction(&self, pinned: &Pinned) -> Result<(), ProofError> {
-        let Pinned { chain, .. } = *pinned;
-        if self.version != BUNDLE_VERSION {
-            return Err(ProofError::Version { version: self.version });
-        }
-        if self.chain != chain {
-            return Err(ProofError::OtherChain { chain: self.chain, pinned: chain });
-        }
+        let chain = self.chain;
         let envelope = &self.envelope.0;
         let computed = names::tx_name(&chain, envelope);
         if self.tx != computed {
@@ -392,7 +414,7 @@ impl Bundle {
             return Err(ProofError::ClientSignature);
         }
         let route = envelope.route.as_deref().unwrap_or(envelope.signer.bytes());
-        let computed = names::lane_of(route, pinned.lane_count);
+        let computed = names::lane_of(route, pinned.lane_count());
         let lane = self.position.lane;
         if lane != computed {
             return Err(ProofError::OtherLane { lane, computed });
@@ -404,7 +426,7 @@ impl Bundle {
     fn check_previous(&self, pinned: &Pinned) -> Result<(), ProofError> {
         let header = &self.header.0;
         let linked = match &self.previous {
-            None => header.height == Height::new(1) && header.prev_header == pinned.chain,
+            None => header.height == Height::new(1) && header.prev_header == *pinned.chain(),
             Some(previous) => follows(&previous.0, header),
         };
         if linked { Ok(()) } else { Err(ProofError::NotLinked { part: Part::Previous }) }
@@ -466,7 +488,8 @@ impl Bundle {
         if part.count != added {
             return Err(ProofError::ReceiptCount { count: part.count, added });
         }
-        verify_state_certificate(&pinned.chain, &pinned.set, header.height, &part.certificate.0)
+        pinned
+            .verify_state(header.height, &part.certificate.0)
             .map_err(|error| ProofError::Certificate { part: Part::Receipt, error })?;
         let leaf = leaf_hash(&receipt.to_bytes());
         let root = &part.certificate.0.state.receipts_root;
@@ -476,7 +499,7 @@ impl Bundle {
 
     fn not_before(&self, pinned: &Pinned) -> Result<Bound, ProofError> {
         let Some(anchor) = &self.time.anchor else {
-            return Ok(Bound { time: pinned.time, basis: Basis::Genesis });
+            return Ok(Bound { time: pinned.time(), basis: Basis::Genesis });
         };
         let Committed { header, certificate } = anchor;
         check_committed(pinned, Part::Anchor, &header.0, &certificate.0)?;
@@ -539,9 +562,11 @@ fn check_committed(
     header: &Header,
     certificate: &CommitCertificate,
 ) -> Result<Support, ProofError> {
-    if header.epoch != pinned.set.epoch {
-        return Err(ProofError::HandOver { part, epoch: header.epoch });
+    let known = pinned.epochs().at(header.height).set.epoch;
+    if header.epoch != known {
+        return Err(ProofError::HandOver { part, epoch: header.epoch, known });
     }
-    verify_certificate(&pinned.chain, &pinned.set, header, certificate)
+    pinned
+        .verify_committed(header, certificate)
         .map_err(|error| ProofError::Certificate { part, error })
 }

@@ -131,6 +131,8 @@ pub struct FeedRequest {
     pub mode: Mode,
     /// Whether it goes on when the newest height was sent.
     pub follow: bool,
+    /// The newest epoch whose validators the consumer knows: how this one and later ones ended is sent.
+    pub epoch: u64,
     /// The lanes, ascending; for [`Start::Cursors`] theirs.
     pub lanes: Vec<Lane>,
     /// Where.
@@ -276,6 +278,7 @@ impl Encode for FeedRequest {
             Mode::Tentative => 1,
         });
         out.push(u8::from(self.follow));
+        out.extend_from_slice(&self.epoch.to_le_bytes());
         put_count(out, self.lanes.len());
         for lane in &self.lanes {
             lane.encode(out);
@@ -299,7 +302,7 @@ impl Encode for FeedRequest {
 }
 
 impl Decode for FeedRequest {
-    const SIZE_MIN: usize = 1 + 1 + 4 + 1;
+    const SIZE_MIN: usize = 1 + 1 + 8 + 4 + 1;
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mode = match reader.bool("mode")? {
@@ -307,6 +310,7 @@ impl Decode for FeedRequest {
             true => Mode::Tentative,
         };
         let follow = reader.bool("follow")?;
+        let epoch = reader.u64()?;
         let lanes: Vec<Lane> = reader.list("lanes", LANE_COUNT_MAX)?;
         ascending("lanes", lanes.iter().map(|lane| lane.get()))?;
         let start = match reader.u8()? {
@@ -321,7 +325,7 @@ impl Decode for FeedRequest {
         {
             return Err(DecodeError::NotCanonical { what: "lanes of cursors" });
         }
-        Ok(Self { mode, follow, lanes, start })
+        Ok(Self { mode, follow, epoch, lanes, start })
     }
 }
 
@@ -383,7 +387,7 @@ mod tests {
 
         #[test]
         fn a_request_has_one_form(
-            cursors in cursors(), tentative: bool, follow: bool, kind in 0_u8..4, number: u64,
+            cursors in cursors(), tentative: bool, follow: bool, kind in 0_u8..4, number: u64, epoch: u64,
         ) {
             let lanes = cursors.lanes.iter().map(|cursor| cursor.lane).collect();
             let start = match kind {
@@ -393,7 +397,7 @@ mod tests {
                 _ => Start::End,
             };
             let mode = if tentative { Mode::Tentative } else { Mode::Certified };
-            let request = FeedRequest { mode, follow, lanes, start };
+            let request = FeedRequest { mode, follow, epoch, lanes, start };
             let bytes = request.to_bytes();
             prop_assert!(bytes.len() <= CURSORS_SIZE_MAX + 200);
             prop_assert_eq!(FeedRequest::from_bytes(&bytes), Ok(request));

@@ -50,7 +50,7 @@ pub use coin::{COIN_PART_COUNT_MAX, Coin, CoinKey, CoinPart, CoinSetup};
 pub use dealing::{
     Dealing, DealingKey, DealingKeyProof, DealingProof, Grievance, Opening, SealedShare,
 };
-pub use genesis::Genesis;
+pub use genesis::{Genesis, GenesisError};
 pub use group::{GroupAction, GroupOp};
 pub use number::{
     AccountId, Hash, Height, Lane, Position, PublicKey, Seqno, Signature, Suite, Term, Time,

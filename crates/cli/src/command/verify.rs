@@ -6,9 +6,9 @@ use std::path::Path;
 use quipu_client::Evidence;
 use quipu_client::evidence::EVIDENCE_SIZE_MAX;
 use quipu_node::evidence::Misdeed;
-use quipu_proof::{Bound, Verified};
+use quipu_proof::{BeforeProof, Bound, Bundle, Committed, Handovers, Pinned, Verified};
 use quipu_types::{
-    Action, Call, Define, Genesis, GroupAction, GroupOp, Outcome, StakeAction, code,
+    Action, Call, Decode, Define, Encode, Genesis, GroupAction, GroupOp, Outcome, StakeAction, code,
 };
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -17,6 +17,7 @@ use serde_json::{Value as Json, json};
 use super::{clock, validators};
 use crate::args::Verify;
 use crate::failure::{Failure, Result};
+use crate::local::write_atomically;
 use crate::{screen, tools};
 
 /// Longest payload that is printed.
@@ -30,8 +31,18 @@ pub(crate) fn run(args: &Verify) -> Result<()> {
     }
     let bundle = args.bundle.as_deref().ok_or_else(|| Failure::usage("which bundle?"))?;
     let text = tools::read_text(bundle, "bundle")?;
-    let shown =
-        if is_order(&text) { order(&text, &genesis, args) } else { single(&text, &genesis, args) };
+    let mut pinned = followed(args, &genesis)?;
+    let known = pinned.epoch();
+    let shown = match is_order(&text) {
+        true => order(&text, &mut pinned, args),
+        false => single(&text, &mut pinned, args),
+    };
+    if let (Ok(_), Some(path)) = (&shown, &args.epochs)
+        && (pinned.epoch() > known || !path.exists())
+    {
+        let handovers = pinned.handovers(0).map(|one| Committed::clone(one)).collect();
+        write_atomically(path, Handovers(handovers).to_bytes())?;
+    }
     match shown {
         Err(failure) if args.json => {
             let object =
@@ -41,6 +52,22 @@ pub(crate) fn run(args: &Verify) -> Result<()> {
         }
         shown => tools::print(shown?.trim_end()),
     }
+}
+
+/// The validators by the genesis, and by what was followed before. The file is trusted for which branch was followed alone: what is
+/// in it is verified again.
+fn followed(args: &Verify, genesis: &Genesis) -> Result<Pinned> {
+    let mut pinned = Pinned::of_checked(genesis);
+    let Some(path) = args.epochs.as_deref().filter(|path| path.exists()) else {
+        return Ok(pinned);
+    };
+    let bytes = std::fs::read(path).map_err(|error| Failure::file("epochs", path, error))?;
+    let kept = Handovers::from_bytes(&bytes)
+        .map_err(|error| Failure::file("epochs", path, format!("it does not decode: {error}")))?;
+    pinned.follow(&kept.0).map_err(|error| {
+        Failure::is_false(code::PROOF_FALSE, format!("{}: {error}", path.display()))
+    })?;
+    Ok(pinned)
 }
 
 /// Whether the text is meant to be a proof of order.
@@ -53,8 +80,9 @@ fn is_order(text: &str) -> bool {
 }
 
 /// What a bundle proves.
-fn single(text: &str, genesis: &Genesis, args: &Verify) -> Result<String> {
-    let verified = quipu_proof::verify(text, genesis)
+fn single(text: &str, pinned: &mut Pinned, args: &Verify) -> Result<String> {
+    let verified = Bundle::from_json(text)
+        .and_then(|bundle| bundle.verify_from(pinned))
         .map_err(|error| Failure::is_false(error.code(), &error))?;
     Ok(match (args.json, args.time) {
         (true, _) => as_json(&verified).to_string(),
@@ -64,11 +92,12 @@ fn single(text: &str, genesis: &Genesis, args: &Verify) -> Result<String> {
 }
 
 /// What a proof of order proves.
-fn order(text: &str, genesis: &Genesis, args: &Verify) -> Result<String> {
+fn order(text: &str, pinned: &mut Pinned, args: &Verify) -> Result<String> {
     if args.time {
         return Err(Failure::usage("--time is for the bundle of one transaction"));
     }
-    let before = quipu_proof::verify_before(text, genesis)
+    let before = BeforeProof::from_json(text)
+        .and_then(|proof| proof.verify_from(pinned))
         .map_err(|error| Failure::is_false(error.code(), &error))?;
     Ok(if args.json {
         let (first, second) = (as_json(&before.first), as_json(&before.second));

@@ -5,11 +5,10 @@
 //! between need be read.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
+use quipu_proof::Pinned;
 use quipu_proof::feed::Feed;
-use quipu_proof::names::chain_id;
 use quipu_types::cursor::{Certified, Cursor, FeedRequest, Mode, Start};
 use quipu_types::{Genesis, Hash, Height, Lane};
 
@@ -28,6 +27,8 @@ const ASK_COUNT_MAX: u32 = 100;
 /// The servers that are read from.
 pub(super) struct Places {
     genesis: Genesis,
+    /// The validators that were followed.
+    pinned: Pinned,
     /// Those that showed something false are taken out.
     servers: Vec<(String, Client)>,
     turn: usize,
@@ -36,11 +37,13 @@ pub(super) struct Places {
 impl Places {
     pub(super) fn new(urls: &str, genesis: Genesis) -> Result<Self, ClientError> {
         let servers = urls.split(',').map(|url| Ok((url.trim().to_owned(), Client::new(url)?)));
-        Ok(Self { servers: servers.collect::<Result<_, ClientError>>()?, genesis, turn: 0 })
+        let servers = servers.collect::<Result<_, ClientError>>()?;
+        let pinned = Pinned::of_checked(&genesis);
+        Ok(Self { servers, genesis, pinned, turn: 0 })
     }
 
     pub(super) fn chain(&self) -> Hash {
-        chain_id(&self.genesis)
+        *self.pinned.chain()
     }
 
     /// A consumer that reads from them.
@@ -49,7 +52,8 @@ impl Places {
             return Err(nobody());
         }
         let urls: Vec<&str> = self.servers.iter().map(|(url, _)| url.as_str()).collect();
-        Consumer::new(&urls.join(","), self.genesis.clone(), lanes, mode)
+        let consumer = Consumer::new(&urls.join(","), self.genesis.clone(), lanes, mode)?;
+        Ok(consumer.knowing(self.pinned.clone()))
     }
 
     /// Takes out who showed something false.
@@ -91,12 +95,13 @@ impl Places {
     /// Where lanes stand at a start, checked.
     async fn ask(&mut self, lanes: &[Lane], start: Start) -> Result<Vec<Cursor>, ClientError> {
         let (mode, lanes) = (Mode::Certified, lanes.to_vec());
-        let request = FeedRequest { mode, follow: false, lanes, start };
+        let epoch = self.pinned.epoch();
+        let request = FeedRequest { mode, follow: false, epoch, lanes, start };
         let mut tries = 0_u32;
         loop {
             let place = self.turn.checked_rem(self.servers.len()).unwrap_or(0);
             let Some((_, client)) = self.servers.get(place) else { return Err(nobody()) };
-            let opened = tokio::time::timeout(ASK_TIME, open(client, &self.genesis, &request));
+            let opened = tokio::time::timeout(ASK_TIME, open(client, &self.pinned, &request));
             let silent = || ClientError::Unreachable { tried: "a server is silent".into() };
             match opened.await.unwrap_or_else(|_| Err(silent())) {
                 Err(ClientError::Unreachable { .. } | ClientError::Busy { .. })
@@ -110,7 +115,10 @@ impl Places {
                     self.blame(&error);
                     return Err(error);
                 }
-                found => return found,
+                Ok((cursors, pinned)) => {
+                    self.pinned = pinned;
+                    return Ok(cursors);
+                }
             }
         }
     }
@@ -133,12 +141,11 @@ fn fits(committed: Certified, cursor: Cursor) -> Result<Cursor, GroupError> {
 /// Reads a feed's first frames.
 async fn open(
     client: &Client,
-    genesis: &Genesis,
+    pinned: &Pinned,
     request: &FeedRequest,
-) -> Result<Vec<Cursor>, ClientError> {
-    // Asked of what no cut covers alone.
-    let feed = Feed::new(genesis, request.clone(), Arc::new(|_, _| None));
-    let mut connection = Connection::open(client, genesis, request, feed).await?;
+) -> Result<(Vec<Cursor>, Pinned), ClientError> {
+    let feed = Feed::new(pinned.clone(), request.clone());
+    let mut connection = Connection::open(client, request, feed).await?;
     loop {
         let lost = |server: &str, reason: &str| ClientError::Unreachable {
             tried: format!("{server}: {reason}"),
@@ -157,7 +164,8 @@ async fn open(
             }
         }
         if connection.feed.is_open() {
-            return Ok(connection.feed.cursors().lanes);
+            let feed = &connection.feed;
+            return Ok((feed.cursors().lanes, feed.pinned().clone()));
         }
     }
 }

@@ -130,7 +130,8 @@ fn body(
     let payloads = payloads(shared, &stream, &draft.newest)?;
     let page: Page = draft.finish(certificate, payloads);
     // Never hand out what a verifier would refuse.
-    let shown = page.verify(&shared.genesis, &stream, start).map_err(ApiError::damaged)?;
+    let pinned = shared.pinned()?;
+    let shown = page.verify_from(&pinned, &stream, start).map_err(ApiError::damaged)?;
     let mut events = Vec::with_capacity(page.entries.len());
     for entry in &page.entries {
         let newest = &entry.newest;

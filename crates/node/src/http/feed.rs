@@ -1,8 +1,8 @@
 //! Lanes as a feed that consumers check: from a cursor, a height or a time on, certified or tentative, with or without end.
 //!
 //! ```text
-//!  POST /v1/feed: mode, lanes, start ─> resume rule, lane by lane ─> Hello ─ Base ─ Resumed … ─┐
-//!      ┌───────────────────────────────────────────────────────────────────────────────────────┘
+//!  POST /v1/feed: mode, lanes, start ─> resume rule, lane by lane ─> Hello ─ Epoch … ─ Base ─ Resumed … ─┐
+//!      ┌─────────────────────────────────────────────────────────────────────────────────────────────┘
 //!      └> certified heights in order: chunks, receipts, cut ─> the tail, if tentative ─> (waits) ─> …
 //!              page by page on worker threads ──bounded channel──> the consumer
 //! ```
@@ -12,6 +12,8 @@
 //!   for one that does not read, on top of what the two sockets hold. One that takes none for a while is let go.
 //! * D3 Who reads slowly reads from the log, which keeps its newest chunks in memory for all (`LedgerReader`).
 //! * D4 At the end a greeting comes every `HELLO_TIME`.
+//! * D6 How epochs ended that the consumer does not know goes first, page by page. A chunk of an epoch is sent after the cut that
+//!   began it: before that the consumer does not know who signs.
 //! * D5 What was sent tentatively and does not come true is rolled back by name; below what was sent, the feed ends and is
 //!   resumed by the rule ([`mod@quipu_log::resume`]).
 
@@ -84,14 +86,50 @@ pub(super) async fn open(
     })?;
     let place = stream::admit(shared)?;
     let worker = Arc::clone(shared);
+    let epoch = request.epoch;
     let (feeder, opening) = on_worker(move || Feeder::open(&worker, &request)).await?;
     let feeding = Arc::clone(shared);
     Ok(stream::start(shared, place, PAGE_COUNT_MAX, |sender| async move {
-        match stream::send(&sender, opening.into()).await {
-            true => feeder.run(&feeding, &sender).await,
-            false => Ok(()),
+        let is_greeted = greet(&feeding, &sender, (epoch, feeder.next)).await?;
+        if is_greeted && stream::send(&sender, opening.into()).await {
+            feeder.run(&feeding, &sender).await?;
         }
+        Ok(())
     }))
+}
+
+/// Sends which ledger this is, and how epochs ended from `epoch` on, below the height `next`. Whether the consumer takes it.
+async fn greet(
+    shared: &Arc<Shared>,
+    consumer: &mpsc::Sender<Page>,
+    (mut epoch, next): (u64, Height),
+) -> Result<bool, ApiError> {
+    let mut page = Vec::new();
+    put(&mut page, &hello(shared, shared.progress()));
+    while !page.is_empty() {
+        let worker = Arc::clone(shared);
+        let filled = on_worker(move || {
+            while page.len() < PAGE_SIZE
+                && let Some((header, certificate)) = worker.reader.handover(epoch)?
+                && header.height < next
+            {
+                put(&mut page, &Frame::Epoch { header: Box::new(header), certificate });
+                epoch = epoch.saturating_add(1);
+            }
+            Ok((page, epoch))
+        });
+        let (filled, sent) = filled.await?;
+        let is_last = sent == epoch || filled.len() < PAGE_SIZE;
+        epoch = sent;
+        if !stream::send(consumer, filled.into()).await {
+            return Ok(false);
+        }
+        if is_last {
+            break;
+        }
+        page = Vec::new();
+    }
+    Ok(true)
 }
 
 /// What is left to send of a height.
@@ -294,10 +332,13 @@ impl Feeder {
 
     /// Sends what no cut covers.
     fn put_tail(&mut self, shared: &Shared, page: &mut Vec<u8>) -> Result<(), ApiError> {
+        let context = shared.context();
         for feeder in &mut self.lanes {
             feeder.reconcile(shared, page)?;
             for chunk in feeder.waiting(shared)? {
-                if page.len() >= PAGE_SIZE {
+                let term = chunk.stored.header.term;
+                let is_begun = context.epochs.of_term(feeder.lane, term).first <= self.next;
+                if page.len() >= PAGE_SIZE || !is_begun {
                     break;
                 }
                 put(page, &Frame::Chunk(chunk.stored.clone()));
@@ -494,7 +535,6 @@ impl Feeder {
         let newest = header_at(shared, certified)?.map(|(header, _)| header);
         let base = base_of(shared, request, certified)?;
         let mut page = Vec::new();
-        put(&mut page, &hello(shared, seen));
         let base_header = header_at(shared, base)?;
         if let Some((header, certificate)) = &base_header {
             let header = Box::new(header.clone());

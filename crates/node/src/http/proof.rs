@@ -9,17 +9,20 @@ use axum::response::{IntoResponse, Response};
 use quipu_log::Search;
 use quipu_proof::order::tip_of;
 use quipu_proof::{
-    BEFORE_VERSION, BeforeProof, Bundle, Committed, Hexed, LanePart, Link, MixedPart, Mixings,
-    Parts, Results, Step,
+    BEFORE_VERSION, BeforeProof, Bundle, Committed, HANDOVER_COUNT_MAX, Hexed, LanePart, Link,
+    MixedPart, Mixings, Parts, Pinned, Results, Step,
 };
 use quipu_query::SqlError;
-use quipu_types::{Decode, Hash, Height, Lane, Position, Seqno, Tip, Transaction, code};
+use quipu_types::{Decode, Encode, Hash, Height, Lane, Position, Seqno, Tip, Transaction, code};
 
 use super::error::ApiError;
 use super::on_worker;
 use super::read::parse_tx;
 use super::shape::{BeforeQuery, ErrorBody, OrderAnswer, OrderBody, ProofQuery};
 use crate::shared::Shared;
+
+/// Most bytes of hand-overs in a bundle, whose text has two digits a byte.
+const HANDOVER_SIZE_MAX: usize = 24 << 20;
 
 /// The proof of a transaction, or of one of its actions.
 ///
@@ -45,10 +48,37 @@ pub(crate) async fn proof(
 
 /// The text of the bundle that proves a transaction, or one of its actions.
 pub(super) fn bundle(shared: &Shared, tx: &Hash, query: &ProofQuery) -> Result<String, ApiError> {
-    let text = make(shared, tx, query)?.to_json();
+    let mut pinned = shared.pinned()?;
+    let mut bundle = make(shared, tx, query)?;
+    bundle.epochs = handovers(&pinned, newest(&bundle));
+    let text = bundle.to_json();
     // Never hand out what a verifier would refuse.
-    quipu_proof::verify(&text, &shared.genesis).map_err(ApiError::damaged)?;
+    let checked = Bundle::from_json(&text).and_then(|bundle| bundle.verify_from(&mut pinned));
+    checked.map_err(ApiError::damaged)?;
     Ok(text)
+}
+
+/// The newest height whose header is in a bundle.
+fn newest(bundle: &Bundle) -> Height {
+    let next = bundle.time.next.as_ref().map(|next| next.header.0.height);
+    next.unwrap_or(bundle.header.0.height)
+}
+
+/// How epochs ended below a height. None of them where they are more than a bundle takes: who verifies it keeps them himself.
+fn handovers(pinned: &Pinned, height: Height) -> Vec<Committed> {
+    let all = pinned.handovers(0).take_while(|handover| handover.header.0.height < height);
+    let mut size = 0_usize;
+    let mut found = Vec::new();
+    for handover in all {
+        let Committed { header, certificate } = &**handover;
+        let bytes = header.0.to_bytes().len().saturating_add(certificate.0.to_bytes().len());
+        size = size.saturating_add(bytes);
+        if found.len() >= HANDOVER_COUNT_MAX || size > HANDOVER_SIZE_MAX {
+            return Vec::new();
+        }
+        found.push(Committed::clone(handover));
+    }
+    found
 }
 
 fn make(shared: &Shared, tx: &Hash, query: &ProofQuery) -> Result<Bundle, ApiError> {
@@ -76,6 +106,7 @@ fn make(shared: &Shared, tx: &Hash, query: &ProofQuery) -> Result<Bundle, ApiErr
         certificate_of_state.map(|certificate| Results { receipts: &receipts, certificate });
     let parts = Parts {
         chain: shared.chain,
+        epochs: Vec::new(),
         transaction: &transaction,
         position,
         action: query.action,
@@ -160,8 +191,11 @@ pub(crate) fn order(shared: &Shared, first: &Hash, second: &Hash) -> Result<Orde
             None => return Ok(OrderBody { answer: OrderAnswer::Concurrent, proof: None }),
         },
     };
-    let proof = BeforeProof { version: BEFORE_VERSION, first, second, link };
-    proof.verify(&shared.genesis).map_err(ApiError::damaged)?;
+    let mut pinned = shared.pinned()?;
+    let mut proof = BeforeProof { version: BEFORE_VERSION, first, second, link };
+    // The second bundle needs no more than the first brings.
+    proof.first.epochs = handovers(&pinned, newest(&proof.first).max(newest(&proof.second)));
+    proof.verify_from(&mut pinned).map_err(ApiError::damaged)?;
     let proof = serde_json::to_value(&proof).map_err(ApiError::damaged)?;
     Ok(OrderBody { answer, proof: Some(proof) })
 }

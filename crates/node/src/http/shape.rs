@@ -549,6 +549,15 @@ pub struct BlocksQuery {
     pub from: u64,
 }
 
+/// Query of how epochs ended.
+#[derive(Clone, Copy, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct EpochsQuery {
+    /// The first epoch that is wanted, from 0.
+    pub from: u64,
+}
+
 /// Query of a proof.
 #[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

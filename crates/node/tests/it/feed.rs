@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use quipu_client::{ClientError, Consumer};
 use quipu_net::{Decoder, FRAME_SIZE_MAX};
-use quipu_proof::feed::{Feed, Frame, LaneBatch, Ordered, SequencerOf, Told, from_start};
+use quipu_proof::feed::{Feed, Frame, LaneBatch, Ordered, Told, from_start};
 use quipu_types::cursor::{Cursors, FeedRequest, Mode, Start};
 use quipu_types::{Decode, Encode, Hash, Height, Lane, Outcome, Seqno, Time};
 use tokio::runtime::Runtime;
@@ -206,9 +206,8 @@ fn frames(world: &World, served: &Served, mode: Mode) -> (FeedRequest, Vec<Vec<u
 
 /// What frames tell until one is refused, and whether one was.
 fn tell(world: &World, asked: &FeedRequest, frames: &[Vec<u8>]) -> (Taken, Height, bool) {
-    let key = world.genesis.validators[0].key;
-    let sequencer: SequencerOf = Arc::new(move |_, _| Some(key));
-    let mut feed = Feed::new(&world.genesis, asked.clone(), sequencer);
+    let pinned = quipu_proof::Pinned::new(&world.genesis).unwrap();
+    let mut feed = Feed::new(pinned, asked.clone());
     let mut all = Taken::new();
     for frame in frames {
         match feed.take_bytes(frame) {
@@ -316,8 +315,13 @@ fn cursors_that_are_wrong_are_refused_by_name() {
     assert_eq!(changed(&|all| all.lanes[lane].end = Seqno::new(0)), "QP0720", "no range");
     let other = changed(&|all| all.lanes.last_mut().unwrap().lane = Lane::new(9));
     assert_eq!(other, "QP0703", "a lane that is not there");
-    let none =
-        FeedRequest { mode: Mode::Certified, follow: false, lanes: vec![], start: Start::End };
+    let none = FeedRequest {
+        mode: Mode::Certified,
+        follow: false,
+        epoch: 0,
+        lanes: vec![],
+        start: Start::End,
+    };
     for body in [none.to_bytes(), vec![7; 40], vec![]] {
         let answer = request(served.at.http, "POST", "/v1/feed", &[], &body);
         assert_eq!((answer.status, answer.json()["code"].as_str()), (400, Some("QP0720")));

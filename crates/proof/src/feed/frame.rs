@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  frame = tag u8 · Hello    (1): chain 32 · height u64         first, and every second while nothing else comes
+//!                 | Epoch    (8): header · commit certificate    after the greeting: how epochs ended that the consumer does not know, in order
 //!                 | Base     (2): header · commit certificate    of the height that was followed last; none for the genesis
 //!                 | Resumed  (3): lane u16 · branch 32 · frontier (size u64 · peaks)      each lane, ascending
 //!                 | Chunk    (4): header · signature 64 · body   the next of its lane; at first the one that the cursor is in
@@ -35,6 +36,13 @@ pub enum Frame {
         chain: Hash,
         /// The newest committed height.
         height: Height,
+    },
+    /// How an epoch ended: by whom headers are signed from then on.
+    Epoch {
+        /// Its last header.
+        header: Box<Header>,
+        /// Why it is committed.
+        certificate: CommitCertificate,
     },
     /// The header that the feed goes on from.
     Base {
@@ -101,6 +109,7 @@ impl Frame {
     pub(super) const fn name(&self) -> &'static str {
         match self {
             Self::Hello { .. } => "a greeting",
+            Self::Epoch { .. } => "a hand-over",
             Self::Base { .. } => "a base",
             Self::Resumed(_) => "an answer to a cursor",
             Self::Chunk(_) => "a chunk",
@@ -121,6 +130,11 @@ impl Encode for Frame {
             }
             Self::Base { header, certificate } => {
                 out.push(2);
+                header.encode(out);
+                certificate.encode(out);
+            }
+            Self::Epoch { header, certificate } => {
+                out.push(8);
                 header.encode(out);
                 certificate.encode(out);
             }
@@ -180,6 +194,10 @@ impl Decode for Frame {
                 certificate: CommitCertificate::decode(reader)?,
                 results: reader.option("results")?,
             })),
+            8 => Self::Epoch {
+                header: Box::new(Header::decode(reader)?),
+                certificate: CommitCertificate::decode(reader)?,
+            },
             tag => return Err(DecodeError::Tag { what: "frame", tag: u64::from(tag) }),
         })
     }

@@ -638,12 +638,12 @@ fn read(header: &ChunkHeader, body: Vec<u8>) -> Result<Vec<Arc<Ordered>>, Decode
 /// Whether a chunk is its sequencer's.
 pub(super) fn check_signature(
     chain: &Hash,
-    key: Option<PublicKey>,
+    key: Option<(PublicKey, u64)>,
     chunk: &StoredChunk,
 ) -> Result<(), LaneFault> {
     let StoredChunk { header, signature, .. } = chunk;
-    let holds = key.is_some_and(|key| {
-        verify_tagged(&key, chain, 0, Tag::Chunk, &header.to_bytes(), signature)
+    let holds = key.is_some_and(|(key, epoch)| {
+        verify_tagged(&key, chain, epoch, Tag::Chunk, &header.to_bytes(), signature)
     });
     let fault = LaneFault::Signature { index: header.index, term: header.term };
     if holds { Ok(()) } else { Err(fault) }

@@ -1,12 +1,12 @@
 //! Attacks on the time of things: before their anchor, with another anchor, in a hidden lane, in a branch of stolen keys.
 
-use std::sync::Arc;
-
 use proptest::prelude::*;
 use quipu_crypto::suite::SecretKey;
 use quipu_proof::feed::{Feed, FeedError, Frame, Told, frame::Resumed, from_start};
 use quipu_proof::names::{header_hash, lane_of, transaction_message, tx_name};
-use quipu_proof::{Basis, Bundle, Committed, Hexed, MixedPart, Mixings, ProofError, Step, verify};
+use quipu_proof::{
+    Basis, Bundle, Committed, Hexed, MixedPart, Mixings, Pinned, ProofError, Step, verify,
+};
 use quipu_types::cursor::{Cursors, FeedRequest, Mode, Start};
 use quipu_types::{Hash, Header, Height, Lane, Seqno, Suite, Time, Transaction};
 
@@ -235,20 +235,20 @@ fn forge(fork: usize, forgery: Forgery) -> World {
     world
 }
 
-fn greeting(world: &World) -> Frame {
+pub(crate) fn greeting(world: &World) -> Frame {
     Frame::Hello {
         chain: world.chain,
         height: Height::new(u64::try_from(world.blocks.len()).unwrap()),
     }
 }
 
-fn base(world: &World, height: usize) -> Option<Frame> {
+pub(crate) fn base(world: &World, height: usize) -> Option<Frame> {
     let Committed { header, certificate } =
         world.blocks.get(height.checked_sub(1)?)?.committed.clone();
     Some(Frame::Base { header: Box::new(header.0), certificate: certificate.0 })
 }
 
-fn resumed(world: &World, height: usize, lanes: &[Lane]) -> Vec<Frame> {
+pub(crate) fn resumed(world: &World, height: usize, lanes: &[Lane]) -> Vec<Frame> {
     let resumed = |lane: &Lane| {
         Frame::Resumed(Resumed {
             lane: *lane,
@@ -259,11 +259,14 @@ fn resumed(world: &World, height: usize, lanes: &[Lane]) -> Vec<Frame> {
     lanes.iter().map(resumed).collect()
 }
 
-fn feed(world: &World, request: FeedRequest) -> Feed {
-    Feed::new(&world.genesis, request, Arc::new(|_, _| None))
+pub(crate) fn feed(world: &World, request: FeedRequest) -> Feed {
+    Feed::new(Pinned::new(&world.genesis).unwrap(), request)
 }
 
-fn take(feed: &mut Feed, frames: impl IntoIterator<Item = Frame>) -> Result<Vec<Told>, FeedError> {
+pub(crate) fn take(
+    feed: &mut Feed,
+    frames: impl IntoIterator<Item = Frame>,
+) -> Result<Vec<Told>, FeedError> {
     frames
         .into_iter()
         .map(|frame| feed.take(frame))
@@ -272,7 +275,7 @@ fn take(feed: &mut Feed, frames: impl IntoIterator<Item = Frame>) -> Result<Vec<
 }
 
 /// One who has the genesis, and follows lanes from the beginning to `height`.
-fn follow(world: &World, lanes: &[Lane], height: usize) -> Result<Feed, FeedError> {
+pub(crate) fn follow(world: &World, lanes: &[Lane], height: usize) -> Result<Feed, FeedError> {
     let mut feed = feed(world, from_start(world.chain, lanes, Mode::Certified, true));
     take(&mut feed, [greeting(world)])?;
     take(&mut feed, resumed(world, 0, lanes))?;
@@ -306,7 +309,7 @@ proptest! {
         let is_other = lanes.iter().any(|lane| root(&told, lane) != root(&forged, lane));
         let answer = |base: Option<Frame>, (tree, at): (&World, usize), next: Vec<Frame>| {
             let start = Start::Cursors(Cursors::clone(&cursors));
-            let request = FeedRequest { mode: Mode::Certified, follow: true, lanes: lanes.clone(), start };
+            let request = FeedRequest { mode: Mode::Certified, follow: true, epoch: 0, lanes: lanes.clone(), start };
             let mut feed = feed(&told, request);
             take(&mut feed, std::iter::once(greeting(&forged)).chain(base))?;
             take(&mut feed, resumed(tree, at, &lanes))?;

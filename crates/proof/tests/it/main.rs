@@ -9,6 +9,7 @@
 mod attack;
 mod before;
 mod corpus;
+mod epochs;
 mod flips;
 mod truth;
 mod world;

@@ -155,6 +155,7 @@ fn parts_that_do_not_belong_together_make_no_bundle() {
     let block = |index: usize| -> Committed { world.blocks[index].committed.clone() };
     let parts = |action, at: usize, receipts: usize| Parts {
         chain: world.chain,
+        epochs: vec![],
         transaction,
         position: *position,
         action,

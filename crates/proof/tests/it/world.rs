@@ -15,6 +15,7 @@ use quipu_proof::names::{
 use quipu_proof::order::{lane_order, tip_of};
 use quipu_proof::schedule::elect;
 use quipu_proof::{Bundle, Committed, LanePart, Parts, Results, build};
+use quipu_types::agreement::Validator;
 use quipu_types::chunk::{StoredChunk, put_transaction};
 use quipu_types::genesis::{GENESIS_VERSION, GenesisValidator};
 use quipu_types::{
@@ -55,6 +56,10 @@ pub(crate) struct World {
     /// Microseconds between headers.
     pub(crate) interval_us: u64,
     coin_secrets: Vec<CoinSecret>,
+    /// What the next header hands over to.
+    next_set: Option<ValidatorSet>,
+    /// Of every lane, and the header that began it.
+    term: (Term, Hash),
     pub(crate) client: SecretKey,
     leaves: Vec<Vec<Hash>>,
     pub(crate) blocks: Vec<Block>,
@@ -118,8 +123,11 @@ impl World {
             stake: None,
         };
         genesis.check().unwrap();
+        let chain = chain_id(&genesis);
         Self {
-            chain: chain_id(&genesis),
+            next_set: None,
+            term: (Term::new(1), chain),
+            chain,
             genesis,
             epoch: 0,
             signers: (0..keys.len()).collect(),
@@ -141,6 +149,7 @@ impl World {
         let (setup, secrets) = quipu_crypto::coin::deal(powers, &[5; 32]);
         world.genesis.coin = Some(setup);
         world.chain = chain_id(&world.genesis);
+        world.term.1 = world.chain;
         world.coin_secrets = secrets;
         world
     }
@@ -270,12 +279,15 @@ impl World {
         clock.mix(Mix::Batch, &lane_root);
         let header = ChunkHeader {
             lane: Lane::new(lane),
-            term: Term::new(1),
-            branch: self.chain,
+            term: self.term.0,
+            branch: self.term.1,
             index: u64::try_from(self.chunks[place].len()).unwrap() + 1,
             first_seqno: Seqno::new(seqno + 1),
             count: u32::try_from(leaves.len()).unwrap() - u32::try_from(seqno).unwrap(),
-            prev: last.map_or_else(|| term_start(&self.chain, &Hash([0; 32])), chunk_hash),
+            prev: match last {
+                Some(last) if last.term == self.term.0 => chunk_hash(last),
+                _ => term_start(&self.term.1, &last.map_or(Hash([0; 32]), chunk_hash)),
+            },
             lane_root,
             body_digest: blake3(&body),
             stripes: None,
@@ -352,7 +364,7 @@ impl World {
                 let chunk = self.chunks[usize::from(lane)].last();
                 Tip {
                     lane: Lane::new(lane),
-                    term: Term::new(1),
+                    term: chunk.map_or(self.term.0, |chunk| chunk.term),
                     index: chunk.map_or(height, |chunk| chunk.index),
                     seqno: Seqno::new(u64::try_from(leaves.len()).unwrap()),
                     lane_root: root(leaves),
@@ -361,18 +373,22 @@ impl World {
             })
             .collect();
         let last = self.blocks.last();
+        let next_term = Term::new(self.term.0.get() + 1);
         Header {
             epoch: self.epoch,
             height: Height::new(height),
             proposer: ValidatorIndex::new(0),
             prev_header: self.tip_hash(),
             cut,
-            term_changes: vec![],
+            term_changes: match self.next_set {
+                Some(_) => (0..LANE_COUNT).map(|lane| (Lane::new(lane), next_term)).collect(),
+                None => vec![],
+            },
             time: Time::new(1_000_000 + height * self.interval_us),
             prev_commit: last.map(|block| block.committed.certificate.0.clone()),
             late_votes: vec![],
             state_certificate: last.map(|block| block.state.clone()),
-            next_set: None,
+            next_set: self.next_set.clone(),
             evidence_root: empty_root(),
             rounds: quipu_types::Rounds::genesis(false),
         }
@@ -444,6 +460,33 @@ impl World {
         }
     }
 
+    /// A set of validators of these keys.
+    pub(crate) fn set_of(epoch: u64, keys: &[SecretKey], powers: &[u64]) -> ValidatorSet {
+        let validator =
+            |(key, power): (&SecretKey, &u64)| Validator { key: key.public(), power: *power };
+        let validators = keys.iter().zip(powers).map(validator).collect();
+        ValidatorSet { epoch, validators, coin: None }
+    }
+
+    /// Adds a height that ends its epoch. Validators of keys of `seed` are the next.
+    pub(crate) fn hand_over(&mut self, seed: u8, powers: &[u64], transactions: Vec<Transaction>) {
+        let keys = keys(seed, powers.len());
+        self.next_set = Some(Self::set_of(self.epoch + 1, &keys, powers));
+        self.commit(transactions);
+        self.next_set = None;
+        self.epoch += 1;
+        self.signers = (0..keys.len()).collect();
+        self.keys = keys;
+        self.term = (Term::new(self.term.0.get() + 1), self.tip_hash());
+    }
+
+    /// The hand-overs up to a height.
+    pub(crate) fn handovers(&self, height: usize) -> Vec<Committed> {
+        let blocks = self.blocks.iter().take(height);
+        let ends = blocks.filter(|block| block.header().next_set.is_some());
+        ends.map(|block| block.committed.clone()).collect()
+    }
+
     /// The bundle of a block's transaction, complete.
     pub(crate) fn bundle(&self, block: usize, place: usize, action: Option<u32>) -> Bundle {
         let entry = &self.blocks[block];
@@ -453,6 +496,7 @@ impl World {
         let anchor = self.blocks.iter().find(|block| block.hash() == transaction.anchor);
         build(Parts {
             chain: self.chain,
+            epochs: self.handovers(block + 1),
             transaction,
             position: *position,
             action,
