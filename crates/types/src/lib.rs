@@ -8,7 +8,7 @@
 //!  receipt  the outcome of a transaction           genesis      the file operators trust
 //!  table    definitions, keys of rows              program      what a statement does to rows
 //!  procedure  programs under a name, calls of them  group  consumer groups and their cursors
-//!  coin     keys, parts and coins of open rounds
+//!  coin     keys, parts and coins of open rounds    complaint  of a sequencer that keeps a transaction out
 //! ```
 //! # Invariants
 //! * T1 One value has one encoding: decoding accepts only the bytes that encoding gives.
@@ -23,6 +23,7 @@ pub mod chunk;
 pub mod code;
 pub mod codec;
 pub mod coin;
+pub mod complaint;
 pub mod cursor;
 pub mod genesis;
 pub mod group;
@@ -44,6 +45,7 @@ pub use chunk::{ChunkHeader, ClockEntry, Mix};
 pub use code::Code;
 pub use codec::{Decode, DecodeError, Encode, Reader};
 pub use coin::{COIN_PART_COUNT_MAX, Coin, CoinKey, CoinPart, CoinSetup};
+pub use complaint::Complaint;
 pub use genesis::Genesis;
 pub use group::{GroupAction, GroupOp};
 pub use number::{

@@ -71,6 +71,7 @@ macro_rules! every_type {
             $call!(ValidatorSet),
             $call!(Schema),
             $call!(PublicKey),
+            $call!(Complaint),
         ]
     };
 }
@@ -105,7 +106,7 @@ proptest! {
         noise in prop::collection::vec(any::<u8>(), 0..300)
     ) {
         macro_rules! total { ($type:ident) => { reencodes::<$type>(&noise)? } }
-        let _: [(); 28] = every_type!(total);
+        let _: [(); 29] = every_type!(total);
     }
 
     #[test]
@@ -143,7 +144,7 @@ proptest! {
                 prop_assert_eq!(other.to_bytes(), bytes);
             }
         }} }
-        let _: [(); 28] = every_type!(flip);
+        let _: [(); 29] = every_type!(flip);
     }
 }
 
