@@ -203,6 +203,7 @@ impl World {
                 rule(known, "V1", || format!("{what:?}: {otherwise}, though never ordered"))?;
                 found
             }
+            Answer::Heard { .. } => None,
             Answer::Refused(refusal) => {
                 self.totals.gaps += u64::from(matches!(refusal, Refusal::Gap { .. }));
                 self.totals.overloads += u64::from(matches!(refusal, Refusal::Overloaded { .. }));
