@@ -15,7 +15,8 @@
 //!   heights meanwhile, and what is complained of comes after. A sequencer that shows such chunks to some and lets the cut
 //!   crawl gains nothing: if a third of the honest hold them, inclusion has the next cuts take all of them; if not,
 //!   more than a third of the honest do not, count, and are enough.
-//! * B4 An honest sequencer puts what is complained of before everything else in its queue, so it stands in the next chunk
+//! * B4 Each validator tells the sequencer itself, up to four times, so that who is told nothing is not suspected for it. An
+//!   honest sequencer puts what is complained of before everything else in its queue, so it stands in the next chunk
 //!   that it cuts. With B3 it has the whole of [`SHOWN_US`] for a message here, one chunk, its acks and a height. Patience
 //!   doubles with the lane's terms, as for silence.
 //! * B5 Memory is bounded whoever complains: [`SOURCE_COUNT_MAX`] and [`SOURCE_SIZE_MAX`] of each source (the own clients, each
@@ -37,7 +38,8 @@ use quipu_types::code::{
     COMPLAINT_UNHEARD, COMPLAINTS_FULL, MALFORMED,
 };
 use quipu_types::{
-    Code, Complaint, Decode, Hash, Height, Lane, PublicKey, Term, Time, Transaction, ValidatorIndex,
+    Code, Complaint, Decode, Hash, Height, Lane, PublicKey, Signature, Term, Time, Transaction,
+    ValidatorIndex,
 };
 
 use crate::admission::{Admissions, Admitted};
@@ -64,6 +66,9 @@ pub const FALL_HEIGHT_COUNT: u64 = 256;
 pub const FALL_DOUBLING_COUNT_MAX: u32 = 8;
 /// Signers that are not heard; beyond it the one that would be heard first is.
 pub const FALL_COUNT_MAX: usize = 4_096;
+/// Time after which a sequencer is told again, then twice that, then four times.
+const PRESS_US: u64 = 200_000;
+const PRESS_COUNT_MAX: u32 = 3;
 /// Time after which a repeat of a complaint is told to the others again.
 const AGAIN_US: u64 = 1_000_000;
 
@@ -200,9 +205,23 @@ pub(crate) struct Standing {
 struct Waiting {
     source: Source,
     admitted: Arc<Admitted>,
+    /// With the transaction, the complaint.
+    anchor: Hash,
+    term: Term,
+    signature: Signature,
     /// When all others were told.
     told_us: Option<u64>,
     count: Option<Count>,
+    /// When the sequencer was told first, and how often since.
+    pressed: (u64, u32),
+}
+
+impl Waiting {
+    fn complaint(&self) -> Complaint {
+        let Self { admitted, anchor, term, signature, .. } = self;
+        let (transaction, lane) = (admitted.bytes.to_vec(), admitted.lane);
+        Complaint { transaction, anchor: *anchor, lane, term: *term, signature: *signature }
+    }
 }
 
 /// What passed since a complaint was among the first.
@@ -301,6 +320,9 @@ impl Complaints {
         if complaint.term != standing.term {
             return Err(Unheard::Term { lane, term: standing.term });
         }
+        if let (Place::Next { .. }, true) = (standing.place, is_own) {
+            return Ok(Heard::Known);
+        }
         let anchor = self.heights.get(&complaint.anchor).copied().ok_or(Unheard::Anchor)?;
         match standing.place {
             Place::Next { .. } => {}
@@ -309,20 +331,18 @@ impl Complaints {
             Place::Gap { next } if standing.wants_next => return Err(Unheard::NotNext { next }),
             Place::Gap { .. } => {}
         }
-        if is_own {
-            return Ok(Heard::Known);
-        }
-        self.wait(source, lane, admitted, &standing)
+        self.wait(source, complaint, admitted, &standing)
     }
 
     fn wait(
         &mut self,
         source: Source,
-        lane: Lane,
+        complaint: Complaint,
         admitted: Arc<Admitted>,
         standing: &Standing,
     ) -> Result<Heard, Unheard> {
         let is_client = source.is_none();
+        let Complaint { lane, anchor, term, signature, .. } = complaint;
         let Some(line) = self.lines.get_mut(usize::from(lane.get())) else {
             return Err(Unheard::Term { lane, term: standing.term });
         };
@@ -348,7 +368,17 @@ impl Complaints {
         }
         self.sources.insert(source, (of_source.saturating_add(1), size_after));
         let told_us = is_client.then_some(standing.now_us);
-        line.0.push_back(Waiting { source, admitted, told_us, count: None });
+        let pressed = (standing.now_us, 0);
+        line.0.push_back(Waiting {
+            source,
+            admitted,
+            anchor,
+            term,
+            signature,
+            told_us,
+            count: None,
+            pressed,
+        });
         line.begin(standing.tip_index);
         Ok(if is_client { Heard::TellAll } else { Heard::TellSequencer })
     }
@@ -409,6 +439,22 @@ impl Complaints {
         }
     }
 
+    /// Complaints among the first of a lane that its sequencer is to be told again: the first time it may have been lost.
+    pub(crate) fn press(&mut self, lane: Lane, now_us: u64) -> Vec<Complaint> {
+        let line = self.lines.get_mut(usize::from(lane.get()));
+        let first = line.into_iter().flat_map(|line| &mut line.0).take(FIRST_COUNT);
+        let due = first.filter_map(|waiting| {
+            let (since_us, times) = waiting.pressed;
+            let at_us = since_us.saturating_add(PRESS_US << times);
+            if times >= PRESS_COUNT_MAX || now_us < at_us {
+                return None;
+            }
+            waiting.pressed = (since_us, times.saturating_add(1));
+            Some(waiting.complaint())
+        });
+        due.collect()
+    }
+
     /// Whether the sequencer of a lane is suspected.
     pub(crate) fn holds(&self, lane: Lane, patience_us: u64) -> bool {
         let line = self.lines.get(usize::from(lane.get()));
@@ -455,7 +501,7 @@ mod tests {
     use quipu_crypto::suite::{SecretKey, sign_tagged};
     use quipu_proof::names::{TransactionDraft, sign_transaction};
     use quipu_types::code::SEQUENCE_USED;
-    use quipu_types::{Action, Encode, Signature, Suite};
+    use quipu_types::{Action, Encode, Suite};
 
     use super::*;
 

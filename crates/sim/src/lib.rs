@@ -80,6 +80,8 @@ pub struct Profile {
     pub clock_chunk_ms: u64,
     /// How often of a hundred the bodies of a world travel in stripes, if they are not the smallest.
     pub stripe_percent: u8,
+    /// How often of a hundred clients complain when they are not answered.
+    pub complaint_percent: u8,
     /// How often of a hundred a world has a coin, and so open rounds.
     pub coin_percent: u8,
     /// How often of a hundred a world with a coin has a storm: some time in which every led timer fires at once.
@@ -102,6 +104,7 @@ impl Profile {
             checks_its_store: true,
             clock_chunk_ms: 300,
             stripe_percent: 33,
+            complaint_percent: 50,
             coin_percent: 75,
             storm_percent: 50,
         }
@@ -210,12 +213,14 @@ pub struct Totals {
     pub stripes: u64,
     /// Bodies restored from stripes.
     pub restored: u64,
+    /// Complaints of clients that were heard.
+    pub complaints: u64,
 }
 
 impl Totals {
     /// Every total with its name.
     #[must_use]
-    pub const fn rows(&self) -> [(&'static str, u64); 44] {
+    pub const fn rows(&self) -> [(&'static str, u64); 45] {
         [
             ("kills", self.kills),
             ("power cuts", self.power_cuts),
@@ -261,6 +266,7 @@ impl Totals {
             ("blocks executed ahead", self.speculations),
             ("stripes", self.stripes),
             ("bodies restored", self.restored),
+            ("complaints heard", self.complaints),
         ]
     }
 
@@ -285,7 +291,7 @@ impl Totals {
     }
 
     /// In the order of [`rows`](Self::rows).
-    const fn fields(&mut self) -> [&mut u64; 44] {
+    const fn fields(&mut self) -> [&mut u64; 45] {
         [
             &mut self.kills,
             &mut self.power_cuts,
@@ -331,6 +337,7 @@ impl Totals {
             &mut self.speculations,
             &mut self.stripes,
             &mut self.restored,
+            &mut self.complaints,
         ]
     }
 }

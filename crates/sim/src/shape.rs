@@ -35,6 +35,8 @@ pub(crate) struct Shape {
     pub(crate) idle_ms: u64,
     /// Bytes from which a body travels in stripes.
     pub(crate) stripe_size_min: usize,
+    /// Whether clients complain.
+    pub(crate) complains: bool,
     /// Whether there is a coin, and so open rounds.
     pub(crate) has_coin: bool,
     /// When every led timer fires as soon as its round begins, in microseconds from the start.
@@ -57,6 +59,8 @@ impl Shape {
         // Of its own, so that a seed gives the world that it gave before bodies had stripes.
         let mut of_stripes = fastrand::Rng::with_seed(!random.clone().u64(..));
         let is_striped = of_stripes.u8(..100) < profile.stripe_percent;
+        let is_about = crimes.iter().flatten().any(|crime: &Crime| crime.is_of_complaints());
+        let complains = is_about || of_stripes.u8(..100) < profile.complaint_percent;
         let is_rough = random.bool();
         let rough =
             |random: &mut fastrand::Rng, most: u16| if is_rough { random.u16(..most) } else { 0 };
@@ -69,6 +73,7 @@ impl Shape {
             slow_per_mille: rough(random, 10),
             idle_ms: random.u64(60..250),
             stripe_size_min: if is_striped { of_stripes.usize(1..600) } else { usize::MAX },
+            complains,
             has_coin,
             storm_us: if has_coin { storm(random, profile) } else { 0..0 },
             powers,

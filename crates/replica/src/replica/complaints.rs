@@ -44,6 +44,11 @@ impl Replica {
         };
         let (is_own, sequencer) = (lane.is_own, lane.term.sequencer);
         let admitted = grievance.admitted.clone();
+        if let Some(admitted) = admitted.clone().filter(|_| is_own && source.is_some()) {
+            // Whatever is to be said of the complaint: others may hear it, and count.
+            self.hurry(admitted);
+            return Ok(());
+        }
         let (place, ordered) = match &admitted {
             Some(admitted) => self.producers.place_ordered(admitted),
             None => (Place::Gap { next: crate::api::Producer::NEW }, Height::default()),
@@ -74,6 +79,15 @@ impl Replica {
             Heard::Known => {}
         }
         Ok(())
+    }
+
+    /// Tells a lane's sequencer again what it is to order first.
+    pub(super) fn press_complaints(&mut self, number: LaneNumber) {
+        let Some(lane) = self.lanes.get(number).filter(|lane| !lane.is_own) else { return };
+        let sequencer = lane.term.sequencer;
+        for complaint in self.complaints.press(number, self.now_us) {
+            self.ask(sequencer, &PeerMessage::Complaint(complaint));
+        }
     }
 
     /// A transaction of an own lane is to stand in the next chunk, before what waits longer (B4).

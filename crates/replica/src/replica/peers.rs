@@ -264,6 +264,7 @@ impl Replica {
         }
         for lane in (0..self.lane_count).map(LaneNumber::new) {
             self.press(lane);
+            self.press_complaints(lane);
         }
         if self.suspect() {
             self.drive(now, Event::Timer);
