@@ -78,6 +78,12 @@ pub struct Rules {
     pub stripes_proven: bool,
     /// Who lacks the certificate of a state that it executed asks others for it.
     pub states_asked: bool,
+    /// A sequencer that keeps out what a client complains of is suspected.
+    pub complaints: bool,
+    /// Only a transaction counts that the sequencer could order: its producer's next.
+    pub complaints_of_next: bool,
+    /// While a lane moves through chunks that were there before the complaint, nothing counts.
+    pub complaints_excuse: bool,
 }
 
 impl Rules {
@@ -119,6 +125,9 @@ impl Rules {
         answers_decide: true,
         stripes_proven: true,
         states_asked: true,
+        complaints: true,
+        complaints_of_next: true,
+        complaints_excuse: true,
     };
 }
 

@@ -311,7 +311,7 @@ fn tried(shared: &Shared, answer: Answer) -> Result<Tried, Unwritten> {
         },
         Answer::Refused(refusal) if is_behind(&refusal) => Ok(Tried::Behind),
         Answer::Refused(refusal) => Err(quipu_query::refused(refusal.code()).into()),
-        Answer::Ordered { .. } => Err(unknown().into()),
+        Answer::Ordered { .. } | Answer::Heard { .. } => Err(unknown().into()),
     }
 }
 

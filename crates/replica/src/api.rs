@@ -32,6 +32,7 @@ use quipu_types::{
 };
 
 use crate::admission::Admitted;
+use crate::complaints::{Grievance, Unheard};
 use crate::observer::Observer;
 use crate::peer::{Class, Received, Request};
 use crate::stripes::{Gathered, Restored};
@@ -62,6 +63,13 @@ pub enum Input {
         admitted: Arc<Admitted>,
         /// Whether the answer may come before it is executed ([`Answer::Ordered`]).
         is_early: bool,
+    },
+    /// A client complains of a sequencer; the complaint passed [`check`](crate::complaints::check).
+    Complain {
+        /// Comes back with the answer, as that of a `Submit`.
+        ticket: Ticket,
+        /// The complaint.
+        grievance: Box<Grievance>,
     },
     /// Everything written before [`Effect::Sync`] of this barrier is durable.
     Stored(Barrier),
@@ -217,6 +225,13 @@ pub enum Answer {
         /// incarnation.
         otherwise: Code,
     },
+    /// A complaint is heard: the lane's sequencer is watched, until the transaction is ordered or the term ends.
+    Heard {
+        /// The lane.
+        lane: Lane,
+        /// The term that is accused.
+        term: Term,
+    },
     /// Not taken. A repeat later is safe.
     Refused(Refusal),
 }
@@ -248,6 +263,9 @@ pub enum Refusal {
     /// Sequences before it are missing here, where heights are missing too that others have committed.
     #[error("this validator is catching up, and does not know what comes before this")]
     Behind,
+    /// A complaint is not heard.
+    #[error(transparent)]
+    Complaint(#[from] Unheard),
     /// [`Input::Stop`] came.
     #[error("the validator is stopping")]
     Stopping,
@@ -262,6 +280,7 @@ impl Refusal {
             Self::Overloaded { .. } | Self::Crowded { .. } | Self::Behind => {
                 quipu_types::code::OVERLOADED
             }
+            Self::Complaint(unheard) => unheard.code(),
             Self::Stopping => quipu_types::code::STOPPING,
         }
     }

@@ -203,6 +203,18 @@ impl Lane {
         self.queue.push_back(admitted);
     }
 
+    /// Before everything that waits.
+    pub(crate) fn push_first(&mut self, admitted: Arc<Admitted>) {
+        self.queue_size = self.queue_size.saturating_add(stored_size(&admitted));
+        self.queue.push_front(admitted);
+    }
+
+    /// All that waits for a chunk, to be put back in another order.
+    pub(crate) fn take_queue(&mut self) -> VecDeque<Arc<Admitted>> {
+        self.queue_size = 0;
+        std::mem::take(&mut self.queue)
+    }
+
     /// Bytes that the queue would have in chunks.
     pub(crate) fn queue_size(&self) -> usize {
         self.queue_size

@@ -30,6 +30,7 @@ pub mod admission;
 pub mod api;
 mod checking;
 pub mod checkpoint;
+pub mod complaints;
 mod fetch;
 pub mod follow;
 mod gate;
@@ -50,6 +51,7 @@ pub use api::{
     Answer, Barrier, Block, Chunk, Config, Effect, Input, LaneBatch, Producer, Recovered,
     RecoveredLane, Refusal, Status, Ticket,
 };
+pub use complaints::{Grievance, Unheard};
 pub use follow::{Checked, FollowError, Followed, Follower, Frame};
 pub use lane::ChunkFault;
 pub use observer::Observer;

@@ -8,7 +8,7 @@
 //!          | Handover (9): lane · term · index · validator · signature · Evidence (10)
 //!          | Check (11): nonce u64 · Checked (12): nonce · height · certificate of the height below (option) · a word (option)
 //!          | Stripe (13): header · signature · index u16 · stripe (u32 length and bytes) · siblings (count u32)
-//!          | States (14): state certificates
+//!          | States (14): state certificates · Complaint (15): a client's complaint
 //! ```
 //! # Invariants
 //! * P1 A chunk that comes out has its sequencer's signature, the body that its header names, transactions of its lane and
@@ -31,13 +31,14 @@ use quipu_types::chunk::split_body;
 use quipu_types::codec::{put_bytes, put_count, put_option};
 use quipu_types::transaction::TRANSACTION_SIZE_MAX;
 use quipu_types::{
-    ChunkHeader, Code, CommitCertificate, Decode, DecodeError, Encode, Hash, Header, Height, Lane,
-    Reader, Signature, StateCertificate, Term, Tip, ValidatorIndex,
+    ChunkHeader, Code, CommitCertificate, Complaint, Decode, DecodeError, Encode, Hash, Header,
+    Height, Lane, Reader, Signature, StateCertificate, Term, Tip, ValidatorIndex,
 };
 use thiserror::Error;
 
 use crate::admission::{Admissions, Admitted};
 use crate::api::Chunk;
+use crate::complaints::{self, Grievance};
 use crate::stripes::{self, Proven, Stripe};
 
 /// Most transactions in one forward.
@@ -151,6 +152,8 @@ pub enum PeerMessage {
     Stripe(Stripe),
     /// State certificates that were asked for, ascending.
     States(Vec<StateCertificate>),
+    /// A client's complaint, for the sequencer and for all who may suspect it.
+    Complaint(Complaint),
 }
 
 /// A message that was checked as far as this can be done without knowing what came before.
@@ -211,6 +214,8 @@ pub enum Received {
     Stripe(Box<Proven>),
     /// State certificates, each of a quorum.
     States(Vec<StateCertificate>),
+    /// A complaint, its signature and its transaction right.
+    Complaint(Box<Grievance>),
 }
 
 /// Why bytes of another validator are refused: it, or whose chunk it hands on, is to blame.
@@ -277,6 +282,12 @@ pub enum ReceiveError {
     /// A state's certificate that is none.
     #[error("a state's certificate: {0}")]
     State(#[from] CertificateError),
+    /// A complaint that its signer did not make, or that is false whatever was ordered.
+    #[error("a complaint is refused with {code}")]
+    Complaint {
+        /// Why.
+        code: Code,
+    },
     /// A transaction that no lane, or not this one, may hold.
     #[error("a transaction is refused with {code}")]
     Transaction {
@@ -307,6 +318,7 @@ impl PeerMessage {
             Self::Tell { .. } | Self::Handover(_) | Self::Evidence(_) => Class::Vote,
             Self::Check { .. } | Self::Checked { .. } => Class::Vote,
             Self::Chunk(_) | Self::Forward { .. } | Self::Stripe(_) => Class::Chunk,
+            Self::Complaint(_) => Class::Chunk,
             Self::Headers(_) | Self::States(_) => Class::Bulk,
         }
     }
@@ -349,6 +361,14 @@ pub fn receive(
         PeerMessage::Stripe(stripe) => {
             let lane_count = admissions.lane_count();
             Received::Stripe(Box::new(stripes::check(context, lane_count, stripe)?))
+        }
+        PeerMessage::Complaint(complaint) => {
+            let grievance = complaints::check(&context.chain, admissions, complaint);
+            let grievance = grievance.map_err(|code| ReceiveError::Complaint { code })?;
+            if grievance.admitted.is_none() {
+                return Err(ReceiveError::Complaint { code: quipu_types::code::COMPLAINT_FALSE });
+            }
+            Received::Complaint(Box::new(grievance))
         }
         PeerMessage::States(certificates) => {
             for certificate in &certificates {
@@ -533,6 +553,7 @@ impl Encode for PeerMessage {
                 put_count(out, certificates.len());
                 certificates.iter().for_each(|certificate| certificate.encode(out));
             }
+            Self::Complaint(complaint) => put(out, 15, complaint),
         }
     }
 }
@@ -589,6 +610,7 @@ impl Decode for PeerMessage {
                 let certificates = (0..count).map(|_| StateCertificate::decode(reader));
                 Self::States(certificates.collect::<Result<_, _>>()?)
             }
+            15 => Self::Complaint(Complaint::decode(reader)?),
             tag => return Err(DecodeError::Tag { what: "peer message", tag: u64::from(tag) }),
         })
     }

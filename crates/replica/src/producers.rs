@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use quipu_state::Sequence;
 use quipu_types::code::SEQUENCE_GAP;
-use quipu_types::{Code, Lane, PublicKey};
+use quipu_types::{Code, Height, Lane, PublicKey};
 
 use crate::admission::Admitted;
 use crate::api::Producer;
@@ -20,7 +20,8 @@ type Key = (Lane, PublicKey);
 /// What is expected of every (lane, signer) that ever appended.
 #[derive(Debug, Default)]
 pub(crate) struct Producers {
-    committed: BTreeMap<Key, Producer>,
+    /// With the height that ordered the last one.
+    committed: BTreeMap<Key, (Producer, Height)>,
     held: BTreeMap<Key, Producer>,
     waiting: BTreeMap<Key, Producer>,
 }
@@ -37,9 +38,10 @@ pub(crate) enum Place {
 }
 
 impl Producers {
-    pub(crate) fn new(rows: Vec<(Lane, PublicKey, Producer)>) -> Self {
-        let committed =
-            rows.into_iter().map(|(lane, signer, next)| ((lane, signer), next)).collect();
+    /// Of what is committed up to a height.
+    pub(crate) fn new(rows: Vec<(Lane, PublicKey, Producer)>, height: Height) -> Self {
+        let row = |(lane, signer, next)| ((lane, signer), (next, height));
+        let committed = rows.into_iter().map(row).collect();
         Self { committed, held: BTreeMap::new(), waiting: BTreeMap::new() }
     }
 
@@ -62,13 +64,30 @@ impl Producers {
 
     /// Whether a cut covers `admitted`, or another in its place.
     pub(crate) fn is_committed(&self, admitted: &Admitted) -> bool {
+        matches!(self.place_ordered(admitted).0, Place::Used { .. })
+    }
+
+    /// Where `admitted` stands after the cut, and the height at the latest that ordered what stands before it.
+    pub(crate) fn place_ordered(&self, admitted: &Admitted) -> (Place, Height) {
         let committed = self.committed.get(&key(admitted)).copied();
-        matches!(judge(admitted, committed.unwrap_or(Producer::NEW)), Place::Used { .. })
+        let (next, height) = committed.unwrap_or((Producer::NEW, Height::default()));
+        (judge(admitted, next), height)
+    }
+
+    /// Whether something of a producer was taken that no chunk holds.
+    pub(crate) fn is_waiting(&self, lane: Lane, signer: PublicKey) -> bool {
+        self.waiting.contains_key(&(lane, signer))
+    }
+
+    /// Forgets what waits of a producer.
+    pub(crate) fn void_waiting_of(&mut self, lane: Lane, signer: PublicKey) {
+        self.waiting.remove(&(lane, signer));
     }
 
     fn next(&self, key: &Key) -> Producer {
-        let known = self.held.get(key).or_else(|| self.committed.get(key));
-        known.copied().unwrap_or(Producer::NEW)
+        let committed = || self.committed.get(key).map(|(next, _)| *next);
+        let known = self.held.get(key).copied().or_else(committed);
+        known.unwrap_or(Producer::NEW)
     }
 
     /// Takes `admitted`, after which its producer stands at `after`.
@@ -84,11 +103,11 @@ impl Producers {
         self.waiting.retain_one(&key, |waiting| waiting > after);
     }
 
-    /// A cut covers `admitted`.
-    pub(crate) fn commit(&mut self, admitted: &Admitted) {
+    /// The cut of a height covers `admitted`.
+    pub(crate) fn commit(&mut self, admitted: &Admitted, height: Height) {
         let key = key(admitted);
         let after = after(admitted);
-        self.committed.insert(key, after);
+        self.committed.insert(key, (after, height));
         self.held.retain_one(&key, |held| held > after);
         self.waiting.retain_one(&key, |waiting| waiting > after);
     }

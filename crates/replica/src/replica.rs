@@ -9,6 +9,7 @@
 
 mod chunks;
 mod clients;
+mod complaints;
 mod peers;
 mod start;
 mod stripes;
@@ -35,6 +36,7 @@ use self::start::start_lanes;
 use crate::admission::Admitted;
 use crate::api::{Barrier, Config, Effect, Input, Recovered, STOP_US, Status};
 use crate::checking::Checking;
+use crate::complaints::Complaints;
 use crate::fetch::Fetch;
 use crate::gate::Gate;
 use crate::lane::{ChunkFault, Lane, Lanes};
@@ -174,6 +176,9 @@ pub struct Replica {
     /// When a lane's pending transactions were last told to its sequencer, which may be this validator.
     told_us: Vec<u64>,
     suspicions: Vec<Suspicion>,
+    complaints: Complaints,
+    /// By own lane: what is to be found in its queue and put first.
+    urgent: Vec<Vec<Arc<Admitted>>>,
     /// By lane: stripes that wait for others.
     gathering: Vec<Gathering>,
     /// How often evidence of each kind was given out against each validator.
@@ -223,7 +228,8 @@ impl Replica {
         let (height, certified) = (parent.height, parent.certified);
         let seen = observing.as_ref();
         let mut lanes = start_lanes(now, &genesis, own, &context, &recovered, seen, &mut gate)?;
-        let mut producers = Producers::new(recovered.producers.clone());
+        let last = (parent.height, parent.hash, parent.time);
+        let mut producers = Producers::new(recovered.producers.clone(), height);
         start::restore_suffixes(&mut lanes, &mut producers, &recovered)?;
         let core = core::Config {
             rules: config.rules,
@@ -254,6 +260,8 @@ impl Replica {
             early_forwards: (0..lane_count).map(|_| EarlyForwards::default()).collect(),
             told_us: vec![now_us; lane_count],
             suspicions: vec![Suspicion::default(); lane_count],
+            complaints: Complaints::new(lane_count, last),
+            urgent: vec![Vec::new(); lane_count],
             gathering: (0..lane_count).map(|_| Gathering::default()).collect(),
             proven: BTreeMap::new(),
             fetch: Fetch::default(),
@@ -316,6 +324,7 @@ impl Replica {
                 self.submit((ticket, is_early), admitted);
                 return Ok(());
             }
+            Input::Complain { ticket, grievance } => self.complain(ticket, *grievance),
             Input::Stored(barrier) => self.stored(now, barrier),
             Input::Executed { state, receipts } => self.executed(now, state, &receipts),
             Input::NextSet(set) => self.drive(now, Event::NextSet(set)),

@@ -16,11 +16,15 @@
 //! | omitter | whatever it may leave out: votes, tips, suspicions, state certificates | none |
 //! | skewed | clocks that are hours wrong, and too fast or too slow | none |
 //! | stale | old, wrong and other answers to what it is asked | none |
+//! | dropper | as a sequencer it orders everything but one client's transactions | none |
+//! | complainer | floods others with complaints: right ones of made-up clients, false, old and forged ones | none |
 //! | tearer | stripes that do not prove themselves, and chunks with a false root of stripes | none, unless two of its chunks meet |
 
 mod amnesiac;
 mod chain;
 mod coin;
+mod complainer;
+mod dropper;
 mod equivocator;
 mod forger;
 mod instead;
@@ -42,7 +46,7 @@ use std::sync::Arc;
 use quipu_consensus::{Context, Message};
 use quipu_crypto::Tag;
 use quipu_crypto::suite::{SecretKey, sign_tagged};
-use quipu_replica::{PeerMessage, Request, Status};
+use quipu_replica::{PeerMessage, Received, Request, Status};
 use quipu_types::{Decode, Encode, Genesis, Hash, Signature, ValidatorIndex};
 
 use crate::coins::Dealing;
@@ -80,11 +84,15 @@ pub enum Crime {
     Mislead,
     /// Sends wrong stripes of bodies.
     Tear,
+    /// Keeps one client's transactions out of its lanes.
+    Drop,
+    /// Complains of everyone.
+    Complain,
 }
 
 impl Crime {
     /// Every crime.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Equivocate,
         Self::Withhold,
         Self::Replay,
@@ -100,10 +108,25 @@ impl Crime {
         Self::Skew,
         Self::Mislead,
         Self::Tear,
+        Self::Drop,
+        Self::Complain,
     ];
+    /// Those that are about complaints.
+    const OF_COMPLAINTS: [Self; 2] = [Self::Drop, Self::Complain];
 
     pub(crate) fn any(random: &mut fastrand::Rng) -> Self {
-        random.choice(Self::ALL).unwrap_or(Self::Silence)
+        let (first, _) = Self::ALL.split_at(Self::ALL.len().saturating_sub(2));
+        let one = random.choice(first).copied().unwrap_or(Self::Silence);
+        // Of its own, so that a seed gives the world that it gave before there were complaints.
+        let mut of_complaints = fastrand::Rng::with_seed(!random.clone().u64(..));
+        let other =
+            of_complaints.choice(Self::OF_COMPLAINTS).filter(|_| of_complaints.u8(..8) == 0);
+        other.unwrap_or(one)
+    }
+
+    /// Whether the world is about complaints, so that its clients complain.
+    pub(crate) fn is_of_complaints(self) -> bool {
+        Self::OF_COMPLAINTS.contains(&self)
     }
 
     /// Who commits it.
@@ -124,6 +147,8 @@ impl Crime {
             Self::Skew => Box::new(skewed::Skewed::new(random)),
             Self::Mislead => Box::new(stale::Stale::default()),
             Self::Tear => Box::new(tearer::Tearer::default()),
+            Self::Drop => Box::new(dropper::Dropper::default()),
+            Self::Complain => Box::new(complainer::Complainer::default()),
         }
     }
 }
@@ -135,6 +160,11 @@ pub(crate) trait Actor: Debug {
 
     /// A message comes to it.
     fn hear(&mut self, _scene: &mut Scene<'_>, _bytes: &Arc<[u8]>) {}
+
+    /// What its replica takes of a message that comes to it.
+    fn take(&mut self, _scene: &mut Scene<'_>, received: Received) -> Option<Received> {
+        Some(received)
+    }
 
     /// What goes to `to` in place of the answer to a request that its replica would read from its log.
     fn serve(
@@ -240,6 +270,8 @@ pub(crate) fn word(message: Message) -> Arc<[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use quipu_replica::Rules;
+
     use super::Crime;
     use crate::{Profile, Totals, run};
 
@@ -370,5 +402,43 @@ mod tests {
         let (withheld, found) = worlds_of(Crime::Withhold, 7_000, striped);
         assert!(withheld.restored > 200, "{withheld:?}");
         assert_eq!(found, [""; 0]);
+    }
+
+    #[test]
+    fn who_drops_a_clients_transactions_stops_nobody_and_loses_its_lanes() {
+        let calm = Profile { has_faults: false, fault_ms: 8_000, ..Profile::short() };
+        let (totals, found) = worlds_of(Crime::Drop, 15_000, calm);
+        assert!(totals.deeds > 0 && totals.complaints > 0, "{totals:?}");
+        assert!(totals.term_changes >= 4, "{totals:?}");
+        assert_eq!(found, [""; 0]);
+        worlds(Crime::Drop, 15_100);
+    }
+
+    /// Clients that ask a criminal are told nothing: what a flood costs shows beside worlds in which a criminal keeps its
+    /// parts of coins and is otherwise honest. Worlds without criminals are printed too.
+    #[test]
+    fn floods_of_complaints_depose_nobody_and_cost_little() {
+        let calm = Profile { has_faults: false, fault_ms: 4_000, ..Profile::short() };
+        let (flooded, found) = worlds_of(Crime::Complain, 16_000, calm);
+        let (quiet, _) = worlds_of(Crime::KeepCoins, 16_000, calm);
+        let honest = Profile { has_crimes: false, ..calm };
+        let (honest, _) = worlds_of(Crime::Complain, 16_000, honest);
+        let rules = Rules { complaints: false, ..Rules::ALL };
+        let (idle, _) = worlds_of(Crime::Complain, 16_000, Profile { rules, ..calm });
+        println!(
+            "finals: {} flooded, {} not, {} without criminals",
+            flooded.finals, quiet.finals, honest.finals
+        );
+        println!(
+            "heights: {} flooded, {} not, {} without criminals",
+            flooded.heights, quiet.heights, honest.heights
+        );
+        println!("{} complaints of criminals in 48 s, {} heard", flooded.deeds, flooded.complaints);
+        assert_eq!(flooded, idle, "nobody is suspected for a complaint");
+        assert_eq!(found, [""; 0]);
+        assert!(flooded.deeds > 1_000, "{flooded:?}");
+        assert!(flooded.finals * 10 > quiet.finals * 9, "{flooded:?} {quiet:?}");
+        let totals = worlds(Crime::Complain, 16_100);
+        assert!(totals.deeds > 100, "{totals:?}");
     }
 }

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use quipu_crypto::suite::SecretKey;
+use quipu_crypto::Tag;
+use quipu_crypto::suite::{SecretKey, sign_tagged};
 use quipu_proof::names::{TransactionDraft, sign_transaction};
 use quipu_replica::{Admitted, admit};
 use quipu_types::{
-    AccountId, Action, Encode, Hash, Height, Lane, Position, RouteRule, Schema, StreamSpec, Suite,
-    Writers,
+    AccountId, Action, Complaint, Encode, Hash, Height, Lane, Position, RouteRule, Schema,
+    Signature, StreamSpec, Suite, Term, Writers,
 };
 
 /// Transactions of a producer and lane that may wait for an answer together.
@@ -143,6 +144,21 @@ impl Client {
             }
         }
         Act::Nothing
+    }
+
+    /// Complains that a term's sequencer keeps a transaction out. It names the header that the transaction names: of what was
+    /// ordered since it need not know.
+    pub(crate) fn complaint(&self, chain: &Hash, admitted: &Admitted, term: Term) -> Complaint {
+        let mut complaint = Complaint {
+            transaction: admitted.bytes.to_vec(),
+            anchor: admitted.transaction.anchor,
+            lane: admitted.lane,
+            term,
+            signature: Signature([0; 64]),
+        };
+        let body = complaint.signed_body();
+        complaint.signature = sign_tagged(&self.key, chain, 0, Tag::Complaint, &body);
+        complaint
     }
 
     /// Whether a transaction is of an older incarnation.

@@ -81,6 +81,8 @@ pub struct Profile {
     pub clock_chunk_ms: u64,
     /// How often of a hundred the bodies of a world travel in stripes, if they are not the smallest.
     pub stripe_percent: u8,
+    /// How often of a hundred clients complain when they are not answered.
+    pub complaint_percent: u8,
     /// How often of a hundred a world has a coin, and so open rounds.
     pub coin_percent: u8,
     /// How often of a hundred the stake of a world moves.
@@ -105,6 +107,7 @@ impl Profile {
             checks_its_store: true,
             clock_chunk_ms: 300,
             stripe_percent: 33,
+            complaint_percent: 50,
             coin_percent: 75,
             epoch_percent: 40,
             storm_percent: 50,
@@ -218,12 +221,14 @@ pub struct Totals {
     pub stripes: u64,
     /// Bodies restored from stripes.
     pub restored: u64,
+    /// Complaints of clients that were heard.
+    pub complaints: u64,
 }
 
 impl Totals {
     /// Every total with its name.
     #[must_use]
-    pub const fn rows(&self) -> [(&'static str, u64); 46] {
+    pub const fn rows(&self) -> [(&'static str, u64); 47] {
         [
             ("kills", self.kills),
             ("power cuts", self.power_cuts),
@@ -271,6 +276,7 @@ impl Totals {
             ("slashed", self.slashed),
             ("stripes", self.stripes),
             ("bodies restored", self.restored),
+            ("complaints heard", self.complaints),
         ]
     }
 
@@ -295,7 +301,7 @@ impl Totals {
     }
 
     /// In the order of [`rows`](Self::rows).
-    const fn fields(&mut self) -> [&mut u64; 46] {
+    const fn fields(&mut self) -> [&mut u64; 47] {
         [
             &mut self.kills,
             &mut self.power_cuts,
@@ -343,6 +349,7 @@ impl Totals {
             &mut self.slashed,
             &mut self.stripes,
             &mut self.restored,
+            &mut self.complaints,
         ]
     }
 }

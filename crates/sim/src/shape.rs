@@ -45,6 +45,8 @@ pub(crate) struct Shape {
     pub(crate) joiner_count: usize,
     /// Whether some validator may lose its disk.
     pub(crate) may_lose_disks: bool,
+    /// Whether clients complain.
+    pub(crate) complains: bool,
     /// Whether there is a coin, and so open rounds.
     pub(crate) has_coin: bool,
     /// When every led timer fires as soon as its round begins, in microseconds from the start.
@@ -69,6 +71,8 @@ impl Shape {
         let is_striped = of_stripes.u8(..100) < profile.stripe_percent;
         let mut of_epochs = fastrand::Rng::with_seed(!of_stripes.u64(..));
         let moves = powers.len() > 1 && of_epochs.u8(..100) < profile.epoch_percent;
+        let is_about = crimes.iter().flatten().any(|crime: &Crime| crime.is_of_complaints());
+        let complains = is_about || of_stripes.u8(..100) < profile.complaint_percent;
         let is_rough = random.bool();
         let rough =
             |random: &mut fastrand::Rng, most: u16| if is_rough { random.u16(..most) } else { 0 };
@@ -85,6 +89,7 @@ impl Shape {
             moves,
             joiner_count: if moves { of_epochs.usize(..2) } else { 0 },
             may_lose_disks: !moves || of_epochs.bool(),
+            complains,
             has_coin,
             storm_us: if has_coin { storm(random, profile) } else { 0..0 },
             powers,

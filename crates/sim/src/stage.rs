@@ -29,6 +29,7 @@
 #![expect(clippy::arithmetic_side_effects, reason = "counts and times of a short play")]
 
 mod coin;
+mod complaint;
 mod crime;
 mod judge;
 mod node;
@@ -50,6 +51,7 @@ use thiserror::Error;
 
 use crate::coins::Dealing;
 
+pub use complaint::Client;
 pub use crime::Strand;
 use judge::Judge;
 pub use node::NONCE;

@@ -336,10 +336,7 @@ impl World {
             Event::Executed { node, life } => self.executed(node, life),
             Event::Restored { node, life, gathered } => self.restored(node, life, &gathered),
             Event::Client(number) => self.client_turn(number),
-            Event::Expire(ticket) => {
-                self.expire(ticket);
-                Ok(())
-            }
+            Event::Expire(ticket) => self.expire(ticket),
             Event::Die(at, how) => self.death(at, how),
             Event::Start(at) => self.start(at),
             Event::Split(number) => {
@@ -467,6 +464,11 @@ impl World {
         });
         let peer = effects::validator(from);
         let what = is_forged.then(|| effects::describe_received(&received));
+        let received = match self.scene(to, |actor, scene| actor.take(scene, received.clone())) {
+            Some(None) => return Ok(()),
+            Some(Some(other)) => other,
+            None => received,
+        };
         let taken = self.step(to, Input::Received { from: peer, received })?;
         if let Some(what) = what {
             rule(taken != Some(true), "F1", || format!("{to} takes of {from} {what}"))?;

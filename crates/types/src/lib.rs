@@ -9,7 +9,7 @@
 //!  table    definitions, keys of rows              program      what a statement does to rows
 //!  procedure  programs under a name, calls of them  group  consumer groups and their cursors
 //!  coin     keys, parts and coins of open rounds  dealing  the making of a coin by all
-//!  stake    bonds, and evidence that costs them
+//!  stake    bonds, and evidence that costs them  complaint  of a sequencer that keeps a transaction out
 //! ```
 //! # Invariants
 //! * T1 One value has one encoding: decoding accepts only the bytes that encoding gives.
@@ -24,6 +24,7 @@ pub mod chunk;
 pub mod code;
 pub mod codec;
 pub mod coin;
+pub mod complaint;
 pub mod cursor;
 pub mod dealing;
 pub mod genesis;
@@ -47,6 +48,7 @@ pub use chunk::{ChunkHeader, ClockEntry, Mix};
 pub use code::Code;
 pub use codec::{Decode, DecodeError, Encode, Reader};
 pub use coin::{COIN_PART_COUNT_MAX, Coin, CoinKey, CoinPart, CoinSetup};
+pub use complaint::Complaint;
 pub use dealing::{
     Dealing, DealingKey, DealingKeyProof, DealingProof, Grievance, Opening, SealedShare,
 };

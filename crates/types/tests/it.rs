@@ -74,6 +74,7 @@ macro_rules! every_type {
             $call!(ValidatorSet),
             $call!(Schema),
             $call!(PublicKey),
+            $call!(Complaint),
         ]
     };
 }
@@ -108,7 +109,7 @@ proptest! {
         noise in prop::collection::vec(any::<u8>(), 0..300)
     ) {
         macro_rules! total { ($type:ident) => { reencodes::<$type>(&noise)? } }
-        let _: [(); 31] = every_type!(total);
+        let _: [(); 32] = every_type!(total);
     }
 
     #[test]
@@ -147,7 +148,7 @@ proptest! {
                 prop_assert_eq!(other.to_bytes(), bytes);
             }
         }} }
-        let _: [(); 31] = every_type!(flip);
+        let _: [(); 32] = every_type!(flip);
     }
 }
 

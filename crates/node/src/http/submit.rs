@@ -298,6 +298,8 @@ fn answer_of(shared: &Shared, tx: Hash, reply: Reply) -> Result<TxAnswer, ApiErr
                 invalid(tx.to_string(), otherwise, &message)
             }
         },
+        // Complaints have their own way.
+        Answer::Heard { .. } => pending(tx),
         Answer::Refused(refusal) => {
             shared.metrics.refused(refusal.code()).increment(1);
             refused(tx, &refusal)

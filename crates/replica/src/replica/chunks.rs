@@ -58,6 +58,7 @@ impl Replica {
     }
 
     fn cut(&mut self, lane: LaneNumber) {
+        self.hurry_up(lane);
         let tips = self.lanes.durable_tips();
         let parent = self.core.parent();
         let header = (parent.height > Height::default()).then_some((parent.height, parent.hash));
@@ -355,8 +356,9 @@ impl Replica {
             suspicion.ticked(header.time, after.1.saturating_sub(before.1), lane.rate_hz);
         }
         for (_, admitted) in lanes.iter().flat_map(|(_, batch)| batch) {
-            self.producers.commit(admitted);
+            self.producers.commit(admitted, header.height);
         }
+        self.count_complaints((header.height, hash, header.time), &before);
         for (lane, term) in header.term_changes.clone() {
             self.begin_term(lane, term, header.height, hash);
         }
@@ -424,17 +426,21 @@ impl Replica {
         }
         self.fetch.satisfied(number);
         self.refresh(number);
+        if let Some(urgent) = self.urgent.get_mut(place) {
+            urgent.clear();
+        }
         self.reorder(number, void, queue);
     }
 
-    /// A lane's new sequencer orders first what the old one had ordered in vain, in its old order.
+    /// A lane's new sequencer orders first what the old one had ordered in vain, in its old order; then what was complained of.
     fn reorder(&mut self, number: LaneNumber, void: Vec<Arc<Admitted>>, queue: Vec<Arc<Admitted>>) {
         let is_own = self.lanes.get(number).is_some_and(|lane| lane.is_own);
         let early = self.early_forwards.get_mut(usize::from(number.get()));
         let early = early.map(EarlyForwards::take).unwrap_or_default();
+        let complained = self.complaints.end(number);
         if is_own {
             let pending = self.pending.of(number).map(|waiting| Arc::clone(&waiting.admitted));
-            let all = void.into_iter().chain(queue).chain(pending).chain(early);
+            let all = void.into_iter().chain(complained).chain(queue).chain(pending).chain(early);
             let all: Vec<Arc<Admitted>> = all.collect();
             // The producers were told of what is pending: the queue is judged from what is held alone. That is nothing,
             // or the chunks of this very term that were made before its header was lost: they stay.
@@ -446,6 +452,7 @@ impl Replica {
                 self.enqueue(admitted);
             }
         } else {
+            complained.into_iter().for_each(|admitted| self.forward(admitted));
             self.forward_pending(number);
         }
     }

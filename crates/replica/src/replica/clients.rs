@@ -127,7 +127,7 @@ impl Replica {
     }
 
     /// Puts a transaction on its way to its lane's sequencer, which may be this validator.
-    fn forward(&mut self, admitted: Arc<Admitted>) {
+    pub(super) fn forward(&mut self, admitted: Arc<Admitted>) {
         let Some(lane) = self.lanes.get(admitted.lane) else { return };
         if lane.may_cut() {
             return self.enqueue(admitted);

@@ -12,6 +12,7 @@ use quipu_types::{
 use super::{HOUSEKEEPING_US, Refused, Replica};
 use crate::api::{Chunk, Effect};
 use crate::checking::Checking;
+use crate::complaints::SHOWN_US;
 use crate::fetch::{Asked, CHUNK_COUNT_MAX};
 use crate::observer::{Observer, Observing, RENEWAL_HEIGHT_COUNT, RENEWAL_US};
 use crate::peer::{Handover, PeerMessage, Received, Request};
@@ -84,6 +85,10 @@ impl Replica {
             }
             Received::Evidence(evidence) => {
                 self.shown(evidence);
+                Ok(())
+            }
+            Received::Complaint(grievance) => {
+                self.complained(from, *grievance);
                 Ok(())
             }
             Received::States(certificates) => {
@@ -259,6 +264,7 @@ impl Replica {
         }
         for lane in (0..self.lane_count).map(LaneNumber::new) {
             self.press(lane);
+            self.press_complaints(lane);
         }
         if self.suspect() {
             self.drive(now, Event::Timer);
@@ -317,10 +323,13 @@ impl Replica {
     /// Judges every lane's sequencer anew. Whether anything changed.
     fn suspect(&mut self) -> bool {
         let mut suspects = Vec::new();
-        let producers = &self.producers;
+        let (producers, complaints) = (&self.producers, &self.complaints);
+        let counts = self.core.context().rules.complaints;
         for (lane, suspicion) in self.lanes.all.iter().zip(&mut self.suspicions) {
             suspicion.unwatch(|admitted| producers.is_held(admitted));
-            if suspicion.holds(self.now_us, lane.committed.index) {
+            let number = lane.term.lane;
+            let kept_out = counts && complaints.holds(number, suspicion.patience(SHOWN_US));
+            if kept_out || suspicion.holds(self.now_us, lane.committed.index) {
                 suspects.push((lane.term.lane, lane.term.term));
             }
         }

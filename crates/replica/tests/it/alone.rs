@@ -235,6 +235,7 @@ impl World {
                     position.lane, position.seqno
                 )
             }
+            Answer::Heard { lane, term } => format!("{ticket}: heard of {lane}:{term}\n"),
             Answer::Refused(refusal) => format!("{ticket}: {} {refusal}\n", refusal.code()),
         };
         self.answers.iter().map(line).collect()

@@ -9,8 +9,8 @@ use quipu_log::{Ledger, LedgerConfig, LogError, MemoryDisk};
 use quipu_proof::names::{chain_id, chunk_hash};
 use quipu_replica::storage::{read_block, read_epochs, recover, serve, write};
 use quipu_replica::{
-    Admissions, Admitted, Barrier, Block, Config, Effect, Gathered, Input, Now, Observer,
-    PeerMessage, Producer, Received, Refused, Replica, restore,
+    Admissions, Admitted, Answer, Barrier, Block, Config, Effect, Gathered, Grievance, Input, Now,
+    Observer, PeerMessage, Producer, Received, Refused, Replica, Ticket, restore,
 };
 use quipu_types::{
     ChunkHeader, CommitCertificate, Decode, Encode, Genesis, Hash, Header, Height, Lane, Outcome,
@@ -72,6 +72,10 @@ pub(super) struct Node {
     chunks: BTreeMap<Hash, (Lane, u64, bool)>,
     headers: Vec<(Header, CommitCertificate)>,
     certified: BTreeMap<Height, StateCertificate>,
+    /// The height that ordered each transaction here.
+    ordered: BTreeMap<Hash, u64>,
+    /// What it last told a client, and by which ticket.
+    pub(super) told: Option<(Ticket, Answer)>,
 }
 
 impl Node {
@@ -101,6 +105,8 @@ impl Node {
             chunks: BTreeMap::new(),
             headers: Vec::new(),
             certified: BTreeMap::new(),
+            ordered: BTreeMap::new(),
+            told: None,
         }
     }
 
@@ -131,6 +137,10 @@ impl Node {
 
     pub(super) fn height(&self) -> u64 {
         u64::try_from(self.headers.len()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn ordered(&self, tx: &Hash) -> Option<u64> {
+        self.ordered.get(tx).copied()
     }
 
     pub(super) fn headers(&self) -> &[(Header, CommitCertificate)] {
@@ -212,6 +222,11 @@ impl Node {
 
     pub(super) fn submit(&mut self, admitted: Arc<Admitted>) -> Vec<Deed> {
         self.step(Input::Submit { ticket: 0, admitted, is_early: false });
+        self.work()
+    }
+
+    pub(super) fn complain(&mut self, ticket: Ticket, grievance: Grievance) -> Vec<Deed> {
+        self.step(Input::Complain { ticket, grievance: Box::new(grievance) });
         self.work()
     }
 
@@ -321,6 +336,7 @@ impl Node {
             }
             Effect::Broadcast { bytes, .. } => self.say(None, bytes, deeds),
             Effect::Send { to, bytes, .. } => self.say(Some(to.get()), bytes, deeds),
+            Effect::Answer { ticket, answer } => self.told = Some((*ticket, answer.clone())),
             Effect::Observing(threshold) => self.observer = Some(*threshold),
             Effect::Evidence(evidence) => deeds.push(Deed::Evidence(Arc::clone(evidence))),
             Effect::StateCertified(certificate) => {
@@ -345,6 +361,9 @@ impl Node {
                 self.chunks.retain(|_, (own, at, _)| own != lane || *at <= *index);
             }
             Effect::WriteHeader { block, certificate } => {
+                let height = block.header.height.get();
+                let all = block.ordered().map(|(_, admitted)| (admitted.tx, height));
+                self.ordered.extend(all);
                 self.headers.push((block.header.clone(), (**certificate).clone()));
                 deeds.push(Deed::Commit(Box::new(block.header.clone())));
             }

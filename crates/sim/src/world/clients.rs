@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use quipu_proof::names::header_hash;
+use quipu_replica::complaints::check;
 use quipu_replica::{Admitted, Answer, Input, Refusal, Ticket};
 use quipu_types::{Hash, Height, Lane, Position, code};
 
@@ -21,6 +22,7 @@ enum What {
     Sent(usize, Lane, usize),
     Old(usize, usize),
     Gap,
+    Complaint,
 }
 
 /// A ticket that was not answered.
@@ -98,12 +100,36 @@ impl World {
     }
 
     /// A client gives up waiting, and goes elsewhere. The answer may come yet.
-    pub(super) fn expire(&mut self, ticket: Ticket) {
-        let Some(Asked { what, admitted, .. }) = self.asked.get(&ticket).cloned() else { return };
+    pub(super) fn expire(&mut self, ticket: Ticket) -> Result<(), Broken> {
+        let Some(Asked { what, admitted, .. }) = self.asked.get(&ticket).cloned() else {
+            return Ok(());
+        };
         self.forget(what, &admitted);
         if let What::Sent(number, ..) = what {
             self.move_home(number);
+            if self.shape.complains {
+                return self.complain(number, &admitted);
+            }
         }
+        Ok(())
+    }
+
+    /// A client tells its validator that a transaction is kept out.
+    fn complain(&mut self, number: usize, admitted: &Arc<Admitted>) -> Result<(), Broken> {
+        let Some(client) = self.clients.get(number) else { return Ok(()) };
+        let home = self.node(client.home);
+        let Some(alive) = home.alive.as_ref().filter(|_| home.is_honest) else { return Ok(()) };
+        let terms = alive.replica.status().terms;
+        let Some((term, _)) = terms.get(usize::from(admitted.lane.get())) else { return Ok(()) };
+        let complaint = client.complaint(&self.context.chain, admitted, *term);
+        let grievance = check(&self.context.chain, &self.admissions, complaint);
+        let grievance = Box::new(grievance.expect("an honest client's complaint"));
+        let (node, what) = (client.home, What::Complaint);
+        let ticket = self.next_ticket;
+        self.next_ticket = ticket.saturating_add(1);
+        self.note(14, || format!("client {number} complains {ticket} to {node}"));
+        self.asked.insert(ticket, Asked { what, admitted: Arc::clone(admitted), node });
+        self.feed(node, Input::Complain { ticket, grievance })
     }
 
     /// Nothing will be answered that a dead process was asked.
@@ -137,7 +163,7 @@ impl World {
     /// What a client keeps of a ticket. It may have begun a new incarnation since: then another stands in that place.
     fn sent(&mut self, what: What, admitted: &Admitted) -> Option<&mut crate::client::Sent> {
         let sent = match what {
-            What::Gap => None,
+            What::Gap | What::Complaint => None,
             What::Sent(client, lane, at) => {
                 self.clients.get_mut(client)?.sent.get_mut(&lane)?.get_mut(at)
             }
@@ -199,7 +225,7 @@ impl World {
                         client.is_some_and(|client| client.is_old(admitted))
                     }
                     What::Old(..) => true,
-                    What::Gap => false,
+                    What::Gap | What::Complaint => false,
                 };
                 let is_fenced = *otherwise == code::FENCED && is_old;
                 self.totals.repeats += u64::from(found.is_some());
@@ -207,6 +233,10 @@ impl World {
                 let known = found.is_some() || is_fenced;
                 rule(known, "V1", || format!("{what:?}: {otherwise}, though never ordered"))?;
                 found
+            }
+            Answer::Heard { .. } => {
+                self.totals.complaints += 1;
+                None
             }
             Answer::Refused(refusal) => {
                 self.totals.gaps += u64::from(matches!(refusal, Refusal::Gap { .. }));

@@ -12,7 +12,7 @@ use quipu_replica::{
     Stripe, lane_order, restore, serve,
 };
 use quipu_types::{
-    ChunkHeader, CommitCertificate, Decode, Encode, Hash, Height, Lane, SignedState,
+    ChunkHeader, CommitCertificate, Complaint, Decode, Encode, Hash, Height, Lane, SignedState,
     StateCertificate, StateVote, Tip, ValidatorIndex,
 };
 
@@ -493,6 +493,10 @@ pub(super) fn describe_received(received: &Received) -> String {
         }
         Received::Evidence(evidence) => format!("evidence: {}", evidence.kind()),
         Received::Stripe(proven) => describe_stripe(&proven.stripe),
+        Received::Complaint(grievance) => {
+            let Complaint { lane, term, .. } = &grievance.complaint;
+            format!("complaint of {lane}:{term}")
+        }
         Received::States(certificates) => format!("{} state certificates", certificates.len()),
     }
 }

@@ -6,6 +6,7 @@
     reason = "a test's numbers are small, and a wrong index is a failed test"
 )]
 
+mod complaints;
 mod lanes;
 mod observers;
 mod open;
@@ -74,7 +75,7 @@ list! {
     acks_beyond same_bytes all_signatures answers coin_commits change_with_coins owners_done
     instance_votes polka_logged kinds_by_headers change_on_entry owners_propose amnesia_elected
     suspicions_of_terms thirds_of_all lag_frees_cuts lag_excused answers_decide observer_waits observer_waits_on
-    observer_lanes stripes_proven states_asked
+    observer_lanes stripes_proven states_asked complaints complaints_of_next complaints_excuse
 }
 
 struct Case {
@@ -127,6 +128,9 @@ const CASES: &[Case] = &[
     case(terms::deposed, |s| s.rules.terms_justified = false, "DEPOSED"),
     case(terms::void_branch, |s| s.rules.branch = false, "VOID"),
     case(terms::suspected_once, |s| s.rules.suspicions_of_terms = false, "DEPOSED"),
+    case(complaints::kept_out, |s| s.rules.complaints = false, "CENSORED"),
+    case(complaints::not_its_turn, |s| s.rules.complaints_of_next = false, "DEPOSED"),
+    case(complaints::under_load, |s| s.rules.complaints_excuse = false, "DEPOSED"),
     case(lanes::torn, |s| s.rules.stripes_proven = false, "HONEST NAMED"),
     case(lanes::few_signers, |s| s.rules.thirds_of_all = false, "STALL"),
     case(lanes::lagging, |s| s.rules.lag_frees_cuts = false, "STALL"),

@@ -225,6 +225,18 @@ impl Sample for Tip {
     }
 }
 
+impl Sample for Complaint {
+    fn sample(rng: &mut Rng) -> Self {
+        Self {
+            transaction: bytes(rng),
+            anchor: hash(rng),
+            lane: Lane::new(rng.u16(0..64)),
+            term: Term::new(rng.u64(..)),
+            signature: signature(rng),
+        }
+    }
+}
+
 impl Sample for Ack {
     fn sample(rng: &mut Rng) -> Self {
         Self { validator: validator(rng), tips: tips(rng), signature: signature(rng) }
