@@ -514,7 +514,10 @@ impl Core {
         if self.is_silent() {
             return None;
         }
-        let Said { message, record } = self.safety.ack(tips)?;
+        // Tips of an epoch before are committed, or void.
+        let first = |tip: &Tip| self.context.schedule.first_term(tip.lane);
+        let tips: Vec<Tip> = tips.iter().filter(|tip| tip.term >= first(tip)).copied().collect();
+        let Said { message, record } = self.safety.ack(&tips)?;
         Some((record?, message))
     }
 
@@ -696,7 +699,8 @@ impl Core {
         self.resume(now);
         for message in std::mem::take(&mut self.ahead) {
             // It was signed by its sender, but may not fit the header that was committed: then it is dropped.
-            let is_of_epoch = !ends || self.is_signed(&message);
+            // What was kept may be of an epoch that did not begin, or of the one that ended.
+            let is_of_epoch = !self.context.sets_change || self.is_signed(&message);
             let _ = is_of_epoch.then(|| self.take(message));
         }
         true

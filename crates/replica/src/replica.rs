@@ -699,10 +699,15 @@ fn restore_core(
 ) -> Result<Core, StartError> {
     let mut core = Core::new(now, config, parent, records(recovered)?);
     for lane in &recovered.lanes {
-        let next = lane.next_term.as_ref().and_then(|(_, chunks)| chunks.last());
-        let last = next.or(lane.suffix.last()).map(|chunk| &chunk.stored.header);
-        let Some(header) = last.or(lane.committed.as_ref()) else { continue };
-        if core.context().epochs.sequencer(header.lane, header.term) == core.own() {
+        // The term that comes may be another's, and of an epoch that is not known here yet.
+        let own = core.own();
+        let next = lane.next_term.as_ref().filter(|(term, _)| term.sequencer == own);
+        let next = next.and_then(|(_, chunks)| chunks.last());
+        let last = lane.suffix.last().map(|chunk| &chunk.stored.header);
+        let last = last
+            .or(lane.committed.as_ref())
+            .filter(|header| core.context().epochs.sequencer(header.lane, header.term) == own);
+        for header in last.into_iter().chain(next.map(|chunk| &chunk.stored.header)) {
             core.restore_chunk(header);
         }
     }

@@ -276,6 +276,9 @@ impl World {
     fn restore(&mut self, at: usize) {
         let others =
             self.nodes.iter().filter(|node| node.is_honest && usize::from(node.number) != at);
+        // Who is of no set yet vouches for nothing.
+        let others =
+            others.filter(|node| self.context.set.power(validator(usize::from(node.number))) > 0);
         let saved: Vec<_> = others.filter_map(|node| node.save(&self.context)).collect();
         let Some((manifest, parts)) = saved.iter().max_by_key(|(saved, _)| saved.signed.statement)
         else {

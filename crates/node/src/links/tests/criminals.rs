@@ -33,7 +33,7 @@ async fn greet(
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut stream, binding) = Channel::new().unwrap().connect(stream).await.unwrap();
     let names = (index(own), index(0));
-    let hello = Hello::sign(&key(own), (&CHAIN, 0), names, Role::Dialer, &binding);
+    let hello = Hello::sign(&key(own), &CHAIN, names, Role::Dialer, &binding);
     send_greeting(&mut stream, &Answer::Hello(change(hello, &binding))).await.unwrap();
     let answer = read_greeting(&mut stream).await.ok();
     (stream, answer)
@@ -60,7 +60,7 @@ async fn hellos_that_are_wrong_are_refused_by_name() {
         (Reason::OtherPeer, |hello, _| Hello { peer: index(2), ..hello }),
         (Reason::WrongKey, |_, binding| {
             let names = (index(1), index(0));
-            Hello::sign(&key(2), (&CHAIN, 0), names, Role::Dialer, binding)
+            Hello::sign(&key(2), &CHAIN, names, Role::Dialer, binding)
         }),
     ];
     for (reason, change) in cases {
@@ -157,7 +157,7 @@ async fn an_acceptor_that_sends_a_hello_back_or_one_of_another_channel_is_not_be
     // The true key on this channel is believed.
     let (mut stream, binding, hello) = accept().await;
     let names = (hello.peer, hello.validator);
-    let hello = Hello::sign(&key(1), (&CHAIN, 0), names, Role::Acceptor, &binding);
+    let hello = Hello::sign(&key(1), &CHAIN, names, Role::Acceptor, &binding);
     send_greeting(&mut stream, &Answer::Hello(hello)).await.unwrap();
     dialer.counts("quipu_links_connects_total", 1.0).await;
     // But it may send nothing except keep-alives.
@@ -284,7 +284,7 @@ async fn a_peer_that_falls_silent_is_dropped_on_both_sides() {
     let (mut stream, binding) = Channel::new().unwrap().accept(stream).await.unwrap();
     read_greeting(&mut stream).await.unwrap();
     let names = (index(1), index(0));
-    let hello = Hello::sign(&key(1), (&CHAIN, 0), names, Role::Acceptor, &binding);
+    let hello = Hello::sign(&key(1), &CHAIN, names, Role::Acceptor, &binding);
     send_greeting(&mut stream, &Answer::Hello(hello)).await.unwrap();
     dialer.expect(LinkEvent::Up(index(1))).await;
     dialer.expect(LinkEvent::Down(index(1))).await;
