@@ -127,8 +127,10 @@ mod tests {
 
     #[test]
     fn a_file_reads_back_and_no_changed_byte_does() {
-        let request = from_start(Hash([3; 32]), &[Lane::new(1)], Mode::Tentative, true);
-        let mut evidence = Evidence::new("http://127.0.0.1:1/v1/feed", Hash([3; 32]), &request);
+        let truth = crate::anchor::tests::Truth::new("evidence", 2);
+        let pinned = Pinned::of_checked(&truth.genesis);
+        let request = from_start(*pinned.chain(), &[Lane::new(1)], Mode::Tentative, true);
+        let mut evidence = Evidence::new("http://127.0.0.1:1/v1/feed", &pinned, &request);
         evidence.add(b"frame");
         let file = evidence.to_file();
         assert_eq!(Evidence::from_file(&file), Ok(evidence));

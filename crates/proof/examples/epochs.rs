@@ -4,7 +4,7 @@
 //! Each line: validators; bytes of a hand-over (header and certificate); seconds to follow [`EPOCH_COUNT`] of them, the median of
 //! [`RUN_COUNT`] runs and the best; the same one by one, as a feed brings them.
 //!
-//! Bound: one signature a validator and hand-over, 20 to 30 us each when verified together: 0.1 s at n = 4, 0.4 s at 16, 3 s at 128.
+//! Bound: one signature a validator and hand-over, some 20 us each when verified together: 0.1 s at n = 4, 0.3 s at 16, 2.6 s at 128.
 #![expect(clippy::disallowed_methods, reason = "a program that measures reads the clock")]
 #![expect(
     clippy::arithmetic_side_effects,

@@ -35,7 +35,7 @@ use crate::epochs::Epochs;
 use crate::names::{chain_id, header_hash};
 
 /// Signatures that are verified together, about: more gain nothing, and are lost when the first is false.
-const GROUP_SIGNATURE_COUNT: usize = 256;
+const GROUP_SIGNATURE_COUNT: usize = 1_024;
 /// Most hand-overs of one list.
 const KEPT_COUNT_MAX: usize = 1 << 20;
 
