@@ -416,7 +416,7 @@ mod tests {
     fn a_new_ledger_is_made_once_and_never_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(&dir.path().join("ledger"));
-        let genesis = create(&layout, &[1], &[Ports::ANY], CLOCK_RATE_HZ).unwrap();
+        let genesis = create(&layout, &[1], &[Ports::ANY], (CLOCK_RATE_HZ, None)).unwrap();
         let text = std::fs::read_to_string(layout.genesis()).unwrap();
         assert_eq!(Genesis::from_json(&text).unwrap(), genesis);
         let config = Config::read(&layout.node(0)).unwrap();
@@ -426,7 +426,8 @@ mod tests {
             std::fs::canonicalize(layout.genesis()).unwrap()
         );
         assert!(layout.node(0).join(FIRST_START_FILE).exists());
-        let refused = create(&layout, &[1], &[Ports::default()], CLOCK_RATE_HZ).unwrap_err();
+        let refused =
+            create(&layout, &[1], &[Ports::default()], (CLOCK_RATE_HZ, None)).unwrap_err();
         assert!(refused.message().contains("is not replaced"), "{refused}");
     }
 
@@ -435,7 +436,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
         let chosen = ports(4, None).unwrap();
-        let genesis = create(&layout, &[1, 2, 3, 4], &chosen, CLOCK_RATE_HZ).unwrap();
+        let genesis = create(&layout, &[1, 2, 3, 4], &chosen, (CLOCK_RATE_HZ, None)).unwrap();
         let configs: Vec<Config> =
             (0..4).map(|index| Config::read(&layout.node(index)).unwrap()).collect();
         for (index, config) in configs.iter().enumerate() {

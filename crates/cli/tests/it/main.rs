@@ -15,6 +15,7 @@ mod clock;
 mod consumers;
 mod crash;
 mod damage;
+mod epochs;
 mod false_feed;
 mod fleet;
 mod followers;

@@ -1,0 +1,258 @@
+//! Validators that come and go, as processes: a ledger of one grows to four, a fifth joins four under load, the first leaves.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value as Json, json};
+
+use crate::fleet::{Fleet, Load, until};
+use crate::harness::{Ledger, Server, json as of_json, ok, psql, quipu};
+
+/// Lets a validator save checkpoints, and listen for others at a port.
+fn prepare(node: &Path, peer: Option<u16>) {
+    let path = node.join("config.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut changed = text.replace("checkpoint_heights = 0", "checkpoint_heights = 16");
+    if let Some(port) = peer {
+        changed =
+            changed.replace("peer = \"127.0.0.1:0\"", &format!("peer = \"127.0.0.1:{port}\""));
+    }
+    assert_ne!(changed, text);
+    std::fs::write(path, changed).unwrap();
+}
+
+/// A port that was free just now.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Who joins.
+struct Joiner {
+    name: String,
+    key: String,
+    public: String,
+    dir: PathBuf,
+    log: PathBuf,
+    address: String,
+}
+
+impl Joiner {
+    fn new(ledger: &Ledger, name: &str) -> Self {
+        let key = ledger.text(&format!("{name}.key"));
+        ok(&["keys", "new", "--out", &key]);
+        let public =
+            of_json(&["keys", "show", &key, "--json"])["public"].as_str().unwrap().to_owned();
+        let (dir, log) = (ledger.path(name), ledger.path(&format!("{name}.log")));
+        let address = format!("127.0.0.1:{}", free_port());
+        Self { name: name.to_owned(), key, public, dir, log, address }
+    }
+
+    fn register(&self, ledger: &Ledger, url: &str) {
+        let (genesis, signer) = (ledger.genesis(), ledger.signer());
+        ok(&[
+            "stake",
+            "register",
+            "--url",
+            url,
+            "--genesis",
+            &genesis,
+            "--signer",
+            &signer,
+            "--key",
+            &self.key,
+            "--name",
+            &self.name,
+            "--address",
+            &self.address,
+        ]);
+    }
+
+    /// Makes its directory of a checkpoint that knows it, and starts it.
+    fn start(&self, ledger: &Ledger, urls: &str, peers: &[String]) -> Server {
+        let (dir, genesis) = (self.dir.to_str().unwrap(), ledger.genesis());
+        let mut init = vec![
+            "init",
+            "--dir",
+            dir,
+            "--genesis",
+            &genesis,
+            "--key",
+            &self.key,
+            "--listen",
+            &self.address,
+            "--base-port",
+            "0",
+        ];
+        peers.iter().for_each(|peer| init.extend(["--peer", peer]));
+        ok(&init);
+        let said = ok(&["recover", "--dir", dir, "--from", urls]);
+        assert!(said.contains("checkpoint"), "{said}");
+        prepare(&self.dir, None);
+        Server::start_logged(&self.dir, &self.log)
+    }
+}
+
+fn stake(ledger: &Ledger, url: &str, what: &str, words: &[&str]) {
+    let signer = ledger.signer();
+    ok(&[&["stake", what, "--url", url, "--signer", &signer], words].concat());
+}
+
+/// What the ledger says of a validator.
+fn power(url: &str, name: &str) -> Option<String> {
+    let shown = of_json(&["stake", "show", "--url", url, "--json"]);
+    let validators = shown["validators"].as_array().unwrap();
+    let one = validators.iter().find(|one| one["name"] == name)?;
+    Some(one["power"].as_str().unwrap().to_owned())
+}
+
+/// The newest height of which a directory has a checkpoint.
+fn newest_checkpoint(node: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(node.join("checkpoints")) else { return 0 };
+    let names = entries.map(|entry| entry.unwrap().file_name().to_str().unwrap().to_owned());
+    names.filter_map(|name| name.parse().ok()).max().unwrap_or(0)
+}
+
+fn epoch(url: &str) -> u64 {
+    let shown = of_json(&["stake", "show", "--url", url, "--json"]);
+    let epochs = shown["epochs"].as_array().unwrap().len();
+    u64::try_from(epochs).unwrap()
+}
+
+fn height(server: &Server) -> u64 {
+    psql(&server.pg, "select max(height) from quipu.headers").trim().parse().unwrap()
+}
+
+/// Appends until something is so: heights come with what is ordered.
+fn append_until(ledger: &Ledger, server: &Server, what: &str, mut is_so: impl FnMut() -> bool) {
+    let mut n = 0;
+    until(what, || {
+        n += 1;
+        ledger.append(server, "small", &json!({ "who": "a", "n": n }));
+        is_so()
+    });
+}
+
+fn proof(ledger: &Ledger, server: &Server, tx: &Json, name: &str) -> String {
+    let tx = tx["tx"].as_str().unwrap();
+    let mut text = String::new();
+    until("a proof", || {
+        let ran = quipu(&["prove", "--url", &server.http, tx]);
+        text = ran.stdout;
+        ran.code == Some(0)
+    });
+    ledger.write(name, &text)
+}
+
+#[test]
+fn a_ledger_of_one_grows_to_four_and_its_clients_and_proofs_stay() {
+    let ledger = Ledger::with(1, &["--epoch", "200", "--unbonding", "1000"]);
+    let (node, port, genesis) = (ledger.node(), free_port(), ledger.genesis());
+    prepare(&node, Some(port));
+    let first = ledger.start();
+    ledger.create_stream(&first, "small", "who text not null, n int8 not null", &[]);
+    let told = ledger.append(&first, "small", &json!({ "who": "before", "n": 0 }));
+    let old = proof(&ledger, &first, &told, "old.json");
+
+    let joiners = ["v1", "v2", "v3"].map(|name| Joiner::new(&ledger, name));
+    joiners.iter().for_each(|joiner| joiner.register(&ledger, &first.http));
+    let known = || joiners.iter().all(|joiner| power(&first.http, &joiner.name).is_some());
+    append_until(&ledger, &first, "they are known", known);
+    // Their slots are of a set once an epoch has ended after the last registration.
+    let (begun, at) = (epoch(&first.http), height(&first));
+    append_until(&ledger, &first, "an epoch that knows them", || {
+        epoch(&first.http) > 1 && newest_checkpoint(&node) > at + 32 && epoch(&first.http) >= begun
+    });
+    let peers: Vec<String> = [format!("node0=127.0.0.1:{port}")].to_vec();
+    let servers: Vec<Server> =
+        joiners.iter().map(|joiner| joiner.start(&ledger, &first.http, &peers)).collect();
+    for server in &servers {
+        append_until(&ledger, &first, "it follows", || height(server) + 2 >= height(&first));
+    }
+    for joiner in &joiners {
+        stake(&ledger, &first.http, "bond", &["--key", &joiner.public, "1"]);
+    }
+    let all =
+        || joiners.iter().all(|joiner| power(&first.http, &joiner.name).as_deref() == Some("1"));
+    append_until(&ledger, &first, "all have power", all);
+
+    // One of four may be missing now, the first too.
+    let told = ledger.append(&servers[0], "small", &json!({ "who": "after", "n": 1 }));
+    let new = proof(&ledger, &servers[1], &told, "new.json");
+    ok(&["verify", "--genesis", &genesis, &old]);
+    ok(&["verify", "--genesis", &genesis, &new]);
+    first.kill();
+    for n in 0..5 {
+        ledger.append(&servers[2], "small", &json!({ "who": "without the first", "n": n }));
+    }
+    let told = ledger.append(&servers[0], "small", &json!({ "who": "still", "n": 2 }));
+    let still = proof(&ledger, &servers[2], &told, "still.json");
+    ok(&["verify", "--genesis", &genesis, &still]);
+    for (server, joiner) in servers.into_iter().zip(&joiners) {
+        server.stop();
+        let said = ok(&["check", "--dir", joiner.dir.to_str().unwrap()]);
+        assert!(said.starts_with("clean: "), "{said}");
+    }
+}
+
+#[test]
+fn a_fifth_joins_under_load_and_sequences_and_the_first_leaves_with_its_bond() {
+    let fleet = Fleet::with(|ledger| {
+        let text = std::fs::read_to_string(ledger.genesis()).unwrap();
+        let mut genesis: Json = serde_json::from_str(&text).unwrap();
+        genesis["stake"]["epoch_us"] = json!(300_000);
+        genesis["stake"]["unbond_us"] = json!(2_000_000);
+        std::fs::write(ledger.genesis(), genesis.to_string()).unwrap();
+        (0..4).for_each(|index| prepare(&ledger.path(&format!("l/node{index}")), None));
+    });
+    fleet.create_stream();
+    let (ledger, url) = (&fleet.ledger, fleet.url(1).to_owned());
+    let load = Load::start(&fleet);
+    load.until_answered(1, &[]);
+    let joiner = Joiner::new(ledger, "v4");
+    joiner.register(ledger, &url);
+    let at = fleet.height(1);
+    until("an epoch that knows it", || epoch(&url) > 1);
+    let nodes: Vec<PathBuf> = (0..4).map(|index| fleet.dir(index)).collect();
+    until("checkpoints", || nodes.iter().all(|node| newest_checkpoint(node) > at + 64));
+    let peers: Vec<String> = (0..4).map(|index| peer_of(&fleet.dir(index), index)).collect();
+    let fifth = joiner.start(ledger, &fleet.all_urls(), &peers);
+    until("it follows", || height(&fifth) + 8 >= fleet.height(1));
+    stake(ledger, &url, "bond", &["--key", &joiner.public, "1"]);
+    until("it has power", || power(&url, "v4").as_deref() == Some("1"));
+    until("it sequences a lane", || {
+        let clock = of_json(&["clock", "--url", &url, "--json"]);
+        clock["lanes"].as_array().unwrap().iter().any(|lane| lane["sequencer"] == "v4")
+    });
+    load.until_answered(1, &[]);
+
+    let text = std::fs::read_to_string(ledger.genesis()).unwrap();
+    let genesis: Json = serde_json::from_str(&text).unwrap();
+    let first = genesis["validators"][0]["key"].as_str().unwrap().to_owned();
+    stake(ledger, &url, "unbond", &["--key", &first, "1"]);
+    until("it has no power", || power(&url, "node0").as_deref() == Some("0"));
+    let early =
+        quipu(&["stake", "withdraw", "--url", &url, "--signer", &ledger.signer(), "--key", &first]);
+    let signer = ledger.signer();
+    if early.code != Some(0) {
+        until("its bond comes back", || {
+            let words = ["stake", "withdraw", "--url", &url, "--signer", &signer, "--key", &first];
+            quipu(&words).code == Some(0)
+        });
+    }
+    load.until_answered(1, &[]);
+    let tx = psql(&fleet.server(2).pg, "select _tx from load order by _height desc limit 1");
+    let tx = tx.trim().split(':').next().unwrap().to_owned();
+    let bundle = proof(ledger, fleet.server(2), &json!({ "tx": tx }), "after.json");
+    ok(&["verify", "--genesis", &ledger.genesis(), &bundle]);
+    let done = load.finish(&fleet);
+    fifth.stop();
+    fleet.check(&done);
+}
+
+/// `NAME=HOST:PORT` of where a validator of the fleet listens for others.
+fn peer_of(dir: &Path, index: usize) -> String {
+    let text = std::fs::read_to_string(dir.join("config.toml")).unwrap();
+    let line = text.lines().find(|line| line.trim_start().starts_with("peer = ")).unwrap();
+    let address = line.split('"').nth(1).unwrap();
+    format!("node{index}={address}")
+}
