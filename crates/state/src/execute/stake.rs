@@ -34,15 +34,19 @@ use crate::stake::{
     misdeed_key, slot_key, validator_key,
 };
 use crate::store::{Store, StoreError, Table};
-use crate::table::{Meter, ROW_STEPS};
+use crate::table::{METER_MAX, Meter, ROW_STEPS};
 
 /// Records that every action may look at and write.
 const ACTION_RECORD_COUNT: u64 = 8;
 /// What checking a signature costs, in records.
-const SIGNATURE_RECORD_COUNT: u64 = 256;
-/// What judging evidence costs, in records: a schedule, two signatures, a coin.
-const EVIDENCE_RECORD_COUNT: u64 = 2_048;
+const SIGNATURE_RECORD_COUNT: u64 = 1_024;
+/// What judging evidence costs, in records: a schedule, two signatures, a coin. A height judges 256 at most, false or not.
+const EVIDENCE_RECORD_COUNT: u64 = 1 << 15;
+/// Bytes of evidence that cost as much as a record.
+const SIZE_RECORD: u64 = 1_024;
 const MINUTE_US: u64 = 60_000_000;
+
+const _: () = assert!(EVIDENCE_RECORD_COUNT * 256 >= METER_MAX * 4, "a height judges 256 at most");
 
 /// What an action does to the signer's balance.
 enum Payment {
@@ -344,7 +348,7 @@ impl Staking<'_> {
 
     fn judge(&mut self, epoch: u64, bytes: &[u8]) -> Result<(), Stop> {
         let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        self.charge(EVIDENCE_RECORD_COUNT.saturating_add(size / 1_024))?;
+        self.charge(EVIDENCE_RECORD_COUNT.saturating_add(size / SIZE_RECORD))?;
         let head = self.head()?;
         let record = match self.epoch(epoch)? {
             None if epoch < head.epoch => return Err(code::EVIDENCE_OLD.into()),

@@ -204,7 +204,12 @@ impl Model {
                 let one = self.owned(number, *who)?;
                 let had_power = one.power() > 0;
                 one.bond = one.bond.checked_sub(*amount).ok_or(code::BOND_SMALL)?;
-                one.locks.push((time + RULES.unbond_us, *amount));
+                // What is due at one instant is one lock, and loses its part as one.
+                let due = time + RULES.unbond_us;
+                match one.locks.last_mut().filter(|(last, _)| *last == due) {
+                    Some((_, units)) => *units += amount,
+                    None => one.locks.push((due, *amount)),
+                }
                 if had_power && self.slots.iter().all(|(_, one)| one.power() == 0) {
                     return Err(code::LAST_POWER);
                 }
