@@ -29,7 +29,7 @@
 //!
 //! The whole protocol, with its arguments and their numbers: `docs/consensus.md`.
 //! # Deviations
-//! Late votes and epochs have their places in the formats and are refused by name ([`HeaderError::NotBuilt`]). The commit
+//! Late votes have their place in the formats and are refused by name ([`HeaderError::NotBuilt`]). The commit
 //! certificate of a led round is not pushed to all: whoever is behind asks, and a round change of a finished height is
 //! answered with the committed headers (decision 0007); that of an open round is (0027). A commit waits until its chunks
 //! are durable here. Evidence is put out, and not acted on.

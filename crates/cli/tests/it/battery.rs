@@ -214,7 +214,7 @@ quipu=$1 ledger=$2
 mount -t tmpfs -o size=24m tmpfs "$ledger/disk"
 cp -r "$ledger/l/node0/." "$ledger/disk"
 sed -i -e 's|"../genesis.json"|"../l/genesis.json"|' -e 's|segment_size = 16777216|segment_size = 4194304|' "$ledger/disk/config.toml"
-run() { "$quipu" start --dir "$ledger/disk" >"$ledger/ready" 2>"$ledger/log" & pid=$!
+run() { rm -f "$ledger/ready"; touch "$ledger/ready"; "$quipu" start --dir "$ledger/disk" >"$ledger/ready" 2>"$ledger/log" & pid=$!
   until grep -q '^ready' "$ledger/ready"; do kill -0 $pid || { cat "$ledger/log"; exit 1; }; done
   url=$(sed -n 's/^ready: http \([^ ]*\) .*/\1/p' "$ledger/ready"); }
 append() { "$quipu" append --url "$url" --signer "$ledger/l/keys/dev.key" --stream notes --file "$ledger/rows.jsonl" --json; }
@@ -276,7 +276,7 @@ fn a_file_that_is_cut_short_is_named_and_its_validator_comes_back_with_a_new_dis
     let refused = fails(1, &["start", "--dir", &text]);
     assert!(refused.contains("QP0301") && refused.contains("headers"), "{refused}");
     fails(3, &["check", "--dir", &text]);
-    for name in ["lanes", "headers", "wal", "state", "columns"] {
+    for name in ["lanes", "headers", "handovers", "wal", "state", "columns"] {
         std::fs::remove_dir_all(dir.join(name)).unwrap();
     }
     std::fs::remove_file(dir.join("certificates")).unwrap();

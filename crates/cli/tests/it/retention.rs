@@ -139,7 +139,8 @@ fn a_validator_that_lost_its_disk_begins_with_a_checkpoint_that_others_vouch_for
     }
     fleet.kill(3);
     let dir = fleet.dir(3);
-    for name in ["lanes", "headers", "wal", "base", "state", "columns", "checkpoints"] {
+    for name in ["lanes", "headers", "handovers", "wal", "base", "state", "columns", "checkpoints"]
+    {
         std::fs::remove_dir_all(dir.join(name)).unwrap();
     }
     std::fs::remove_file(dir.join("certificates")).unwrap();

@@ -61,7 +61,7 @@ fn a_validator_is_registered_bonded_to_and_shown_evidence_against() {
     let own = &before["validators"][0];
     assert_eq!(
         (&own["power"], &own["bond"], &own["deposed"]),
-        (&"100".into(), &"100".into(), &false.into())
+        (&"100".into(), &"100".into(), &"f".into())
     );
 
     let key_file = scene.ledger.text("voting.key");
@@ -95,7 +95,7 @@ fn a_validator_is_registered_bonded_to_and_shown_evidence_against() {
     let second = &shown["validators"][1];
     let wanted: Json = serde_json::json!({
         "index": 1, "name": "bank-a", "power": "0", "power_next": null, "bond": "30", "locked": "15",
-        "deposed": false, "owner": own["owner"], "address": "elsewhere.example:1", "key": public,
+        "deposed": "f", "owner": own["owner"], "address": "elsewhere.example:1", "key": public,
     });
     assert_eq!(second, &wanted);
     assert_eq!(scene.balance(), "955");
@@ -136,14 +136,14 @@ fn judged(scene: &Scene, genesis: &Genesis) {
     let own = &shown["validators"][0];
     assert_eq!(
         (&own["bond"], &own["deposed"], &own["power"]),
-        (&"90".into(), &true.into(), &"100".into())
+        (&"90".into(), &"t".into(), &"100".into())
     );
     assert_eq!(shown["epochs"].as_array().unwrap().len(), 1);
 }
 
 #[test]
 fn where_validators_are_fixed_stake_is_refused_by_name_and_shown() {
-    let ledger = Ledger::new();
+    let ledger = Ledger::with(1, &["--fixed-validators"]);
     let (server, signer) = (ledger.start(), ledger.signer());
     let scene = Scene { ledger, server, signer };
     let shown = scene.show();
