@@ -140,19 +140,20 @@ impl Evidence {
     #[must_use]
     pub fn set<'a>(&self, context: &'a Context) -> &'a ValidatorSet {
         let height = match self {
-            Self::Proposals(pair) => pair[0].height,
-            Self::Prevotes(pair) => pair[0].height,
-            Self::Precommits(pair) => pair[0].height,
-            Self::RoundChanges(pair) => pair[0].height,
+            Self::Proposals(pair) => first(pair).height,
+            Self::Prevotes(pair) => first(pair).height,
+            Self::Precommits(pair) => first(pair).height,
+            Self::RoundChanges(pair) => first(pair).height,
             Self::Amnesia(said) => said.0.height,
-            Self::States(pair) => pair[0].state.height,
+            Self::States(pair) => first(pair).state.height,
             Self::Acks(pair) => {
-                let tip = pair[0].tips.iter().find(|tip| names_another(tip, &pair[1]));
+                let [a, b] = &**pair;
+                let tip = a.tips.iter().find(|tip| names_another(tip, b));
                 let epoch = |tip: &Tip| context.epochs.of_term(tip.lane, tip.term);
                 return tip.map_or(&context.set, |tip| &epoch(tip).set);
             }
             Self::Chunks(pair) => {
-                let ChunkHeader { lane, term, .. } = pair[0].header;
+                let ChunkHeader { lane, term, .. } = first(pair).header;
                 return &context.epochs.of_term(lane, term).set;
             }
         };
@@ -224,6 +225,10 @@ impl Evidence {
             }
         }
     }
+}
+
+fn first<T>([first, _]: &[T; 2]) -> &T {
+    first
 }
 
 /// A signed thing: what its signature covers and is.

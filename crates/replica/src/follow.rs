@@ -43,6 +43,7 @@ use crate::replica::{HELD_SIZE_MAX, first_term, parent};
 
 /// What a server sends to who follows the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "chunks and headers are what most frames are")]
 pub enum Frame {
     /// Which ledger the server has, and how far.
     Hello {

@@ -217,17 +217,14 @@ impl Replica {
     /// When what was found does not fit together, or is another validator's.
     pub fn new(now: Now, config: Config, recovered: Recovered) -> Result<Self, StartError> {
         let Config { genesis, key, .. } = config;
-        let chain = names::chain_id(&genesis);
-        let mut gate = Gate::new(config.wal_before_send);
-        let sets_change = genesis.stake.is_some();
-        let context = Context { sets_change, ..Context::in_epoch(chain, recovered.epochs.clone()) };
-        let own = context.set.index_of(&key.public());
-        let own = own.or(sets_change.then_some(NOBODY)).ok_or(StartError::NotAValidator)?;
+        let (chain, mut gate) = (names::chain_id(&genesis), Gate::new(config.wal_before_send));
+        let context = Context::in_epoch(chain, recovered.epochs.clone());
+        let own = own_index(&context, &genesis, &key)?;
         let observing = config.observer.map(|observer| Observing::new(observer, config.rules));
         let parent = parent(&recovered, &genesis, chain);
         let (height, certified) = (parent.height, parent.certified);
-        let seen = observing.as_ref();
-        let mut lanes = start_lanes(now, &genesis, own, &context, &recovered, seen, &mut gate)?;
+        let seen = (observing.as_ref(), &mut gate);
+        let mut lanes = start_lanes(now, &genesis, own, &context, &recovered, seen)?;
         let last = (parent.height, parent.hash, parent.time);
         let mut producers = Producers::new(recovered.producers.clone(), height);
         start::restore_suffixes(&mut lanes, &mut producers, &recovered)?;
@@ -657,6 +654,16 @@ impl Replica {
             self.flush();
         }
     }
+}
+
+/// Where sets change, a key that none of them has yet may come to be a validator's.
+fn own_index(
+    context: &Context,
+    genesis: &quipu_types::Genesis,
+    key: &quipu_crypto::SecretKey,
+) -> Result<ValidatorIndex, StartError> {
+    let nobody = genesis.stake.is_some().then_some(NOBODY);
+    context.set.index_of(&key.public()).or(nobody).ok_or(StartError::NotAValidator)
 }
 
 fn records(recovered: &Recovered) -> Result<Vec<Record>, StartError> {

@@ -28,8 +28,7 @@ pub(super) fn start_lanes(
     own: ValidatorIndex,
     context: &Context,
     recovered: &Recovered,
-    observing: Option<&Observing>,
-    gate: &mut Gate,
+    (observing, gate): (Option<&Observing>, &mut Gate),
 ) -> Result<Lanes, StartError> {
     let (found, wanted) = (recovered.lanes.len(), usize::from(genesis.lane_count));
     if found != wanted {

@@ -88,13 +88,7 @@ impl World {
                 self.totals.cuts_back = self.totals.cuts_back.saturating_add(1);
             }
             Effect::WriteHeader { block, certificate } => {
-                alive.header_written = block.header.height;
-                if let Some(set) = &block.header.next_set {
-                    let dealt = set.coin.map(|_| Dealing::of(&set.powers()));
-                    let coin =
-                        dealt.map(|dealt| (dealt.scheme.clone(), dealt.secret(validator(at))));
-                    alive.replica.take_coin(set.epoch, coin);
-                }
+                write_down(at, alive, &block);
                 self.commit(at, &block, &certificate)?;
             }
             Effect::Sync(barrier) => self.sync(at, barrier),
@@ -332,6 +326,15 @@ impl World {
         }
         self.feed(at, Input::Executed { state, receipts: Arc::new(receipts) })
     }
+}
+
+/// A header is written. Where an epoch begins after it, what makes its coins is there, and the own shares.
+fn write_down(at: usize, alive: &mut Alive, block: &Block) {
+    alive.header_written = block.header.height;
+    let Some(set) = &block.header.next_set else { return };
+    let dealt = set.coin.map(|_| Dealing::of(&set.powers()));
+    let coin = dealt.map(|dealt| (dealt.scheme.clone(), dealt.secret(validator(at))));
+    alive.replica.take_coin(set.epoch, coin);
 }
 
 /// The index of the validator at a place of the world.
