@@ -79,7 +79,11 @@ fn relocate(number: usize, address: &str) -> Action {
 
 /// Two prevotes of one height by the validator of an index, signed by a key in an epoch.
 fn prevotes(signer: usize, index: u16, epoch: u64, height: u64) -> Evidence {
-    let chain = names::chain_id(&stake_genesis());
+    prevotes_on(&names::chain_id(&stake_genesis()), signer, index, epoch, height)
+}
+
+/// The same in another ledger.
+fn prevotes_on(chain: &Hash, signer: usize, index: u16, epoch: u64, height: u64) -> Evidence {
     let vote = |digest: u8| {
         let mut vote = Prevote {
             height: Height::new(height),
@@ -92,7 +96,7 @@ fn prevotes(signer: usize, index: u16, epoch: u64, height: u64) -> Evidence {
             signature: Signature([0; 64]),
         };
         let body = vote.signed_body();
-        vote.signature = sign_tagged(&voting(signer), &chain, epoch, Tag::Prevote, &body);
+        vote.signature = sign_tagged(&voting(signer), chain, epoch, Tag::Prevote, &body);
         vote
     };
     Evidence::Prevotes(Box::new([vote(1), vote(2)]))
@@ -398,9 +402,12 @@ fn a_voting_key_signs_nothing_and_what_has_signed_is_no_voting_key() {
 }
 
 fn stake_register_by(number: usize, owner: AccountId) -> Action {
+    register_on(&names::chain_id(&stake_genesis()), number, owner)
+}
+
+fn register_on(chain: &Hash, number: usize, owner: AccountId) -> Action {
     let body = possession_body(&key(number), &owner);
-    let chain = names::chain_id(&stake_genesis());
-    let possession = sign_tagged(&voting(number), &chain, 0, Tag::Possession, &body);
+    let possession = sign_tagged(&voting(number), chain, 0, Tag::Possession, &body);
     let (name, address) = ("v".to_owned(), "v:1".to_owned());
     stake(StakeAction::Register { key: key(number), possession, name, address })
 }
@@ -500,18 +507,10 @@ fn somebody_always_has_power() {
     );
     // Evidence may leave nobody: then those of the epoch go on, until somebody bonds.
     let chain = tale.machine.chain();
-    let pair = |epoch| {
-        let Evidence::Prevotes(mut pair) = prevotes(1, 1, epoch, 3) else { unreachable!("it is") };
-        for vote in &mut *pair {
-            let body = vote.signed_body();
-            vote.signature = sign_tagged(&voting(1), &chain, epoch, Tag::Prevote, &body);
-        }
-        Evidence::Prevotes(pair)
-    };
     tell(
         &mut tale,
         vec![
-            ('d', 1, false, vec![evidence(0, &pair(0))]),
+            ('d', 1, false, vec![evidence(0, &prevotes_on(&chain, 1, 1, 0, 3))]),
             ('d', 5_000, false, vec![transfer('a', 1)]),
             ('a', 1, false, vec![bond(0, 21)]),
         ],
@@ -579,6 +578,41 @@ fn a_slot_goes_to_another_only_when_all_are_taken_and_nothing_is_in_it() {
     assert_eq!((first(&tale, 1), first(&tale, 203)), (None, Some(1)));
 }
 
+/// Slashed to nothing, a validator has nothing at stake, and power until its epoch ends.
+#[test]
+fn a_slot_is_not_given_while_its_key_has_power_and_a_deposed_key_never_comes_back() {
+    let mut genesis = stake_genesis();
+    genesis.stake = Some(StakeRules { slash_permille: 1_000, ..RULES });
+    let mut tale = Tale::new(genesis);
+    let (chain, owner) = (tale.machine.chain(), suite::account(&key(1_000)));
+    let many: Vec<Action> = (3..128).map(|number| register_on(&chain, number, owner)).collect();
+    let transaction = tale.sign(key(1_000), many);
+    assert_eq!(outcome_text(&tale.block(1, false, &[transaction]).receipts[0]), "applied");
+    let shown = evidence(0, &prevotes_on(&chain, 1, 1, 0, 5));
+    assert_eq!(tale.one(1, false, 'd', vec![shown]), "applied");
+    let one = tale.machine.validator(&key(1)).expect("healthy").expect("registered");
+    assert_eq!((one.bond, one.locked), (0, 0));
+    let index = |tale: &Tale, number: usize| {
+        tale.machine.validator(&key(number)).expect("healthy").map(|one| one.index.get())
+    };
+    let come = |number| vec![register_on(&chain, number, account('c')), bond(number, 1)];
+    assert_eq!(tale.one(1, false, 'c', come(200)), "applied");
+    assert_eq!((index(&tale, 1), index(&tale, 200)), (Some(1), Some(3)));
+    tale.block(1_000, false, &[]);
+    tale.block(1, true, &[]);
+    assert_eq!(tale.one(1, false, 'c', come(201)), "applied");
+    assert_eq!((index(&tale, 1), index(&tale, 201)), (None, Some(1)));
+    let deposed = "QP0261 validator is deposed (action 0)";
+    assert_eq!(tale.one(1, false, 'b', vec![register_on(&chain, 1, account('b'))]), deposed);
+    // Its other misdeeds are told all the same, and cost nobody anything.
+    let shown = evidence(0, &prevotes_on(&chain, 1, 1, 0, 6));
+    assert_eq!(tale.one(1, false, 'd', vec![shown]), "applied");
+    let misdeeds = tale.machine.misdeeds(&[], 10).expect("healthy");
+    let mut slashed: Vec<u64> = misdeeds.iter().map(|(_, one)| one.misdeed.slashed).collect();
+    slashed.sort_unstable();
+    assert_eq!(slashed, [0, 20]);
+}
+
 #[test]
 fn a_block_is_of_this_epoch_or_of_the_next_once_its_set_is_pending() {
     let mut tale = Tale::new(stake_genesis());
@@ -605,9 +639,10 @@ fn a_block_is_of_this_epoch_or_of_the_next_once_its_set_is_pending() {
     assert_eq!(tale.block(1, false, &[]).next_set, Some(Arc::clone(&next)));
     tale.restart();
     assert_eq!(tale.machine.next_set(), Some(Arc::clone(&next)));
-    // Tried ahead with either epoch: what is committed counts.
+    // Tried ahead with either epoch, all else the same: what is committed counts.
+    tale.time += 1;
     tale.try_block(0, &[], Machine::speculate).expect("it follows");
-    let applied = tale.block(1, true, &[]);
+    let applied = tale.block(0, true, &[]);
     assert_eq!((applied.next_set, tale.machine.speculation_counts().dropped), (None, 1));
     assert_eq!(tale.machine.current_set(), next);
     refused(&mut tale, 0);
