@@ -57,11 +57,15 @@ pub enum Tag {
     Coin = 16,
     /// What a validator's state is at a height, all of it.
     Checkpoint = 17,
+    /// A validator's key under which it is dealt shares of coins.
+    DealingKey = 18,
+    /// A dealing of the next epoch's coin.
+    Deal = 19,
 }
 
 impl Tag {
     /// Every tag, in the order of the bytes.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Transaction,
         Self::Chunk,
         Self::Ack,
@@ -79,6 +83,8 @@ impl Tag {
         Self::Link,
         Self::Coin,
         Self::Checkpoint,
+        Self::DealingKey,
+        Self::Deal,
     ];
 
     /// The byte that stands for the tag in signed bytes.

@@ -122,6 +122,7 @@ impl Shape {
             unbond_us: 4_000_000,
             bond_min: 1,
             slash_permille: 1_000,
+            deal_us: 0,
         };
         let genesis = Genesis {
             version: GENESIS_VERSION,

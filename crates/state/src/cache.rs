@@ -12,6 +12,7 @@ use std::sync::Arc;
 use quipu_crypto::CacheCounts;
 use quipu_types::{Hash, Height};
 
+use crate::dealing::Checks;
 use crate::record::Stream;
 use crate::store::{Store, StoreError};
 use crate::table::Definitions;
@@ -26,6 +27,8 @@ pub(crate) struct Cache {
     streams: BTreeMap<String, Arc<Stream>>,
     anchors: BTreeMap<Hash, Height>,
     pub(crate) definitions: Definitions,
+    /// Dealings that were checked; not of the view alone, and still true of their bytes (C2).
+    pub(crate) checks: Checks,
     counts: CacheCounts,
 }
 

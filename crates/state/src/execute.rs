@@ -35,6 +35,7 @@ use quipu_types::{
 
 use crate::cache::Cache;
 use crate::compacted::{Newest, NewestOf};
+use crate::dealing::Proposal;
 use crate::execute::parallel::{Base, ReadSet, Tried};
 use crate::machine::Ordered;
 use crate::price::Prices;
@@ -60,6 +61,8 @@ pub(crate) struct Rules {
     /// The chain id.
     pub(crate) chain: Hash,
     pub(crate) stake: Option<StakeRules>,
+    /// Whether sets that differ get a coin.
+    pub(crate) deals: bool,
     pub(crate) prices: Prices,
     /// Most steps of a transaction's programs.
     pub(crate) steps_max: u64,
@@ -113,6 +116,8 @@ pub(crate) struct Executor<'m, S> {
     pub(crate) delta: Delta,
     /// Voting keys that were registered before the height; none where only tries are made, which do not ask.
     pub(crate) voting: Option<Arc<BTreeSet<PublicKey>>>,
+    /// The set whose coin was being made before the height, if one was.
+    pub(crate) proposal: Option<Arc<Proposal>>,
     /// What was read of the height so far, where that is wanted.
     reads: Option<RefCell<ReadSet>>,
     /// Marks of the rows that the height has changed, where tries are judged by them.
@@ -189,9 +194,20 @@ impl<'m, S: Store> Executor<'m, S> {
         time: Time,
     ) -> Self {
         let steps = rules.height_steps_max();
-        let delta = Delta::default();
-        let (voting, reads, changed, taken_count) = (None, None, None, 0);
-        Self { view, cache, rules, height, time, steps, delta, voting, reads, changed, taken_count }
+        Self {
+            view,
+            cache,
+            rules,
+            height,
+            time,
+            steps,
+            delta: Delta::default(),
+            voting: None,
+            proposal: None,
+            reads: None,
+            changed: None,
+            taken_count: 0,
+        }
     }
 
     /// Executes a transaction; what it did when it was tried is taken where that still holds.

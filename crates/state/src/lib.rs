@@ -32,6 +32,7 @@
 mod cache;
 pub mod compacted;
 pub mod conformance;
+pub mod dealing;
 mod execute;
 mod expr;
 pub mod group;
@@ -47,6 +48,7 @@ mod value;
 mod view;
 
 pub use conformance::conformance;
+pub use dealing::{KeyRecord, Maker, Making, Proposal, Stage};
 pub use group::{Group, GroupHead, GroupLane, Lease, Owner};
 pub use machine::{
     ACTION_COUNT_MIN, Applied, Machine, Ordered, OrderedBlock, SpeculationCounts, StateError,

@@ -26,7 +26,7 @@ use crate::record::{
     Sequence, StateRecord, Stream, TxPlace, height_key, sequence_key, sequence_of_key,
 };
 use crate::rows::{At, Changes, Layer, RowRead, TableRead, VersionPlace, Versions, put_versions};
-use crate::stake::{self, Stake};
+use crate::stake::{self, Laws, Stake};
 use crate::store::{Rows, Store, StoreError, Table, WriteBatch};
 use crate::table::{Done, STEPS_MAX};
 use crate::trie::{self, TrieProof};
@@ -172,6 +172,7 @@ impl<S: Store> Machine<S> {
             lane_count: genesis.lane_count,
             chain,
             stake: genesis.stake,
+            deals: genesis.coin.is_some() && genesis.stake.is_some_and(|rules| rules.deal_us > 0),
             prices,
             steps_max: STEPS_MAX,
         };
@@ -193,7 +194,7 @@ impl<S: Store> Machine<S> {
         if trie::root(&view)? != record.state_root {
             return Err(damaged(Table::State, &height_key(applied)).into());
         }
-        let stake = Stake::load(&TableRead { view: &view, table: Table::Stake })?;
+        let stake = Stake::load(&chain, &TableRead { view: &view, table: Table::Stake })?;
         if stake.next_name() != record.next_set {
             return Err(damaged(Table::State, &height_key(applied)).into());
         }
@@ -252,6 +253,7 @@ impl<S: Store> Machine<S> {
         let tried = self.threads.try_all(&self.view, self.rules, block);
         let mut executor = Executor::new(&self.view, &mut self.cache, self.rules, height, time_us);
         executor.voting = Some(Arc::clone(&stake.voting));
+        executor.proposal.clone_from(&stake.proposal);
         executor.delta.stake = changes;
         if !tried.is_empty() {
             executor.expect_tries();
@@ -300,11 +302,19 @@ impl<S: Store> Machine<S> {
     }
 
     /// Stake after a height that has changed what is in `changes`, which gets what follows from that.
-    fn leave(&self, stake: &Stake, time: Time, changes: &mut Changes) -> Result<Stake, StoreError> {
+    fn leave(
+        &mut self,
+        stake: &Stake,
+        time: Time,
+        changes: &mut Changes,
+    ) -> Result<Stake, StoreError> {
         let applied = TableRead { view: &self.view, table: Table::Stake };
         let space = Layer { under: &applied, changes };
         let is_touched = !changes.is_empty();
-        let (stake, more) = stake.after(is_touched, time, self.rules.stake.as_ref(), &space)?;
+        let rules = &self.rules;
+        let laws = Laws { chain: &rules.chain, rules: rules.stake.as_ref(), deals: rules.deals };
+        let checks = &mut self.cache.checks;
+        let (stake, more) = stake.after(is_touched, time, laws, &space, checks)?;
         changes.extend(more);
         Ok(stake)
     }

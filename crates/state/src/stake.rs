@@ -1,7 +1,7 @@
-//! Stake as it is stored and read: epochs and their sets, validators and their bonds, misdeeds.
+//! Stake as it is stored and read: epochs and their sets, validators and their bonds, misdeeds. [`crate::dealing`] has coins.
 //!
 //! ```text
-//!  00                              → epoch u64 · began u64 · slots u16 · pending 0|1 · changed 0|1 · slashed u128
+//!  00                              → epoch u64 · began u64 · slots u16 · pending 0|1 · changed 0|1 · proposed 0|1 · slashed u128
 //!  01 · epoch u64 BE               → set · began: 0 | 1 · u64 · ended: 0 | 1 · u64
 //!  02 · slot u16 BE                → voting key
 //!  03 · voting key                 → slot u16 · owner: 0 | 1 · 32 · name · address · bond u64 · locked u64 · deposed 0|1
@@ -18,8 +18,8 @@
 //!   circulation.
 //! * K2 `locked` is the sum of a validator's units under 04. No two slots have one key.
 //! * K3 A validator's index is its slot for as long as it is registered.
-//! * K4 A set is there for as long as evidence is judged by it: the current one, the pending one, and those that ended no
-//!   longer than `unbond_us` ago.
+//! * K4 A set is there for as long as evidence is judged by it: the current one, the proposed or pending one, and those that
+//!   ended no longer than `unbond_us` ago.
 //! * K5 Until it is slashed, what a validator has bonded and locked is at least its power in each of those sets.
 
 use std::collections::BTreeSet;
@@ -36,6 +36,7 @@ use quipu_types::{
     Time, Validator, ValidatorIndex, ValidatorSet,
 };
 
+use crate::dealing::{self, After, Checks, Proposal};
 use crate::rows::{Changes, RowRead};
 use crate::store::{StoreError, Table};
 use crate::view::{damaged, number_of};
@@ -47,6 +48,8 @@ const SLOTS: u8 = 2;
 const VALIDATORS: u8 = 3;
 const LOCKS: u8 = 4;
 const MISDEEDS: u8 = 5;
+/// The space behind misdeeds.
+const MISDEEDS_END: u8 = 6;
 /// Most bytes of a misdeed's kind and of its place's words: far more than consensus says.
 const WORDS_SIZE_MAX: usize = 256;
 
@@ -63,11 +66,13 @@ pub struct StakeHead {
     pub is_pending: bool,
     /// Whether bonds or slots have changed since a set was computed of them.
     pub is_changed: bool,
+    /// Whether a set is proposed, for which a coin is made: then it is not pending yet.
+    pub is_proposed: bool,
     /// Units that were slashed, of all validators.
     pub slashed: u128,
 }
 
-/// An epoch's set, and when it was in force.
+/// An epoch's set, and when it was in force. A set that is only proposed has no coin yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EpochRecord {
     /// The set.
@@ -143,7 +148,7 @@ impl EpochRecord {
     }
 }
 
-fn key_of(space: u8, parts: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn key_of(space: u8, parts: &[&[u8]]) -> Vec<u8> {
     let mut key = vec![space];
     parts.iter().for_each(|part| key.extend_from_slice(part));
     key
@@ -187,12 +192,13 @@ impl Encode for StakeHead {
         out.extend_from_slice(&self.slot_count.to_le_bytes());
         out.push(u8::from(self.is_pending));
         out.push(u8::from(self.is_changed));
+        out.push(u8::from(self.is_proposed));
         out.extend_from_slice(&self.slashed.to_le_bytes());
     }
 }
 
 impl Decode for StakeHead {
-    const SIZE_MIN: usize = 36;
+    const SIZE_MIN: usize = 37;
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
@@ -201,6 +207,7 @@ impl Decode for StakeHead {
             slot_count: reader.u16()?,
             is_pending: reader.bool("pending")?,
             is_changed: reader.bool("changed")?,
+            is_proposed: reader.bool("proposed")?,
             slashed: u128::from_le_bytes(reader.array()?),
         })
     }
@@ -352,7 +359,7 @@ pub(crate) fn misdeeds(
     limit: usize,
 ) -> Result<Vec<(Vec<u8>, MisdeedOf)>, StoreError> {
     let from = from.max(&[MISDEEDS]);
-    let rows = space.range(from, None, limit)?;
+    let rows = space.range(from, Some(&[MISDEEDS_END]), limit)?;
     let misdeed = |(key, value): (Vec<u8>, Vec<u8>)| match misdeed_of(&key, &value) {
         Ok(misdeed) => Ok((key, misdeed)),
         Err(_) => Err(damaged(Table::Stake, &key)),
@@ -390,6 +397,7 @@ pub(crate) fn genesis_changes(genesis: &Genesis) -> Changes {
         slot_count: u16::try_from(count).expect("a genesis has at most VALIDATOR_COUNT_MAX"),
         is_pending: false,
         is_changed: true,
+        is_proposed: false,
         slashed: 0,
     };
     put(&mut changes, HEAD_KEY.to_vec(), &head);
@@ -414,12 +422,20 @@ pub(crate) fn genesis_changes(genesis: &Genesis) -> Changes {
 
 /// The key of the coin of a set that follows `current` with these validators.
 ///
-/// The shares of a coin are dealt to those who hold them by their power, so a coin goes on only where nothing changes. The
-/// coin that the validators of the current epoch deal to those of the next belongs here; until there is one, an epoch whose
-/// set differs has led rounds only.
+/// The shares of a coin are dealt to those who hold them by their power, so a coin goes on only where nothing changes. A set
+/// that differs gets one that its validators deal ([`crate::dealing`]), or has led rounds only.
 #[must_use]
 pub fn next_coin(current: &ValidatorSet, validators: &[Validator]) -> Option<CoinKey> {
     current.coin.filter(|_| current.validators == validators)
+}
+
+/// What the genesis fixes of sets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Laws<'a> {
+    pub(crate) chain: &'a Hash,
+    pub(crate) rules: Option<&'a StakeRules>,
+    /// Whether sets that differ get a coin.
+    pub(crate) deals: bool,
 }
 
 /// What execution of the next height needs of stake, in memory.
@@ -429,12 +445,14 @@ pub(crate) struct Stake {
     pub(crate) current: Arc<ValidatorSet>,
     /// The next epoch's, while it is pending.
     pub(crate) next: Option<Arc<ValidatorSet>>,
+    /// The next epoch's, while its coin is made.
+    pub(crate) proposal: Option<Arc<Proposal>>,
     /// Voting keys that are registered.
     pub(crate) voting: Arc<BTreeSet<PublicKey>>,
 }
 
 impl Stake {
-    pub(crate) fn load(space: &dyn RowRead) -> Result<Self, StoreError> {
+    pub(crate) fn load(chain: &Hash, space: &dyn RowRead) -> Result<Self, StoreError> {
         let head = head(space)?;
         let set = |epoch: u64| -> Result<Arc<ValidatorSet>, StoreError> {
             let key = epoch_key(epoch);
@@ -442,9 +460,12 @@ impl Stake {
             Ok(Arc::new(record.ok_or_else(|| damaged(Table::Stake, &key))?.set))
         };
         let following = head.epoch.saturating_add(1);
+        let proposed = head.is_proposed.then(|| set(following)).transpose()?;
+        let proposal = proposed.map(|set| Proposal::load(chain, (*set).clone(), space));
         Ok(Self {
             current: set(head.epoch)?,
             next: head.is_pending.then(|| set(following)).transpose()?,
+            proposal: proposal.transpose()?.map(Arc::new),
             voting: Arc::new(slots(space)?.into_iter().collect()),
             head,
         })
@@ -481,10 +502,11 @@ impl Stake {
                 changes.insert(key, None);
             }
         }
+        dealing::forget(self.head.epoch, space, changes)?;
         let head = StakeHead { epoch, began: time, is_pending: false, ..self.head };
         put(changes, HEAD_KEY.to_vec(), &head);
-        let (current, next) = (Arc::clone(next), None);
-        Ok(Some(Self { head, current, next, voting: Arc::clone(&self.voting) }))
+        let (current, voting) = (Arc::clone(next), Arc::clone(&self.voting));
+        Ok(Some(Self { head, current, next: None, proposal: None, voting }))
     }
 
     /// Stake after a height that changed something of it, or a height of a time: the set that follows may become known.
@@ -493,14 +515,28 @@ impl Stake {
         &self,
         is_touched: bool,
         time: Time,
-        rules: Option<&StakeRules>,
+        laws: Laws<'_>,
         space: &dyn RowRead,
+        checks: &mut Checks,
     ) -> Result<(Self, Changes), StoreError> {
         let (mut stake, mut changes) = (self.clone(), Changes::new());
-        let Some(rules) = rules else { return Ok((stake, changes)) };
+        let Some(rules) = laws.rules else { return Ok((stake, changes)) };
         if is_touched {
             stake.head = head(space)?;
             stake.voting = Arc::new(slots(space)?.into_iter().collect());
+        }
+        if let Some(proposal) = self.proposal.as_deref() {
+            let now = (time, rules.deal_us);
+            match proposal.after(is_touched, now, space, checks, &mut changes)? {
+                None => {}
+                Some(After::Goes(proposal)) => stake.proposal = Some(Arc::new(proposal)),
+                Some(After::Ends(set)) => {
+                    (stake.head.is_proposed, stake.proposal) = (false, None);
+                    stake.pend(set, &mut changes);
+                    put(&mut changes, HEAD_KEY.to_vec(), &stake.head);
+                }
+            }
+            return Ok((stake, changes));
         }
         let end = stake.head.began.get().saturating_add(rules.epoch_us);
         if !stake.head.is_changed || stake.head.is_pending || time.get() < end {
@@ -511,13 +547,41 @@ impl Stake {
         let is_same = set.validators == stake.current.validators && set.coin == stake.current.coin;
         // Without power there is nobody to go on: those of this epoch do.
         if !is_same && set.is_sound() {
-            stake.head.is_pending = true;
-            let record = EpochRecord { set, began: None, ended: None };
-            put(&mut changes, epoch_key(record.set.epoch), &record);
-            stake.next = Some(Arc::new(record.set));
+            stake.propose(set, time, laws, space, &mut changes)?;
         }
         put(&mut changes, HEAD_KEY.to_vec(), &stake.head);
         Ok((stake, changes))
+    }
+
+    /// A set is known that differs: its coin is made first, where that can be.
+    fn propose(
+        &mut self,
+        set: ValidatorSet,
+        time: Time,
+        laws: Laws<'_>,
+        space: &dyn RowRead,
+        changes: &mut Changes,
+    ) -> Result<(), StoreError> {
+        let proposal =
+            if laws.deals { Proposal::new(laws.chain, &set, time, space)? } else { None };
+        match proposal {
+            None => self.pend(set, changes),
+            Some(proposal) => {
+                self.head.is_proposed = true;
+                proposal.put(changes);
+                let record = EpochRecord { set, began: None, ended: None };
+                put(changes, epoch_key(record.set.epoch), &record);
+                self.proposal = Some(Arc::new(proposal));
+            }
+        }
+        Ok(())
+    }
+
+    fn pend(&mut self, set: ValidatorSet, changes: &mut Changes) {
+        self.head.is_pending = true;
+        let record = EpochRecord { set, began: None, ended: None };
+        put(changes, epoch_key(record.set.epoch), &record);
+        self.next = Some(Arc::new(record.set));
     }
 
     /// The set that follows from the bonds.

@@ -68,6 +68,10 @@ pub struct StakeRules {
     pub bond_min: u64,
     /// What a validator's bond loses by evidence, in thousandths.
     pub slash_permille: u16,
+    /// Time, in µs, of each of two phases in which the validators of the next epoch make its coin: for dealings, and for
+    /// grievances. With 0, or a genesis without a coin, an epoch whose set differs has none.
+    #[serde(default)]
+    pub deal_us: u64,
 }
 
 /// A validator of the first epoch.
@@ -262,6 +266,7 @@ impl Encode for Genesis {
                 out.extend_from_slice(&number.to_le_bytes());
             }
             out.extend_from_slice(&stake.slash_permille.to_le_bytes());
+            out.extend_from_slice(&stake.deal_us.to_le_bytes());
             for validator in &self.validators {
                 put_option(out, validator.owner.as_ref());
             }

@@ -1,15 +1,18 @@
-//! Stake: who validates, with which bond, and the evidence that costs it, as actions of the ledger.
+//! Stake: who validates, with which bond, the evidence that costs it, and the next epoch's coin, as actions of the ledger.
 //!
 //! ```text
 //!  Register ─> a slot, no power ── Bond ─> power in the next set ── Unbond ─> locked ── its time ── Withdraw
 //!                                             └── Evidence: bond and locked units are slashed, no power any more
+//!  DealingKey ─> shares can be dealt to a validator      a set differs ── Deal, by each of it ── Grieve ─> its coin
 //! ```
 //! * Who signs a Register is the validator's **owner**; the voting key only votes, and signs no transaction.
 //! * A possession names the owner, so that nobody else can use it.
 //! * Evidence is not decoded here: who executes it knows votes, this crate's readers need not. Votes do not say their epoch,
 //!   their signatures cover it; so it stands beside them.
+//! * Who signs DealingKey, Deal and Grieve as transactions is nobody in particular: they say by themselves whose they are.
 
 use crate::codec::{Decode, DecodeError, Encode, Reader, put_bytes};
+use crate::dealing::{Dealing, DealingKey, DealingKeyProof, Grievance};
 use crate::number::{AccountId, PublicKey, Signature};
 use crate::transaction::TRANSACTION_SIZE_MAX;
 
@@ -67,6 +70,26 @@ pub enum StakeAction {
         /// The evidence, as consensus encodes it.
         bytes: Vec<u8>,
     },
+    /// Make a key the one under which a validator is dealt shares of coins.
+    DealingKey {
+        /// The voting key.
+        key: PublicKey,
+        /// The key for shares.
+        dealing: DealingKey,
+        /// That its secret is held for this voting key.
+        proof: DealingKeyProof,
+        /// The voting key's signature over `dealing`: tag `DealingKey`, this ledger's chain id, the current epoch.
+        signature: Signature,
+    },
+    /// Deal the coin of the epoch whose set is proposed.
+    Deal {
+        /// What is dealt.
+        dealing: Dealing,
+        /// The dealer's voting key's signature over it: tag `Deal`, this ledger's chain id, the dealing's epoch.
+        signature: Signature,
+    },
+    /// Show that a dealing's shares are wrong.
+    Grieve(Grievance),
 }
 
 /// What a voting key signs to be registered by an owner.
@@ -143,6 +166,22 @@ impl Encode for StakeAction {
                 out.extend_from_slice(&epoch.to_le_bytes());
                 put_bytes(out, bytes);
             }
+            Self::DealingKey { key, dealing, proof, signature } => {
+                out.push(6);
+                key.encode(out);
+                dealing.encode(out);
+                proof.encode(out);
+                signature.encode(out);
+            }
+            Self::Deal { dealing, signature } => {
+                out.push(7);
+                dealing.encode(out);
+                signature.encode(out);
+            }
+            Self::Grieve(grievance) => {
+                out.push(8);
+                grievance.encode(out);
+            }
         }
     }
 }
@@ -166,6 +205,17 @@ impl Decode for StakeAction {
                 epoch: reader.u64()?,
                 bytes: reader.bytes("evidence", EVIDENCE_SIZE_MAX)?.to_vec(),
             },
+            6 => Self::DealingKey {
+                key: PublicKey::decode(reader)?,
+                dealing: DealingKey::decode(reader)?,
+                proof: DealingKeyProof::decode(reader)?,
+                signature: Signature::decode(reader)?,
+            },
+            7 => Self::Deal {
+                dealing: Dealing::decode(reader)?,
+                signature: Signature::decode(reader)?,
+            },
+            8 => Self::Grieve(Grievance::decode(reader)?),
             tag => return Err(DecodeError::Tag { what: "stake action", tag: u64::from(tag) }),
         })
     }

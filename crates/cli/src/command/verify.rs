@@ -311,6 +311,16 @@ fn staked(action: &StakeAction) -> String {
         StakeAction::Evidence { epoch, bytes } => {
             format!("{} bytes of evidence of epoch {epoch}", bytes.len())
         }
+        StakeAction::DealingKey { key, dealing, .. } => {
+            format!("gives {key} the key for shares {dealing}")
+        }
+        StakeAction::Deal { dealing, .. } => {
+            format!("validator {} deals the coin of epoch {}", dealing.dealer, dealing.epoch)
+        }
+        StakeAction::Grieve(grievance) => format!(
+            "validator {} shows that the dealing of {} for epoch {} is wrong",
+            grievance.receiver, grievance.dealer, grievance.epoch
+        ),
     }
 }
 

@@ -331,6 +331,29 @@ impl Plan {
         self.deal_secrets(dealer, &self.secrets(dealer, seed), &ephemeral)
     }
 
+    /// What a faulty dealer says instead of [`Plan::deal`]: all can check it, and the shares of `receiver` are wrong. For
+    /// simulations.
+    ///
+    /// # Panics
+    /// As [`Plan::deal`].
+    #[must_use]
+    pub fn misdeal(
+        &self,
+        dealer: ValidatorIndex,
+        seed: &[u8; 32],
+        receiver: ValidatorIndex,
+    ) -> Dealing {
+        let mut dealing = self.deal(dealer, seed);
+        let range = self.ranges.get(usize::from(receiver.get())).cloned().unwrap_or_default();
+        for share in dealing.shares.get_mut(range).into_iter().flatten() {
+            share.0[31] ^= 1;
+        }
+        let secrets = self.secrets(dealer, seed);
+        let secret = secrets.first().expect("a threshold is above zero");
+        dealing.proof = self.prove(&dealing, secret);
+        dealing
+    }
+
     fn deal_secrets(
         &self,
         dealer: ValidatorIndex,
@@ -617,7 +640,9 @@ impl Plan {
         DealingProof(secret.sign(&message, PROOF_DOMAIN, &[]).to_bytes())
     }
 
-    fn digest_of(&self, dealing: &Dealing) -> Hash {
+    /// Names a dealing as [`Checked::digest`] does, before it is checked.
+    #[must_use]
+    pub fn digest_of(&self, dealing: &Dealing) -> Hash {
         sha256_concat(&[DIGEST_DOMAIN, &self.digest.0, &dealing.to_bytes()])
     }
 }

@@ -1,4 +1,4 @@
-//! The rules of stake: who validates, with which bond, and what evidence costs.
+//! The rules of stake: who validates, with which bond, what evidence costs, and who deals a coin.
 //!
 //! ```text
 //!  Register ─ keys of one role ─ a slot ─> Bond ─> bond ── Unbond ─> locked until time + unbond_us ── Withdraw ─> balance
@@ -10,6 +10,7 @@
 //! * B1 A voting key that is registered signs no transaction that does anything, and had no other role before.
 //! * B2 No Unbond leaves a set without power to be computed.
 //! * B3 Nothing of a set's power can be withdrawn while evidence is judged by that set.
+//! * B4 A voting key alone says its key for shares and its dealing; each counts for the epoch that it signed.
 //!
 //! # Limits
 //! An action costs the steps of the records that it looks at, and of the signatures that it checks, under the meter of
@@ -17,15 +18,20 @@
 
 use quipu_consensus::{Context, Evidence};
 use quipu_crypto::Tag;
+use quipu_crypto::coin::dealing::verify_key;
 use quipu_crypto::suite::{self, is_weak, verify_tagged};
 use quipu_types::agreement::VALIDATOR_COUNT_MAX;
 use quipu_types::genesis::StakeRules;
 use quipu_types::stake::{StakeAction, possession_body};
 use quipu_types::{
-    AccountId, Decode as _, Hash, Height, Lane, PublicKey, Signature, Time, ValidatorIndex, code,
+    AccountId, Dealing, DealingKey, DealingKeyProof, Decode as _, Encode as _, Grievance, Hash,
+    Height, Lane, PublicKey, Signature, Time, ValidatorIndex, code,
 };
 
 use super::{Executor, Stop, Trial};
+use crate::dealing::{
+    Checks, KeyRecord, Making, Proposal, Stage, dealing_key, dealing_key_key, making, making_key,
+};
 use crate::machine::Ordered;
 use crate::record::Sequence;
 use crate::rows::{Changes, Layer, RowRead as _, TableRead};
@@ -44,6 +50,13 @@ const SIGNATURE_RECORD_COUNT: u64 = 1_024;
 const EVIDENCE_RECORD_COUNT: u64 = 1 << 15;
 /// Bytes of evidence that cost as much as a record.
 const SIZE_RECORD: u64 = 1_024;
+/// What a pairing costs, in records, with what stands around it.
+const PAIRING_RECORD_COUNT: u64 = 1 << 15;
+/// What checking a commitment of a dealing costs, in records: a square root and a group check. A height checks 13 dealings of
+/// the largest set at most, 0.4 s.
+const COMMITMENT_RECORD_COUNT: u64 = 1_536;
+/// What multiplying it costs.
+const TERM_RECORD_COUNT: u64 = 256;
 const MINUTE_US: u64 = 60_000_000;
 
 const _: () = assert!(EVIDENCE_RECORD_COUNT * 256 >= METER_MAX * 4, "a height judges 256 at most");
@@ -86,6 +99,8 @@ impl<S: Store> Executor<'_, S> {
             tx: ordered.tx,
             chain: self.rules.chain,
             lane_count: self.rules.lane_count,
+            proposal: self.proposal.as_deref(),
+            checks: &mut self.cache.checks,
         };
         let done = staking.act(action);
         self.steps = self.steps.saturating_sub(before.saturating_sub(meter.steps));
@@ -138,9 +153,11 @@ struct Staking<'a> {
     tx: Hash,
     chain: Hash,
     lane_count: u16,
+    proposal: Option<&'a Proposal>,
+    checks: &'a mut Checks,
 }
 
-impl Staking<'_> {
+impl<'a> Staking<'a> {
     fn act(&mut self, action: &StakeAction) -> Result<Payment, Stop> {
         self.charge(ACTION_RECORD_COUNT)?;
         match action {
@@ -158,6 +175,11 @@ impl Staking<'_> {
                 self.put_validator(key, &ValidatorRecord { address: address.clone(), ..record });
             }
             StakeAction::Evidence { epoch, bytes } => self.judge(*epoch, bytes)?,
+            StakeAction::DealingKey { key, dealing, proof, signature } => {
+                self.put_dealing_key(key, dealing, proof, signature)?;
+            }
+            StakeAction::Deal { dealing, signature } => self.deal(dealing, signature)?,
+            StakeAction::Grieve(grievance) => self.grieve(grievance)?,
         }
         Ok(Payment::Nothing)
     }
@@ -233,6 +255,9 @@ impl Staking<'_> {
         } else {
             let (gone, index) = self.free_slot(&head, &validators)?.ok_or(code::NO_SLOT)?;
             self.changes.insert(validator_key(&gone), None);
+            if self.space().get(&dealing_key_key(&gone))?.is_some() {
+                self.changes.insert(dealing_key_key(&gone), None);
+            }
             (index, head)
         };
         let record = ValidatorRecord {
@@ -380,6 +405,96 @@ impl Staking<'_> {
         Ok(())
     }
 
+    /// One key an epoch, so that what was signed for an older one puts nothing back (B4).
+    fn put_dealing_key(
+        &mut self,
+        key: &PublicKey,
+        dealing: &DealingKey,
+        proof: &DealingKeyProof,
+        signature: &Signature,
+    ) -> Result<(), Stop> {
+        self.charge(SIGNATURE_RECORD_COUNT)?;
+        if self.find(key)?.is_none() {
+            return Err(code::NO_VALIDATOR.into());
+        }
+        let epoch = self.head()?.epoch;
+        let place = dealing_key_key(key);
+        let known: Option<KeyRecord> = stake::read(&self.space(), &place)?;
+        if known.is_some_and(|known| known.key == *dealing || known.epoch == epoch) {
+            return Err(code::DEALING_KEY_KNOWN.into());
+        }
+        if !verify_tagged(key, &self.chain, epoch, Tag::DealingKey, &dealing.to_bytes(), signature)
+        {
+            return Err(code::DEALING_KEY_FALSE.into());
+        }
+        self.charge(PAIRING_RECORD_COUNT)?;
+        if !verify_key(&self.chain, key, dealing, proof) {
+            return Err(code::DEALING_KEY_FALSE.into());
+        }
+        stake::put(self.changes, place, &KeyRecord { key: *dealing, epoch });
+        Ok(())
+    }
+
+    /// The proposal of an epoch, and how far it has come in this height.
+    fn proposed(&self, epoch: u64) -> Result<(&'a Proposal, Making), Stop> {
+        let proposal = self.proposal.filter(|one| one.set.epoch == epoch);
+        let proposal = proposal.ok_or(code::NO_DEALING)?;
+        let making = making(&self.space(), epoch)?.ok_or(code::NO_DEALING)?;
+        Ok((proposal, making))
+    }
+
+    fn put_stage(&mut self, epoch: u64, mut making: Making, of: ValidatorIndex, stage: Stage) {
+        if let Some(member) = making.members.get_mut(usize::from(of.get())) {
+            member.stage = stage;
+        }
+        stake::put(self.changes, making_key(epoch), &making);
+    }
+
+    fn deal(&mut self, dealing: &Dealing, signature: &Signature) -> Result<(), Stop> {
+        self.charge(SIGNATURE_RECORD_COUNT.saturating_mul(2))?;
+        let (epoch, dealer) = (dealing.epoch, dealing.dealer);
+        let (proposal, making) = self.proposed(epoch)?;
+        if making.closed.is_some() {
+            return Err(code::DEALING_LATE.into());
+        }
+        let of = proposal.set.get(dealer).filter(|one| one.power > 0);
+        let key = of.ok_or(code::DEALING_FORGED)?.key;
+        let place = making.members.get(usize::from(dealer.get()));
+        if place.is_none_or(|one| one.stage != Stage::Due) {
+            return Err(code::DEALT_ALREADY.into());
+        }
+        let bytes = dealing.to_bytes();
+        if !verify_tagged(&key, &self.chain, epoch, Tag::Deal, &bytes, signature) {
+            return Err(code::DEALING_FORGED.into());
+        }
+        self.charge(commitment_cost(dealing.commitments.len(), COMMITMENT_RECORD_COUNT))?;
+        self.checks.check(&proposal.plan, dealing).map_err(|_| code::DEALING_WRONG)?;
+        self.changes.insert(dealing_key(epoch, dealer), Some(bytes));
+        self.put_stage(epoch, making, dealer, Stage::Dealt);
+        Ok(())
+    }
+
+    /// A grievance that is right puts its dealer out. Each counts until the coin is made.
+    fn grieve(&mut self, grievance: &Grievance) -> Result<(), Stop> {
+        let (epoch, dealer) = (grievance.epoch, grievance.dealer);
+        let (proposal, making) = self.proposed(epoch)?;
+        let place = making.members.get(usize::from(dealer.get()));
+        if place.is_none_or(|one| one.stage != Stage::Dealt) {
+            return Err(code::NO_DEALING.into());
+        }
+        // A coin of so many members has about thrice as many commitments; who dealt has paid for their check.
+        let count = making.members.len().saturating_mul(3);
+        let cost = commitment_cost(count, TERM_RECORD_COUNT);
+        self.charge(cost.saturating_add(PAIRING_RECORD_COUNT))?;
+        let space = Layer { under: &self.under, changes: self.changes };
+        let checked = proposal.checked(dealer, &space, self.checks)?;
+        if proposal.plan.judge(&checked, grievance).is_err() {
+            return Err(code::GRIEVANCE_FALSE.into());
+        }
+        self.put_stage(epoch, making, dealer, Stage::Out);
+        Ok(())
+    }
+
     /// Takes a validator's power for good, and its part of what it has bonded and locked; says how much that was.
     fn slash(&mut self, key: &PublicKey) -> Result<u64, Stop> {
         // Its slot may have been given away: then it has nothing left.
@@ -401,6 +516,12 @@ impl Staking<'_> {
         self.put_validator(key, &ValidatorRecord { bond, locked, is_deposed: true, ..record });
         Ok(lost)
     }
+}
+
+/// What points cost, with a pairing.
+fn commitment_cost(count: usize, each: u64) -> u64 {
+    let count = u64::try_from(count).unwrap_or(u64::MAX);
+    count.saturating_mul(each).saturating_add(PAIRING_RECORD_COUNT)
 }
 
 /// A key's power in an epoch's set.

@@ -515,7 +515,7 @@ fn balances_streams_and_sequences_are_proven_and_the_first_root_is_frozen() {
         writeln!(text, "{table}: {size} bytes").expect("a string takes it");
     }
     expect![[r#"
-        9a837ae1638429c9cd4e429cc5ff8623a0e54a7b5b7ba5d78d469e758a2c3d40
+        2640d1e40ddfb21ddb329e3f0ac7a244379bf95c004db53b9aab22be48c468a6
         account: 8 bytes
         account: 8 bytes
         account: 0 bytes

@@ -1,11 +1,13 @@
-//! What a machine says of stake: sets of epochs, validators, bonds, misdeeds.
+//! What a machine says of stake: sets of epochs, validators, bonds, misdeeds, and what coins are made of.
 
 use std::sync::Arc;
 
+use quipu_crypto::coin::dealing::Plan;
 use quipu_types::genesis::StakeRules;
-use quipu_types::{PublicKey, Time, ValidatorSet};
+use quipu_types::{CoinSetup, Dealing, PublicKey, Time, ValidatorIndex, ValidatorSet};
 
 use super::{Machine, StateError};
+use crate::dealing::{self, KeyRecord, Making, Proposal};
 use crate::rows::TableRead;
 use crate::stake::{self, EpochRecord, MisdeedOf, StakeHead, ValidatorRecord};
 use crate::store::{Store, Table};
@@ -69,6 +71,47 @@ impl<S: Store> Machine<S> {
         limit: usize,
     ) -> Result<Vec<(Vec<u8>, MisdeedOf)>, StateError> {
         Ok(stake::misdeeds(&self.stake_space(), from, limit)?)
+    }
+
+    /// The next epoch's set while its coin is made, from when it is proposed until it is pending.
+    #[must_use]
+    pub fn proposal(&self) -> Option<Arc<Proposal>> {
+        self.stake.proposal.clone()
+    }
+
+    /// Whether sets that differ get a coin that their validators deal.
+    #[must_use]
+    pub const fn deals(&self) -> bool {
+        self.rules.deals
+    }
+
+    /// A validator's key for shares, if it has one.
+    pub fn dealing_key(&self, key: &PublicKey) -> Result<Option<KeyRecord>, StateError> {
+        Ok(stake::read(&self.stake_space(), &dealing::dealing_key_key(key))?)
+    }
+
+    /// How an epoch's coin was made, or is: of the proposed, the pending and the current epoch. Epoch 0's is in the genesis.
+    pub fn making(&self, epoch: u64) -> Result<Option<Making>, StateError> {
+        Ok(dealing::making(&self.stake_space(), epoch)?)
+    }
+
+    /// What checks and opens the dealings of an epoch that [`Machine::making`] knows.
+    pub fn plan(&self, epoch: u64) -> Result<Option<Plan>, StateError> {
+        Ok(dealing::plan(&self.chain, epoch, &self.stake_space())?)
+    }
+
+    /// A validator's dealing for an epoch that [`Machine::making`] knows, if it has dealt.
+    pub fn dealing(
+        &self,
+        epoch: u64,
+        dealer: ValidatorIndex,
+    ) -> Result<Option<Dealing>, StateError> {
+        Ok(stake::read(&self.stake_space(), &dealing::dealing_key(epoch, dealer))?)
+    }
+
+    /// The coin that was dealt for an epoch, pending or current. Epoch 0's is in the genesis.
+    pub fn coin_setup(&self, epoch: u64) -> Result<Option<CoinSetup>, StateError> {
+        Ok(stake::read(&self.stake_space(), &dealing::setup_key(epoch))?)
     }
 
     const fn stake_space(&self) -> TableRead<'_, S> {

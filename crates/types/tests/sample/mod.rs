@@ -143,7 +143,7 @@ impl Sample for StakeAction {
     fn sample(rng: &mut Rng) -> Self {
         let key = PublicKey::sample(rng);
         let address = format!("{}.example:{}", name(rng), rng.u16(1..));
-        match rng.u8(0..6) {
+        match rng.u8(0..9) {
             0 => Self::Register {
                 key,
                 possession: signature(rng),
@@ -154,7 +154,15 @@ impl Sample for StakeAction {
             2 => Self::Unbond { key, amount: rng.u64(1..) },
             3 => Self::Withdraw { key },
             4 => Self::Move { key, address },
-            _ => Self::Evidence { epoch: rng.u64(..), bytes: bytes(rng) },
+            5 => Self::Evidence { epoch: rng.u64(..), bytes: bytes(rng) },
+            6 => Self::DealingKey {
+                key,
+                dealing: DealingKey(array(rng)),
+                proof: DealingKeyProof(array(rng)),
+                signature: signature(rng),
+            },
+            7 => Self::Deal { dealing: Dealing::sample(rng), signature: signature(rng) },
+            _ => Self::Grieve(Grievance::sample(rng)),
         }
     }
 }

@@ -196,7 +196,7 @@ fn a_page_that_leaves_out_a_key_or_shows_an_older_event_is_false() {
     let (before, _) = read_all(&machine, &genesis, &model, 100).expect("true");
     let [whole] = before.as_slice() else { panic!("one page") };
     assert_eq!(whole.entries.len(), 39);
-    expect!["a917bcae0ab92e75d41a845d59003aeeb4ee2782582e006c69936026ed506b21"]
+    expect!["d28b72306fa4969ca23971ba0e021252044da6f665330ba4f2f6dee7805fd106"]
         .assert_eq(&sha256(&whole.to_bytes()).to_string());
     let mut text = String::new();
     for (what, page) in false_pages(whole) {

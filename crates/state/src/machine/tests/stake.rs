@@ -15,11 +15,12 @@ use crate::stake::{
 };
 use crate::{Misdeed, ValidatorRecord};
 
+mod coining;
 mod model;
 
 const START: u64 = 1_000_000;
 const RULES: StakeRules =
-    StakeRules { epoch_us: 1_000, unbond_us: 3_000, bond_min: 10, slash_permille: 100 };
+    StakeRules { epoch_us: 1_000, unbond_us: 3_000, bond_min: 10, slash_permille: 100, deal_us: 0 };
 
 fn voting(number: usize) -> SecretKey {
     let mut seed = [b'v'; 32];
