@@ -276,7 +276,7 @@ pub(crate) enum GenesisCommand {
     Merge(GenesisMerge),
     /// Deal the coin that decides heights when leaders fail: one member does, and is trusted to forget what it drew.
     #[command(
-        after_help = "Example:\n  quipu genesis deal genesis.draft.json *.join.json --out coin.json --shares .\n\nMakes coin.json for everyone's merge, and NAME.coin.key for each member: bring each to its owner in a\nway that nobody else can read, and remove it here. Whoever holds half of the shares can throw coins\nearly: that can cost progress in bad times, and never what was decided. Without a coin every round\nhas a leader, and a network without timing stops the ledger."
+        after_help = "Example:\n  quipu genesis deal genesis.draft.json *.join.json --out coin.json --shares .\n\nMakes coin.json for everyone's merge, and NAME.coin.key for each member: bring each to its owner in a\nway that nobody else can read, and remove it here. Whoever holds half of the shares can throw coins\nearly: that can cost progress in bad times, and never what was decided. Without a coin every round\nhas a leader, and a network without timing stops the ledger, until its validators have dealt one\nthemselves: in its next epoch, unless --dealing is 0 or the validators are fixed."
     )]
     Deal(GenesisDeal),
     /// Sign a merged genesis: its member agrees to exactly this one.

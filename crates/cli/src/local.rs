@@ -269,7 +269,7 @@ pub(crate) fn create(
     deal(&mut genesis, &dirs)?;
     genesis.check()?;
     // Last, so that a directory with a genesis is a whole one.
-    write_atomically(&layout.genesis(), &genesis.to_json())?;
+    write_atomically(&layout.genesis(), genesis.to_json())?;
     Ok(genesis)
 }
 
@@ -308,7 +308,7 @@ pub(crate) fn create_member(
     config.peers = peers;
     listen(&mut config, ports);
     config.listen.peer = peer;
-    write_atomically(&dir.join("genesis.json"), &genesis.to_json())?;
+    write_atomically(&dir.join("genesis.json"), genesis.to_json())?;
     finish_validator(&config)
 }
 
@@ -316,7 +316,7 @@ pub(crate) fn create_member(
 fn finish_validator(config: &Config) -> Result<()> {
     config.check().map_err(|reason| Failure::new(code::CONFIG, reason))?;
     write_atomically(&config.dir.join(FIRST_START_FILE), FIRST_START)?;
-    write_atomically(&config.dir.join(CONFIG_FILE), &config.to_toml())
+    write_atomically(&config.dir.join(CONFIG_FILE), config.to_toml())
 }
 
 fn refuse_existing(path: &Path) -> Result<()> {

@@ -289,7 +289,7 @@ pub(crate) mod tests {
                 late_votes: vec![],
                 state_certificate: None,
                 next_set: self.next.map(|seed| ValidatorSet {
-                    epoch: self.epoch + 1,
+                    epoch: self.epoch.saturating_add(1),
                     validators: vec![Validator { key: key(seed).public(), power: 1 }],
                     coin: None,
                 }),

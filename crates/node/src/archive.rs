@@ -16,7 +16,7 @@ use quipu_replica::checkpoint::beginning;
 use quipu_replica::storage::{cut_before, read_epochs};
 use quipu_types::{Genesis, Hash, Header, Height};
 
-use crate::check::{Finding, check_log, wrong_clocks};
+use crate::check::{Finding, check_log, known_epochs, wrong_clocks};
 use crate::config::Config;
 use crate::disk::FileDisk;
 use crate::driver::log_failed;
@@ -148,7 +148,10 @@ pub fn check_archive(
         return Err(NodeError::system("checking", reason));
     }
     let mut findings: Vec<Finding> =
-        check_log(&disk, &genesis, &mut tell).into_iter().map(Finding::from).collect();
+        check_log(&disk, &genesis, &known_epochs(&disk, &genesis), &mut tell)
+            .into_iter()
+            .map(Finding::from)
+            .collect();
     if !findings.is_empty() {
         return Ok(ArchiveReport { findings, archived: None });
     }

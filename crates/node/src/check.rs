@@ -22,8 +22,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use quipu_clock::LaneClock;
+use quipu_crypto::coin::dealing::DecryptionKey;
 use quipu_crypto::domain::Tag;
-use quipu_crypto::keyfile;
+use quipu_crypto::keyfile::{self, KeyFileError};
 use quipu_crypto::suite::verify_tagged;
 use quipu_log::{Disk, Ledger, LedgerConfig, LedgerReader};
 use quipu_proof::names::chain_id;
@@ -170,12 +171,14 @@ pub fn check(
     let _lock = DirLock::take(dir)?;
     let genesis = read_genesis(&config.genesis)?;
     let chain = chain_id(&genesis);
+    let disk = open_disk(dir)?;
     let mut checking = Checking {
+        epochs: known_epochs(&*disk, &genesis),
         config,
         genesis,
         chain,
         report,
-        disk: open_disk(dir)?,
+        disk,
         threads,
         progress: &mut progress,
     };
@@ -199,14 +202,14 @@ fn open_disk(dir: &Path) -> Result<Arc<dyn Disk>, NodeError> {
     Ok(Arc::new(disk))
 }
 
-/// Verifies a log's bytes, links, signatures and certificates.
+/// Verifies a log's bytes, links, and its signatures and certificates by the sets of the epochs it knows of.
 pub(crate) fn check_log(
     disk: &dyn Disk,
     genesis: &Genesis,
+    epochs: &Epochs,
     tell: &mut dyn FnMut(&str),
 ) -> Vec<quipu_log::Finding> {
     let chain = chain_id(genesis);
-    let epochs = epochs(disk, genesis);
     let check = quipu_log::Check {
         disk,
         chain,
@@ -230,7 +233,7 @@ pub(crate) fn check_log(
 }
 
 /// The epochs that a log knows of, followed from the genesis' as far as each is certified; nothing of the disk is changed.
-fn epochs(disk: &dyn Disk, genesis: &Genesis) -> Epochs {
+pub(crate) fn known_epochs(disk: &dyn Disk, genesis: &Genesis) -> Epochs {
     let mut epochs = Epochs::new(genesis.validator_set(), genesis.lane_count);
     let chain = chain_id(genesis);
     let handovers = quipu_log::handovers(disk, &chain).unwrap_or_default();
@@ -246,6 +249,8 @@ struct Checking<'a> {
     config: Config,
     genesis: Genesis,
     chain: Hash,
+    /// Those the log knows of; nothing here changes the log.
+    epochs: Epochs,
     report: Report,
     disk: Arc<dyn Disk>,
     threads: NonZeroUsize,
@@ -267,7 +272,7 @@ impl Checking<'_> {
                 None
             }
             Ok(key) => {
-                let own = epochs(&*self.disk, &self.genesis).current().set.index_of(&key.public());
+                let own = self.epochs.current().set.index_of(&key.public());
                 if own.is_none() {
                     self.note(name, "the key is of no validator of the ledger");
                 }
@@ -276,18 +281,25 @@ impl Checking<'_> {
         }
     }
 
-    /// What the genesis deals of the coin of open rounds, and the validator's shares, where it has some.
+    /// What the genesis deals of the coin of open rounds, the validator's shares, and its key for those of later coins, where it
+    /// has some.
     fn coin(&mut self, own: ValidatorIndex) {
         (self.progress)("the coin");
-        let set = epochs(&*self.disk, &self.genesis).current().set.clone();
-        if let Err(error) = crate::coin::load(&self.config, &self.genesis, &set, own) {
+        let set = &self.epochs.current().set;
+        if let Err(error) = crate::coin::load(&self.config, &self.genesis, set, own) {
             self.note(self.config.coin.display().to_string(), error.to_string());
+        }
+        match DecryptionKey::load(&self.config.dealing) {
+            Ok(_) | Err(KeyFileError::Missing { .. }) => {}
+            Err(error) => {
+                self.note(self.config.dealing.display().to_string(), error.to_string());
+            }
         }
     }
 
     /// Verifies the log's own bytes; whether it can be opened afterwards.
     fn log(&mut self) -> bool {
-        let found = check_log(&*self.disk, &self.genesis, self.progress);
+        let found = check_log(&*self.disk, &self.genesis, &self.epochs, self.progress);
         let is_whole = found.iter().all(quipu_log::Finding::is_mended_by_opening);
         self.report.findings.extend(found.into_iter().map(Finding::from));
         is_whole
@@ -296,7 +308,7 @@ impl Checking<'_> {
     /// Files that nobody knows.
     fn names(&mut self) {
         // They may lie here or elsewhere.
-        let own = [&self.config.key, &self.config.coin, &self.config.genesis]
+        let own = [&self.config.key, &self.config.coin, &self.config.dealing, &self.config.genesis]
             .map(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
         let known = [
             CONFIG_FILE,
@@ -379,8 +391,7 @@ impl Checking<'_> {
         if self.disk.open_read(CERTIFICATE_FILE).is_err() {
             return;
         }
-        let epochs = epochs(&*self.disk, &self.genesis);
-        let file = match CertificateFile::open_read(Arc::clone(&self.disk), &epochs) {
+        let file = match CertificateFile::open_read(Arc::clone(&self.disk), &self.epochs) {
             Ok(file) => file,
             Err(error) => return self.note(CERTIFICATE_FILE, error.to_string()),
         };
@@ -396,7 +407,7 @@ impl Checking<'_> {
             let fault = match file.get(height) {
                 Ok(None) => None,
                 Ok(Some(held)) => {
-                    let set = &epochs.at(height).set;
+                    let set = &self.epochs.at(height).set;
                     verify_state_certificate(&self.chain, set, height, &held)
                         .err()
                         .map(|error| format!("state certificate of height {height}: {error}"))
@@ -439,8 +450,7 @@ impl Checking<'_> {
         if let Some(at) = stored_at.filter(|at| *at > head) {
             self.note(STATE_DIR, format!("the state is at height {at}, the log ends at {head}"));
         }
-        let epochs = epochs(&*self.disk, &self.genesis);
-        let file = CertificateFile::open_read(Arc::clone(&self.disk), &epochs).ok();
+        let file = CertificateFile::open_read(Arc::clone(&self.disk), &self.epochs).ok();
         if stored_at == Some(machine.applied()) {
             self.compare(&machine, stored.as_ref());
         }
@@ -453,7 +463,7 @@ impl Checking<'_> {
                     return Ok(());
                 }
             };
-            self.compare_certificates(&machine, (file.as_ref(), &epochs), &header, &state);
+            self.compare_certificates(&machine, file.as_ref(), &header, &state);
             let is_compared = stored_at == Some(height);
             if is_compared || machine.unflushed_heights() >= FLUSH_HEIGHT_COUNT || height == head {
                 machine.flush().map_err(state_failed)?;
@@ -545,7 +555,7 @@ impl Checking<'_> {
     fn compare_certificates(
         &mut self,
         machine: &Machine<LmdbStore>,
-        (file, epochs): (Option<&CertificateFile>, &Epochs),
+        file: Option<&CertificateFile>,
         header: &Header,
         state: &SignedState,
     ) {
@@ -563,7 +573,7 @@ impl Checking<'_> {
         }
         let Some(embedded) = &header.state_certificate else { return };
         let about = embedded.state.height;
-        let set = &epochs.at(about).set;
+        let set = &self.epochs.at(about).set;
         if let Err(error) = verify_state_certificate(&self.chain, set, about, embedded) {
             self.note("headers", format!("header {height}, state certificate inside: {error}"));
         }

@@ -41,6 +41,7 @@ const KEYS: &[&str] = &[
     "genesis",
     "key",
     "coin",
+    "dealing",
     "peers",
     "roles",
     "passwords",
@@ -88,6 +89,8 @@ pub struct Config {
     pub key: PathBuf,
     /// The file with the validator's shares of the coin of open rounds; it may be missing.
     pub coin: PathBuf,
+    /// The file with the key under which others deal this validator shares of later epochs' coins; made when it is missing.
+    pub dealing: PathBuf,
     /// Where to listen.
     pub listen: Listen,
     /// Where the other validators listen for peers: name in the genesis -> `host:port`.
@@ -212,6 +215,8 @@ struct File {
     key: PathBuf,
     #[serde(default = "coin_file")]
     coin: PathBuf,
+    #[serde(default = "dealing_file")]
+    dealing: PathBuf,
     #[serde(default)]
     listen: Listen,
     #[serde(default)]
@@ -242,6 +247,10 @@ struct PgFile {
 
 fn coin_file() -> PathBuf {
     PathBuf::from("coin.key")
+}
+
+fn dealing_file() -> PathBuf {
+    PathBuf::from("dealing.key")
 }
 
 impl Default for Listen {
@@ -330,6 +339,7 @@ impl Config {
             genesis: dir.join("../genesis.json"),
             key: dir.join("validator.key"),
             coin: dir.join(coin_file()),
+            dealing: dir.join(dealing_file()),
             listen: Listen::default(),
             peers: BTreeMap::new(),
             roles: BTreeMap::new(),
@@ -373,6 +383,7 @@ impl Config {
             genesis: dir.join(file.genesis),
             key: dir.join(file.key),
             coin: dir.join(file.coin),
+            dealing: dir.join(file.dealing),
             listen: file.listen,
             peers: file.peers,
             roles: file.roles.into_iter().map(|(role, key)| (role, dir.join(key))).collect(),
@@ -483,7 +494,9 @@ impl Config {
              # The key that this validator votes with. Readable by its owner only.\n\
              key = {}\n\
              # Its shares of the coin that decides rounds without a leader. Readable by its owner only; may be missing.\n\
-             coin = {}\n\n\
+             coin = {}\n\
+             # The key under which it is dealt shares of later epochs' coins. Made at the first start that needs it.\n\
+             dealing = {}\n\n\
              # Loopback addresses (pg: see [pg]); port 0 takes any free one.\n\
              [listen]\n\
              http = \"{http}\"\n\
@@ -504,6 +517,7 @@ impl Config {
             self.inside(&self.genesis),
             self.inside(&self.key),
             self.inside(&self.coin),
+            self.inside(&self.dealing),
             toml::Value::from(self.log.level.clone()),
         )
     }

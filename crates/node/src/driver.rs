@@ -4,7 +4,7 @@
 //!  HTTP ── Message::Submit ──┐                          ┌── log: terms, chunks, votes, headers
 //!  links ── Peer, Linked ────┤                          ├── Sync: fdatasync of all that was touched, then Stored
 //!  executor ── Executed ─────┼─> step(now, input) ─poll─┼── Speculate, Execute ──> executor's thread
-//!  workers ─── Restored ─────┤                          ├── Restore ──> workers
+//!  workers ─── Restored, Coin ┤                          ├── Restore ──> workers
 //!  clock ── Timer ───────────┤                          ├── Broadcast, Send, Serve ──> links
 //!  run ── Stop ──────────────┘                          └── Answer ──> the waiting request
 //! ```
@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
+use quipu_crypto::coin::{CoinScheme, CoinSecret};
 use quipu_log::{Ledger, LogError, SyncGroup};
 use quipu_net::Offence;
 use quipu_replica::api::Barrier;
@@ -56,6 +57,8 @@ pub(crate) enum Message {
     Executed { state: SignedState, receipts: Arc<Vec<Receipt>> },
     /// Execution found the next epoch's set to be this.
     NextSet(Arc<ValidatorSet>),
+    /// What makes the coins of an epoch that its validators dealt, with the own shares.
+    Coin { epoch: u64, coin: Box<(CoinScheme, Option<CoinSecret>)> },
     /// What another validator sent, checked.
     Peer { from: ValidatorIndex, received: Box<Received> },
     /// What a worker made of stripes.
@@ -282,6 +285,7 @@ impl Driver {
                 self.step(Input::Executed { state, receipts });
             }
             Message::NextSet(set) => self.step(Input::NextSet(Box::new((*set).clone()))),
+            Message::Coin { epoch, coin } => self.replica.take_coin(epoch, Some(*coin)),
             Message::Prune(height) => self.prune(height)?,
             Message::Failed(error) => return Err(error),
             Message::Stop => self.step(Input::Stop),

@@ -46,8 +46,9 @@ pub(crate) struct Gateway {
     roles: BTreeMap<String, Arc<Role>>,
 }
 
+/// One who signs here.
 #[derive(Debug)]
-struct Role {
+pub(crate) struct Role {
     name: String,
     key: SecretKey,
     /// By lane: the numbers of its next transaction, if they are known.
@@ -197,13 +198,22 @@ fn route_of(
 }
 
 impl Role {
-    fn new(name: String, key: SecretKey) -> Self {
+    pub(crate) fn new(name: String, key: SecretKey) -> Self {
         let (places, anchor, queues) = (Mutex::default(), Lock::default(), Queues::default());
         Self { name, key, places, anchor, queues }
     }
 
     fn account(&self) -> AccountId {
         quipu_crypto::suite::account(&self.key.public())
+    }
+
+    /// Has actions applied as one transaction of no route.
+    pub(crate) async fn say(
+        &self,
+        shared: &Arc<Shared>,
+        actions: &[Action],
+    ) -> Result<(), Unwritten> {
+        self.write(shared, None, actions).await.map(|_| ())
     }
 
     /// One transaction, signed anew as long as others are faster (G1): what its programs did, if that is known here,

@@ -23,6 +23,7 @@ mod clock;
 mod clocks;
 mod coin;
 mod config;
+mod dealer;
 pub mod disk;
 mod driver;
 mod error;

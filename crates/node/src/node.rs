@@ -19,13 +19,14 @@ use quipu_proof::names::chain_id;
 use quipu_replica::storage::read_epochs;
 use quipu_replica::{Observer, Replica};
 use quipu_state::{ACTION_COUNT_MIN, Machine, StateError};
-use quipu_types::{Encode, Genesis, Hash, ValidatorIndex};
+use quipu_types::{Encode, Genesis, Hash, Height, ValidatorIndex};
 use tokio::sync::oneshot;
 
 use crate::certificates::CertificateFile;
 use crate::checkpoint::Saver;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::dealer::Dealer;
 use crate::disk::FileDisk;
 use crate::driver::{Driver, Message, QUEUE_COUNT_MAX, SyncJob, keep_syncing, log_failed};
 use crate::error::NodeError;
@@ -69,6 +70,8 @@ pub struct Node {
     inbox: Receiver<Message>,
     executor: Executor,
     work: Receiver<Work>,
+    /// Has its part in coins, where later epochs have some.
+    dealer: Option<Dealer>,
     /// Heights that were executed before, whose state certificates are wanted.
     uncertified: Vec<Executed>,
     listeners: Listeners,
@@ -129,7 +132,6 @@ impl Node {
         check_peers(&config, &genesis, &machine, index)?;
         let certificates = CertificateFile::open(disk, &epochs)
             .map_err(|error| NodeError::system("opening the state certificates", error))?;
-        let metrics = Metrics::new();
         let sql =
             Sql::open(&config.dir.join(COLUMN_DIR), &config.limits, &ledger.reader(), &machine)?;
         let (inbox_sender, inbox) = mpsc::sync_channel(QUEUE_COUNT_MAX);
@@ -146,7 +148,7 @@ impl Node {
             machine,
             certificates,
             sql,
-            metrics,
+            metrics: Metrics::new(),
             clock: Clock::new(),
             inbox: inbox_sender,
             progress: Progress { committed: head, ..Progress::default() },
@@ -154,12 +156,9 @@ impl Node {
             access: Arc::new(crate::pg::Access::load(&config, &read_key(&config.key)?)?),
         });
         shared.sql.attach(&shared)?;
-        let mut executor = Executor::new(Arc::clone(&shared));
-        recovery::replay(&shared, &mut executor, head)?;
+        let (executor, uncertified) = start_executor(&config, &shared, (index, head))?;
         let recovered = recovery::recovered(&shared, &ledger, found)?;
-        let uncertified = recovery::uncertified(&shared, &executor, head)?;
-        let upto = recovery::certified_upto(head, &uncertified);
-        executor.save_with(Saver::new(config.retention, load_key(&config)?, index, &shared, upto));
+        let dealer = Dealer::open(&config.dealing, load_key(&config)?, &shared)?;
         let replica = start_replica(&shared, key, (observer, coin), recovered)?;
         let (work_sender, work) = mpsc::channel();
         let (syncer, syncs) = (!is_alone).then(mpsc::channel).unzip();
@@ -173,6 +172,7 @@ impl Node {
             inbox,
             executor,
             work,
+            dealer,
             uncertified,
             listeners,
             syncs,
@@ -203,6 +203,7 @@ impl Node {
             inbox,
             executor,
             work,
+            dealer,
             uncertified,
             mut listeners,
             syncs,
@@ -216,6 +217,7 @@ impl Node {
         let executor = spawn_executor(executor, work, &shared)?;
         let syncer = syncs.map(|jobs| spawn_syncer(jobs, &shared)).transpose()?;
         let (mut ended, driver) = spawn_driver(driver, inbox, uncertified)?;
+        let dealer = dealer.map(|dealer| tokio::spawn(dealer.run()));
         let mut second = tokio::time::interval(Duration::from_secs(1));
         tokio::pin!(shutdown);
         let early = loop {
@@ -246,6 +248,7 @@ impl Node {
             })
         });
         let left = left.await.map_err(|error| NodeError::system("stopping", error))?;
+        dealer.inspect(tokio::task::JoinHandle::abort);
         shared.peers.stop().await;
         servers.finish().await;
         let closed = close(&shared, result.is_ok());
@@ -431,6 +434,20 @@ pub(crate) fn load_roles(config: &Config) -> Result<BTreeMap<String, SecretKey>,
         Ok((role.clone(), key))
     };
     config.roles.iter().map(load).collect()
+}
+
+/// The executor, that has executed all that is committed; with the heights whose certificates are missing.
+fn start_executor(
+    config: &Config,
+    shared: &Arc<Shared>,
+    (own, head): (ValidatorIndex, Height),
+) -> Result<(Executor, Vec<Executed>), NodeError> {
+    let mut executor = Executor::new(Arc::clone(shared));
+    recovery::replay(shared, &mut executor, head)?;
+    let uncertified = recovery::uncertified(shared, &executor, head)?;
+    let upto = recovery::certified_upto(head, &uncertified);
+    executor.save_with(Saver::new(config.retention, load_key(config)?, own, shared, upto));
+    Ok((executor, uncertified))
 }
 
 /// The validator's machine, with what the process gives it: a fresh nonce, limits, what was verified already.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use quipu_query::{EpochRow, EvidenceRow, ValidatorRow};
-use quipu_state::{Machine, StateError, Store};
+use quipu_state::{Machine, StateError, Store, ValidatorRecord};
 use quipu_types::{PublicKey, ValidatorSet};
 
 /// Most misdeeds that one query reads.
@@ -19,20 +19,23 @@ pub(crate) fn validators<S: Store>(machine: &Machine<S>) -> Result<Vec<Validator
     let power_of =
         |powers: &BTreeMap<PublicKey, u64>, key: &PublicKey| powers.get(key).copied().unwrap_or(0);
     let epoch = machine.stake_head().epoch;
-    let rows = machine.validators()?.into_iter().map(|(key, one)| ValidatorRow {
-        index: one.index.get(),
-        name: one.name,
-        key,
-        address: Some(one.address).filter(|address| !address.is_empty()),
-        owner: one.owner,
-        power: power_of(&now, &key),
-        power_next: next.as_ref().map(|next| power_of(next, &key)),
-        bond: one.bond,
-        locked: one.locked,
-        is_deposed: one.is_deposed,
-        epoch,
-    });
-    Ok(rows.collect())
+    let row = |(key, one): (PublicKey, ValidatorRecord)| {
+        Ok(ValidatorRow {
+            has_share_key: machine.dealing_key(&key)?.is_some(),
+            index: one.index.get(),
+            name: one.name,
+            key,
+            address: Some(one.address).filter(|address| !address.is_empty()),
+            owner: one.owner,
+            power: power_of(&now, &key),
+            power_next: next.as_ref().map(|next| power_of(next, &key)),
+            bond: one.bond,
+            locked: one.locked,
+            is_deposed: one.is_deposed,
+            epoch,
+        })
+    };
+    machine.validators()?.into_iter().map(row).collect()
 }
 
 /// Evidence that was ordered and held, by height.

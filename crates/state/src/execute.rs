@@ -61,7 +61,7 @@ pub(crate) struct Rules {
     /// The chain id.
     pub(crate) chain: Hash,
     pub(crate) stake: Option<StakeRules>,
-    /// Whether sets that differ get a coin.
+    /// Whether sets that have no coin get one.
     pub(crate) deals: bool,
     pub(crate) prices: Prices,
     /// Most steps of a transaction's programs.

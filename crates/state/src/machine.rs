@@ -172,7 +172,7 @@ impl<S: Store> Machine<S> {
             lane_count: genesis.lane_count,
             chain,
             stake: genesis.stake,
-            deals: genesis.coin.is_some() && genesis.stake.is_some_and(|rules| rules.deal_us > 0),
+            deals: genesis.stake.is_some_and(|rules| rules.deal_us > 0),
             prices,
             steps_max: STEPS_MAX,
         };

@@ -64,7 +64,7 @@ pub struct StakeHead {
     pub slot_count: u16,
     /// Whether the next epoch's set is known.
     pub is_pending: bool,
-    /// Whether bonds or slots have changed since a set was computed of them.
+    /// Whether bonds, slots or keys for shares have changed since a set was computed of them.
     pub is_changed: bool,
     /// Whether a set is proposed, for which a coin is made: then it is not pending yet.
     pub is_proposed: bool,
@@ -434,7 +434,7 @@ pub fn next_coin(current: &ValidatorSet, validators: &[Validator]) -> Option<Coi
 pub(crate) struct Laws<'a> {
     pub(crate) chain: &'a Hash,
     pub(crate) rules: Option<&'a StakeRules>,
-    /// Whether sets that differ get a coin.
+    /// Whether sets that have no coin get one.
     pub(crate) deals: bool,
 }
 
@@ -445,7 +445,7 @@ pub(crate) struct Stake {
     pub(crate) current: Arc<ValidatorSet>,
     /// The next epoch's, while it is pending.
     pub(crate) next: Option<Arc<ValidatorSet>>,
-    /// The next epoch's, while its coin is made.
+    /// The next epoch's, while its coin is made; it may be the current one but for the coin.
     pub(crate) proposal: Option<Arc<Proposal>>,
     /// Voting keys that are registered.
     pub(crate) voting: Arc<BTreeSet<PublicKey>>,
@@ -532,7 +532,12 @@ impl Stake {
                 Some(After::Goes(proposal)) => stake.proposal = Some(Arc::new(proposal)),
                 Some(After::Ends(set)) => {
                     (stake.head.is_proposed, stake.proposal) = (false, None);
-                    stake.pend(set, &mut changes);
+                    if stake.is_current(&set) {
+                        dealing::forget(set.epoch, space, &mut changes)?;
+                        changes.insert(epoch_key(set.epoch), None);
+                    } else {
+                        stake.pend(set, &mut changes);
+                    }
                     put(&mut changes, HEAD_KEY.to_vec(), &stake.head);
                 }
             }
@@ -544,16 +549,15 @@ impl Stake {
         }
         stake.head.is_changed = false;
         let set = stake.computed(rules, space)?;
-        let is_same = set.validators == stake.current.validators && set.coin == stake.current.coin;
         // Without power there is nobody to go on: those of this epoch do.
-        if !is_same && set.is_sound() {
+        if set.is_sound() {
             stake.propose(set, time, laws, space, &mut changes)?;
         }
         put(&mut changes, HEAD_KEY.to_vec(), &stake.head);
         Ok((stake, changes))
     }
 
-    /// A set is known that differs: its coin is made first, where that can be.
+    /// A set follows if it differs, or if a coin can be made that the current one lacks. Its coin is made first, where that can be.
     fn propose(
         &mut self,
         set: ValidatorSet,
@@ -562,9 +566,12 @@ impl Stake {
         space: &dyn RowRead,
         changes: &mut Changes,
     ) -> Result<(), StoreError> {
-        let proposal =
-            if laws.deals { Proposal::new(laws.chain, &set, time, space)? } else { None };
+        let proposal = match laws.deals && set.coin.is_none() {
+            true => Proposal::new(laws.chain, &set, time, space)?,
+            false => None,
+        };
         match proposal {
+            None if self.is_current(&set) => {}
             None => self.pend(set, changes),
             Some(proposal) => {
                 self.head.is_proposed = true;
@@ -575,6 +582,11 @@ impl Stake {
             }
         }
         Ok(())
+    }
+
+    /// Whether a set is the current one but for its epoch.
+    fn is_current(&self, set: &ValidatorSet) -> bool {
+        set.validators == self.current.validators && set.coin == self.current.coin
     }
 
     fn pend(&mut self, set: ValidatorSet, changes: &mut Changes) {

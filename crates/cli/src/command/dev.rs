@@ -295,7 +295,7 @@ impl Shown<'_> {
         ))?;
         if let Some(path) = &self.args.url_file {
             let text = serde_json::json!(self.urls).to_string();
-            local::write_atomically(path, &format!("{text}\n"))?;
+            local::write_atomically(path, format!("{text}\n"))?;
         }
         tools::print(if self.args.tamper { "ready" } else { "ready; Ctrl-C stops" })
     }

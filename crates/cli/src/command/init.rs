@@ -154,5 +154,5 @@ fn note_directory(key_file: &Path, args: &Init, is_newcomer: bool) -> Result<()>
             .map_err(|error| Failure::file("cannot remove", &mark, error))?;
     }
     let dir = std::path::absolute(&args.dir)?;
-    local::write_atomically(&mark_of(key_file), &format!("{}\n", dir.display()))
+    local::write_atomically(&mark_of(key_file), format!("{}\n", dir.display()))
 }

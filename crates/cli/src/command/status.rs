@@ -72,7 +72,7 @@ fn report(status: &Json) -> String {
 fn rounds(rounds: &Json) -> Option<String> {
     let trial = rounds.get("trial_height").and_then(Json::as_u64);
     Some(match rounds.get("mode").and_then(Json::as_str)? {
-        "led" => "led; if leaders fail, by a coin (whoever made the genesis dealt it)".to_owned(),
+        "led" => "led; if leaders fail, by a coin".to_owned(),
         "open" => format!(
             "open: leaders failed, a coin decides; the next trial of one is height {}",
             trial.map_or_else(String::new, screen::grouped)

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
 
-use crate::fleet::{Fleet, Load, until};
+use crate::fleet::{COUNT, Fleet, Load, until};
 use crate::harness::{Ledger, Server, json as of_json, ok, psql, quipu};
+use crate::proxy::{Proxies, Way};
 
 /// Lets a validator save checkpoints, and listen for others at a port.
 fn prepare(node: &Path, peer: Option<u16>) {
@@ -248,6 +249,75 @@ fn a_fifth_joins_under_load_and_sequences_and_the_first_leaves_with_its_bond() {
     let done = load.finish(&fleet);
     fifth.stop();
     fleet.check(&done);
+}
+
+/// Later than any timer of a led round: what a leader proposes comes when its round is over.
+const LATE: Way = Way::Slow { ms: 700, break_one_in: usize::MAX };
+
+/// How the heights of a validator's newest header begin.
+fn mode(fleet: &Fleet, index: usize) -> String {
+    fleet.status(index).rest["rounds"]["mode"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_coin_is_dealt_to_the_next_set_and_decides_where_the_network_keeps_no_time() {
+    let mut proxies = None;
+    let mut fleet = Fleet::with(|ledger| {
+        proxies = Some(Proxies::between(ledger, COUNT));
+        let text = std::fs::read_to_string(ledger.genesis()).unwrap();
+        let mut genesis: Json = serde_json::from_str(&text).unwrap();
+        genesis["stake"]["epoch_us"] = json!(300_000);
+        genesis["stake"]["deal_us"] = json!(500_000);
+        std::fs::write(ledger.genesis(), genesis.to_string()).unwrap();
+    });
+    let proxies = proxies.unwrap();
+    let text = std::fs::read_to_string(fleet.ledger.genesis()).unwrap();
+    let genesis: Json = serde_json::from_str(&text).unwrap();
+    let keys = genesis["validators"].as_array().unwrap();
+    let first = keys[0]["key"].as_str().unwrap().to_owned();
+    let dealt = |fleet: &Fleet, index: usize, epoch: u64| {
+        let query =
+            format!("select coin and began is not null from quipu.epochs where epoch = {epoch}");
+        psql(&fleet.server(index).pg, &query).trim() == "t"
+    };
+    let url = fleet.url(1).to_owned();
+    until("each has a key for shares", || {
+        let query = "select count(*) from quipu.validators where share_key";
+        psql(&fleet.server(1).pg, query).trim() == "4"
+    });
+    stake(&fleet.ledger, &url, "bond", &["--key", &first, "1"]);
+    until("an epoch with another coin", || (0..COUNT).all(|index| dealt(&fleet, index, 1)));
+    assert_eq!(mode(&fleet, 1), "led");
+
+    // What was dealt is opened again by who comes back; without them nobody could throw the coin.
+    for index in [0, 2] {
+        fleet.kill(index);
+        fleet.start(index);
+    }
+    fleet.until_linked();
+    for index in [0, 2] {
+        let path = fleet.ledger.path(&format!("node{index}.log"));
+        until("its shares are there again", || {
+            let log = std::fs::read_to_string(&path).unwrap();
+            log.matches("the coin that the validators dealt is here").count() == 2
+        });
+    }
+    let before = fleet.height(1);
+    proxies.everywhere(LATE);
+    until("a height is decided by the coin", || {
+        (0..COUNT).all(|index| mode(&fleet, index) == "open") && fleet.height(1) > before + 2
+    });
+    proxies.everywhere(Way::Open);
+    until("leaders are tried again", || (0..COUNT).all(|index| mode(&fleet, index) == "led"));
+    fleet.ledger.create_stream(fleet.server(3), "small", "who text not null, n int8 not null", &[]);
+    let tx = fleet.ledger.append(fleet.server(3), "small", &json!({ "who": "after", "n": 1 }));
+    let bundle = proof(&fleet.ledger, fleet.server(2), &tx, "after.json");
+    ok(&["verify", "--genesis", &fleet.ledger.genesis(), &bundle]);
+    for index in 0..COUNT {
+        fleet.stop(index);
+        let said = ok(&["check", "--dir", fleet.dir(index).to_str().unwrap()]);
+        assert!(said.starts_with("clean: "), "{said}");
+    }
 }
 
 /// `NAME=HOST:PORT` of where a validator of the fleet listens for others.

@@ -69,6 +69,13 @@ impl Proxies {
         Self { ways, _runtime: runtime }
     }
 
+    /// Sets every link.
+    pub(crate) fn everywhere(&self, way: Way) {
+        for (_, sender) in &self.ways {
+            sender.send_replace(way);
+        }
+    }
+
     /// Sets every link between a validator of `side` and one of the others.
     pub(crate) fn around(&self, side: &[usize], way: Way) {
         for ((from, to), sender) in &self.ways {

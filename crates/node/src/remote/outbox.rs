@@ -220,12 +220,13 @@ pub(crate) fn carry(
             }
             Message::Failed(error) => return Err(error),
             Message::Stop => return Ok(()),
-            // A gateway has no links and no votes, syncs its log itself, and makes no checkpoints.
+            // A gateway has no links, no votes and no coins, syncs its log itself, and makes no checkpoints.
             Message::Peer { .. }
             | Message::Linked(_)
             | Message::Synced { .. }
             | Message::Restored(_)
             | Message::NextSet(_)
+            | Message::Coin { .. }
             | Message::Prune(_) => continue,
         }
         outbox.overtaken(shared)?;

@@ -30,6 +30,8 @@ pub struct ValidatorRow {
     pub locked: u64,
     /// Whether evidence was shown against it.
     pub is_deposed: bool,
+    /// Whether it has registered a key under which others deal it shares of coins.
+    pub has_share_key: bool,
     /// The current epoch.
     pub epoch: u64,
 }
@@ -97,6 +99,7 @@ impl ValidatorRow {
             column("bond", UNITS),
             column("locked", UNITS),
             column("deposed", Kind::Bool),
+            column("share_key", Kind::Bool),
             ColumnDef::nullable("owner", Kind::Text),
             ColumnDef::nullable("address", Kind::Text),
             column("epoch", Kind::Int8),
@@ -114,6 +117,7 @@ impl ValidatorRow {
             ValueRef::Numeric(self.bond.into()),
             ValueRef::Numeric(self.locked.into()),
             ValueRef::Bool(self.is_deposed),
+            ValueRef::Bool(self.has_share_key),
             text_or_null(owner.as_deref()),
             text_or_null(self.address.as_deref()),
             ValueRef::Int8(signed(self.epoch)),

@@ -36,6 +36,7 @@ impl SystemSource for Source {
             bond: 3,
             locked: 2,
             is_deposed: true,
+            has_share_key: false,
             epoch: 4,
         }]
     }

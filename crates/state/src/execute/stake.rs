@@ -417,7 +417,8 @@ impl<'a> Staking<'a> {
         if self.find(key)?.is_none() {
             return Err(code::NO_VALIDATOR.into());
         }
-        let epoch = self.head()?.epoch;
+        let head = self.head()?;
+        let epoch = head.epoch;
         let place = dealing_key_key(key);
         let known: Option<KeyRecord> = stake::read(&self.space(), &place)?;
         if known.is_some_and(|known| known.key == *dealing || known.epoch == epoch) {
@@ -432,6 +433,8 @@ impl<'a> Staking<'a> {
             return Err(code::DEALING_KEY_FALSE.into());
         }
         stake::put(self.changes, place, &KeyRecord { key: *dealing, epoch });
+        // Where it was the last that was missing, a coin can be made.
+        self.put_changed(head);
         Ok(())
     }
 

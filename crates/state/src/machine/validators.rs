@@ -79,7 +79,7 @@ impl<S: Store> Machine<S> {
         self.stake.proposal.clone()
     }
 
-    /// Whether sets that differ get a coin that their validators deal.
+    /// Whether sets that have no coin get one that their validators deal.
     #[must_use]
     pub const fn deals(&self) -> bool {
         self.rules.deals

@@ -10,18 +10,23 @@ use std::fmt;
 use std::path::Path;
 
 use blst::min_sig;
-use quipu_types::{DealingKey, DealingKeyProof, Encode, Hash, PublicKey};
+use quipu_types::{DealingKey, DealingKeyProof, Encode, Hash, PublicKey, Suite};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::coin::verify_by;
+use crate::hash::sha256_concat;
 use crate::keyfile::{self, KeyFileError, SecretText, VERSION};
+use crate::suite::SecretKey;
 
 /// Ties proofs of possession to this use of a key.
 const DOMAIN: &[u8] = b"QUIPU-DEAL-KEY-V01-CS01-with-BLS12381G1_XMD:SHA-256_SSWU_RO_";
 
 /// Salt of the secret that follows from a seed.
 const KEY_SALT: &[u8] = b"quipu/dealing/key/1";
+
+/// What the seed of the carrier's key begins with.
+const CARRIER_DOMAIN: &[u8] = b"quipu/dealing/carrier/1";
 
 /// Most bytes of a file.
 const FILE_SIZE_MAX: u64 = 4_096;
@@ -62,6 +67,14 @@ impl DecryptionKey {
     pub fn prove(&self, chain: &Hash, owner: &PublicKey) -> DealingKeyProof {
         let message = message(chain, owner, &self.public());
         DealingKeyProof(self.0.sign(&message, DOMAIN, &[]).to_bytes())
+    }
+
+    /// The key that signs the transactions which bring what this validator says of dealings into the order. It follows from
+    /// this one, so that nothing else is kept, and has no role beside that.
+    #[must_use]
+    pub fn carrier(&self) -> SecretKey {
+        let seed = Zeroizing::new(self.0.to_bytes());
+        SecretKey::from_seed(Suite::Ed25519Sha256, sha256_concat(&[CARRIER_DOMAIN, &*seed]).0)
     }
 
     /// Write the key to a new file of mode 0600.

@@ -56,13 +56,16 @@ fn grieve(grievance: Grievance) -> Action {
     stake(StakeAction::Grieve(grievance))
 }
 
-/// What a receiver says of a dealing that gives it wrong shares.
+/// What a receiver says of a dealing that gives it wrong shares. Its key may be any that was ever registered here.
 fn grievance(plan: &Plan, dealing: &Dealing, receiver: usize) -> Grievance {
     let checked = plan.check(dealing).expect("all can check it");
-    match plan.open(&checked, index(receiver), &decryption(receiver)) {
-        Err(Closed::Wrong(grievance)) => *grievance,
-        other => panic!("{other:?}"),
-    }
+    let said =
+        (0..5).find_map(|number| match plan.open(&checked, index(receiver), &decryption(number)) {
+            Err(Closed::Wrong(grievance)) => Some(*grievance),
+            Err(Closed::Key { .. }) => None,
+            other => panic!("{other:?}"),
+        });
+    said.expect("a key of some validator")
 }
 
 /// A ledger whose validators have keys for shares, and whose next set is proposed.
@@ -160,6 +163,45 @@ fn without_a_key_of_each_with_power_a_set_has_no_coin_and_does_not_wait() {
     let next = tale.machine.next_set().expect("pending at once");
     assert_eq!((next.epoch, next.coin), (1, None));
     assert_eq!(tale.machine.making(1).expect("healthy"), None);
+}
+
+#[test]
+fn a_set_without_a_coin_gets_one_as_soon_as_each_with_power_has_a_key() {
+    let mut tale = Tale::new(Genesis { coin: None, ..coin_genesis() });
+    assert_eq!(tale.one(1_000, false, 'd', vec![]), "applied");
+    let keys = |numbers: std::ops::Range<usize>, tale: &Tale| -> Vec<Action> {
+        numbers.map(|number| key_action(tale, number, &decryption(number), number)).collect()
+    };
+    let actions = keys(0..2, &tale);
+    assert_eq!(tale.one(1, false, 'd', actions), "applied");
+    assert_eq!((tale.machine.next_set(), tale.machine.making(1).expect("healthy")), (None, None));
+    let actions = keys(2..3, &tale);
+    assert_eq!(tale.one(1, false, 'd', actions), "applied");
+    tale.restart();
+    // Nobody deals: nothing follows, and nothing is left of it.
+    assert!(tale.machine.proposal().is_some());
+    let action = deal(&tale, &tale.machine.proposal().expect("proposed").plan.clone(), 2);
+    assert_eq!(tale.one(1, false, 'd', vec![action]), "applied");
+    tale.block(DEAL_US, false, &[]);
+    tale.block(DEAL_US, false, &[]);
+    assert_eq!((tale.machine.next_set(), tale.machine.making(1).expect("healthy")), (None, None));
+    assert_eq!(tale.machine.epoch(1).expect("healthy"), None);
+    let (value, _) = tale.machine.prove(Table::Stake, &dealing_key(1, index(2))).expect("healthy");
+    assert_eq!(value, None);
+    tale.restart();
+    tale.block(10 * DEAL_US, false, &[]);
+    assert!(tale.machine.proposal().is_none(), "only what changes makes another try");
+    // A bond that comes and goes tries again.
+    let there_and_back = vec![bond(0, 1), unbond(0, 1)];
+    assert_eq!(tale.one(1, false, 'a', there_and_back), "applied");
+    let plan = tale.machine.proposal().expect("proposed").plan.clone();
+    for number in 0..3 {
+        let action = deal(&tale, &plan, number);
+        assert_eq!(tale.one(1, false, 'd', vec![action]), "applied");
+    }
+    let next = tale.block(DEAL_US, false, &[]).next_set.expect("it is pending");
+    assert_eq!(next.powers(), tale.machine.current_set().powers());
+    check_coin(&tale, 1);
 }
 
 #[test]
