@@ -796,8 +796,9 @@ pub(crate) struct Verify {
     #[arg(required_unless_present = "evidence")]
     pub(crate) bundle: Option<PathBuf>,
     /// Where the validators that were followed are kept: read before, and extended by what the proof brings. A proof of another
-    /// branch than the one that was followed is false.
-    #[arg(long, value_name = "FILE", conflicts_with = "evidence")]
+    /// branch than the one that was followed is false. Evidence of a later epoch needs it: quipu validators evidence --out
+    /// makes it, and GET /v1/epochs?from=0 gives it.
+    #[arg(long, value_name = "FILE")]
     pub(crate) epochs: Option<PathBuf>,
     /// Say only when it was: signed, stamped and ordered, between what times, and on what each bound rests.
     #[arg(long, conflicts_with = "evidence")]

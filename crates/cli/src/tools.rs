@@ -60,18 +60,24 @@ pub(crate) fn read_text(path: &Path, what: &str) -> Result<String> {
     Ok(text)
 }
 
-/// The text of a file of at most `size_max` bytes.
-pub(crate) fn read_small(path: &Path, what: &str, size_max: usize) -> Result<String> {
+/// The bytes of a file of at most `size_max` bytes.
+pub(crate) fn read_bytes(path: &Path, what: &str, size_max: usize) -> Result<Vec<u8>> {
     let limit = u64::try_from(size_max).unwrap_or(u64::MAX).saturating_add(1);
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     std::fs::File::open(path)
-        .and_then(|file| file.take(limit).read_to_string(&mut text))
+        .and_then(|file| file.take(limit).read_to_end(&mut bytes))
         .map_err(|error| Failure::file(&format!("cannot read {what}"), path, error))?;
-    if text.len() > size_max {
+    if bytes.len() > size_max {
         let reason = format!("more than {size_max} bytes");
         return Err(Failure::file(&format!("cannot read {what}"), path, reason));
     }
-    Ok(text)
+    Ok(bytes)
+}
+
+/// The text of a file of at most `size_max` bytes.
+pub(crate) fn read_small(path: &Path, what: &str, size_max: usize) -> Result<String> {
+    String::from_utf8(read_bytes(path, what, size_max)?)
+        .map_err(|_| Failure::file(&format!("cannot read {what}"), path, "it is no UTF-8 text"))
 }
 
 /// Reads a genesis file.

@@ -1,18 +1,22 @@
-//! Proofs that validators broke rules: kept one a file under `evidence/`, listed, and judged by the genesis alone. Nothing
+//! Proofs that validators broke rules: kept one a file under `evidence/`, listed, and judged by what a verifier trusts. Nothing
 //! here acts on them.
 //!
 //! ```text
 //!  ledger's thread ── keep ──> DIR/evidence/KIND-VALIDATOR-HASH ── files ──> quipu validators evidence
-//!                                              └── judge(bytes, genesis) ──> who, what, where; or that it names nobody
+//!                                                      └──────────┐
+//!  genesis ── hand-overs (DIR/handovers, or a file of them) ── judge ──> who, what, where; or that it names nobody
 //! ```
-//! A file is the [`Evidence`] itself and nothing else, so that it can be handed to anyone; its name is only a name.
+//! A file is the [`Evidence`] itself and nothing else, so that it can be handed to anyone; its name is only a name. What was
+//! signed in a later epoch is judged by that epoch's validators, which the hand-overs give.
 
 use std::path::{Path, PathBuf};
 
 use quipu_consensus::{Context, Evidence};
 use quipu_crypto::sha256;
-use quipu_proof::names::chain_id;
-use quipu_types::{Decode, DecodeError, Encode, Genesis, ValidatorIndex};
+use quipu_proof::{Committed, HandoverError, Pinned};
+use quipu_types::{Decode, DecodeError, Encode, Genesis, PublicKey, ValidatorIndex};
+
+use crate::disk::FileDisk;
 
 /// Directory of the files.
 pub(crate) const EVIDENCE_DIR: &str = "evidence";
@@ -24,27 +28,72 @@ const FILE_COUNT_MAX: usize = 1_024;
 pub struct Misdeed {
     /// Who did it.
     pub validator: ValidatorIndex,
-    /// Its name in the genesis.
+    /// Its voting key.
+    pub key: PublicKey,
+    /// Its name in the genesis; its key, if it came later.
     pub name: String,
+    /// The epoch in which it signed.
+    pub epoch: u64,
     /// What was signed twice, or forgotten: see [`Evidence`].
     pub kind: &'static str,
     /// The height and round, or the chunk, or the state.
     pub place: String,
 }
 
-/// Judges a proof by the validators of the genesis alone, so one of epoch 0; none when it names nobody: its parts agree, are of different places, or are not all
-/// signed by whom they should be.
+/// Judges a proof by the validators that were followed from the genesis; none when it names nobody: its parts agree, are of
+/// different places or of an epoch that was not followed, or are not all signed by whom they should be.
 ///
 /// # Errors
 /// When the bytes are no evidence.
-pub fn judge(bytes: &[u8], genesis: &Genesis) -> Result<Option<Misdeed>, DecodeError> {
+pub fn judge(
+    bytes: &[u8],
+    genesis: &Genesis,
+    pinned: &Pinned,
+) -> Result<Option<Misdeed>, DecodeError> {
     let evidence = Evidence::from_bytes(bytes)?;
-    let context = Context::new(chain_id(genesis), genesis.validator_set(), genesis.lane_count);
-    Ok(evidence.culprit(&context).map(|validator| {
-        let named = genesis.validators.get(usize::from(validator.get()));
-        let name = named.map_or_else(|| validator.to_string(), |one| one.name.clone());
-        Misdeed { validator, name, kind: evidence.kind(), place: evidence.place() }
-    }))
+    let context = Context::in_epoch(*pinned.chain(), pinned.epochs().clone());
+    let named = || {
+        let validator = evidence.culprit(&context)?;
+        let set = evidence.set(&context);
+        let key = set.get(validator)?.key;
+        let own = genesis.validators.iter().find(|one| one.key == key);
+        let name = own.map_or_else(|| key.to_string(), |one| one.name.clone());
+        let (epoch, kind, place) = (set.epoch, evidence.kind(), evidence.place());
+        Some(Misdeed { validator, key, name, epoch, kind, place })
+    };
+    Ok(named())
+}
+
+/// Why the validators of a directory are not followed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FollowError {
+    /// It cannot be opened.
+    #[error(transparent)]
+    Directory(#[from] std::io::Error),
+    /// What it keeps cannot be read.
+    #[error(transparent)]
+    Log(#[from] quipu_log::LogError),
+    /// What it keeps is not of this genesis.
+    #[error(transparent)]
+    False(#[from] HandoverError),
+}
+
+/// Who votes by the genesis and by the hand-overs that a validator's directory keeps, each of which is verified. The validator
+/// may be running.
+///
+/// # Errors
+/// When they cannot be read, or do not follow from the genesis.
+pub fn followed(dir: &Path, genesis: &Genesis) -> Result<Pinned, FollowError> {
+    let mut pinned = Pinned::of_checked(genesis);
+    if !dir.is_dir() {
+        return Ok(pinned);
+    }
+    let kept = quipu_log::handovers(&FileDisk::new(dir)?, pinned.chain())?;
+    let kept: Vec<Committed> =
+        kept.into_iter().map(|(header, by)| Committed::new(header, by)).collect();
+    pinned.follow(&kept)?;
+    Ok(pinned)
 }
 
 /// The files of a validator's directory, in the order of their names; none when it never kept any.

@@ -16,9 +16,11 @@ const HELP: &str = "Examples:
   quipu validators evidence --dir ./ledger/node0
   quipu validators evidence --dir ./ledger/node0 --out ./case
   quipu verify --genesis genesis.json --evidence ./case/FILE
+  quipu verify --genesis genesis.json --epochs ./case/epochs --evidence ./case/FILE
 
-A proof is two things that one validator signed and no honest one signs both. It needs the genesis and nothing else: give
-it to the other members. The validator may be running.";
+A proof is what one validator signed and no honest one signs. It needs the genesis and nothing else; of a later epoch
+than the first it needs how the epochs before ended, too, which --out writes beside it as ./case/epochs. Give both to the
+other members. quipu stake evidence --epoch E shows it to the ledger. The validator may be running.";
 
 /// `quipu validators evidence`.
 #[derive(Debug, Args)]

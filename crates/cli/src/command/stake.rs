@@ -1,7 +1,5 @@
 //! `quipu stake`: registrations, bonds and evidence, signed and submitted; what stands of them, asked in SQL.
 
-use std::path::Path;
-
 use quipu_client::api::SqlAnswer;
 use quipu_client::{Client, Producer};
 use quipu_crypto::{SecretKey, Tag, sign_tagged};
@@ -73,22 +71,11 @@ async fn act(args: &Owned, word: &str, action: StakeAction) -> Result<()> {
 }
 
 async fn evidence(args: ShowEvidence) -> Result<()> {
-    let bytes = read(&args.file)?;
+    let bytes = tools::read_bytes(&args.file, "evidence", EVIDENCE_SIZE_MAX)?;
     let client = tools::client(&args.server)?;
     let signer = tools::signer(&args.signer.signer)?;
     let action = StakeAction::Evidence { epoch: args.epoch, bytes };
     submit(&client, &signer, None, "shown", vec![action], args.json).await
-}
-
-/// The bytes of a file that fits a transaction.
-fn read(path: &Path) -> Result<Vec<u8>> {
-    let of_file = |error: std::io::Error| Failure::file("evidence", path, error);
-    let size = std::fs::metadata(path).map_err(of_file)?.len();
-    if usize::try_from(size).map_or(true, |size| size > EVIDENCE_SIZE_MAX) {
-        let reason = format!("{size} bytes, a transaction takes {EVIDENCE_SIZE_MAX}");
-        return Err(Failure::file("evidence", path, reason));
-    }
-    std::fs::read(path).map_err(of_file)
 }
 
 /// Signs and submits what is done, and tells where it stands.

@@ -1,18 +1,22 @@
-//! `quipu validators evidence`: what a validator keeps against others, judged by the genesis.
+//! `quipu validators evidence`: what a validator keeps against others, judged by the genesis and the hand-overs that follow.
 
 use std::path::Path;
 
 use quipu_node::Config;
-use quipu_node::evidence::{Misdeed, files, judge};
-use quipu_types::{DecodeError, Genesis, code};
+use quipu_node::evidence::{FollowError, Misdeed, files, followed, judge};
+use quipu_proof::{Committed, Handovers, Pinned};
+use quipu_types::{DecodeError, Encode, Genesis, code};
 use serde_json::json;
 
 use crate::args::validators::{ListEvidence, Validators};
 use crate::failure::{Failure, Result};
+use crate::local::write_atomically;
 use crate::{screen, tools};
 
 /// Most bytes of a file: two chunk headers with full clocks are below it.
-pub(crate) const EVIDENCE_SIZE_MAX: u64 = 4 << 20;
+const EVIDENCE_SIZE_MAX: usize = 4 << 20;
+/// What the hand-overs are called beside the proofs that need them.
+const EPOCHS_FILE: &str = "epochs";
 
 pub(crate) fn run(args: &Validators) -> Result<()> {
     match args {
@@ -28,11 +32,14 @@ fn evidence(args: &ListEvidence) -> Result<()> {
     if let Some(out) = &args.out {
         std::fs::create_dir_all(out).map_err(|error| Failure::file("directory", out, error))?;
     }
+    let pinned = known(&args.dir, &genesis)?;
     let mut rows = Vec::new();
-    let mut wrong_count = 0_usize;
+    let (mut wrong_count, mut last_epoch) = (0_usize, 0);
     for path in &files {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let found = read(path, &genesis);
+        let found = tools::read_bytes(path, "evidence", EVIDENCE_SIZE_MAX)
+            .and_then(|bytes| named(&bytes, path, &genesis, &pinned));
+        last_epoch = found.as_ref().map_or(last_epoch, |misdeed| last_epoch.max(misdeed.epoch));
         if let (Ok(_), Some(out)) = (&found, &args.out) {
             let to = out.join(&name);
             std::fs::copy(path, &to).map_err(|error| Failure::file("evidence", &to, error))?;
@@ -42,15 +49,22 @@ fn evidence(args: &ListEvidence) -> Result<()> {
             tools::print(&as_json(&name, &found).to_string())?;
         }
         rows.push(match found {
-            Ok(Misdeed { name: by, kind, place, .. }) => vec![by, kind.to_owned(), place, name],
+            Ok(Misdeed { name: by, epoch, kind, place, .. }) => {
+                vec![by, kind.to_owned(), place, epoch.to_string(), name]
+            }
             Err(failure) => {
-                let nobody = "nobody".to_owned();
-                vec![nobody, "damaged".to_owned(), failure.message().to_owned(), name]
+                let reason = failure.message().to_owned();
+                vec!["nobody".to_owned(), "damaged".to_owned(), reason, String::new(), name]
             }
         });
     }
+    if let Some(out) = args.out.as_ref().filter(|_| last_epoch > 0) {
+        let before = pinned.handovers(0).map(|one| Committed::clone(one));
+        let handovers = before.filter(|one| one.header.0.epoch < last_epoch).collect();
+        write_atomically(&out.join(EPOCHS_FILE), Handovers(handovers).to_bytes())?;
+    }
     if !args.json {
-        tools::print(&report(&rows, args))?;
+        tools::print(&report(&rows, args, last_epoch > 0))?;
     }
     match wrong_count {
         0 => Ok(()),
@@ -61,14 +75,17 @@ fn evidence(args: &ListEvidence) -> Result<()> {
     }
 }
 
-fn report(rows: &[Vec<String>], args: &ListEvidence) -> String {
+fn report(rows: &[Vec<String>], args: &ListEvidence, needs_epochs: bool) -> String {
     if rows.is_empty() {
         return format!("{} keeps no evidence: it saw nobody break a rule", args.dir.display());
     }
-    let head = ["validator", "signed twice", "where", "file"].map(str::to_owned);
+    let head = ["validator", "kind", "where", "epoch", "file"].map(str::to_owned);
     let mut out = screen::table(&head, rows);
     if let Some(to) = &args.out {
         out.push_str(&format!("\ncopied to {}; check with quipu verify --evidence", to.display()));
+        if needs_epochs {
+            out.push_str(&format!(" --epochs {}", to.join(EPOCHS_FILE).display()));
+        }
     }
     out.trim_end().to_owned()
 }
@@ -76,34 +93,42 @@ fn report(rows: &[Vec<String>], args: &ListEvidence) -> String {
 fn as_json(file: &str, found: &Result<Misdeed>) -> serde_json::Value {
     match found {
         Ok(misdeed) => json!({
-            "file": file, "valid": true, "validator": misdeed.name,
-            "kind": misdeed.kind, "place": misdeed.place,
+            "file": file, "valid": true, "validator": misdeed.name, "key": misdeed.key.to_string(),
+            "epoch": misdeed.epoch, "kind": misdeed.kind, "place": misdeed.place,
         }),
         Err(failure) => json!({ "file": file, "valid": false, "reason": failure.message() }),
     }
 }
 
-/// Whom a file names, and for what.
-fn read(path: &Path, genesis: &Genesis) -> Result<Misdeed> {
-    let of_file = |error: std::io::Error| Failure::file("evidence", path, error);
-    if std::fs::metadata(path).map_err(of_file)?.len() > EVIDENCE_SIZE_MAX {
-        return Err(Failure::file("evidence", path, "it is larger than evidence can be"));
-    }
-    named(&std::fs::read(path).map_err(of_file)?, path, genesis)
+/// Who votes by the genesis and by what the directory keeps of how epochs ended.
+fn known(dir: &Path, genesis: &Genesis) -> Result<Pinned> {
+    followed(dir, genesis).map_err(|error| match error {
+        FollowError::False(error) => {
+            Failure::is_false(code::PROOF_FALSE, format!("{}: {error}", dir.display()))
+        }
+        error => Failure::file("the hand-overs", dir, error),
+    })
 }
 
 /// Whom the bytes of a file name, and for what.
 ///
 /// # Errors
 /// Exit 3 when they name nobody.
-pub(crate) fn named(bytes: &[u8], path: &Path, genesis: &Genesis) -> Result<Misdeed> {
-    let misdeed = judge(bytes, genesis).map_err(|error| malformed(path, &error))?;
+pub(crate) fn named(
+    bytes: &[u8],
+    path: &Path,
+    genesis: &Genesis,
+    pinned: &Pinned,
+) -> Result<Misdeed> {
+    let misdeed = judge(bytes, genesis, pinned).map_err(|error| malformed(path, &error))?;
     misdeed.ok_or_else(|| {
         let what = format!(
-            "{} names nobody: what it holds is not two things that one validator of this genesis signed and no honest one signs both",
-            path.display()
+            "{} names nobody: what it holds is not signed by one validator of this ledger, up to epoch {}, as no honest one signs",
+            path.display(),
+            pinned.epoch()
         );
         Failure::is_false(code::PROOF_MALFORMED, what)
+            .with_help("Evidence of a later epoch needs the hand-overs up to it: --epochs FILE.")
     })
 }
 

@@ -22,12 +22,14 @@ use crate::{screen, tools};
 
 /// Longest payload that is printed.
 const SHOWN_SIZE_MAX: usize = 256;
+/// Most bytes of a file of hand-overs.
+const EPOCHS_SIZE_MAX: usize = 1 << 30;
 
 /// Verifies a bundle; says what it proves.
 pub(crate) fn run(args: &Verify) -> Result<()> {
     let genesis = tools::genesis(&args.genesis)?;
     if let Some(path) = &args.evidence {
-        return evidence(path, &genesis, args.json);
+        return evidence(path, args, &genesis);
     }
     let bundle = args.bundle.as_deref().ok_or_else(|| Failure::usage("which bundle?"))?;
     let text = tools::read_text(bundle, "bundle")?;
@@ -61,7 +63,7 @@ fn followed(args: &Verify, genesis: &Genesis) -> Result<Pinned> {
     let Some(path) = args.epochs.as_deref().filter(|path| path.exists()) else {
         return Ok(pinned);
     };
-    let bytes = std::fs::read(path).map_err(|error| Failure::file("epochs", path, error))?;
+    let bytes = tools::read_bytes(path, "the epochs", EPOCHS_SIZE_MAX)?;
     let kept = Handovers::from_bytes(&bytes)
         .map_err(|error| Failure::file("epochs", path, format!("it does not decode: {error}")))?;
     pinned.follow(&kept.0).map_err(|error| {
@@ -131,15 +133,13 @@ fn bracket(verified: &Verified) -> Result<String> {
     Ok(out)
 }
 
-/// Whether what a server showed is false, and why.
-fn evidence(path: &Path, genesis: &Genesis, json: bool) -> Result<()> {
-    let size = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-    if usize::try_from(size).is_ok_and(|size| size > EVIDENCE_SIZE_MAX) {
-        return Err(Failure::file("evidence", path, "it is larger than evidence can be"));
-    }
-    let bytes = std::fs::read(path).map_err(|error| Failure::file("evidence", path, error))?;
+/// Whether what a server showed is false, and why; or whom a validator's proof names.
+fn evidence(path: &Path, args: &Verify, genesis: &Genesis) -> Result<()> {
+    let (bytes, json) = (tools::read_bytes(path, "evidence", EVIDENCE_SIZE_MAX)?, args.json);
     if !Evidence::is_evidence(&bytes) {
-        return misdeed(&bytes, path, genesis, json);
+        let pinned = followed(args, genesis)?;
+        let misdeed = validators::named(&bytes, path, genesis, &pinned)?;
+        return told(&misdeed, json);
     }
     let evidence =
         Evidence::from_file(&bytes).map_err(|error| validators::malformed(path, &error))?;
@@ -159,13 +159,15 @@ fn evidence(path: &Path, genesis: &Genesis, json: bool) -> Result<()> {
 }
 
 /// Whom a proof that a validator kept names.
-fn misdeed(bytes: &[u8], path: &Path, genesis: &Genesis, json: bool) -> Result<()> {
-    let Misdeed { name, kind, place, .. } = validators::named(bytes, path, genesis)?;
+fn told(misdeed: &Misdeed, json: bool) -> Result<()> {
+    let Misdeed { name, key, epoch, kind, place, .. } = misdeed;
     tools::print(&if json {
-        json!({ "valid": true, "validator": name, "kind": kind, "place": place }).to_string()
+        let key = key.to_string();
+        json!({ "valid": true, "validator": name, "key": key, "epoch": epoch, "kind": kind, "place": place })
+            .to_string()
     } else {
         format!(
-            "proven   {}\nkind     {kind}\nwhere    {place}",
+            "proven   {}\nkind     {kind}\nwhere    {place}\nepoch    {epoch}\nkey      {key}",
             screen::bold(&format!("{name} broke a rule that no honest validator breaks"))
         )
     })
