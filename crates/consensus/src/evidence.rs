@@ -2,22 +2,26 @@
 //! nobody else, and no honest validator can ever be named: what is judged is signed, and safety never signs it. What is
 //! compared is what was signed, never a signature: others may be able to make a second one of the same words.
 //!
-//! | kind | two signed things |
+//! | kind | signed things |
 //! |---|---|
 //! | proposals, prevotes, precommits, round changes | of one place, and different; each instance of an open round is a place |
 //! | amnesia | a precommit in round r, and a later round change to r' > r whose polka is below r; in an open round the coin too, that elects its instance |
 //! | acks | one (lane, term, index), named itself by both, and different tips |
 //! | chunks | one (lane, term, index), and different headers |
 //! | states | one height, and different roots |
+//! | false state | one state, against the certificate of its height: what a quorum signed that is not of the culprit alone |
+//!
+//! The last kind is of one word of its author and of many of others, so it leans on them: of a quorum one is honest, and then
+//! the certificate is what execution gives. Only liars of more than two thirds can name an honest validator by it.
 
 use quipu_crypto::Tag;
 use quipu_types::codec::{Decode, DecodeError, Encode, Reader, put_option};
 use quipu_types::{
-    Ack, ChunkHeader, Coin, Lane, Precommit, Prevote, Propose, RoundChange, Signature, StateVote,
-    Term, Tip, ValidatorIndex, ValidatorSet,
+    Ack, ChunkHeader, Coin, Lane, Precommit, Prevote, Propose, RoundChange, Signature,
+    StateCertificate, StateVote, Term, Tip, ValidatorIndex, ValidatorSet,
 };
 
-use crate::certificate::verify_by;
+use crate::certificate::{check_state_certificate, verify_by};
 use crate::header::Context;
 use crate::safety::place;
 
@@ -30,7 +34,7 @@ pub struct SignedChunk {
     pub signature: Signature,
 }
 
-/// Two signed things that no honest validator signs both.
+/// Signed things that no honest validator signs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Evidence {
     /// Two proposals of one place.
@@ -49,6 +53,8 @@ pub enum Evidence {
     Chunks(Box<[SignedChunk; 2]>),
     /// Two states of one height.
     States(Box<[StateVote; 2]>),
+    /// A state that is not what a quorum says of its height.
+    FalseState(Box<(StateVote, StateCertificate)>),
 }
 
 impl Evidence {
@@ -64,6 +70,7 @@ impl Evidence {
             Self::Acks(_) => "acks",
             Self::Chunks(_) => "chunks",
             Self::States(_) => "states",
+            Self::FalseState(_) => "false state",
         }
     }
 
@@ -126,6 +133,12 @@ impl Evidence {
                 let same = (a.validator, a.state.height) == (b.validator, b.state.height);
                 (a.validator, same && a.state != b.state)
             }
+            Self::FalseState(said) => {
+                let (vote, certificate) = &**said;
+                let (own, of_all) = (&vote.state, &certificate.state);
+                let differ = own.height == of_all.height && own != of_all;
+                (vote.validator, differ && check_state_certificate(certificate, context).is_ok())
+            }
         };
         (differ && self.is_by(culprit, context)).then_some(culprit)
     }
@@ -146,6 +159,7 @@ impl Evidence {
             Self::RoundChanges(pair) => first(pair).height,
             Self::Amnesia(said) => said.0.height,
             Self::States(pair) => first(pair).state.height,
+            Self::FalseState(said) => said.0.state.height,
             Self::Acks(pair) => {
                 let [a, b] = &**pair;
                 let tip = a.tips.iter().find(|tip| names_another(tip, b));
@@ -199,6 +213,9 @@ impl Evidence {
                 let [StateVote { state, .. }, _] = &**pair;
                 return format!("the state of height {}", state.height);
             }
+            Self::FalseState(said) => {
+                return format!("the state of height {}", said.0.state.height);
+            }
         };
         format!("height {height}, round {round}")
     }
@@ -220,9 +237,17 @@ impl Evidence {
             Self::Chunks(pair) => {
                 pair.iter().map(|c| Part(Tag::Chunk, c.header.to_bytes(), c.signature)).collect()
             }
-            Self::States(pair) => {
-                pair.iter().map(|v| Part(Tag::StateVote, v.state.to_bytes(), v.signature)).collect()
-            }
+            Self::States(pair) => pair.iter().map(state_part).collect(),
+            Self::FalseState(said) => vec![state_part(&said.0)],
+        }
+    }
+
+    /// How many signatures are verified to judge it, at most.
+    #[must_use]
+    pub fn signature_count(&self) -> usize {
+        match self {
+            Self::FalseState(said) => said.1.signatures.len().saturating_add(1),
+            _ => 2,
         }
     }
 }
@@ -242,6 +267,10 @@ impl Part {
 
 fn precommit_part(vote: &Precommit) -> Part {
     Part(Tag::Precommit, vote.signed_body(), vote.signature)
+}
+
+fn state_part(vote: &StateVote) -> Part {
+    Part(Tag::StateVote, vote.state.to_bytes(), vote.signature)
 }
 
 fn change_part(change: &RoundChange) -> Part {
@@ -314,6 +343,11 @@ impl Encode for Evidence {
             Self::Acks(pair) => put_pair(out, 6, pair),
             Self::Chunks(pair) => put_pair(out, 7, pair),
             Self::States(pair) => put_pair(out, 8, pair),
+            Self::FalseState(said) => {
+                out.push(9);
+                said.0.encode(out);
+                said.1.encode(out);
+            }
         }
     }
 }
@@ -335,6 +369,10 @@ impl Decode for Evidence {
             6 => Self::Acks(read_pair(reader)?),
             7 => Self::Chunks(read_pair(reader)?),
             8 => Self::States(read_pair(reader)?),
+            9 => Self::FalseState(Box::new((
+                StateVote::decode(reader)?,
+                StateCertificate::decode(reader)?,
+            ))),
             tag => return Err(DecodeError::Tag { what: "evidence", tag: u64::from(tag) }),
         })
     }

@@ -169,6 +169,16 @@ impl StateVotes {
         (state != vote.state).then_some([first, *vote])
     }
 
+    /// The votes on another state than this.
+    pub fn others<'a>(&'a self, state: &'a SignedState) -> impl Iterator<Item = StateVote> + 'a {
+        let said = self.votes.iter().filter(move |(_, (said, _))| said != state);
+        said.map(|(validator, (state, signature))| StateVote {
+            state: *state,
+            validator: *validator,
+            signature: *signature,
+        })
+    }
+
     /// The certificate of `state`, if its votes are a quorum.
     #[must_use]
     pub fn quorum(&self, set: &ValidatorSet, state: &SignedState) -> Option<StateCertificate> {

@@ -9,6 +9,8 @@
 //!   embedded a later certificate, for what proves its receipts is its own certificate alone. Who lacks one asks others
 //!   for theirs, or for their votes if they lack it too ([`Core::state_words`]).
 //! * C2 Votes are kept of at most [`HEIGHT_COUNT_MAX`] heights, of which [`LATE_COUNT_MAX`] are below the embedded one.
+//! * C3 A vote that is not what the certificate of its height says is evidence, whichever of both comes first, as long as
+//!   votes of the height are kept.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -88,10 +90,22 @@ impl States {
         embedded.filter(|one| votes(&one.state.height).is_none_or(Votes::is_open)).cloned()
     }
 
-    fn certified(&mut self, height: Height) {
-        if let Some(votes) = self.heights.get_mut(&height) {
-            votes.is_certified = true;
+    /// A height has its certificate: who voted otherwise, if that was not known (C3).
+    fn certified(&mut self, state: &SignedState) -> Vec<StateVote> {
+        match self.heights.get_mut(&state.height).filter(|votes| votes.is_open()) {
+            None => Vec::new(),
+            Some(votes) => {
+                votes.is_certified = true;
+                votes.votes.others(state).collect()
+            }
         }
+    }
+
+    /// The certificate that a vote contradicts, if the height has one and the votes that make it are kept (C3).
+    fn against(&self, vote: &StateVote, set: &ValidatorSet) -> Option<StateCertificate> {
+        let votes = self.heights.get(&vote.state.height).filter(|votes| votes.is_certified)?;
+        let own = votes.own.filter(|own| own.state != vote.state)?;
+        votes.votes.quorum(set, &own.state)
     }
 }
 
@@ -153,7 +167,10 @@ impl Core {
         let set = self.context.set_at(vote.state.height);
         match self.states.add(vote, self.safety.own(), set) {
             Ok(Some(certificate)) => self.certify(certificate),
-            Ok(None) => {}
+            Ok(None) => {
+                let certificate = self.states.against(vote, set)?;
+                return Some(Evidence::FalseState(Box::new((*vote, certificate))));
+            }
             Err(pair) => return Some(Evidence::States(pair)),
         }
         None
@@ -174,7 +191,10 @@ impl Core {
         let height = certificate.state.height;
         let newest = self.certificate.as_ref().map(|kept| kept.state.height);
         if height <= self.parent.height {
-            self.states.certified(height);
+            for vote in self.states.certified(&certificate.state) {
+                let evidence = Evidence::FalseState(Box::new((vote, certificate.clone())));
+                self.outputs.push_back(Output::Evidence(Box::new(evidence)));
+            }
             if height > self.parent.certified && newest < Some(height) {
                 self.certificate = Some(certificate.clone());
             }

@@ -7,7 +7,7 @@ use quipu_consensus::{Change, Context, Event, Evidence, Message, Record, SignedC
 use quipu_crypto::Tag;
 use quipu_types::{
     Ack, ChunkHeader, Decode, Encode, Hash, Height, High, Lane, Precommit, Prevote, Propose,
-    RoundKind, Seqno, Signature, StateVote, Time,
+    RoundKind, Seqno, Signature, StateCertificate, StateVote, Time,
 };
 
 use crate::rounds::change;
@@ -63,6 +63,13 @@ fn state_vote(root: Hash) -> StateVote {
     StateVote { state, validator: number(CRIMINAL), signature }
 }
 
+/// What validators say of the state of height 1: the truth.
+fn certificate(signers: &[usize]) -> StateCertificate {
+    let body = state(1).to_bytes();
+    let signed = |at: &usize| (number(*at), sign(*at, Tag::StateVote, &body));
+    StateCertificate { state: state(1), signatures: signers.iter().map(signed).collect() }
+}
+
 fn chunk(body_digest: Hash) -> SignedChunk {
     let header = ChunkHeader {
         lane: Lane::new(0),
@@ -111,6 +118,7 @@ fn crimes() -> Vec<Evidence> {
         Evidence::Acks(Box::new([ack(a), ack(b)])),
         Evidence::Chunks(Box::new([chunk(a), chunk(b)])),
         Evidence::States(Box::new([state_vote(a), state_vote(b)])),
+        Evidence::FalseState(Box::new((state_vote(b), certificate(&[0, 1])))),
     ]
 }
 
@@ -128,6 +136,8 @@ fn messages(crime: &Evidence) -> Option<[Message; 2]> {
         Evidence::States(pair) => pair.map(Message::StateVote),
         // The keeper of the lanes finds these.
         Evidence::Chunks(_) => return None,
+        // One word of it is of others: see below.
+        Evidence::FalseState(_) => return None,
     })
 }
 
@@ -177,6 +187,7 @@ fn every_kind_says_where_it_was() {
         acks: chunk 3 of lane 0 in term 1
         chunks: chunk 1 of lane 0 in term 1
         states: the state of height 1
+        false state: the state of height 1
     "#]]
     .assert_eq(&told.collect::<String>());
 }
@@ -184,7 +195,7 @@ fn every_kind_says_where_it_was() {
 #[test]
 fn encodings_are_frozen() {
     let bytes: Vec<u8> = crimes().iter().flat_map(Encode::to_bytes).collect();
-    expect!["ee348bea4038eac98d633339b3caa8b7d673a0c68b769524000f9e48d9ad950b"]
+    expect!["7e208bfb380af3611bfcdc505620383c75728627b759e79b2c05e9373352a5b1"]
         .assert_eq(&quipu_crypto::sha256(&bytes).to_string());
 }
 
@@ -203,6 +214,11 @@ fn what_is_said_once_or_again_accuses_nobody() {
     let context = context(&POWERS);
     let a = Hash([1; 32]);
     let [propose, _] = proposals();
+    let of_another_height = {
+        let state = state(2);
+        let signature = sign(CRIMINAL, Tag::StateVote, &state.to_bytes());
+        StateVote { state, validator: number(CRIMINAL), signature }
+    };
     let innocent = [
         Evidence::Proposals(Box::new([propose.clone(), propose])),
         Evidence::Prevotes(Box::new([prevote(a), prevote(a)])),
@@ -217,9 +233,44 @@ fn what_is_said_once_or_again_accuses_nobody() {
         Evidence::Acks(Box::new([ack(a), ack(a)])),
         Evidence::Chunks(Box::new([chunk(a), chunk(a)])),
         Evidence::States(Box::new([state_vote(a), state_vote(a)])),
+        // The truth; against too few; against the state of another height.
+        Evidence::FalseState(Box::new((state_vote(state(1).state_root), certificate(&[0, 1])))),
+        Evidence::FalseState(Box::new((state_vote(Hash([2; 32])), certificate(&[1, 2, 3])))),
+        Evidence::FalseState(Box::new((of_another_height, certificate(&[0, 1])))),
     ];
     for evidence in innocent {
         assert_eq!(evidence.culprit(&context), None, "{evidence:?}");
+    }
+}
+
+/// Validator 3 says a false state of height 1, before the others have certified the true one, and after.
+#[test]
+fn a_false_state_is_found_whenever_it_comes_and_names_its_author() {
+    let truth = |at: usize| {
+        let (state, validator) = (state(1), number(at));
+        StateVote { state, validator, signature: sign(at, Tag::StateVote, &state.to_bytes()) }
+    };
+    let lie = {
+        let state = quipu_types::SignedState { state_root: Hash([9; 32]), ..state(1) };
+        let signature = sign(3, Tag::StateVote, &state.to_bytes());
+        StateVote { state, validator: number(3), signature }
+    };
+    for is_early in [true, false] {
+        let mut world = World::new(&[1; 4], 3);
+        world.grow_all([1, 1, 1]);
+        world.pass(20_000);
+        let node = &mut world.nodes[1];
+        assert!(node.height() >= 1, "height 1 is committed");
+        node.evidence.clear();
+        node.step(Event::Executed(state(1))).expect("its own");
+        let mut said = vec![truth(0), truth(2)];
+        said.insert(if is_early { 0 } else { 2 }, lie);
+        for vote in said {
+            let _ = node.hear(usize::from(vote.validator.get()), Message::StateVote(vote));
+        }
+        let found: Vec<_> = node.evidence.iter().collect();
+        let [evidence @ Evidence::FalseState(_)] = &found[..] else { panic!("{found:?}") };
+        assert_eq!(evidence.culprit(&context(&[1; 4])), Some(number(3)));
     }
 }
 
@@ -255,7 +306,7 @@ proptest! {
 
     #[test]
     fn whatever_is_changed_in_evidence_it_names_nobody(
-        kind in 0_usize..8, place in any::<prop::sample::Index>(), bit in 0_u8..8,
+        kind in 0_usize..9, place in any::<prop::sample::Index>(), bit in 0_u8..8,
     ) {
         let crime = &crimes()[kind];
         let mut bytes = crime.to_bytes();
@@ -270,7 +321,7 @@ proptest! {
 
     #[test]
     fn no_bytes_make_its_decoder_panic(
-        tag in 0_u8..10, bytes in proptest::collection::vec(0_u8..3, 0..900),
+        tag in 0_u8..11, bytes in proptest::collection::vec(0_u8..3, 0..900),
     ) {
         let mut all = vec![tag];
         all.extend(bytes);

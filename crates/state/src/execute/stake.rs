@@ -388,6 +388,9 @@ impl<'a> Staking<'a> {
             Some(record) => record,
         };
         let evidence = Evidence::from_bytes(bytes).map_err(|_| code::EVIDENCE_FALSE)?;
+        // Two are paid for.
+        let more = u64::try_from(evidence.signature_count().saturating_sub(2)).unwrap_or(u64::MAX);
+        self.charge(more.saturating_mul(SIGNATURE_RECORD_COUNT))?;
         let context = Context::new(self.chain, record.set, self.lane_count);
         let culprit = evidence.culprit(&context).ok_or(code::EVIDENCE_NOBODY)?;
         let key = context.set.get(culprit).ok_or(code::EVIDENCE_NOBODY)?.key;

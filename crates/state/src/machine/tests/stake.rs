@@ -16,6 +16,7 @@ use crate::stake::{
 use crate::{Misdeed, ValidatorRecord};
 
 mod coining;
+mod false_state;
 mod model;
 
 const START: u64 = 1_000_000;
