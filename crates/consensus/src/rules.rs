@@ -84,6 +84,10 @@ pub struct Rules {
     pub complaints_of_next: bool,
     /// While a lane moves through chunks that were there before the complaint, nothing counts.
     pub complaints_excuse: bool,
+    /// A state is signed when it was executed, and not because another claims it.
+    pub claims_ignored: bool,
+    /// A state against the certificate of its height is evidence.
+    pub false_states: bool,
 }
 
 impl Rules {
@@ -128,6 +132,8 @@ impl Rules {
         complaints: true,
         complaints_of_next: true,
         complaints_excuse: true,
+        claims_ignored: true,
+        false_states: true,
     };
 }
 

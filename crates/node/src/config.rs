@@ -73,6 +73,8 @@ const KEYS: &[&str] = &[
     "limits.stripe_size_min",
     "clock",
     "clock.core",
+    "traps",
+    "traps.heights",
     "log",
     "log.format",
     "log.level",
@@ -109,6 +111,8 @@ pub struct Config {
     pub retention: Retention,
     /// How its lanes' clocks are made.
     pub clock: ClockTable,
+    /// What is claimed to catch who does not execute.
+    pub traps: TrapTable,
     /// How the process logs.
     pub log: Log,
 }
@@ -187,6 +191,14 @@ pub struct ClockTable {
     pub core: Option<usize>,
 }
 
+/// False states that are claimed, for validators that sign what they did not execute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrapTable {
+    /// One height of so many has a trap, by and large, chosen by chance that nobody foresees; 0: none has.
+    pub heights: u64,
+}
+
 /// How the process logs.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -233,6 +245,8 @@ struct File {
     retention: Retention,
     #[serde(default)]
     clock: ClockTable,
+    #[serde(default)]
+    traps: TrapTable,
     #[serde(default)]
     log: Log,
 }
@@ -349,6 +363,7 @@ impl Config {
             limits: Limits::default(),
             retention: Retention::default(),
             clock: ClockTable::default(),
+            traps: TrapTable::default(),
             log: Log::default(),
         }
     }
@@ -396,6 +411,7 @@ impl Config {
             limits: file.limits,
             retention: file.retention,
             clock: file.clock,
+            traps: file.traps,
             log: file.log,
         };
         config.check()?;
@@ -524,7 +540,7 @@ impl Config {
 
     /// The tables of what is allowed, and of what is let go.
     fn limits_to_toml(&self) -> String {
-        let Self { limits, retention, .. } = self;
+        let Self { limits, retention, traps, .. } = self;
         let core = self.clock.core.map_or("# core = 0".to_owned(), |core| format!("core = {core}"));
         format!(
             "# Sizes are bytes.\n\
@@ -552,7 +568,11 @@ impl Config {
              keep_heights = {}\n\n\
              # Fast clocks (from 100,000 ticks a second on) have a thread; core keeps it on one core.\n\
              [clock]\n\
-             {core}\n",
+             {core}\n\n\
+             # At one height of so many, which nobody foresees, this validator claims a state that is false: whoever signs it\n\
+             # without having executed is caught. 0: at none.\n\
+             [traps]\n\
+             heights = {}\n",
             limits.body_size_max,
             limits.http_connection_count_max,
             limits.pg_connection_count_max,
@@ -566,6 +586,7 @@ impl Config {
             limits.stripe_size_min,
             retention.checkpoint_heights,
             retention.keep_heights,
+            traps.heights,
         )
     }
 

@@ -53,9 +53,14 @@ pub(crate) fn begin(
 
 /// Makes the answers to a question fresh.
 pub(crate) fn nonce() -> Result<u64, NodeError> {
-    let mut nonce = [0; 8];
-    getrandom::fill(&mut nonce).map_err(|error| NodeError::system("reading chance", error))?;
-    Ok(u64::from_le_bytes(nonce))
+    Ok(u64::from_le_bytes(chance()?))
+}
+
+/// Bytes that nobody foresees.
+pub(crate) fn chance<const SIZE: usize>() -> Result<[u8; SIZE], NodeError> {
+    let mut bytes = [0; SIZE];
+    getrandom::fill(&mut bytes).map_err(|error| NodeError::system("reading chance", error))?;
+    Ok(bytes)
 }
 
 /// The ledger is made, or was: from now on the directory does not begin as one that never said anything.

@@ -17,7 +17,7 @@ use quipu_log::{Ledger, LedgerConfig, LedgerReader, LogError, Recovered};
 use quipu_proof::Epochs;
 use quipu_proof::names::chain_id;
 use quipu_replica::storage::read_epochs;
-use quipu_replica::{Observer, Replica};
+use quipu_replica::{Observer, Replica, Traps};
 use quipu_state::{ACTION_COUNT_MIN, Machine, StateError};
 use quipu_types::{Encode, Genesis, Hash, Height, ValidatorIndex};
 use tokio::sync::oneshot;
@@ -159,7 +159,7 @@ impl Node {
         let (executor, uncertified) = start_executor(&config, &shared, (index, head))?;
         let recovered = recovery::recovered(&shared, &ledger, found)?;
         let dealer = Dealer::open(&config.dealing, load_key(&config)?, &shared)?;
-        let replica = start_replica(&shared, key, (observer, coin), recovered)?;
+        let replica = start_replica(&shared, key, (observer, coin, traps(&config)?), recovered)?;
         let (work_sender, work) = mpsc::channel();
         let (syncer, syncs) = (!is_alone).then(mpsc::channel).unzip();
         let ticker = start_ticker(&config, &shared)?;
@@ -450,16 +450,28 @@ fn start_executor(
     Ok((executor, uncertified))
 }
 
+/// How a replica begins, what makes its coins, and what it claims.
+type Given = (Option<Observer>, Option<(CoinScheme, Option<CoinSecret>)>, Option<Traps>);
+
+/// Traps at heights that this process alone knows.
+fn traps(config: &Config) -> Result<Option<Traps>, NodeError> {
+    match config.traps.heights {
+        0 => Ok(None),
+        heights => Ok(Some(Traps::new(newcomer::chance()?, heights))),
+    }
+}
+
 /// The validator's machine, with what the process gives it: a fresh nonce, limits, what was verified already.
 fn start_replica(
     shared: &Shared,
     key: SecretKey,
-    (observer, coin): (Option<Observer>, Option<(CoinScheme, Option<CoinSecret>)>),
+    (observer, coin, traps): Given,
     recovered: quipu_replica::Recovered,
 ) -> Result<Replica, NodeError> {
     let (coin, coin_secret) = coin.unzip();
     let config = quipu_replica::Config {
         observer,
+        traps,
         coin,
         coin_secret: coin_secret.flatten(),
         pending_size_max: shared.limits.pending_size_max,

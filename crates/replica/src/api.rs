@@ -36,6 +36,7 @@ use crate::complaints::{Grievance, Unheard};
 use crate::observer::Observer;
 use crate::peer::{Class, Received, Request};
 use crate::stripes::{Gathered, Restored};
+use crate::traps::Traps;
 
 /// Bytes from which a chunk's body travels in stripes, unless told otherwise.
 pub const STRIPE_SIZE_MIN: usize = 64 << 10;
@@ -467,6 +468,8 @@ pub struct Config {
     pub coin: Option<CoinScheme>,
     /// The own shares of the coin; without them others throw it.
     pub coin_secret: Option<CoinSecret>,
+    /// At which heights a false state is claimed; none: at no height.
+    pub traps: Option<Traps>,
 }
 
 impl Config {
@@ -490,6 +493,7 @@ impl Config {
             verified: Arc::default(),
             coin: None,
             coin_secret: None,
+            traps: None,
         }
     }
 }

@@ -44,6 +44,7 @@ mod replica;
 pub mod storage;
 pub mod stripes;
 mod suspicion;
+mod traps;
 mod uncertified;
 
 pub use admission::{Admissions, Admitted, admit, admit_many, readmit_many};
@@ -61,3 +62,4 @@ pub use quipu_log::{StoredChunk, TermRecord};
 pub use replica::{HELD_SIZE_MAX, Refused, Replica, StartError};
 pub use storage::{RecoverError, recover, serve, write};
 pub use stripes::{Gathered, Restored, Stripe, restore};
+pub use traps::Traps;

@@ -8,7 +8,8 @@
 //!          | Handover (9): lane · term · index · validator · signature · Evidence (10)
 //!          | Check (11): nonce u64 · Checked (12): nonce · height · certificate of the height below (option) · a word (option)
 //!          | Stripe (13): header · signature · index u16 · stripe (u32 length and bytes) · siblings (count u32)
-//!          | States (14): state certificates · Complaint (15): a client's complaint
+//!          | States (14): state certificates · Complaint (15): a client's complaint · Claim (16): a state that its sender may
+//!            have made up: a trap
 //! ```
 //! # Invariants
 //! * P1 A chunk that comes out has its sequencer's signature, the body that its header names, transactions of its lane and
@@ -32,7 +33,7 @@ use quipu_types::codec::{put_bytes, put_count, put_option};
 use quipu_types::transaction::TRANSACTION_SIZE_MAX;
 use quipu_types::{
     ChunkHeader, Code, CommitCertificate, Complaint, Decode, DecodeError, Encode, Hash, Header,
-    Height, Lane, Reader, Signature, StateCertificate, Term, Tip, ValidatorIndex,
+    Height, Lane, Reader, Signature, SignedState, StateCertificate, Term, Tip, ValidatorIndex,
 };
 use thiserror::Error;
 
@@ -154,6 +155,8 @@ pub enum PeerMessage {
     States(Vec<StateCertificate>),
     /// A client's complaint, for the sequencer and for all who may suspect it.
     Complaint(Complaint),
+    /// A state that its sender may have made up. It is no vote, and nobody takes it for anything.
+    Claim(SignedState),
 }
 
 /// A message that was checked as far as this can be done without knowing what came before.
@@ -216,6 +219,8 @@ pub enum Received {
     States(Vec<StateCertificate>),
     /// A complaint, its signature and its transaction right.
     Complaint(Box<Grievance>),
+    /// See [`PeerMessage::Claim`].
+    Claim(SignedState),
 }
 
 /// Why bytes of another validator are refused: it, or whose chunk it hands on, is to blame.
@@ -316,7 +321,7 @@ impl PeerMessage {
         match self {
             Self::Agreement(_) | Self::Fetch(_) | Self::Value(_) | Self::Ask { .. } => Class::Vote,
             Self::Tell { .. } | Self::Handover(_) | Self::Evidence(_) => Class::Vote,
-            Self::Check { .. } | Self::Checked { .. } => Class::Vote,
+            Self::Check { .. } | Self::Checked { .. } | Self::Claim(_) => Class::Vote,
             Self::Chunk(_) | Self::Forward { .. } | Self::Stripe(_) => Class::Chunk,
             Self::Complaint(_) => Class::Chunk,
             Self::Headers(_) | Self::States(_) => Class::Bulk,
@@ -370,6 +375,7 @@ pub fn receive(
             }
             Received::Complaint(Box::new(grievance))
         }
+        PeerMessage::Claim(state) => Received::Claim(state),
         PeerMessage::States(certificates) => {
             for certificate in &certificates {
                 check_state_certificate(certificate, context)?;
@@ -554,6 +560,7 @@ impl Encode for PeerMessage {
                 certificates.iter().for_each(|certificate| certificate.encode(out));
             }
             Self::Complaint(complaint) => put(out, 15, complaint),
+            Self::Claim(state) => put(out, 16, state),
         }
     }
 }
@@ -611,6 +618,7 @@ impl Decode for PeerMessage {
                 Self::States(certificates.collect::<Result<_, _>>()?)
             }
             15 => Self::Complaint(Complaint::decode(reader)?),
+            16 => Self::Claim(SignedState::decode(reader)?),
             tag => return Err(DecodeError::Tag { what: "peer message", tag: u64::from(tag) }),
         })
     }
@@ -625,7 +633,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_a_decoder_panic_and_what_decodes_has_one_form(
-            tag in 0_u8..16, bytes in proptest::collection::vec(0_u8..3, 0..900),
+            tag in 0_u8..17, bytes in proptest::collection::vec(0_u8..3, 0..900),
         ) {
             let mut all = vec![tag];
             all.extend(bytes);

@@ -47,6 +47,7 @@ use crate::pending::Pending;
 use crate::producers::Producers;
 use crate::stripes::{Gathering, Striping};
 use crate::suspicion::Suspicion;
+use crate::traps::Traps;
 use crate::uncertified::Uncertified;
 
 /// Bytes of chunks beyond the last cut that are held: what others send beyond it is fetched later.
@@ -196,6 +197,7 @@ pub struct Replica {
     executed: Height,
     certified: Height,
     uncertified: Uncertified,
+    traps: Option<Traps>,
     gate: Gate,
     /// The ack that the sync under way makes durable, with the tips of all lanes at its start.
     acking: Option<(Barrier, Option<Ack>, Vec<Tip>)>,
@@ -216,16 +218,15 @@ impl Replica {
     /// # Errors
     /// When what was found does not fit together, or is another validator's.
     pub fn new(now: Now, config: Config, recovered: Recovered) -> Result<Self, StartError> {
-        let Config { genesis, key, .. } = config;
+        let Config { genesis, key, traps, .. } = config;
         let (chain, mut gate) = (names::chain_id(&genesis), Gate::new(config.wal_before_send));
         let context = Context::in_epoch(chain, recovered.epochs.clone());
         let own = own_index(&context, &genesis, &key)?;
         let observing = config.observer.map(|observer| Observing::new(observer, config.rules));
         let parent = parent(&recovered, &genesis, chain);
-        let (height, certified) = (parent.height, parent.certified);
-        let seen = (observing.as_ref(), &mut gate);
+        let (certified, seen) = (parent.certified, (observing.as_ref(), &mut gate));
         let mut lanes = start_lanes(now, &genesis, own, &context, &recovered, seen)?;
-        let last = (parent.height, parent.hash, parent.time);
+        let last @ (height, ..) = (parent.height, parent.hash, parent.time);
         let mut producers = Producers::new(recovered.producers.clone(), height);
         start::restore_suffixes(&mut lanes, &mut producers, &recovered)?;
         let core = core::Config {
@@ -271,6 +272,7 @@ impl Replica {
             executed: height,
             certified,
             uncertified: Uncertified::default(),
+            traps,
             gate,
             acking: None,
             unhurried_us: None,
@@ -508,6 +510,9 @@ impl Replica {
             }
         }
         self.uncertified.executed(state.height);
+        if let Some(traps) = &mut self.traps {
+            traps.executed(&state);
+        }
         self.drive(now, Event::Executed(state));
         self.feed(now);
     }
@@ -575,6 +580,14 @@ impl Replica {
     fn tell_all(&mut self, message: &PeerMessage) {
         if !self.is_alone() {
             self.gate.leave(broadcast(message));
+        }
+    }
+
+    /// Claims a false state of a height if the lot says so. That binds nobody, and waits for nothing.
+    fn lay_trap(&mut self, height: Height) {
+        let trap = self.traps.as_ref().and_then(|traps| traps.lay(height));
+        if let Some(state) = trap.filter(|_| !self.is_alone()) {
+            self.gate.answer(broadcast(&PeerMessage::Claim(state)));
         }
     }
 

@@ -18,6 +18,7 @@
 //! | stale | old, wrong and other answers to what it is asked | none |
 //! | dropper | as a sequencer it orders everything but one client's transactions | none |
 //! | complainer | floods others with complaints: right ones of made-up clients, false, old and forged ones | none |
+//! | lazy | signs the first word on a state that it hears, and does not execute | if that was a trap, or another's lie |
 //! | tearer | stripes that do not prove themselves, and chunks with a false root of stripes | none, unless two of its chunks meet |
 
 mod amnesiac;
@@ -29,6 +30,7 @@ mod equivocator;
 mod forger;
 mod instead;
 mod late;
+mod lazy;
 mod omitter;
 mod picker;
 mod replayer;
@@ -88,11 +90,13 @@ pub enum Crime {
     Drop,
     /// Complains of everyone.
     Complain,
+    /// Signs others' words on states.
+    Laze,
 }
 
 impl Crime {
     /// Every crime.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Equivocate,
         Self::Withhold,
         Self::Replay,
@@ -110,18 +114,21 @@ impl Crime {
         Self::Tear,
         Self::Drop,
         Self::Complain,
+        Self::Laze,
     ];
     /// Those that are about complaints.
     const OF_COMPLAINTS: [Self; 2] = [Self::Drop, Self::Complain];
 
     pub(crate) fn any(random: &mut fastrand::Rng) -> Self {
-        let (first, _) = Self::ALL.split_at(Self::ALL.len().saturating_sub(2));
+        let (first, _) = Self::ALL.split_at(Self::ALL.len().saturating_sub(3));
         let one = random.choice(first).copied().unwrap_or(Self::Silence);
         // Of its own, so that a seed gives the world that it gave before there were complaints.
         let mut of_complaints = fastrand::Rng::with_seed(!random.clone().u64(..));
         let other =
             of_complaints.choice(Self::OF_COMPLAINTS).filter(|_| of_complaints.u8(..8) == 0);
-        other.unwrap_or(one)
+        // The same, of those that there were before traps.
+        let is_lazy = of_complaints.u8(..8) == 0;
+        other.or(is_lazy.then_some(Self::Laze)).unwrap_or(one)
     }
 
     /// Whether the world is about complaints, so that its clients complain.
@@ -149,6 +156,7 @@ impl Crime {
             Self::Tear => Box::new(tearer::Tearer::default()),
             Self::Drop => Box::new(dropper::Dropper::default()),
             Self::Complain => Box::new(complainer::Complainer::default()),
+            Self::Laze => Box::new(lazy::Lazy::default()),
         }
     }
 }
@@ -412,6 +420,15 @@ mod tests {
         assert!(totals.term_changes >= 4, "{totals:?}");
         assert_eq!(found, [""; 0]);
         worlds(Crime::Drop, 15_100);
+    }
+
+    #[test]
+    fn the_lazy_sign_traps_and_are_named_and_slashed_for_it() {
+        let profile = Profile { epoch_percent: 100, keeps_trace: true, ..Profile::short() };
+        let (totals, found) = worlds_of(Crime::Laze, 17_000, profile);
+        let count = found.iter().filter(|kind| *kind == "evidence: false state").count();
+        println!("{count} of {} proofs, {} slashed", totals.evidence, totals.slashed);
+        assert!(totals.deeds > 0 && count > 0 && totals.slashed > 0, "{totals:?} {found:?}");
     }
 
     /// Clients that ask a criminal are told nothing: what a flood costs shows beside worlds in which a criminal keeps its

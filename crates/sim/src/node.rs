@@ -9,7 +9,7 @@ use quipu_crypto::{SecretKey, Verified};
 use quipu_log::{Disk, Ledger, LedgerConfig, SyncGroup};
 use quipu_replica::checkpoint::{self, Manifest};
 use quipu_replica::storage::{read_block, read_epochs, recover};
-use quipu_replica::{Barrier, Block, Config, Now, Observer, Replica};
+use quipu_replica::{Barrier, Block, Config, Now, Observer, Replica, Traps};
 use quipu_state::{Machine, MemoryStore, Store};
 use quipu_types::{
     Decode, Encode, Genesis, Hash, Height, Receipt, RoundKind, SignedState, StateCertificate,
@@ -86,6 +86,8 @@ pub(crate) struct Node {
     pub(crate) verified: Arc<Verified>,
     /// Bytes from which its bodies travel in stripes.
     pub(crate) stripe_size_min: usize,
+    /// As in the world's shape.
+    pub(crate) trap_heights: u64,
 }
 
 /// Executed heights whose state certificates are not kept.
@@ -132,6 +134,7 @@ impl Node {
             chunks: BTreeSet::new(),
             verified: Arc::clone(verified),
             stripe_size_min,
+            trap_heights: 0,
         }
     }
 
@@ -372,6 +375,12 @@ impl Node {
             let dealing = Dealing::of(&set.powers());
             config.coin = Some(dealing.scheme.clone());
             config.coin_secret = dealing.secret(ValidatorIndex::new(u16::from(self.number)));
+        }
+        if self.trap_heights > 0 {
+            // Of its own, so that a seed gives the world that it gave before there were traps.
+            let mut of_traps = fastrand::Rng::with_seed(!random.clone().u64(..));
+            let seed = std::array::from_fn(|_| of_traps.u8(..));
+            config.traps = Some(Traps::new(seed, self.trap_heights));
         }
         let nonce = random.u64(..);
         config.check_nonce = profile.checks_its_store.then_some(nonce);

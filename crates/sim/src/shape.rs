@@ -37,6 +37,8 @@ pub(crate) struct Shape {
     pub(crate) idle_ms: u64,
     /// Bytes from which a body travels in stripes.
     pub(crate) stripe_size_min: usize,
+    /// Heights among which one has a trap of each validator, by and large; 0: none has.
+    pub(crate) trap_heights: u64,
     /// Least time of an epoch, where stake moves.
     pub(crate) epoch_us: u64,
     /// Whether stake moves.
@@ -77,7 +79,6 @@ impl Shape {
         let rough =
             |random: &mut fastrand::Rng, most: u16| if is_rough { random.u16(..most) } else { 0 };
         Self {
-            crimes,
             delay_us: random.choice([1_000, 5_000, 20_000]).unwrap_or(1_000),
             sync_us: random.choice([300, 2_000, 8_000]).unwrap_or(300),
             loss_per_mille: rough(random, 50),
@@ -85,6 +86,7 @@ impl Shape {
             slow_per_mille: rough(random, 10),
             idle_ms: random.u64(60..250),
             stripe_size_min: if is_striped { of_stripes.usize(1..600) } else { usize::MAX },
+            trap_heights: if crimes.contains(&Some(Crime::Laze)) { 6 } else { 0 },
             epoch_us: of_epochs.u64(100_000..1_500_000),
             moves,
             joiner_count: if moves { of_epochs.usize(..2) } else { 0 },
@@ -92,6 +94,7 @@ impl Shape {
             complains,
             has_coin,
             storm_us: if has_coin { storm(random, profile) } else { 0..0 },
+            crimes,
             powers,
         }
     }

@@ -34,7 +34,7 @@ mod crime;
 mod judge;
 mod node;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use quipu_consensus::Rules;
@@ -118,8 +118,10 @@ pub enum Word {
     Done,
     /// Chunks are held.
     Ack,
-    /// A state.
+    /// A vote on a state.
     State,
+    /// A state that is claimed.
+    Claim,
     /// A chunk.
     Chunk,
     /// A part of a chunk.
@@ -143,6 +145,7 @@ impl Letter {
             PeerMessage::Agreement(Message::Done(_)) => Word::Done,
             PeerMessage::Agreement(Message::Ack(_)) => Word::Ack,
             PeerMessage::Agreement(Message::StateVote(_)) => Word::State,
+            PeerMessage::Claim(_) => Word::Claim,
             PeerMessage::Chunk(_) => Word::Chunk,
             PeerMessage::Stripe(_) => Word::Stripe,
             _ => Word::Other,
@@ -197,6 +200,7 @@ pub struct Stage {
     queue: Vec<Letter>,
     judge: Judge,
     signer_count: u64,
+    named: BTreeSet<(u16, &'static str)>,
     failure: Option<Failure>,
 }
 
@@ -240,11 +244,25 @@ impl Stage {
     /// # Panics
     /// Never: what a replica wrote opens again.
     #[must_use]
-    pub fn striped(mut self) -> Self {
+    pub fn striped(self) -> Self {
+        self.again(Node::stripe)
+    }
+
+    /// With a trap of every honest validator at each height.
+    ///
+    /// # Panics
+    /// Never: what a replica wrote opens again.
+    #[must_use]
+    pub fn trapping(self) -> Self {
+        self.again(Node::trap)
+    }
+
+    /// Starts all anew, each changed.
+    fn again(mut self, change: impl Fn(&mut Node)) -> Self {
         for number in self.honest() {
             self.crash(number);
             if let Some(node) = self.nodes.get_mut(&number) {
-                node.stripe();
+                change(node);
             }
         }
         self.queue.clear();
@@ -283,6 +301,7 @@ impl Stage {
             queue: Vec::new(),
             judge,
             signer_count: 0,
+            named: BTreeSet::new(),
             failure: None,
         };
         stage.work_all();
@@ -307,6 +326,12 @@ impl Stage {
     /// That failure.
     pub fn verdict(&self) -> Outcome {
         self.failure.clone().map_or(Ok(()), Err)
+    }
+
+    /// Whom evidence named so far, and for what.
+    #[must_use]
+    pub const fn named(&self) -> &BTreeSet<(u16, &'static str)> {
+        &self.named
     }
 
     /// Fails the play, unless what it needs has come about.
@@ -671,6 +696,7 @@ impl Stage {
     fn accuse(&mut self, evidence: &Evidence, has_to_hold: bool) {
         let culprit = evidence.culprit(&self.context).map(ValidatorIndex::get);
         let is_right = |culprit| self.judge.criminals.contains(&culprit);
+        self.named.extend(culprit.map(|culprit| (culprit, evidence.kind())));
         if !culprit.map_or(!has_to_hold, is_right) {
             let what = format!("{} against {culprit:?}", evidence.kind());
             self.fail(Failure::new("HONEST NAMED", what));

@@ -136,7 +136,10 @@ impl World {
         let nodes = (0..)
             .zip(guilty)
             .map(|(number, crime)| {
-                Node::new(number, *crime, verified, shape.stripe_size_min, &mut random)
+                let mut node =
+                    Node::new(number, *crime, verified, shape.stripe_size_min, &mut random);
+                node.trap_heights = shape.trap_heights;
+                node
             })
             .collect();
         let may_lose_disks = shape.may_lose_disks;

@@ -98,6 +98,13 @@ fn stake(ledger: &Ledger, url: &str, what: &str, words: &[&str]) {
     ok(&[&["stake", what, "--url", url, "--signer", &signer], words].concat());
 }
 
+/// The voting key of a validator of the genesis.
+fn key_of(ledger: &Ledger, index: usize) -> String {
+    let text = std::fs::read_to_string(ledger.genesis()).unwrap();
+    let genesis: Json = serde_json::from_str(&text).unwrap();
+    genesis["validators"][index]["key"].as_str().unwrap().to_owned()
+}
+
 /// What the ledger says of a validator.
 fn power(url: &str, name: &str) -> Option<String> {
     let shown = of_json(&["stake", "show", "--url", url, "--json"]);
@@ -147,7 +154,7 @@ fn proof(ledger: &Ledger, server: &Server, tx: &Json, name: &str) -> String {
 
 #[test]
 fn a_ledger_of_one_grows_to_four_and_its_clients_and_proofs_stay() {
-    let ledger = Ledger::with(1, &["--epoch", "200", "--unbonding", "1000"]);
+    let ledger = Ledger::with(1, &["--epoch", "200", "--unbonding", "1000", "--dealing", "200"]);
     let (node, port, genesis) = (ledger.node(), free_port(), ledger.genesis());
     prepare(&node, Some(port));
     let first = ledger.start();
@@ -159,11 +166,12 @@ fn a_ledger_of_one_grows_to_four_and_its_clients_and_proofs_stay() {
     joiners.iter().for_each(|joiner| joiner.register(&ledger, &first.http));
     let known = || joiners.iter().all(|joiner| power(&first.http, &joiner.name).is_some());
     append_until(&ledger, &first, "they are known", known);
-    // Their slots are of a set once an epoch has ended after the last registration.
-    let (begun, at) = (epoch(&first.http), height(&first));
-    append_until(&ledger, &first, "an epoch that knows them", || {
-        epoch(&first.http) > 1 && newest_checkpoint(&node) > at + 32 && epoch(&first.http) >= begun
-    });
+    // The set that has what is bonded now has their slots too.
+    stake(&ledger, &first.http, "bond", &["--key", &key_of(&ledger, 0), "1"]);
+    let has_two = |name: &str| power(&first.http, name).as_deref() == Some("2");
+    append_until(&ledger, &first, "an epoch that knows them", || has_two("node0"));
+    let at = height(&first);
+    append_until(&ledger, &first, "a checkpoint of it", || newest_checkpoint(&node) > at);
     let peers: Vec<String> = [format!("node0=127.0.0.1:{port}")].to_vec();
     let servers: Vec<Server> =
         joiners.iter().map(|joiner| joiner.start(&ledger, &first.http, &peers)).collect();
@@ -171,10 +179,9 @@ fn a_ledger_of_one_grows_to_four_and_its_clients_and_proofs_stay() {
         append_until(&ledger, &first, "it follows", || height(server) + 2 >= height(&first));
     }
     for joiner in &joiners {
-        stake(&ledger, &first.http, "bond", &["--key", &joiner.public, "1"]);
+        stake(&ledger, &first.http, "bond", &["--key", &joiner.public, "2"]);
     }
-    let all =
-        || joiners.iter().all(|joiner| power(&first.http, &joiner.name).as_deref() == Some("1"));
+    let all = || joiners.iter().all(|joiner| has_two(&joiner.name));
     append_until(&ledger, &first, "all have power", all);
 
     // One of four may be missing now, the first too.
@@ -227,9 +234,7 @@ fn a_fifth_joins_under_load_and_sequences_and_the_first_leaves_with_its_bond() {
     });
     load.until_answered(1, &[]);
 
-    let text = std::fs::read_to_string(ledger.genesis()).unwrap();
-    let genesis: Json = serde_json::from_str(&text).unwrap();
-    let first = genesis["validators"][0]["key"].as_str().unwrap().to_owned();
+    let first = key_of(ledger, 0);
     stake(ledger, &url, "unbond", &["--key", &first, "1"]);
     until("it has no power", || power(&url, "node0").as_deref() == Some("0"));
     let early =
@@ -271,10 +276,7 @@ fn a_coin_is_dealt_to_the_next_set_and_decides_where_the_network_keeps_no_time()
         std::fs::write(ledger.genesis(), genesis.to_string()).unwrap();
     });
     let proxies = proxies.unwrap();
-    let text = std::fs::read_to_string(fleet.ledger.genesis()).unwrap();
-    let genesis: Json = serde_json::from_str(&text).unwrap();
-    let keys = genesis["validators"].as_array().unwrap();
-    let first = keys[0]["key"].as_str().unwrap().to_owned();
+    let first = key_of(&fleet.ledger, 0);
     let dealt = |fleet: &Fleet, index: usize, epoch: u64| {
         let query =
             format!("select coin and began is not null from quipu.epochs where epoch = {epoch}");
@@ -294,8 +296,8 @@ fn a_coin_is_dealt_to_the_next_set_and_decides_where_the_network_keeps_no_time()
         fleet.kill(index);
         fleet.start(index);
     }
-    fleet.until_linked();
     for index in [0, 2] {
+        fleet.until_caught_up(index);
         let path = fleet.ledger.path(&format!("node{index}.log"));
         until("its shares are there again", || {
             let log = std::fs::read_to_string(&path).unwrap();

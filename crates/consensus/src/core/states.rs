@@ -168,7 +168,8 @@ impl Core {
         match self.states.add(vote, self.safety.own(), set) {
             Ok(Some(certificate)) => self.certify(certificate),
             Ok(None) => {
-                let certificate = self.states.against(vote, set)?;
+                let counts = self.context.rules.false_states;
+                let certificate = self.states.against(vote, set).filter(|_| counts)?;
                 return Some(Evidence::FalseState(Box::new((*vote, certificate))));
             }
             Err(pair) => return Some(Evidence::States(pair)),
@@ -191,7 +192,8 @@ impl Core {
         let height = certificate.state.height;
         let newest = self.certificate.as_ref().map(|kept| kept.state.height);
         if height <= self.parent.height {
-            for vote in self.states.certified(&certificate.state) {
+            let counts = self.context.rules.false_states;
+            for vote in self.states.certified(&certificate.state).into_iter().filter(|_| counts) {
                 let evidence = Evidence::FalseState(Box::new((vote, certificate.clone())));
                 self.outputs.push_back(Output::Evidence(Box::new(evidence)));
             }

@@ -375,6 +375,7 @@ impl Replica {
         let certificate = Arc::new(certificate);
         self.gate.leave(Effect::WriteHeader { block: Arc::clone(&block), certificate });
         self.gate.leave(Effect::Execute(block));
+        self.lay_trap(height);
         self.settle();
         self.end_check();
         if height.get().is_multiple_of(self.checkpoint_height_count) {

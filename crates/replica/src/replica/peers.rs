@@ -5,8 +5,8 @@ use std::sync::Arc;
 use quipu_consensus::core::Event;
 use quipu_consensus::{Evidence, Message, Now};
 use quipu_types::{
-    CommitCertificate, Hash, Header, Height, Lane as LaneNumber, Signature, StateCertificate, Tip,
-    ValidatorIndex,
+    CommitCertificate, Hash, Header, Height, Lane as LaneNumber, Signature, SignedState,
+    StateCertificate, Tip, ValidatorIndex,
 };
 
 use super::{HOUSEKEEPING_US, Refused, Replica};
@@ -36,65 +36,44 @@ impl Replica {
                 }
                 let taken = self.core.step(now, Event::Message(from, message), &self.lanes);
                 self.drain(now);
-                Ok(taken?)
+                taken?;
             }
-            Received::Chunk(chunk) => self.whole_chunk(now, chunk),
-            Received::Stripe(proven) => {
-                self.stripe(from, *proven);
-                Ok(())
-            }
-            Received::Forward { is_overdue, admitted } => {
-                self.forwarded(is_overdue, admitted);
-                Ok(())
-            }
-            Received::Fetch(request) => {
-                self.requested(from, request);
-                Ok(())
-            }
+            Received::Chunk(chunk) => self.whole_chunk(now, chunk)?,
+            Received::Stripe(proven) => self.stripe(from, *proven),
+            Received::Forward { is_overdue, admitted } => self.forwarded(is_overdue, admitted),
+            Received::Fetch(request) => self.requested(from, request),
             Received::Headers(headers) => {
                 self.fetch.keep(headers, self.core.parent().height);
                 self.feed(now);
-                Ok(())
             }
             Received::Value(header) => {
                 let taken = self.core.step(now, Event::Value(*header), &self.lanes);
                 self.drain(now);
-                Ok(taken?)
+                taken?;
             }
-            Received::Ask { nonce } => {
-                self.tell_height(from, nonce);
-                Ok(())
-            }
+            Received::Ask { nonce } => self.tell_height(from, nonce),
             Received::Tell { nonce, height, certificate } => {
                 self.told(from, nonce, height, certificate.as_ref());
                 self.learn(now, from, certificate);
-                Ok(())
             }
-            Received::Check { nonce } => {
-                self.tell_checker(from, nonce);
-                Ok(())
-            }
+            Received::Check { nonce } => self.tell_checker(from, nonce),
             Received::Checked { nonce, height, certificate, word } => {
                 self.checked(from, (nonce, height), certificate.as_ref(), word.as_ref());
                 self.learn(now, from, certificate);
-                Ok(())
             }
-            Received::Handover(handover) => {
-                self.handed_over(&handover);
-                Ok(())
-            }
-            Received::Evidence(evidence) => {
-                self.shown(evidence);
-                Ok(())
-            }
-            Received::Complaint(grievance) => {
-                self.complained(from, *grievance);
-                Ok(())
-            }
-            Received::States(certificates) => {
-                self.certificates(now, from, certificates);
-                Ok(())
-            }
+            Received::Handover(handover) => self.handed_over(&handover),
+            Received::Evidence(evidence) => self.shown(evidence),
+            Received::Complaint(grievance) => self.complained(from, *grievance),
+            Received::Claim(state) => self.claimed(now, state),
+            Received::States(certificates) => self.certificates(now, from, certificates),
+        }
+        Ok(())
+    }
+
+    /// A state that is claimed is nobody's word (T1 of the traps), and nothing comes of it.
+    fn claimed(&mut self, now: Now, state: SignedState) {
+        if !self.core.context().rules.claims_ignored {
+            self.drive(now, Event::Executed(state));
         }
     }
 

@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 
 use expect_test::expect;
 use proptest::prelude::*;
-use quipu_replica::{Input, PeerMessage, Request, Stripe, peer, receive};
-use quipu_types::{ChunkHeader, Decode, Encode, Hash, Height, Lane, Seqno, Signature};
+use quipu_replica::{Input, PeerMessage, Received, Request, Stripe, peer, receive};
+use quipu_types::{ChunkHeader, Decode, Encode, Hash, Height, Lane, Seqno, Signature, SignedState};
 
 use crate::common::admissions;
 use crate::net::{Net, number};
@@ -42,7 +42,7 @@ proptest! {
     })]
 
     #[test]
-    fn garbage_is_refused(tag in 0_u8..15, bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+    fn garbage_is_refused(tag in 0_u8..17, bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
         let net = Net::new();
         let mut all = vec![tag];
         all.extend(bytes);
@@ -73,20 +73,49 @@ proptest! {
     }
 }
 
+/// A state of a height that nobody executed.
+fn claim(height: u64, root: u8) -> SignedState {
+    let (state_root, receipts_root) = (Hash([root; 32]), Hash([!root; 32]));
+    SignedState { height: Height::new(height), state_root, receipts_root, next_set: None }
+}
+
+/// All that is said, with claims of `(height, root)` that reach a validator before a transaction of so many.
+fn said(claims: &[(usize, usize, u64, u8)]) -> Vec<Vec<u8>> {
+    let mut net = Net::new();
+    for sequence in 1..=5 {
+        for (to, _, height, root) in claims.iter().filter(|(_, at, ..)| *at == sequence) {
+            let received = Received::Claim(claim(*height, *root));
+            net.step(*to, Input::Received { from: number((*to + 1) % 4), received });
+        }
+        for gateway in 0..4 {
+            let client = net.client(u16::try_from(gateway % 2).expect("few"), gateway / 2);
+            let sequence = u64::try_from(sequence).expect("few");
+            net.submit(gateway, sequence, net.transaction(client, sequence));
+        }
+        net.pass(7_000);
+    }
+    net.heard
+}
+
 #[test]
 fn the_same_inputs_give_the_same_bytes() {
-    let run = || {
-        let mut net = Net::new();
-        for sequence in 1..=5 {
-            for gateway in 0..4 {
-                let client = net.client(u16::try_from(gateway % 2).expect("few"), gateway / 2);
-                net.submit(gateway, sequence, net.transaction(client, sequence));
-            }
-            net.pass(7_000);
-        }
-        net.heard
-    };
-    assert_eq!(run(), run());
+    assert_eq!(said(&[]), said(&[]));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 16,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    /// Nobody signs what another claims, or says anything else for it.
+    #[test]
+    fn claims_change_nothing_that_is_said(
+        claims in proptest::collection::vec((0_usize..4, 1_usize..6, 0_u64..12, any::<u8>()), 1..20),
+    ) {
+        prop_assert_eq!(said(&claims), said(&[]));
+    }
 }
 
 #[test]
@@ -125,6 +154,7 @@ fn encodings_are_frozen() {
         PeerMessage::Tell { nonce: 5, height, certificate: None },
         PeerMessage::Handover(handover),
         PeerMessage::Stripe(stripe),
+        PeerMessage::Claim(claim(2, 4)),
     ];
     let mut bytes = Vec::new();
     for message in messages {
@@ -132,7 +162,7 @@ fn encodings_are_frozen() {
         assert_eq!(PeerMessage::from_bytes(&own), Ok(message));
         bytes.extend(own);
     }
-    expect!["ef47a785fe67524a312f23d8d40619ea4aad7bf001c147fceb045c2ac6ac7393"]
+    expect!["b9537f0f069fd99c101f13e97181055fdc93b9ae974ac88aabdb53485656bbfb"]
         .assert_eq(&quipu_crypto::sha256(&bytes).to_string());
 }
 

@@ -11,8 +11,8 @@ use quipu_replica::PeerMessage;
 use quipu_replica::peer::Handover;
 use quipu_types::{
     Ack, ChunkHeader, CommitCertificate, Encode, Hash, Header, Height, High, Lane, Mix, Precommit,
-    Prevote, Propose, RoundChange, RoundChangeCertificate, RoundKind, Signature, Term, Time, Tip,
-    ValidatorIndex,
+    Prevote, Propose, RoundChange, RoundChangeCertificate, RoundKind, Signature, SignedState,
+    StateVote, Term, Time, Tip, ValidatorIndex,
 };
 
 use super::{Stage, index, secret};
@@ -128,6 +128,20 @@ impl Stage {
         };
         vote.signature = self.sign(criminal, Tag::Precommit, &vote.signed_body());
         vote
+    }
+
+    /// Every state of a height that was claimed, in its order.
+    #[must_use]
+    pub fn claims(&self, height: u64) -> Vec<SignedState> {
+        let all = self.judge.claims.iter();
+        all.filter(|state| state.height.get() == height).copied().collect()
+    }
+
+    /// Votes for a state.
+    pub fn vote_state(&mut self, criminal: u16, state: SignedState, to: &[u16]) {
+        let signature = self.sign(criminal, Tag::StateVote, &state.to_bytes());
+        let vote = StateVote { state, validator: index(criminal), signature };
+        self.agree(criminal, to, Message::StateVote(vote));
     }
 
     /// Both votes, with nothing reported.

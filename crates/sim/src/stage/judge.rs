@@ -11,7 +11,7 @@ use quipu_proof::order::tip_after;
 use quipu_replica::PeerMessage;
 use quipu_types::{
     ChunkHeader, Coin, Genesis, Hash, Header, Height, Lane, Precommit, Prevote, Propose,
-    RoundChange, RoundKind, Term, Time, Tip, ValidatorIndex,
+    RoundChange, RoundKind, SignedState, Term, Time, Tip, ValidatorIndex,
 };
 
 use super::node::Node;
@@ -56,6 +56,8 @@ pub(super) struct Judge {
     pub(super) prevotes: BTreeMap<Ballot, Prevote>,
     pub(super) precommits: BTreeMap<Ballot, Precommit>,
     pub(super) changes: BTreeMap<(Height, u32, ValidatorIndex), (RoundChange, Vec<Prevote>)>,
+    /// States that were claimed.
+    pub(super) claims: Vec<SignedState>,
 }
 
 impl Judge {
@@ -83,6 +85,7 @@ impl Judge {
             prevotes: BTreeMap::new(),
             precommits: BTreeMap::new(),
             changes: BTreeMap::new(),
+            claims: Vec::new(),
         }
     }
 
@@ -99,6 +102,7 @@ impl Judge {
         match message {
             PeerMessage::Chunk(stored) => self.hear_chunk(&stored.header),
             PeerMessage::Stripe(stripe) => self.hear_chunk(&stripe.header),
+            PeerMessage::Claim(state) => self.claims.push(*state),
             PeerMessage::Agreement(Message::Propose(propose)) => {
                 self.values.insert(header_hash(&propose.header), propose.header.clone());
                 if !self.proposals.contains(propose) {

@@ -10,7 +10,7 @@ use quipu_proof::names::{chain_id, chunk_hash};
 use quipu_replica::storage::{read_block, read_epochs, recover, serve, write};
 use quipu_replica::{
     Admissions, Admitted, Answer, Barrier, Block, Config, Effect, Gathered, Grievance, Input, Now,
-    Observer, PeerMessage, Producer, Received, Refused, Replica, Ticket, restore,
+    Observer, PeerMessage, Producer, Received, Refused, Replica, Ticket, Traps, restore,
 };
 use quipu_types::{
     ChunkHeader, CommitCertificate, Decode, Encode, Genesis, Hash, Header, Height, Lane, Outcome,
@@ -57,6 +57,7 @@ pub(super) struct Node {
     rules: Rules,
     wal_before_send: bool,
     stripe_size_min: usize,
+    traps: Option<Traps>,
     dealing: Option<Arc<Dealing>>,
     disk: MemoryDisk,
     /// Whether the disk is not its first one, and the threshold if it was found.
@@ -94,6 +95,7 @@ impl Node {
             rules,
             wal_before_send,
             stripe_size_min: usize::MAX,
+            traps: None,
             dealing: None,
             disk: MemoryDisk::new(),
             observer: None,
@@ -118,6 +120,11 @@ impl Node {
     /// From its next start on its bodies travel in stripes.
     pub(super) fn stripe(&mut self) {
         self.stripe_size_min = 1;
+    }
+
+    /// From its next start on it claims a false state of each height.
+    pub(super) fn trap(&mut self) {
+        self.traps = Some(Traps::new(self.seed, 1));
     }
 
     /// From its next start on it asks whether its disk is the newest.
@@ -201,6 +208,7 @@ impl Node {
         config.rules = self.rules;
         config.wal_before_send = self.wal_before_send;
         config.stripe_size_min = self.stripe_size_min;
+        config.traps.clone_from(&self.traps);
         config.coin = self.dealing.as_ref().map(|dealing| dealing.scheme.clone());
         let own = ValidatorIndex::new(self.number);
         config.coin_secret = self.dealing.as_ref().and_then(|dealing| dealing.secret(own));

@@ -500,6 +500,7 @@ pub(super) fn describe_received(received: &Received) -> String {
             let Complaint { lane, term, .. } = &grievance.complaint;
             format!("complaint of {lane}:{term}")
         }
+        Received::Claim(state) => format!("claim of state {}", state.height),
         Received::States(certificates) => format!("{} state certificates", certificates.len()),
     }
 }
@@ -539,6 +540,7 @@ fn describe(effect: &Effect) -> String {
         Ok(PeerMessage::Forward { transactions, .. }) => format!("forward {}", transactions.len()),
         Ok(PeerMessage::Headers(headers)) => format!("{} headers", headers.len()),
         Ok(PeerMessage::Handover(_)) => "handover".to_owned(),
+        Ok(PeerMessage::Claim(state)) => format!("claim of state {}", state.height),
         other => format!("{other:?}").chars().take(40).collect(),
     };
     match effect {

@@ -13,6 +13,7 @@ mod open;
 mod random;
 mod rounds;
 mod terms;
+mod traps;
 
 use quipu_sim::stage::{Failure, Outcome, Rules, Stage};
 
@@ -76,6 +77,7 @@ list! {
     instance_votes polka_logged kinds_by_headers change_on_entry owners_propose amnesia_elected
     suspicions_of_terms thirds_of_all lag_frees_cuts lag_excused answers_decide observer_waits observer_waits_on
     observer_lanes stripes_proven states_asked complaints complaints_of_next complaints_excuse
+    claims_ignored false_states
 }
 
 struct Case {
@@ -110,6 +112,8 @@ const CASES: &[Case] = &[
     case(rounds::forged_times, |s| s.rules.all_signatures = false, "TIME"),
     case(rounds::left_behind, |s| s.rules.answers = false, "STALL"),
     case(rounds::lost_state_votes, |s| s.rules.states_asked = false, "UNPROVEN"),
+    case(traps::heard_first, |s| s.rules.claims_ignored = false, "HONEST NAMED"),
+    case(traps::lazy, |s| s.rules.false_states = false, "UNCAUGHT"),
     // A chunk's header and body come together here, so a precommit, which wants the body, wants the links too: without the
     // links in prevotes, what is prevoted can never be precommitted, and never given up.
     case(lanes::forked_cut, |s| s.rules.hold_headers = false, "STALL"),
