@@ -23,7 +23,7 @@
 //! | SPINS | a replica that asks to be woken again and again at one moment |
 //! | STALL | no progress though everything arrives and time passes |
 //!
-//! CENSORED, KEPT and RARE are said by plays themselves. Validators are numbered by rank: `0` is the first primary,
+//! CENSORED, KEPT, RARE and UNCAUGHT are said by plays themselves. Validators are numbered by rank: `0` is the first primary,
 //! lane `l` is first sequenced by `l`, round `r` of the first heights is led by `r`. A stage with a coin knows every
 //! share of it, so a play can choose whom the coin elects; criminals attach only coins that anyone could know.
 #![expect(clippy::arithmetic_side_effects, reason = "counts and times of a short play")]

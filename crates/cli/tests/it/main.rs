@@ -14,6 +14,7 @@ mod clients;
 mod clock;
 mod consumers;
 mod crash;
+mod crimes;
 mod damage;
 mod epochs;
 mod false_feed;
