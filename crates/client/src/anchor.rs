@@ -290,7 +290,11 @@ pub(crate) mod tests {
                 state_certificate: None,
                 next_set: self.next.map(|seed| ValidatorSet {
                     epoch: self.epoch.saturating_add(1),
-                    validators: vec![Validator { key: key(seed).public(), power: 1 }],
+                    validators: vec![Validator {
+                        key: key(seed).public(),
+                        power: 1,
+                        is_stale: false,
+                    }],
                     coin: None,
                 }),
                 evidence_root: empty_root(),

@@ -15,6 +15,7 @@
 mod coins;
 mod epoch;
 mod intake;
+mod late;
 mod needs;
 mod pace;
 mod repeat;
@@ -32,7 +33,7 @@ use quipu_proof::Epochs;
 use quipu_proof::names::header_hash;
 use quipu_types::{
     Ack, ChunkHeader, CommitCertificate, Genesis, Hash, Header, Height, Lane, RoundKind, Signature,
-    SignedState, StateCertificate, Term, Tip, ValidatorIndex, ValidatorSet,
+    SignedState, StateCertificate, Term, Tip, ValidatorIndex, ValidatorSet, Voters,
 };
 use thiserror::Error;
 
@@ -43,8 +44,9 @@ use crate::header::{Context, HeaderError, Parent};
 use crate::record::{Message, Record};
 use crate::rules::Rules;
 use crate::safety::{OwnPrecommit, Safety, Said};
-use crate::tally::Acks;
+use crate::tally::{Acks, Votes};
 use epoch::{ack_is_of_epoch, is_of_epoch};
+use late::LateVotes;
 use pace::Pace;
 pub use states::STATE_COUNT_MAX;
 use states::States;
@@ -299,6 +301,8 @@ pub struct Core {
     work: Work,
     ahead: Vec<Message>,
     acks: Acks,
+    /// Votes of finished heights, for the own proposals.
+    late: LateVotes,
     /// Own acked tips that no cut had reached when that was looked at last, and when it was.
     unordered: (u64, Vec<Tip>),
     states: States,
@@ -341,6 +345,7 @@ impl Core {
             work: Work::default(),
             ahead: Vec::new(),
             acks: Acks::default(),
+            late: LateVotes::default(),
             unordered: (now.mono_us, Vec::new()),
             states: States::default(),
             certificate: None,
@@ -684,6 +689,12 @@ impl Core {
         let (_, header) = header.expect("it was there above");
         self.pace.committed(now.mono_us, &self.parent.cut, &header.cut);
         let ends = header.next_set.is_some();
+        self.late.pass(&header);
+        let counted = Voters::of(certificate.precommits.iter().map(|vote| vote.validator));
+        let rest = work.precommits.values().flat_map(Votes::all);
+        for vote in rest.filter(|vote| !counted.contains(vote.validator)) {
+            self.late.take(vote, header.height.next(), &self.context);
+        }
         self.context.pass(&header);
         let schedule = &self.context.schedule;
         self.parent = Parent::of(&header, certificate.clone(), &self.parent, schedule);

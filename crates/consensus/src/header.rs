@@ -15,6 +15,7 @@
 //! * **Epochs**: a header that embeds a state certificate of its own epoch which names a next set carries that set, and is
 //!   the epoch's last: every lane's term ends in it, the rounds begin anew. What carries the votes of a height is judged by
 //!   that height's set, so the first header of an epoch by the set before, where it is about the last one's votes.
+//! * **Late votes** show who was there ([`crate::late`]); no rule here counts them.
 //! * More than [`STATE_LAG_MAX`] heights after the newest state certificate, a cut moves no lane.
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use quipu_types::{
 use thiserror::Error;
 
 use crate::certificate::{CertificateError, check_commit, check_state_certificate};
+use crate::late::check_late_votes;
 use crate::rules::Rules;
 use crate::schedule::{Schedule, elect};
 
@@ -219,6 +221,14 @@ pub enum HeaderError {
     /// An epoch ends that need not, goes on that must end, or ends with another set.
     #[error("the next set is not the one that the embedded state certificate names")]
     NextSet,
+    /// A late vote that must not be there.
+    #[error("late vote of validator {validator}: {why}")]
+    LateVote {
+        /// Whose.
+        validator: ValidatorIndex,
+        /// Why not.
+        why: &'static str,
+    },
     /// A field whose rules are not built yet is not empty.
     #[error("{what} is not built yet")]
     NotBuilt {
@@ -473,6 +483,7 @@ pub fn check(header: &Header, parent: &Parent, context: &Context) -> Result<(), 
         }
         check_state_certificate(certificate, context).map_err(HeaderError::State)?;
     }
+    check_late_votes(header, context)?;
     let due = parent.next_set_due(context, header.state_certificate.as_ref());
     match (&header.next_set, due) {
         (None, None) => Ok(()),
@@ -506,12 +517,8 @@ fn check_links(header: &Header, parent: &Parent, context: &Context) -> Result<()
     if let Some((_, what)) = links.into_iter().find(|(holds, _)| !holds) {
         return Err(HeaderError::Link { what });
     }
-    let built = [
-        (header.late_votes.is_empty(), "late_votes"),
-        (header.evidence_root == merkle::empty_root(), "evidence_root"),
-    ];
-    if let Some((_, what)) = built.into_iter().find(|(holds, _)| !holds) {
-        return Err(HeaderError::NotBuilt { what });
+    if header.evidence_root != merkle::empty_root() {
+        return Err(HeaderError::NotBuilt { what: "evidence_root" });
     }
     match (&header.prev_commit, &parent.commit) {
         (None, None) => Ok(()),

@@ -29,7 +29,7 @@
 //!
 //! The whole protocol, with its arguments and their numbers: `docs/consensus.md`.
 //! # Deviations
-//! Late votes have their place in the formats and are refused by name ([`HeaderError::NotBuilt`]). The commit
+//! Late votes are not looked through for crimes ([`late`]). The commit
 //! certificate of a led round is not pushed to all: whoever is behind asks, and a round change of a finished height is
 //! answered with the committed headers (decision 0007); that of an open round is (0027). A commit waits until its chunks
 //! are durable here. Evidence is put out, and not acted on.
@@ -38,6 +38,7 @@ pub mod certificate;
 pub mod core;
 pub mod evidence;
 pub mod header;
+pub mod late;
 pub mod record;
 pub mod rules;
 pub mod safety;

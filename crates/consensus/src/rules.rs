@@ -88,6 +88,8 @@ pub struct Rules {
     pub claims_ignored: bool,
     /// A state against the certificate of its height is evidence.
     pub false_states: bool,
+    /// Proposers carry late votes of who is in no certificate.
+    pub late_votes: bool,
 }
 
 impl Rules {
@@ -134,6 +136,7 @@ impl Rules {
         complaints_excuse: true,
         claims_ignored: true,
         false_states: true,
+        late_votes: true,
     };
 }
 

@@ -75,6 +75,11 @@ impl<V: Vote> Votes<V> {
         self.votes.get(&validator)
     }
 
+    /// Every vote, ascending by validator.
+    pub fn all(&self) -> impl Iterator<Item = &V> {
+        self.votes.values()
+    }
+
     /// The votes, ascending by validator, of the header for which they are a quorum.
     #[must_use]
     pub fn quorum(&self, set: &ValidatorSet) -> Option<(Hash, Vec<V>)> {

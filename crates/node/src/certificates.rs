@@ -241,7 +241,9 @@ mod tests {
 
     fn set(epoch: u64, count: u8) -> ValidatorSet {
         let key = |seed: u8| PublicKey::new(Suite::Ed25519Sha256, &[seed; 32]).unwrap();
-        let validators = (0..count).map(|seed| Validator { key: key(seed), power: 1 }).collect();
+        let validators = (0..count)
+            .map(|seed| Validator { key: key(seed), power: 1, is_stale: false })
+            .collect();
         ValidatorSet { epoch, validators, coin: None }
     }
 

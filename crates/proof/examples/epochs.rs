@@ -145,7 +145,8 @@ fn header(
     let signature =
         |index: usize| (ValidatorIndex::new(u16::try_from(index).unwrap()), Signature([7; 64]));
     let signatures = (0..next.len()).map(signature).collect();
-    let validators = next.iter().map(|key| Validator { key: key.public(), power: 1 }).collect();
+    let validators =
+        next.iter().map(|key| Validator { key: key.public(), power: 1, is_stale: false }).collect();
     Header {
         epoch,
         height,

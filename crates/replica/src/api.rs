@@ -418,6 +418,7 @@ impl Block {
             header_hash: self.hash,
             time_us: self.header.time,
             epoch: self.header.epoch,
+            present: self.header.voters(),
             transactions,
         }
     }

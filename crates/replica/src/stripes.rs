@@ -321,7 +321,7 @@ mod tests {
 
     fn code() -> Code {
         let key = PublicKey::new(Suite::Ed25519Sha256, &[7; 32]).expect("32 bytes");
-        let validators = vec![Validator { key, power: 1 }; 4];
+        let validators = vec![Validator { key, power: 1, is_stale: false }; 4];
         let set = ValidatorSet { epoch: 0, validators, coin: None };
         Code::of(&set, ValidatorIndex::new(0)).expect("four have a code")
     }

@@ -126,6 +126,7 @@ impl Shape {
             bond_min: 1,
             slash_permille: 1_000,
             deal_us: 0,
+            stale_heights: 0,
         };
         let genesis = Genesis {
             version: GENESIS_VERSION,

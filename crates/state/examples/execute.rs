@@ -24,7 +24,7 @@ use quipu_types::program::{
 use quipu_types::table::{ColumnOptions, TABLE_ID_FIRST, TableSpec};
 use quipu_types::{
     Action, ColumnType, Genesis, GroupAction, GroupOp, Hash, Height, Lane, Outcome, PublicKey,
-    Schema, Seqno, Signature, Suite, Time, Transaction, Value, Writers,
+    Schema, Seqno, Signature, Suite, Time, Transaction, Value, Voters, Writers,
 };
 
 const ROW_COUNT: i64 = 100_000;
@@ -171,7 +171,14 @@ impl World {
         let height = self.machine.applied().next();
         let header_hash = sha256(&height.get().to_le_bytes());
         let time_us = Time::new(height.get());
-        let block = OrderedBlock { epoch: 0, height, header_hash, time_us, transactions: &ordered };
+        let block = OrderedBlock {
+            epoch: 0,
+            height,
+            header_hash,
+            time_us,
+            transactions: &ordered,
+            present: Voters::default(),
+        };
         let began = Instant::now();
         let applied = self.machine.apply(&block).expect("memory is healthy");
         let micros = began.elapsed().as_secs_f64() * 1e6;

@@ -5,7 +5,7 @@ use quipu_crypto::hash::sha256;
 use quipu_types::genesis::{GENESIS_VERSION, GenesisAccount};
 use quipu_types::{
     AccountId, Action, Encode, Genesis, Hash, Height, Lane, PublicKey, Seqno, Signature, Suite,
-    Time, Transaction,
+    Time, Transaction, Voters,
 };
 
 use crate::machine::{Machine, Ordered, OrderedBlock};
@@ -184,6 +184,7 @@ fn with_block<T>(
         header_hash: sha256(format!("{name} {height}").as_bytes()),
         time_us: Time::new(height.get()),
         transactions: &[ordered],
+        present: Voters::default(),
     })
 }
 

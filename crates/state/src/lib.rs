@@ -29,6 +29,7 @@
 //! One block is speculated at a time, and only on the applied state; while another takes its place, the changes
 //! of both are in memory.
 
+pub mod absence;
 mod cache;
 pub mod compacted;
 pub mod conformance;
@@ -47,6 +48,7 @@ pub mod trie;
 mod value;
 mod view;
 
+pub use absence::Absence;
 pub use conformance::conformance;
 pub use dealing::{KeyRecord, Maker, Making, Proposal, Stage};
 pub use group::{Group, GroupHead, GroupLane, Lease, Owner};

@@ -11,7 +11,7 @@ use quipu_crypto::merkle;
 use quipu_proof::names;
 use quipu_types::{
     AccountId, Code, Encode, Genesis, Hash, Height, Lane, PublicKey, Receipt, Seqno, Time,
-    Transaction, ValidatorSet, code,
+    Transaction, ValidatorSet, Voters, code,
 };
 use thiserror::Error;
 
@@ -39,7 +39,7 @@ use speculation::Speculation;
 pub use speculation::SpeculationCounts;
 
 /// Version of the tables' layout.
-const FORMAT: u64 = 4;
+const FORMAT: u64 = 5;
 const META_CHAIN: &[u8] = b"chain";
 const META_FORMAT: &[u8] = b"format";
 const META_APPLIED: &[u8] = b"applied";
@@ -57,6 +57,8 @@ pub struct OrderedBlock<'a> {
     pub time_us: Time,
     /// The header's epoch.
     pub epoch: u64,
+    /// Whose votes the header carries.
+    pub present: Voters,
     /// The transactions in the ledger's order.
     pub transactions: &'a [Ordered<'a>],
 }
@@ -244,12 +246,12 @@ impl<S: Store> Machine<S> {
 
     /// What the block that comes next gives on the applied state, which stays as it is.
     fn execute(&mut self, block: &OrderedBlock<'_>) -> Result<Speculation, StateError> {
-        let OrderedBlock { height, header_hash, time_us, transactions, epoch } = *block;
+        let OrderedBlock { height, header_hash, time_us, transactions, .. } = *block;
         let wanted = self.applied.next();
         if height != wanted {
             return Err(StateError::Height { wanted, given: height });
         }
-        let (stake, changes) = self.enter(epoch, time_us)?;
+        let (stake, changes) = self.enter(block)?;
         let tried = self.threads.try_all(&self.view, self.rules, block);
         let mut executor = Executor::new(&self.view, &mut self.cache, self.rules, height, time_us);
         executor.voting = Some(Arc::clone(&stake.voting));
@@ -288,17 +290,21 @@ impl<S: Store> Machine<S> {
         self.forget_anchor(height, &mut batch)?;
         let next_set = stake.next.clone();
         let applied = Applied { receipts, receipts_root, state_root, next_set, done };
-        Ok(Speculation { height, header_hash, time_us, epoch, batch, stake, applied })
+        let OrderedBlock { epoch, present, .. } = *block;
+        Ok(Speculation { height, header_hash, time_us, epoch, present, batch, stake, applied })
     }
 
-    /// Stake in a block's epoch, and what it changes when that is the next one.
-    fn enter(&self, epoch: u64, time: Time) -> Result<(Stake, Changes), StateError> {
+    /// Stake in a block's epoch, and what changes when that is the next one, or when somebody went or came.
+    fn enter(&self, block: &OrderedBlock<'_>) -> Result<(Stake, Changes), StateError> {
+        let (epoch, time) = (block.epoch, block.time_us);
         let mut changes = Changes::new();
         let applied = TableRead { view: &self.view, table: Table::Stake };
         let rules = self.rules.stake.as_ref();
         let stake = self.stake.in_epoch(epoch, time, rules, &applied, &mut changes)?;
         let current = self.stake.head.epoch;
-        Ok((stake.ok_or(StateError::Epoch { current, given: epoch })?, changes))
+        let mut stake = stake.ok_or(StateError::Epoch { current, given: epoch })?;
+        stake.attend((block.height, block.present), rules, &mut changes);
+        Ok((stake, changes))
     }
 
     /// Stake after a height that has changed what is in `changes`, which gets what follows from that.

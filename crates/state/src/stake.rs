@@ -1,4 +1,5 @@
-//! Stake as it is stored and read: epochs and their sets, validators and their bonds, misdeeds. [`crate::dealing`] has coins.
+//! Stake as it is stored and read: epochs and their sets, validators and their bonds, misdeeds. [`crate::dealing`] has coins,
+//! [`crate::absence`] who is away.
 //!
 //! ```text
 //!  00                              → epoch u64 · began u64 · slots u16 · pending 0|1 · changed 0|1 · proposed 0|1 · slashed u128
@@ -11,7 +12,7 @@
 //!
 //!  place = SHA-256(kind ‖ 00 ‖ the place's words)
 //! ```
-//! All in [`Table::Stake`], which the state root covers: each of them can be proven.
+//! A validator in a set: key · power u64 · stale 0|1. All in [`Table::Stake`], which the state root covers: each of them can be proven.
 //!
 //! # Invariants
 //! * K1 Units are in balances, bonds or locked, or were slashed; no action makes or loses any. What is slashed leaves
@@ -33,9 +34,10 @@ use quipu_types::genesis::StakeRules;
 use quipu_types::stake::ADDRESS_SIZE_MAX;
 use quipu_types::{
     AccountId, CoinKey, Decode, DecodeError, Encode, Genesis, Hash, Height, PublicKey, Reader,
-    Time, Validator, ValidatorIndex, ValidatorSet,
+    Time, Validator, ValidatorIndex, ValidatorSet, Voters,
 };
 
+use crate::absence::Absences;
 use crate::dealing::{self, After, Checks, Proposal};
 use crate::rows::{Changes, RowRead};
 use crate::store::{StoreError, Table};
@@ -64,7 +66,7 @@ pub struct StakeHead {
     pub slot_count: u16,
     /// Whether the next epoch's set is known.
     pub is_pending: bool,
-    /// Whether bonds, slots or keys for shares have changed since a set was computed of them.
+    /// Whether bonds, slots, keys for shares or who is stale have changed since a set was computed of them.
     pub is_changed: bool,
     /// Whether a set is proposed, for which a coin is made: then it is not pending yet.
     pub is_proposed: bool,
@@ -449,6 +451,8 @@ pub(crate) struct Stake {
     pub(crate) proposal: Option<Arc<Proposal>>,
     /// Voting keys that are registered.
     pub(crate) voting: Arc<BTreeSet<PublicKey>>,
+    /// Who of the current set is away.
+    pub(crate) absences: Absences,
 }
 
 impl Stake {
@@ -462,8 +466,10 @@ impl Stake {
         let following = head.epoch.saturating_add(1);
         let proposed = head.is_proposed.then(|| set(following)).transpose()?;
         let proposal = proposed.map(|set| Proposal::load(chain, (*set).clone(), space));
+        let current = set(head.epoch)?;
         Ok(Self {
-            current: set(head.epoch)?,
+            absences: Absences::load(&current, space)?,
+            current,
             next: head.is_pending.then(|| set(following)).transpose()?,
             proposal: proposal.transpose()?.map(Arc::new),
             voting: Arc::new(slots(space)?.into_iter().collect()),
@@ -505,8 +511,23 @@ impl Stake {
         dealing::forget(self.head.epoch, space, changes)?;
         let head = StakeHead { epoch, began: time, is_pending: false, ..self.head };
         put(changes, HEAD_KEY.to_vec(), &head);
+        let absences = self.absences.in_epoch((&self.current, next), changes);
         let (current, voting) = (Arc::clone(next), Arc::clone(&self.voting));
-        Ok(Some(Self { head, current, next: None, proposal: None, voting }))
+        Ok(Some(Self { head, current, next: None, proposal: None, voting, absences }))
+    }
+
+    /// Takes who voted, as the header of a height says.
+    pub(crate) fn attend(
+        &mut self,
+        at: (Height, Voters),
+        rules: Option<&StakeRules>,
+        changes: &mut Changes,
+    ) {
+        let Some(rules) = rules else { return };
+        if self.absences.attend(at, rules, &self.current, changes) {
+            self.head.is_changed = true;
+            put(changes, HEAD_KEY.to_vec(), &self.head);
+        }
     }
 
     /// Stake after a height that changed something of it, or a height of a time: the set that follows may become known.
@@ -596,7 +617,7 @@ impl Stake {
         self.next = Some(Arc::new(record.set));
     }
 
-    /// The set that follows from the bonds.
+    /// The set that follows from the bonds, and from who is stale.
     fn computed(
         &self,
         rules: &StakeRules,
@@ -605,8 +626,10 @@ impl Stake {
         let of = |(key, record): (PublicKey, ValidatorRecord)| Validator {
             key,
             power: record.power(rules),
+            is_stale: false,
         };
-        let validators: Vec<Validator> = validators(space)?.into_iter().map(of).collect();
+        let mut validators: Vec<Validator> = validators(space)?.into_iter().map(of).collect();
+        self.absences.mark(&mut validators);
         let coin = next_coin(&self.current, &validators);
         Ok(ValidatorSet { epoch: self.head.epoch.saturating_add(1), validators, coin })
     }

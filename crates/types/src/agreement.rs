@@ -77,7 +77,8 @@ pub struct Header {
     pub time: Time,
     /// The certificate of the header before; none at height 1.
     pub prev_commit: Option<CommitCertificate>,
-    /// Precommits of earlier heights that came late, as they were signed.
+    /// Precommits of the last heights by validators that are not in `prev_commit`, as they were signed, ascending by
+    /// validator: they were there.
     pub late_votes: Vec<Precommit>,
     /// The newest state certificate that no header before embeds.
     pub state_certificate: Option<StateCertificate>,
@@ -203,6 +204,8 @@ pub struct Validator {
     pub key: PublicKey,
     /// Its stake.
     pub power: u64,
+    /// Whether it was away for so long that it sequences no lane and ranks last. It votes all the same, with all its power.
+    pub is_stale: bool,
 }
 
 /// The validators of an epoch, 1 to [`VALIDATOR_COUNT_MAX`], in the order of their indices. A validator keeps its index from
@@ -216,6 +219,12 @@ pub struct ValidatorSet {
     /// The key of the coin of open rounds; none when none was dealt: then every round is led.
     pub coin: Option<CoinKey>,
 }
+
+/// Some validators of a set, each once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Voters(u128);
+
+const _: () = assert!(VALIDATOR_COUNT_MAX == 128, "each validator has its bit");
 
 impl ValidatorSet {
     /// The stake of all.
@@ -274,6 +283,57 @@ impl ValidatorSet {
     pub fn index_of(&self, key: &PublicKey) -> Option<ValidatorIndex> {
         let place = self.validators.iter().position(|validator| validator.key == *key)?;
         u16::try_from(place).ok().map(ValidatorIndex::new)
+    }
+}
+
+impl Voters {
+    /// These; indices that no set has are left out.
+    #[must_use]
+    pub fn of(validators: impl IntoIterator<Item = ValidatorIndex>) -> Self {
+        let bits = validators.into_iter().map(Self::bit);
+        Self(bits.fold(0, |all, bit| all | bit))
+    }
+
+    /// Whether this validator is among them.
+    #[must_use]
+    pub fn contains(self, validator: ValidatorIndex) -> bool {
+        self.0 & Self::bit(validator) > 0
+    }
+
+    /// Those who are not among others.
+    #[must_use]
+    pub const fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
+    }
+
+    /// Those who are among others too.
+    #[must_use]
+    pub const fn both(self, others: Self) -> Self {
+        Self(self.0 & others.0)
+    }
+
+    /// Whether there is nobody.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Each of them, ascending.
+    pub fn iter(self) -> impl Iterator<Item = ValidatorIndex> {
+        (0..128).map(ValidatorIndex::new).filter(move |validator| self.contains(*validator))
+    }
+
+    fn bit(validator: ValidatorIndex) -> u128 {
+        1_u128.checked_shl(validator.get().into()).unwrap_or(0)
+    }
+}
+
+impl Header {
+    /// Whose precommits it carries, of the height before and late ones.
+    #[must_use]
+    pub fn voters(&self) -> Voters {
+        let commit = self.prev_commit.iter().flat_map(|commit| &commit.precommits);
+        Voters::of(commit.chain(&self.late_votes).map(|vote| vote.validator))
     }
 }
 
@@ -651,14 +711,16 @@ impl Encode for Validator {
     fn encode(&self, out: &mut Vec<u8>) {
         self.key.encode(out);
         out.extend_from_slice(&self.power.to_le_bytes());
+        out.push(u8::from(self.is_stale));
     }
 }
 
 impl Decode for Validator {
-    const SIZE_MIN: usize = 33 + 8;
+    const SIZE_MIN: usize = 33 + 8 + 1;
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { key: PublicKey::decode(reader)?, power: reader.u64()? })
+        let (key, power) = (PublicKey::decode(reader)?, reader.u64()?);
+        Ok(Self { key, power, is_stale: reader.bool("stale")? })
     }
 }
 

@@ -72,6 +72,9 @@ pub struct StakeRules {
     /// grievances. With 0, or a genesis without a coin, an epoch whose set differs has none.
     #[serde(default)]
     pub deal_us: u64,
+    /// Heights without its vote after which a validator is stale, while nobody else is; never with 0.
+    #[serde(default)]
+    pub stale_heights: u32,
 }
 
 /// A validator of the first epoch.
@@ -145,7 +148,7 @@ impl Genesis {
         let validators = self
             .validators
             .iter()
-            .map(|validator| Validator { key: validator.key, power: validator.power })
+            .map(|one| Validator { key: one.key, power: one.power, is_stale: false })
             .collect();
         let coin = self.coin.as_ref().map(|setup| setup.key);
         ValidatorSet { epoch: 0, validators, coin }
@@ -267,6 +270,7 @@ impl Encode for Genesis {
             }
             out.extend_from_slice(&stake.slash_permille.to_le_bytes());
             out.extend_from_slice(&stake.deal_us.to_le_bytes());
+            out.extend_from_slice(&stake.stale_heights.to_le_bytes());
             for validator in &self.validators {
                 put_option(out, validator.owner.as_ref());
             }

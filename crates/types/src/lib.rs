@@ -42,7 +42,7 @@ pub mod transaction;
 
 pub use agreement::{
     Ack, CommitCertificate, Header, Precommit, Prevote, Propose, RoundKind, SignedState,
-    StateCertificate, StateVote, Tip, Validator, ValidatorSet,
+    StateCertificate, StateVote, Tip, Validator, ValidatorSet, Voters,
 };
 pub use chunk::{ChunkHeader, ClockEntry, Mix};
 pub use code::Code;

@@ -44,6 +44,9 @@ impl Core {
                     {
                         self.outputs.push_back(Output::Answer { to: from, height });
                     }
+                    if let Message::Precommit(vote) = &message {
+                        self.late.take(vote, self.parent.height.next(), &self.context);
+                    }
                     return Err(Refused::Stale { height });
                 }
                 When::Next => {

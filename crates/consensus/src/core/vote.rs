@@ -50,7 +50,9 @@ impl Core {
             None => {
                 let cut = self.next_cut(holdings)?;
                 let (own, certificate) = (self.safety.own(), self.certificate.clone());
-                self.parent.next(&self.context, own, cut, certificate, self.next_set())
+                let next = self.next_set();
+                let header = self.parent.next(&self.context, own, cut, certificate, next);
+                self.with_late_votes(header)
             }
         };
         self.safety.propose((round, self.kind(round).0), header, certificate)

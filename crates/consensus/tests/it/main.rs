@@ -6,6 +6,7 @@
 )]
 
 mod evidence;
+mod late;
 mod model;
 mod open;
 mod random;

@@ -40,6 +40,7 @@ fn time_due(all: &[Voter], signers: &[usize]) -> u64 {
     let validator = |(index, voter): (usize, &Voter)| Validator {
         key: key(index).public(),
         power: voter.power,
+        is_stale: false,
     };
     let validators = all.iter().enumerate().map(validator).collect();
     let context = Context::new(CHAIN, ValidatorSet { epoch: 0, validators, coin: None }, LANES);

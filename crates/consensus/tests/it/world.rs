@@ -85,7 +85,11 @@ pub(crate) fn key(index: usize) -> SecretKey {
 pub(crate) fn set(powers: &[u64]) -> ValidatorSet {
     let validators = powers.iter().enumerate();
     let validators = validators
-        .map(|(index, power)| Validator { key: key(index).public(), power: *power })
+        .map(|(index, power)| Validator {
+            key: key(index).public(),
+            power: *power,
+            is_stale: false,
+        })
         .collect();
     ValidatorSet { epoch: 0, validators, coin: Some(dealing(powers).0.key()) }
 }

@@ -22,7 +22,8 @@ fn key(number: u16) -> SecretKey {
 }
 
 fn set() -> ValidatorSet {
-    let validators = (0..4).map(|number| Validator { key: key(number).public(), power: 1 });
+    let validators =
+        (0..4).map(|number| Validator { key: key(number).public(), power: 1, is_stale: false });
     ValidatorSet { epoch: 3, validators: validators.collect(), coin: None }
 }
 

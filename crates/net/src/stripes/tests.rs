@@ -10,7 +10,8 @@ use super::*;
 
 fn set(powers: &[u64]) -> ValidatorSet {
     let key = PublicKey::new(Suite::Ed25519Sha256, &[7; 32]).expect("32 bytes");
-    let validators = powers.iter().map(|power| Validator { key, power: *power }).collect();
+    let validators =
+        powers.iter().map(|power| Validator { key, power: *power, is_stale: false }).collect();
     ValidatorSet { epoch: 0, validators, coin: None }
 }
 

@@ -29,7 +29,8 @@ fn key(number: usize) -> SecretKey {
 }
 
 fn set() -> ValidatorSet {
-    let validators = (0..4).map(|number| Validator { key: key(number).public(), power: 1 });
+    let validators =
+        (0..4).map(|number| Validator { key: key(number).public(), power: 1, is_stale: false });
     ValidatorSet { epoch: 0, validators: validators.collect(), coin: None }
 }
 

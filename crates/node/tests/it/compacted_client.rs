@@ -13,7 +13,7 @@ use quipu_state::{Machine, MemoryStore, Ordered, OrderedBlock};
 use quipu_types::genesis::{GENESIS_VERSION, GenesisValidator};
 use quipu_types::{
     Action, Encode, Genesis, Hash, Height, Lane, RouteRule, Schema, Seqno, Signature, SignedState,
-    StateCertificate, StreamSpec, Suite, Time, Transaction, ValidatorIndex, Value, Writers,
+    StateCertificate, StreamSpec, Suite, Time, Transaction, ValidatorIndex, Value, Voters, Writers,
 };
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
@@ -96,6 +96,7 @@ fn machine(genesis: &Genesis, height_count: u64) -> Machine<MemoryStore> {
             header_hash: sha256(&number.to_le_bytes()),
             time_us: Time::new(number),
             transactions: &[ordered],
+            present: Voters::default(),
         };
         machine.apply(&block).expect("memory reads");
     }

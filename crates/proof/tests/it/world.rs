@@ -462,8 +462,11 @@ impl World {
 
     /// A set of validators of these keys.
     pub(crate) fn set_of(epoch: u64, keys: &[SecretKey], powers: &[u64]) -> ValidatorSet {
-        let validator =
-            |(key, power): (&SecretKey, &u64)| Validator { key: key.public(), power: *power };
+        let validator = |(key, power): (&SecretKey, &u64)| Validator {
+            key: key.public(),
+            power: *power,
+            is_stale: false,
+        };
         let validators = keys.iter().zip(powers).map(validator).collect();
         ValidatorSet { epoch, validators, coin: None }
     }

@@ -78,6 +78,7 @@ list! {
     suspicions_of_terms thirds_of_all lag_frees_cuts lag_excused answers_decide observer_waits observer_waits_on
     observer_lanes stripes_proven states_asked complaints complaints_of_next complaints_excuse
     claims_ignored false_states
+    late_votes
 }
 
 struct Case {

@@ -15,7 +15,7 @@
 //! # Limits
 //! One block ahead: a block on top of a speculation is refused, as one that does not follow.
 
-use quipu_types::{Hash, Height, Time};
+use quipu_types::{Hash, Height, Time, Voters};
 
 use super::{Applied, Machine, OrderedBlock, StateError};
 use crate::stake::Stake;
@@ -28,6 +28,7 @@ pub(super) struct Speculation {
     pub(super) header_hash: Hash,
     pub(super) time_us: Time,
     pub(super) epoch: u64,
+    pub(super) present: Voters,
     pub(super) batch: WriteBatch,
     /// Stake after it.
     pub(super) stake: Stake,
@@ -43,6 +44,7 @@ impl Speculation {
             && self.header_hash == block.header_hash
             && self.time_us == block.time_us
             && self.epoch == block.epoch
+            && self.present == block.present
             && receipts.len() == block.transactions.len()
             && receipts.iter().zip(block.transactions).all(|(receipt, ordered)| {
                 (receipt.tx, receipt.lane, receipt.seqno)

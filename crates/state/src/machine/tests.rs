@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use quipu_crypto::hash::{leaf_hash, sha256_concat};
 use quipu_types::genesis::{GENESIS_VERSION, GenesisAccount};
 use quipu_types::{
-    Action, Outcome, RouteRule, Schema, Signature, StreamSpec, Suite, Value, Writers,
+    Action, Outcome, RouteRule, Schema, Signature, StreamSpec, Suite, Value, Voters, Writers,
 };
 
 use super::*;
@@ -125,6 +125,7 @@ fn with_block<T>(
         header_hash,
         time_us: Time::new(height.get()),
         transactions: &ordered,
+        present: Voters::default(),
     })
 }
 
@@ -438,6 +439,7 @@ fn a_height_that_does_not_follow_and_a_foreign_store_are_refused() {
         header_hash: Hash::ZERO,
         time_us: Time::new(0),
         transactions: &[],
+        present: Voters::default(),
     };
     assert!(matches!(machine.apply(&block), Err(StateError::Height { .. })));
     assert_eq!(machine.applied(), Height::new(0));

@@ -7,6 +7,7 @@ use quipu_types::genesis::StakeRules;
 use quipu_types::{CoinSetup, Dealing, PublicKey, Time, ValidatorIndex, ValidatorSet};
 
 use super::{Machine, StateError};
+use crate::absence::Absence;
 use crate::dealing::{self, KeyRecord, Making, Proposal};
 use crate::rows::TableRead;
 use crate::stake::{self, EpochRecord, MisdeedOf, StakeHead, ValidatorRecord};
@@ -29,6 +30,12 @@ impl<S: Store> Machine<S> {
     #[must_use]
     pub fn current_set(&self) -> Arc<ValidatorSet> {
         Arc::clone(&self.stake.current)
+    }
+
+    /// Who of the current set is away, ascending.
+    #[must_use]
+    pub fn absences(&self) -> &[Absence] {
+        self.stake.absences.list()
     }
 
     /// The next epoch's set, from when it is known until that epoch's first block is applied. It is the one that

@@ -451,8 +451,11 @@ impl Sample for Receipt {
 
 impl Sample for ValidatorSet {
     fn sample(rng: &mut Rng) -> Self {
-        let validators =
-            list(rng, |rng| Validator { key: PublicKey::sample(rng), power: rng.u64(..) });
+        let validators = list(rng, |rng| Validator {
+            key: PublicKey::sample(rng),
+            power: rng.u64(..),
+            is_stale: rng.bool(),
+        });
         let coin = rng.bool().then(|| CoinKey(array(rng)));
         Self { epoch: rng.u64(..), validators, coin }
     }

@@ -94,6 +94,7 @@ fn apply_at(
         header_hash: header_hash(height.get()),
         time_us: Time::new(time),
         transactions: &ordered,
+        present: Voters::default(),
     };
     let applied = machine.apply(&block).expect("the store is healthy");
     applied.receipts.iter().map(|receipt| receipt.outcome).collect()

@@ -20,8 +20,14 @@ mod false_state;
 mod model;
 
 const START: u64 = 1_000_000;
-const RULES: StakeRules =
-    StakeRules { epoch_us: 1_000, unbond_us: 3_000, bond_min: 10, slash_permille: 100, deal_us: 0 };
+const RULES: StakeRules = StakeRules {
+    epoch_us: 1_000,
+    unbond_us: 3_000,
+    bond_min: 10,
+    slash_permille: 100,
+    deal_us: 0,
+    stale_heights: 0,
+};
 
 fn voting(number: usize) -> SecretKey {
     let mut seed = [b'v'; 32];
@@ -558,7 +564,7 @@ fn a_slot_goes_to_another_only_when_all_are_taken_and_nothing_is_in_it() {
     let set = tale.machine.current_set();
     assert_eq!(
         (set.validators[4], set.validators.len()),
-        (Validator { key: key(202), power: 0 }, 128)
+        (Validator { key: key(202), power: 0, is_stale: false }, 128)
     );
     // All 128 with something in them: no slot.
     let bonds: Vec<Action> =
