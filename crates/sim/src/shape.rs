@@ -41,6 +41,8 @@ pub(crate) struct Shape {
     pub(crate) trap_heights: u64,
     /// Least time of an epoch, where stake moves.
     pub(crate) epoch_us: u64,
+    /// Heights after which a validator without votes is stale, where stake moves; never with 0.
+    pub(crate) stale_heights: u32,
     /// Whether stake moves.
     pub(crate) moves: bool,
     /// Validators that are not of the genesis and join, where stake moves.
@@ -91,6 +93,8 @@ impl Shape {
             moves,
             joiner_count: if moves { of_epochs.usize(..2) } else { 0 },
             may_lose_disks: !moves || of_epochs.bool(),
+            // Worlds are short: few heights must do.
+            stale_heights: of_epochs.choice([0, 4, 8, 16]).unwrap_or(0),
             complains,
             has_coin,
             storm_us: if has_coin { storm(random, profile) } else { 0..0 },
@@ -126,7 +130,7 @@ impl Shape {
             bond_min: 1,
             slash_permille: 1_000,
             deal_us: 0,
-            stale_heights: 0,
+            stale_heights: self.stale_heights,
         };
         let genesis = Genesis {
             version: GENESIS_VERSION,

@@ -8,12 +8,14 @@ const UNBONDING_MS: u64 = 600_000;
 const BOND_MIN: u64 = 1;
 const SLASH_PERMILLE: u16 = 1_000;
 const DEALING_MS: u64 = 2_000;
+/// 2.6 s at 5 ms a height, 8.5 minutes at a second.
+const STALE_HEIGHTS: u32 = 512;
 
 /// Options of `quipu init` and `quipu genesis new`; they become part of the genesis, and never change.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Rules {
     /// Nobody joins or leaves: the validators are those of the genesis, always.
-    #[arg(long, conflicts_with_all = ["epoch", "unbonding", "bond_min", "slash", "dealing"])]
+    #[arg(long, conflicts_with_all = ["epoch", "unbonding", "bond_min", "slash", "dealing", "stale_after"])]
     pub(crate) fixed_validators: bool,
     /// Least milliseconds of an epoch: so often the validators change at most.
     #[arg(long, value_name = "MS", default_value_t = EPOCH_MS)]
@@ -31,6 +33,10 @@ pub(crate) struct Rules {
     /// was dealt; with 0 only the first epoch has a coin, and later ones have led rounds only.
     #[arg(long, value_name = "MS", default_value_t = DEALING_MS)]
     pub(crate) dealing: u64,
+    /// Heights without its vote after which a validator is stale: it keeps its weight, and from the next epoch on sequences no
+    /// lane until it votes again; never with 0.
+    #[arg(long, value_name = "HEIGHTS", default_value_t = STALE_HEIGHTS)]
+    pub(crate) stale_after: u32,
 }
 
 impl Rules {
@@ -42,6 +48,7 @@ impl Rules {
             bond_min: self.bond_min,
             slash_permille: self.slash,
             deal_us: self.dealing.saturating_mul(1_000),
+            stale_heights: self.stale_after,
         })
     }
 }
@@ -55,6 +62,7 @@ impl Default for Rules {
             bond_min: BOND_MIN,
             slash: SLASH_PERMILLE,
             dealing: DEALING_MS,
+            stale_after: STALE_HEIGHTS,
         }
     }
 }

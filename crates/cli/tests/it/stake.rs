@@ -24,6 +24,7 @@ fn with_stake(ledger: &Ledger) -> Genesis {
         bond_min: 10,
         slash_permille: 100,
         deal_us: 2_000_000,
+        stale_heights: 0,
     });
     genesis.validators[0].owner = Some(account);
     genesis.accounts = vec![GenesisAccount { account, balance: 1_000 }];

@@ -15,18 +15,20 @@ use crate::stake::{
 };
 use crate::{Misdeed, ValidatorRecord};
 
+mod absence;
 mod coining;
 mod false_state;
 mod model;
 
 const START: u64 = 1_000_000;
+const STALE_HEIGHTS: u32 = 4;
 const RULES: StakeRules = StakeRules {
     epoch_us: 1_000,
     unbond_us: 3_000,
     bond_min: 10,
     slash_permille: 100,
     deal_us: 0,
-    stale_heights: 0,
+    stale_heights: STALE_HEIGHTS,
 };
 
 fn voting(number: usize) -> SecretKey {
@@ -124,13 +126,16 @@ struct Tale {
     genesis: Genesis,
     time: u64,
     epoch: u64,
+    /// Whose votes the next blocks' headers carry.
+    present: Voters,
     sequences: BTreeMap<PublicKey, u64>,
 }
 
 impl Tale {
     fn new(genesis: Genesis) -> Self {
         let machine = Machine::open(MemoryStore::new(), &genesis).expect("memory opens");
-        Self { machine, genesis, time: START, epoch: 0, sequences: BTreeMap::new() }
+        let present = Voters::default();
+        Self { machine, genesis, time: START, epoch: 0, present, sequences: BTreeMap::new() }
     }
 
     fn sign(&mut self, signer: PublicKey, actions: Vec<Action>) -> Transaction {
@@ -160,9 +165,9 @@ impl Tale {
         act: impl FnOnce(&mut Machine<MemoryStore>, &OrderedBlock<'_>) -> T,
     ) -> T {
         let (height, time) = (self.machine.applied().next(), Time::new(self.time));
-        let machine = &mut self.machine;
+        let (machine, present) = (&mut self.machine, self.present);
         with_block(height, sha256(&height.to_bytes()), transactions, |block| {
-            act(machine, &OrderedBlock { epoch, time_us: time, ..*block })
+            act(machine, &OrderedBlock { epoch, present, time_us: time, ..*block })
         })
     }
 

@@ -437,6 +437,9 @@ proptest! {
         let mut plain = Tale::new(stake_genesis());
         let mut other = Tale::new(stake_genesis());
         for (step, fate) in steps.iter().zip(fates) {
+            // Some are there, some away, anyhow.
+            let here = (0..7).filter(|bit| (step.after >> bit) & 1 == 1).map(ValidatorIndex::new);
+            (plain.present, other.present) = (Voters::of(here.clone()), Voters::of(here));
             let enters = step.enters && plain.machine.next_set().is_some();
             plain.epoch += u64::from(enters);
             let block: Vec<Transaction> = step.tries.iter().map(|one| plain.transaction(one)).collect();
@@ -466,6 +469,7 @@ proptest! {
             let applied = other.try_block(epoch, &block, Machine::apply).expect("it follows");
             prop_assert_eq!(applied, wanted);
             prop_assert_eq!(dump(&other.machine), dump(&plain.machine));
+            prop_assert_eq!(other.machine.absences(), plain.machine.absences());
         }
     }
 
