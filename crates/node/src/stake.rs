@@ -14,10 +14,13 @@ pub(crate) fn validators<S: Store>(machine: &Machine<S>) -> Result<Vec<Validator
     let powers = |set: &ValidatorSet| -> BTreeMap<PublicKey, u64> {
         set.validators.iter().map(|one| (one.key, one.power)).collect()
     };
-    let (now, next) = (powers(&machine.current_set()), machine.next_set());
+    let (current, next) = (machine.current_set(), machine.next_set());
+    let now = powers(&current);
     let next = next.as_deref().map(powers);
     let power_of =
         |powers: &BTreeMap<PublicKey, u64>, key: &PublicKey| powers.get(key).copied().unwrap_or(0);
+    let is_stale =
+        |key: &PublicKey| current.validators.iter().any(|one| one.key == *key && one.is_stale);
     let epoch = machine.stake_head().epoch;
     let row = |(key, one): (PublicKey, ValidatorRecord)| {
         Ok(ValidatorRow {
@@ -32,6 +35,7 @@ pub(crate) fn validators<S: Store>(machine: &Machine<S>) -> Result<Vec<Validator
             bond: one.bond,
             locked: one.locked,
             is_deposed: one.is_deposed,
+            is_stale: is_stale(&key),
             epoch,
         })
     };

@@ -30,6 +30,8 @@ pub struct ValidatorRow {
     pub locked: u64,
     /// Whether evidence was shown against it.
     pub is_deposed: bool,
+    /// Whether it was away so long that it sequences nothing in the current epoch.
+    pub is_stale: bool,
     /// Whether it has registered a key under which others deal it shares of coins.
     pub has_share_key: bool,
     /// The current epoch.
@@ -99,6 +101,7 @@ impl ValidatorRow {
             column("bond", UNITS),
             column("locked", UNITS),
             column("deposed", Kind::Bool),
+            column("stale", Kind::Bool),
             column("share_key", Kind::Bool),
             ColumnDef::nullable("owner", Kind::Text),
             ColumnDef::nullable("address", Kind::Text),
@@ -117,6 +120,7 @@ impl ValidatorRow {
             ValueRef::Numeric(self.bond.into()),
             ValueRef::Numeric(self.locked.into()),
             ValueRef::Bool(self.is_deposed),
+            ValueRef::Bool(self.is_stale),
             ValueRef::Bool(self.has_share_key),
             text_or_null(owner.as_deref()),
             text_or_null(self.address.as_deref()),

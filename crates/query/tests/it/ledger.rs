@@ -36,6 +36,7 @@ impl SystemSource for Source {
             bond: 3,
             locked: 2,
             is_deposed: true,
+            is_stale: false,
             has_share_key: false,
             epoch: 4,
         }]

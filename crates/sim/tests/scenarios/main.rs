@@ -8,6 +8,7 @@
 
 mod complaints;
 mod lanes;
+mod late;
 mod observers;
 mod open;
 mod random;
@@ -136,6 +137,7 @@ const CASES: &[Case] = &[
     case(complaints::kept_out, |s| s.rules.complaints = false, "CENSORED"),
     case(complaints::not_its_turn, |s| s.rules.complaints_of_next = false, "DEPOSED"),
     case(complaints::under_load, |s| s.rules.complaints_excuse = false, "DEPOSED"),
+    case(late::always_late, |s| s.rules.late_votes = false, "MISSED"),
     case(lanes::torn, |s| s.rules.stripes_proven = false, "HONEST NAMED"),
     case(lanes::few_signers, |s| s.rules.thirds_of_all = false, "STALL"),
     case(lanes::lagging, |s| s.rules.lag_frees_cuts = false, "STALL"),
