@@ -215,6 +215,10 @@ pub struct Totals {
     pub speculations: u64,
     /// Epochs that ended.
     pub epochs: u64,
+    /// Stale validators of epochs that began, each once an epoch.
+    pub stale: u64,
+    /// Late votes in committed headers.
+    pub late_votes: u64,
     /// Validators that were slashed.
     pub slashed: u64,
     /// Stripes sent or passed on.
@@ -228,7 +232,7 @@ pub struct Totals {
 impl Totals {
     /// Every total with its name.
     #[must_use]
-    pub const fn rows(&self) -> [(&'static str, u64); 47] {
+    pub const fn rows(&self) -> [(&'static str, u64); 49] {
         [
             ("kills", self.kills),
             ("power cuts", self.power_cuts),
@@ -273,6 +277,8 @@ impl Totals {
             ("state certificates", self.certificates),
             ("blocks executed ahead", self.speculations),
             ("epochs ended", self.epochs),
+            ("stale in an epoch", self.stale),
+            ("late votes", self.late_votes),
             ("slashed", self.slashed),
             ("stripes", self.stripes),
             ("bodies restored", self.restored),
@@ -301,7 +307,7 @@ impl Totals {
     }
 
     /// In the order of [`rows`](Self::rows).
-    const fn fields(&mut self) -> [&mut u64; 47] {
+    const fn fields(&mut self) -> [&mut u64; 49] {
         [
             &mut self.kills,
             &mut self.power_cuts,
@@ -346,6 +352,8 @@ impl Totals {
             &mut self.certificates,
             &mut self.speculations,
             &mut self.epochs,
+            &mut self.stale,
+            &mut self.late_votes,
             &mut self.slashed,
             &mut self.stripes,
             &mut self.restored,

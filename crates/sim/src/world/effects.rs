@@ -173,6 +173,11 @@ impl World {
         let is_honest =
             |voter: ValidatorIndex| matches!(crimes.get(usize::from(voter.get())), Some(None));
         let is_first = self.witness.commit(header, certificate, &self.context, is_honest)?;
+        if is_first {
+            let next = header.next_set.iter().flat_map(|set| &set.validators);
+            self.totals.stale += next.map(|one| u64::from(one.is_stale)).sum::<u64>();
+            self.totals.late_votes += u64::try_from(header.late_votes.len()).unwrap_or(0);
+        }
         self.context.pass(header);
         self.totals.epochs = self.context.set.epoch;
         if let Some(vote) = certificate.precommits.first().filter(|_| is_first) {
