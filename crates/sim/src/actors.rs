@@ -334,6 +334,33 @@ mod tests {
         assert!(totals.term_changes >= 4, "{}", totals.term_changes);
     }
 
+    /// One of four is down for good, in worlds whose stake moves.
+    #[test]
+    fn an_epoch_does_not_begin_with_lanes_of_the_dead() {
+        let wait_ms = |stale_heights| {
+            let mut totals = Totals::default();
+            for seed in 0..20 {
+                let profile = Profile {
+                    fault_ms: 8_000,
+                    has_faults: false,
+                    powers: &[1, 1, 1, 1],
+                    epoch_percent: 100,
+                    storm_percent: 0,
+                    crime: Some(Crime::Silence),
+                    stale_heights: Some(stale_heights),
+                    ..Profile::short()
+                };
+                totals.add(&run(seed, &profile).expect("the others go on").totals);
+            }
+            let wait_ms = totals.lane_wait_ms / (totals.epochs * 3);
+            println!("stale_heights {stale_heights}: {} epochs, {wait_ms} ms", totals.epochs);
+            assert_eq!(totals.stale > 0, stale_heights > 0);
+            wait_ms
+        };
+        let (without, with) = (wait_ms(0), wait_ms(8));
+        assert!(with * 3 < without * 2, "{with} ms, {without} ms");
+    }
+
     #[test]
     fn sprayers_of_round_changes_stop_nobody_and_are_named() {
         assert!(worlds(Crime::Spray, 5_000).evidence > 0);

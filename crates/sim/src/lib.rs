@@ -87,6 +87,8 @@ pub struct Profile {
     pub coin_percent: u8,
     /// How often of a hundred the stake of a world moves.
     pub epoch_percent: u8,
+    /// Heights after which a validator without votes is stale, where stake moves; chosen by the seed when none is given.
+    pub stale_heights: Option<u32>,
     /// How often of a hundred a world with a coin has a storm: some time in which every led timer fires at once.
     pub storm_percent: u8,
 }
@@ -110,6 +112,7 @@ impl Profile {
             complaint_percent: 50,
             coin_percent: 75,
             epoch_percent: 40,
+            stale_heights: None,
             storm_percent: 50,
         }
     }
@@ -217,6 +220,8 @@ pub struct Totals {
     pub epochs: u64,
     /// Stale validators of epochs that began, each once an epoch.
     pub stale: u64,
+    /// Milliseconds from an epoch's end until each lane moved, or the epoch ended; of all epochs but the first, and lanes.
+    pub lane_wait_ms: u64,
     /// Late votes in committed headers.
     pub late_votes: u64,
     /// Validators that were slashed.
@@ -232,7 +237,7 @@ pub struct Totals {
 impl Totals {
     /// Every total with its name.
     #[must_use]
-    pub const fn rows(&self) -> [(&'static str, u64); 49] {
+    pub const fn rows(&self) -> [(&'static str, u64); 50] {
         [
             ("kills", self.kills),
             ("power cuts", self.power_cuts),
@@ -278,6 +283,7 @@ impl Totals {
             ("blocks executed ahead", self.speculations),
             ("epochs ended", self.epochs),
             ("stale in an epoch", self.stale),
+            ("ms that lanes wait", self.lane_wait_ms),
             ("late votes", self.late_votes),
             ("slashed", self.slashed),
             ("stripes", self.stripes),
@@ -307,7 +313,7 @@ impl Totals {
     }
 
     /// In the order of [`rows`](Self::rows).
-    const fn fields(&mut self) -> [&mut u64; 49] {
+    const fn fields(&mut self) -> [&mut u64; 50] {
         [
             &mut self.kills,
             &mut self.power_cuts,
@@ -353,6 +359,7 @@ impl Totals {
             &mut self.speculations,
             &mut self.epochs,
             &mut self.stale,
+            &mut self.lane_wait_ms,
             &mut self.late_votes,
             &mut self.slashed,
             &mut self.stripes,

@@ -94,7 +94,9 @@ impl Shape {
             joiner_count: if moves { of_epochs.usize(..2) } else { 0 },
             may_lose_disks: !moves || of_epochs.bool(),
             // Worlds are short: few heights must do.
-            stale_heights: of_epochs.choice([0, 4, 8, 16]).unwrap_or(0),
+            stale_heights: profile
+                .stale_heights
+                .unwrap_or(of_epochs.choice([0, 4, 8, 16]).unwrap_or(0)),
             complains,
             has_coin,
             storm_us: if has_coin { storm(random, profile) } else { 0..0 },

@@ -23,7 +23,7 @@ use quipu_log::LedgerReader;
 use quipu_proof::names::chain_id;
 use quipu_replica::peer::STRIPE_TAG;
 use quipu_replica::{Admissions, Gathered, Input, ReceiveError, Received, Ticket, receive};
-use quipu_types::{Genesis, Height, ValidatorIndex};
+use quipu_types::{Genesis, Height, Lane, ValidatorIndex};
 
 use crate::actors::{Actor, Forged, Scene};
 use crate::client::{Client, client_key};
@@ -108,6 +108,8 @@ pub(crate) struct World {
     has_wiped: bool,
     step: usize,
     totals: Totals,
+    /// Lanes that have not moved in the epoch, and since when they wait.
+    waiting: BTreeMap<Lane, u64>,
     digest: u64,
     trace: Vec<String>,
     /// In a measured world.
@@ -174,6 +176,7 @@ impl World {
             has_wiped: !may_lose_disks,
             step: 0,
             totals: Totals::default(),
+            waiting: BTreeMap::new(),
             digest: 0xcbf2_9ce4_8422_2325,
             trace: Vec::new(),
             probe: None,

@@ -148,7 +148,8 @@ impl Absences {
             !one.is_stale && height.get().saturating_sub(one.since.get()) >= limit
         };
         let is_due = self.list.iter().any(|one| is_over(one, count));
-        if !returns && !is_due && !(is_sample && !missing.is_empty()) {
+        let goes = is_sample && !missing.is_empty();
+        if !(returns || is_due || goes) {
             return false;
         }
         let limit = self.limit(count, current);

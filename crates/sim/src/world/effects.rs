@@ -12,8 +12,8 @@ use quipu_replica::{
     Stripe, lane_order, restore, serve,
 };
 use quipu_types::{
-    ChunkHeader, CommitCertificate, Complaint, Decode, Encode, Hash, Height, Lane, SignedState,
-    StateCertificate, StateVote, Tip, ValidatorIndex,
+    ChunkHeader, CommitCertificate, Complaint, Decode, Encode, Hash, Header, Height, Lane,
+    SignedState, StateCertificate, StateVote, Tip, ValidatorIndex,
 };
 
 use super::measure::SYNC_US;
@@ -150,6 +150,22 @@ impl World {
         self.stopped(at);
     }
 
+    /// How long lanes wait in an epoch until they move.
+    fn wait_for_lanes(&mut self, header: &Header) {
+        let before = self.witness.cut_before(header.height);
+        let moved = header.cut.iter().filter(|tip| !before.contains(tip)).map(|tip| tip.lane);
+        let moved: Vec<Lane> = moved.collect();
+        let (ends, now_us) = (header.next_set.is_some(), self.now_us);
+        let is_over = |lane: &Lane| ends || moved.contains(lane);
+        let over: Vec<Lane> = self.waiting.keys().copied().filter(is_over).collect();
+        for since in over.iter().filter_map(|lane| self.waiting.remove(lane)) {
+            self.totals.lane_wait_ms += (now_us - since) / 1_000;
+        }
+        if ends {
+            self.waiting = header.cut.iter().map(|tip| (tip.lane, now_us)).collect();
+        }
+    }
+
     fn commit(
         &mut self,
         at: usize,
@@ -174,6 +190,7 @@ impl World {
             |voter: ValidatorIndex| matches!(crimes.get(usize::from(voter.get())), Some(None));
         let is_first = self.witness.commit(header, certificate, &self.context, is_honest)?;
         if is_first {
+            self.wait_for_lanes(header);
             let next = header.next_set.iter().flat_map(|set| &set.validators);
             self.totals.stale += next.map(|one| u64::from(one.is_stale)).sum::<u64>();
             self.totals.late_votes += u64::try_from(header.late_votes.len()).unwrap_or(0);
