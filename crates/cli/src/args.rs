@@ -10,7 +10,7 @@ use quipu_client::Ack;
 use quipu_types::{AccountId, Suite};
 
 use self::rules::Rules;
-use crate::local;
+use crate::{local, tools};
 
 mod bench;
 mod clock;
@@ -100,7 +100,7 @@ pub(crate) enum Command {
     Stream(Stream),
     /// Append events to a stream.
     #[command(
-        after_help = "Examples:\n  quipu append --url U --signer dev.key --stream notes --data '{\"body\":\"hello\"}'\n  quipu append --url U --signer dev.key --stream notes --file notes.jsonl\n  tail -F app.jsonl | quipu append --url U --signer app.key --stream log --file -\n\nA file has one JSON object a line. It is read and checked whole before anything is appended;\nstandard input is appended as it comes. Rows of one route keep their order; each is appended once,\nwhatever is lost on the way. When something fails, the error says which lines are appended and\nwhere to go on with --from-line. Files and standard input want a key that nobody else writes with\nmeanwhile: a second process with it ends the first."
+        after_help = "Examples:\n  quipu append --url U --signer dev.key --stream notes --data '{\"body\":\"hello\"}'\n  quipu append --url U --signer dev.key --stream notes --file notes.jsonl\n  tail -F app.jsonl | quipu append --url U --signer app.key --stream log --file -\n\nA file has one JSON object a line. It is read and checked whole before anything is appended;\nstandard input is appended as it comes. Rows of one route keep their order; each is appended once,\nwhatever is lost on the way. When something fails, the error says which lines are appended and\nwhere to go on with --from-line. Files and standard input want a key that nobody else writes with\nmeanwhile: a second process with it ends the first.\n\nThe sequencer of a lane may keep events out, and the validator asked may be the one. What has no answer\nafter --complain-after is complained of to every validator of --url, so give several: --url U,V,W. They hand\nthe events to the sequencer, and change it when these stay out; nothing is appended twice."
     )]
     Append(Append),
     /// Print a stream's events in the ledger's order.
@@ -583,6 +583,10 @@ pub(crate) struct Append {
     /// When to answer: once the order is final, or once it is executed too.
     #[arg(long, value_enum, default_value_t = AckName::Executed)]
     pub(crate) ack: AckName,
+    /// How long events may go unanswered until every validator of --url is told that the lane's sequencer keeps them out,
+    /// and again after as long: 5s, 500ms, never.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = tools::patience)]
+    pub(crate) complain_after: tools::Patience,
     /// Machine output.
     #[arg(long)]
     pub(crate) json: bool,

@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use quipu_client::{Client, SubmitAnswer};
 use quipu_crypto::SecretKey;
@@ -126,4 +127,45 @@ pub(crate) fn print(text: &str) -> Result<()> {
 /// A time of microseconds since 1970 as people write it.
 pub(crate) fn time_text(micros: u64) -> String {
     quipu_types::row_json::timestamp_to_text(i64::try_from(micros).unwrap_or(i64::MAX))
+}
+
+/// How long something may take; none: for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Patience(Option<Duration>);
+
+impl Patience {
+    pub(crate) const fn time(self) -> Option<Duration> {
+        self.0
+    }
+}
+
+/// Reads `5s`, `500ms`, `never`; `0` is never, too.
+pub(crate) fn patience(text: &str) -> Result<Patience, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let number = digits.parse::<u64>().ok();
+    let time = match (number, text.get(digits.len()..).unwrap_or_default()) {
+        (Some(0), "" | "s" | "ms") => None,
+        (None, "never") if digits.is_empty() => None,
+        (Some(number), "s") => Some(Duration::from_secs(number)),
+        (Some(number), "ms") => Some(Duration::from_millis(number)),
+        _ => return Err(format!("{text:?} is no time; give 5s, 500ms or never")),
+    };
+    Ok(Patience(time))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_a_unit_and_never_is_none() {
+        let time = |text| patience(text).map(Patience::time);
+        assert_eq!(time("5s"), Ok(Some(Duration::from_secs(5))));
+        assert_eq!(time("500ms"), Ok(Some(Duration::from_millis(500))));
+        assert_eq!(time("never"), Ok(None));
+        assert_eq!(time("0"), Ok(None));
+        for wrong in ["5", "", "s", "-1s", "5 s", "5m", "1e3s", "0never", "99999999999999999999s"] {
+            assert!(time(wrong).is_err_and(|told| told.contains("500ms")), "{wrong}");
+        }
+    }
 }

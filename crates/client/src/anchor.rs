@@ -86,6 +86,11 @@ impl Known {
         Self { ledger: Ledger::new(genesis).into(), newest: Mutex::default() }
     }
 
+    /// What is known of the ledger, without what servers have shown of it since.
+    pub(crate) fn ledger_alone(&self) -> Self {
+        Self { ledger: self.ledger.clone(), newest: Mutex::default() }
+    }
+
     fn newest(&self) -> Option<HeaderInfo> {
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -44,6 +44,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::api::SubmitAnswer;
+use crate::complaint::COMPLAINT_AFTER;
 use crate::http::{Ack, Client, ClientError};
 use crate::producer::{ENVELOPE_SIZE_MAX, NewEvent};
 use queue::{Draft, Place, Queue, Request, Route, Unanswered, size_of};
@@ -75,6 +76,9 @@ pub struct Limits {
     pub memory_size: usize,
     /// How long a validator may take to answer before another is asked.
     pub answer_time_max: Duration,
+    /// How long a request may go unanswered until the first of its transactions that is not ordered is complained of, and
+    /// again after as long; never, if it is none.
+    pub complaint_after: Option<Duration>,
     /// How long nothing of a lane may be answered before the batcher gives up.
     pub delivery_time_max: Duration,
 }
@@ -88,6 +92,7 @@ impl Default for Limits {
             in_flight_count: 4,
             memory_size: 32 << 20,
             answer_time_max: Duration::from_secs(10),
+            complaint_after: Some(COMPLAINT_AFTER),
             delivery_time_max: Duration::from_secs(120),
         }
     }
@@ -600,7 +605,10 @@ impl LaneTask {
         let shared = Arc::clone(&self.shared);
         self.requests.spawn(async move {
             let (ack, time_max) = (shared.ack, shared.limits.answer_time_max);
-            let answers = shared.client.post(ack, request.body.clone(), time_max).await;
+            let post = shared.client.post(ack, request.body.clone(), time_max);
+            let after = shared.limits.complaint_after;
+            let frames = frames(&request.body);
+            let answers = shared.client.submit_or_complain(&shared.key, frames, after, post).await;
             let leads_nowhere = match &answers {
                 Ok(answers) => answers.iter().any(SubmitAnswer::is_worth_repeating),
                 Err(_) => true,
@@ -611,6 +619,12 @@ impl LaneTask {
             (request, answers.map_err(unanswered))
         });
     }
+}
+
+/// The transactions of a body.
+fn frames(body: &Bytes) -> Vec<Bytes> {
+    let frames = quipu_net::split(body, TRANSACTION_SIZE_MAX, usize::MAX).unwrap_or_default();
+    frames.into_iter().map(|frame| body.slice_ref(frame)).collect()
 }
 
 fn unanswered(error: ClientError) -> Unanswered {

@@ -329,6 +329,30 @@ impl Client {
         self.json(answer).await
     }
 
+    /// Each server as a client of its own.
+    pub(crate) fn each(&self) -> Vec<Self> {
+        let one = |server: &String| Self {
+            servers: vec![server.clone()],
+            preferred: AtomicUsize::new(0),
+            http: self.http.clone(),
+            pinned: self.pinned,
+            known: self.known.ledger_alone(),
+            ack: self.ack,
+            compression: None,
+        };
+        self.servers.iter().map(one).collect()
+    }
+
+    /// Its servers, for messages.
+    pub(crate) fn name(&self) -> String {
+        self.servers.join(",")
+    }
+
+    pub(crate) async fn post_complaint(&self, bytes: Bytes) -> Result<(), ClientError> {
+        let body = Body { kind: "application/octet-stream", encoding: None, bytes };
+        self.send(Method::POST, "/v1/complaints", Some(body)).await.map(drop)
+    }
+
     /// Asks the next server first from now on: the one that answers leads nowhere.
     pub(crate) fn prefer_next(&self) {
         let next = |now: usize| now.checked_add(1)?.checked_rem(self.servers.len());

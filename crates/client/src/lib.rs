@@ -16,12 +16,14 @@
 //! * C4 What a [`Consumer`], a [`GroupConsumer`] or a [`Compacted`] tells was checked against the genesis; what
 //!   [`Follow`] gives is the server's word.
 //! * C5 What is submitted is compressed where that made the last bodies smaller and leaves the machine.
+//! * C6 What a producer or a batcher submits and has no answer to in time is complained of to every server ([`complaint`]).
 
 pub mod anchor;
 pub mod api;
 pub mod batcher;
 pub mod blocks;
 pub mod compacted;
+pub mod complaint;
 mod connection;
 pub mod consumer;
 mod epochs;
@@ -37,6 +39,7 @@ pub use api::{Event, Status, StreamInfo, SubmitAnswer};
 pub use batcher::{AppendError, Appended, Appending, Batcher, Limits};
 pub use blocks::Blocks;
 pub use compacted::{Compacted, CompactedEvent, CompactedPage};
+pub use complaint::COMPLAINT_AFTER;
 pub use consumer::Consumer;
 pub use events::Events;
 pub use evidence::Evidence;

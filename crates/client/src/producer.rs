@@ -6,6 +6,7 @@
 //! whoever has many events for one key hands them to a [`Batcher`](crate::Batcher).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use quipu_crypto::suite::SecretKey;
@@ -16,6 +17,7 @@ use quipu_types::{Action, Hash, Lane, Schema, Unsigned, code};
 use serde_json::Value as Json;
 
 use crate::api::SubmitAnswer;
+use crate::complaint::COMPLAINT_AFTER;
 use crate::http::{Client, ClientError};
 
 /// Room left in a transaction for everything but its actions.
@@ -50,6 +52,7 @@ pub struct Producer<'a> {
     lane_count: u16,
     anchor: Hash,
     places: BTreeMap<Lane, Place>,
+    complains_after: Option<Duration>,
 }
 
 impl<'a> Producer<'a> {
@@ -60,7 +63,16 @@ impl<'a> Producer<'a> {
     pub async fn new(client: &'a Client, key: &'a SecretKey) -> Result<Self, ClientError> {
         let (chain, lane_count) = client.signs_for().await?;
         let anchor = client.anchor(chain).await?;
-        Ok(Self { client, key, chain, lane_count, anchor, places: BTreeMap::new() })
+        let (places, complains_after) = (BTreeMap::new(), Some(COMPLAINT_AFTER));
+        Ok(Self { client, key, chain, lane_count, anchor, places, complains_after })
+    }
+
+    /// The same, which complains to every validator of what is not ordered in that time, and again after as long; never, if
+    /// it is none. Unless said, it does after [`COMPLAINT_AFTER`].
+    #[must_use]
+    pub fn complaining_after(mut self, time: Option<Duration>) -> Self {
+        self.complains_after = time;
+        self
     }
 
     /// Anchors what is signed from now on to the newest header. The old anchor stays when that does not verify.
@@ -136,7 +148,10 @@ impl<'a> Producer<'a> {
     }
 
     async fn submit_signed(&self, transaction: Bytes) -> Result<SubmitAnswer, ClientError> {
-        let answers = self.client.submit_until_final(&[transaction]).await?;
+        let sent = [transaction];
+        let submit = self.client.submit_until_final(&sent);
+        let (frames, after) = (sent.to_vec(), self.complains_after);
+        let answers = self.client.submit_or_complain(self.key, frames, after, submit).await?;
         answers.into_iter().next().ok_or_else(|| ClientError::Protocol {
             server: "the server".into(),
             reason: "one transaction was sent, no answer came".into(),

@@ -25,8 +25,8 @@ use quipu_replica::api::Barrier;
 use quipu_replica::peer::STRIPE_TAG;
 use quipu_replica::storage::prune;
 use quipu_replica::{
-    Admitted, Answer, Block, Chunk, Class, Effect, Input, Received, Replica, Request, Restored,
-    Ticket, serve,
+    Admitted, Answer, Block, Chunk, Class, Effect, Grievance, Input, Received, Replica, Request,
+    Restored, Ticket, serve,
 };
 use quipu_types::{
     CommitCertificate, Encode, Header, Height, Receipt, SignedState, ValidatorIndex, ValidatorSet,
@@ -53,6 +53,8 @@ const SLEEP_MAX: Duration = Duration::from_millis(500);
 pub(crate) enum Message {
     /// Clients' transactions.
     Submit(Vec<Submission>),
+    /// A client's complaint, its signature checked.
+    Complain { grievance: Box<Grievance>, reply: oneshot::Sender<Reply> },
     /// A height was executed.
     Executed { state: SignedState, receipts: Arc<Vec<Receipt>> },
     /// Execution found the next epoch's set to be this.
@@ -195,7 +197,9 @@ impl Driver {
             }
             self.answer_refused_and_early(early)?;
             self.perform()?;
-            self.shared.set_pending_bytes(self.replica.status().pending_size);
+            let status = self.replica.status();
+            self.shared.set_pending_bytes(status.pending_size);
+            self.shared.set_terms(&status.terms);
         }
         self.sync()
     }
@@ -272,6 +276,12 @@ impl Driver {
                     let is_early = when == When::Final;
                     self.step(Input::Submit { ticket, admitted, is_early });
                 }
+            }
+            Message::Complain { grievance, reply } => {
+                let ticket = self.next_ticket;
+                self.next_ticket = ticket.wrapping_add(1);
+                self.tickets.insert(ticket, reply);
+                self.step(Input::Complain { ticket, grievance });
             }
             Message::Peer { from, received } => self.receive(from, *received),
             Message::Restored(restored) => self.restored(*restored),

@@ -15,6 +15,7 @@ mod blocks;
 mod checkpoint;
 mod clock;
 mod compacted;
+pub(crate) mod complain;
 mod epochs;
 pub(crate) mod error;
 mod feed;
@@ -54,6 +55,7 @@ const SMALL_BODY_SIZE_MAX: usize = 1 << 20;
     ),
     paths(
         submit::submit,
+        complain::complain,
         read::transaction,
         proof::proof,
         proof::before,
@@ -99,6 +101,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/v1/transactions", post(submit::submit))
+        .route("/v1/complaints", post(complain::complain))
         .route("/v1/transactions/{tx}", get(read::transaction))
         .route("/v1/transactions/{tx}/proof", get(proof::proof))
         .route("/v1/clock", get(clock::clock))

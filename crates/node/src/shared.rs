@@ -13,7 +13,7 @@ use quipu_log::LedgerReader;
 use quipu_proof::{Committed, Epochs, Pinned};
 use quipu_replica::Admissions;
 use quipu_state::{Machine, StateError};
-use quipu_types::{Genesis, Hash, Header, Height, Lane, Receipt, Time, ValidatorIndex};
+use quipu_types::{Genesis, Hash, Header, Height, Lane, Receipt, Term, Time, ValidatorIndex};
 use tokio::sync::{Semaphore, watch};
 
 use crate::awaited::Awaited;
@@ -25,6 +25,7 @@ use crate::driver::Message;
 use crate::error::NodeError;
 use crate::executor::state_failed;
 use crate::gateway::Gateway;
+use crate::http::complain::Desk;
 use crate::http::error::ApiError;
 use crate::metrics::{Metrics, gauge_value};
 use crate::peers::Peers;
@@ -112,7 +113,10 @@ pub(crate) struct Shared {
     pub(crate) transactions: AtomicU64,
     pub(crate) events: AtomicU64,
     pending_bytes: AtomicU64,
+    /// Terms by lane; 0 until the ledger's thread has said.
+    terms: Box<[AtomicU64]>,
     samples: Mutex<[Sample; 2]>,
+    pub(crate) desk: Desk,
     pub(crate) body_room: Semaphore,
     pub(crate) followers: Arc<Semaphore>,
 }
@@ -207,7 +211,9 @@ impl Shared {
             transactions: AtomicU64::new(0),
             events: AtomicU64::new(0),
             pending_bytes: AtomicU64::new(0),
+            terms: (0..parts.genesis.lane_count).map(|_| AtomicU64::new(0)).collect(),
             samples: Mutex::new([Sample::default(); 2]),
+            desk: Desk::default(),
             body_room: Semaphore::new(room.min(Semaphore::MAX_PERMITS)),
             followers: Arc::new(Semaphore::new(parts.limits.follower_count_max)),
             dir: parts.dir,
@@ -255,6 +261,19 @@ impl Shared {
         self.certificates.pass(&context.epochs)?;
         *self.context.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(context);
         Ok(true)
+    }
+
+    /// The terms that lanes are in, as the ledger's thread says.
+    pub(crate) fn set_terms(&self, terms: &[(Term, ValidatorIndex)]) {
+        for (own, (term, _)) in self.terms.iter().zip(terms) {
+            own.store(term.get(), Ordering::Relaxed);
+        }
+    }
+
+    /// The term that a lane is in, when the ledger's thread has said.
+    pub(crate) fn term(&self, lane: Lane) -> Option<Term> {
+        let term = self.terms.get(usize::from(lane.get()))?.load(Ordering::Relaxed);
+        (term > 0).then_some(Term::new(term))
     }
 
     pub(crate) fn lane_count(&self) -> u16 {

@@ -54,7 +54,8 @@ pub(crate) async fn run(args: Append) -> Result<()> {
         }
         (None, Some(path)) => {
             let reader = Lines { schema, event_key: key_bytes.to_vec(), from: args.from_line };
-            let limits = Limits { batch_count: args.batch, ..Limits::default() };
+            let complaint_after = args.complain_after.time();
+            let limits = Limits { batch_count: args.batch, complaint_after, ..Limits::default() };
             let batcher = Batcher::new(Arc::new(client), Arc::new(key), limits).await?;
             if path == Path::new("-") {
                 let (sender, lines) = mpsc::channel(LINE_COUNT_AHEAD);
@@ -81,7 +82,8 @@ async fn append_one(
     route: Option<Vec<u8>>,
     event: NewEvent,
 ) -> Result<()> {
-    let mut producer = Producer::new(client, key).await?;
+    let producer = Producer::new(client, key).await?;
+    let mut producer = producer.complaining_after(args.complain_after.time());
     for answer in producer.append(&args.stream, route, vec![event], 1).await? {
         if let Some(failure) = tools::refusal(&answer) {
             return Err(failure);

@@ -98,6 +98,7 @@ fn status_of(wanted: Code) -> StatusCode {
         code::TOO_LARGE => StatusCode::PAYLOAD_TOO_LARGE,
         code::PROOF_UNAVAILABLE | code::CURSOR_CONFLICT => StatusCode::CONFLICT,
         code::PRUNED => StatusCode::GONE,
+        code::COMPLAINTS_FULL => StatusCode::TOO_MANY_REQUESTS,
         code::OVERLOADED | code::STOPPING | code::BEHIND => StatusCode::SERVICE_UNAVAILABLE,
         code::STORE_DAMAGED | code::STORE_FULL => StatusCode::INTERNAL_SERVER_ERROR,
         code::NOT_BUILT => StatusCode::NOT_IMPLEMENTED,

@@ -34,7 +34,7 @@ use tonic_reflection::server::Builder;
 
 use super::error::ApiError;
 use super::shape::{EventBody, EventsQuery, ProofQuery, TxStatus};
-use super::{SMALL_BODY_SIZE_MAX, feed, follow, on_worker, proof, read, submit};
+use super::{SMALL_BODY_SIZE_MAX, complain, feed, follow, on_worker, proof, read, submit};
 use crate::driver::When;
 use crate::shared::Shared;
 use health::Readiness;
@@ -93,7 +93,7 @@ impl From<ApiError> for Status {
             408 => tonic::Code::DeadlineExceeded,
             409 => tonic::Code::FailedPrecondition,
             410 => tonic::Code::OutOfRange,
-            413 => tonic::Code::ResourceExhausted,
+            413 | 429 => tonic::Code::ResourceExhausted,
             500 => tonic::Code::Internal,
             501 => tonic::Code::Unimplemented,
             503 => tonic::Code::Unavailable,
@@ -145,6 +145,14 @@ impl Ledger for Face {
             Err(_) => return Err(ApiError::bad_request(format!("wait: {wait} is none")).into()),
         };
         Ok(Response::new(submitted(&self.0, &transaction, when).await?))
+    }
+
+    async fn complain(
+        &self,
+        request: Request<proto::ComplainRequest>,
+    ) -> Result<Response<proto::Heard>, Status> {
+        let heard = complain::hear(&self.0, request.into_inner().complaint).await?;
+        Ok(Response::new(proto::Heard { lane: heard.lane.into(), term: heard.term }))
     }
 
     async fn get_transaction(

@@ -275,7 +275,7 @@ pub(super) fn status_body(shared: &Shared) -> Result<StatusBody, ApiError> {
             let tip = shared.reader.tip(lane)?;
             Ok(LaneBody {
                 lane: lane.get(),
-                term: tip.term.get(),
+                term: shared.term(lane).unwrap_or_default().max(tip.term).get(),
                 seqno: tip.seqno.get(),
                 chunk_index: tip.index,
             })

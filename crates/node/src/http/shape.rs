@@ -292,6 +292,15 @@ pub struct EventBody {
     pub data: Json,
 }
 
+/// A complaint that is heard.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ComplaintBody {
+    /// The lane.
+    pub lane: u16,
+    /// The term whose sequencer is watched from now on.
+    pub term: u64,
+}
+
 /// One lane in the status.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct LaneBody {

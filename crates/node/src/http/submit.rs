@@ -13,6 +13,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use bytes::Bytes;
 use quipu_net::FrameError;
 use quipu_net::encoding::{self, EncodingError};
 use quipu_replica::{Admitted, Answer, Refusal};
@@ -86,23 +87,13 @@ async fn receive(
 ) -> Result<Vec<Result<Arc<Admitted>, Code>>, ApiError> {
     let size_max = shared.limits.body_size_max;
     let is_block = is_block(headers)?;
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.parse::<usize>().ok());
-    if announced.is_some_and(|size| size > size_max) {
-        return Err(ApiError::new(code::TOO_LARGE, format!("a body has at most {size_max} bytes")));
-    }
-    let size = match announced {
+    let size = match announced(headers, size_max)? {
         Some(size) if is_block => encoding::decoded_size_max(size, size_max),
         Some(size) => size,
         None => size_max,
     };
     let mut room = room_for(shared, size).await?;
-    let body = timeout(BODY_TIME_MAX, axum::body::to_bytes(body, size_max))
-        .await
-        .map_err(|_| body_late())?
-        .map_err(|error| ApiError::new(code::TOO_LARGE, format!("body: {error}")))?;
+    let body = receive_body(body, size_max).await?;
     if is_block {
         let holds = encoding::decoded_size(&body, size_max).map_err(|error| undecoded(&error))?;
         // What the bytes could have held, and do not.
@@ -118,6 +109,26 @@ async fn receive(
         }
     });
     admitted.await.map_err(|_| ApiError::stopping())?
+}
+
+/// The size that a body is said to have, within a bound.
+pub(super) fn announced(headers: &HeaderMap, size_max: usize) -> Result<Option<usize>, ApiError> {
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse::<usize>().ok());
+    if announced.is_some_and(|size| size > size_max) {
+        return Err(ApiError::new(code::TOO_LARGE, format!("a body has at most {size_max} bytes")));
+    }
+    Ok(announced)
+}
+
+/// A body whole, in time and within a bound.
+pub(super) async fn receive_body(body: Body, size_max: usize) -> Result<Bytes, ApiError> {
+    timeout(BODY_TIME_MAX, axum::body::to_bytes(body, size_max))
+        .await
+        .map_err(|_| body_late())?
+        .map_err(|error| ApiError::new(code::TOO_LARGE, format!("body: {error}")))
 }
 
 /// Room among all bodies that are under way.

@@ -220,8 +220,10 @@ pub(crate) fn carry(
             }
             Message::Failed(error) => return Err(error),
             Message::Stop => return Ok(()),
-            // A gateway has no links, no votes and no coins, syncs its log itself, and makes no checkpoints.
-            Message::Peer { .. }
+            // A gateway has no links, no votes, no coins and no HTTP for clients, who complain to validators; it syncs its log itself,
+            // and makes no checkpoints.
+            Message::Complain { .. }
+            | Message::Peer { .. }
             | Message::Linked(_)
             | Message::Synced { .. }
             | Message::Restored(_)

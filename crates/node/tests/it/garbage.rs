@@ -160,6 +160,7 @@ fn the_interface_describes_every_route_that_it_serves() {
             "/v1/checkpoints/{height}/parts/{part}",
             "/v1/clock",
             "/v1/clock/before",
+            "/v1/complaints",
             "/v1/epochs",
             "/v1/feed",
             "/v1/genesis",

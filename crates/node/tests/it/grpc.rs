@@ -6,14 +6,17 @@ use futures::StreamExt;
 use proto::ledger_client::LedgerClient;
 use proto::transaction_status::State;
 use proto::{
-    Event, FeedRequest, FollowRequest, GetHeaderRequest, GetStatusRequest, GetTransactionRequest,
-    ProveRequest, SubmitRequest, TransactionStatus, Wait,
+    ComplainRequest, Event, FeedRequest, FollowRequest, GetHeaderRequest, GetStatusRequest,
+    GetTransactionRequest, ProveRequest, SubmitRequest, TransactionStatus, Wait,
 };
+use quipu_crypto::Tag;
 use quipu_crypto::hash::sha256;
+use quipu_crypto::suite::sign_tagged;
 use quipu_node::Running;
 use quipu_proof::feed::from_start;
+use quipu_proof::names::lane_of;
 use quipu_types::cursor::Mode;
-use quipu_types::{Encode, Hash, Lane};
+use quipu_types::{Complaint, Encode, Hash, Lane, Signature, Term};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 use tonic_health::pb::HealthCheckRequest;
@@ -123,6 +126,36 @@ fn what_is_submitted_is_found_proved_and_followed_as_by_http() {
         assert_eq!((status.chain, status.has_quorum), (world.chain().to_string(), true));
         assert!(status.height >= last.height() && status.lanes.len() == 4);
         assert_eq!(status.validators[0].name, "node0");
+    });
+    served.stop().unwrap();
+}
+
+#[test]
+fn a_complaint_is_heard_or_refused_as_by_http() {
+    let world = World::new();
+    let served = world.start();
+    with(served.at, async |channel| {
+        let mut ledger = LedgerClient::new(channel);
+        let mut producer = world.producer(2);
+        fill(&mut ledger, &mut producer, 1).await;
+        let transaction = producer.sign(None, vec![create_stream("more")]);
+        let (anchor, term) = (world.chain(), Term::new(1));
+        let lane = lane_of(producer.key.public().bytes(), 4);
+        let complaint = |term| {
+            let (transaction, signature) = (transaction.clone(), Signature([0; 64]));
+            let mut complaint = Complaint { transaction, anchor, lane, term, signature };
+            let body = complaint.signed_body();
+            complaint.signature =
+                sign_tagged(&producer.key, &world.chain(), 0, Tag::Complaint, &body);
+            ComplainRequest { complaint: complaint.to_bytes().into() }
+        };
+        let heard = ledger.complain(complaint(term)).await.unwrap().into_inner();
+        assert_eq!((heard.lane, heard.term), (lane.get().into(), 1));
+        let refused = ledger.complain(complaint(Term::new(7))).await.unwrap_err();
+        assert_eq!(refusal(&refused), (Code::InvalidArgument, "QP0108"));
+        let words = ComplainRequest { complaint: "words".into() };
+        let refused = ledger.complain(words).await.unwrap_err();
+        assert_eq!(refusal(&refused), (Code::InvalidArgument, "QP0001"));
     });
     served.stop().unwrap();
 }
