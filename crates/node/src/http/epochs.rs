@@ -38,7 +38,7 @@ pub(crate) async fn epochs(
     Ok(([(CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
 }
 
-fn read(shared: &Shared, from: u64) -> Result<Handovers, ApiError> {
+pub(super) fn read(shared: &Shared, from: u64) -> Result<Handovers, ApiError> {
     let mut found = Handovers::default();
     let mut size = 0_usize;
     for epoch in from.. {

@@ -34,7 +34,7 @@ use tonic_reflection::server::Builder;
 
 use super::error::ApiError;
 use super::shape::{EventBody, EventsQuery, ProofQuery, TxStatus};
-use super::{SMALL_BODY_SIZE_MAX, complain, feed, follow, on_worker, proof, read, submit};
+use super::{SMALL_BODY_SIZE_MAX, complain, epochs, feed, follow, on_worker, proof, read, submit};
 use crate::driver::When;
 use crate::shared::Shared;
 use health::Readiness;
@@ -185,6 +185,18 @@ impl Ledger for Face {
             let (header, certificate) = read::find_header(shared, height)?;
             let bytes = (header.to_bytes().into(), certificate.to_bytes().into());
             Ok(shape::header(read::header_body(&header, &certificate), bytes))
+        };
+        self.read(find).await
+    }
+
+    async fn get_epochs(
+        &self,
+        request: Request<proto::GetEpochsRequest>,
+    ) -> Result<Response<proto::Epochs>, Status> {
+        let from = request.into_inner().from;
+        let find = move |shared: &Shared| {
+            let handovers = epochs::read(shared, from)?.to_bytes().into();
+            Ok(proto::Epochs { handovers })
         };
         self.read(find).await
     }

@@ -6,8 +6,8 @@ use futures::StreamExt;
 use proto::ledger_client::LedgerClient;
 use proto::transaction_status::State;
 use proto::{
-    ComplainRequest, Event, FeedRequest, FollowRequest, GetHeaderRequest, GetStatusRequest,
-    GetTransactionRequest, ProveRequest, SubmitRequest, TransactionStatus, Wait,
+    ComplainRequest, Event, FeedRequest, FollowRequest, GetEpochsRequest, GetHeaderRequest,
+    GetStatusRequest, GetTransactionRequest, ProveRequest, SubmitRequest, TransactionStatus, Wait,
 };
 use quipu_crypto::Tag;
 use quipu_crypto::hash::sha256;
@@ -122,6 +122,8 @@ fn what_is_submitted_is_found_proved_and_followed_as_by_http() {
         assert_eq!(hex::encode(&header.header), by_http["header"]);
         assert_eq!(hex::encode(&header.certificate), by_http["certificate"]);
         assert_eq!(header.cut.len(), 4);
+        let ended = ledger.get_epochs(GetEpochsRequest { from: 0 }).await.unwrap().into_inner();
+        assert_eq!(ended.handovers, served.get("/v1/epochs?from=0").body);
         let status = ledger.get_status(GetStatusRequest {}).await.unwrap().into_inner();
         assert_eq!((status.chain, status.has_quorum), (world.chain().to_string(), true));
         assert!(status.height >= last.height() && status.lanes.len() == 4);
