@@ -91,9 +91,12 @@ impl Client {
         let (chain, lane_count) = (ledger.chain, ledger.lane_count);
         let case = Case { chain, lane_count, key, transactions };
         let servers = self.each();
-        let told = servers.iter().map(|server| Box::pin(server.hear(&case)) as Pin<Box<_>>);
+        let mut told: Vec<Hearing<'_>> = Vec::with_capacity(servers.len());
+        for server in &servers {
+            told.push(Box::pin(server.hear(&case)));
+        }
         let (mut heard, mut has_known, mut last) = (0_usize, false, None);
-        for told in together(told.collect()).await {
+        for told in together(told).await {
             match told {
                 Ok(true) => heard = heard.saturating_add(1),
                 Ok(false) => has_known = true,
@@ -203,9 +206,11 @@ fn is_old_anchor(error: &ClientError) -> bool {
     matches!(error, ClientError::Refused { code, .. } if is_anchor(code))
 }
 
+/// Telling one server: whether it heard, or had nothing to hear.
+type Hearing<'a> = Pin<Box<dyn Future<Output = Result<bool, ClientError>> + Send + 'a>>;
+
 /// Runs a few futures side by side; what each gave.
-async fn together<T>(futures: Vec<Pin<Box<dyn Future<Output = T> + Send + '_>>>) -> Vec<T> {
-    let mut left = futures;
+async fn together(mut left: Vec<Hearing<'_>>) -> Vec<Result<bool, ClientError>> {
     let mut done = Vec::with_capacity(left.len());
     poll_fn(|context| {
         left.retain_mut(|future| match future.as_mut().poll(context) {

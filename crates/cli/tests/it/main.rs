@@ -20,6 +20,7 @@ mod damage;
 mod epochs;
 mod false_feed;
 mod fleet;
+mod flood;
 mod followers;
 mod four;
 mod gateway;
