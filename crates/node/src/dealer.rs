@@ -108,8 +108,9 @@ impl Dealer {
                 }
                 return;
             }
+            // What is waited for is a guard: nothing else is asked while it is there.
             let moved = progress.wait_for(|now| now.stopping || now.executed > executed).await;
-            if moved.is_err() || shared.stopping() {
+            if moved.map_or(true, |now| now.stopping) {
                 return;
             }
         }

@@ -57,7 +57,7 @@ def refused(call, status, code):
 
 def reflected(channel, ledger):
     methods = sorted(method.name for method in ledger.service.methods)
-    same(methods, ["Feed", "Follow", "GetHeader", "GetStatus", "GetTransaction", "Prove", "Submit"], "methods")
+    same(methods, ["Complain", "Feed", "Follow", "GetEpochs", "GetHeader", "GetStatus", "GetTransaction", "Prove", "Submit"], "methods")
     # The newer version of the protocol has the same messages under another name.
     ask = channel.stream_stream(
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
