@@ -413,6 +413,8 @@ impl Replica {
             for chunk in chunks {
                 lane.append(&chunk).expect("what was written was judged before");
             }
+            // Nothing may be written for as long as these are waited for.
+            self.gate.rewritten();
         } else {
             self.gate.write(Effect::WriteTerm(record));
         }
