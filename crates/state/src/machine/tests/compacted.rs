@@ -196,7 +196,7 @@ fn a_page_that_leaves_out_a_key_or_shows_an_older_event_is_false() {
     let (before, _) = read_all(&machine, &genesis, &model, 100).expect("true");
     let [whole] = before.as_slice() else { panic!("one page") };
     assert_eq!(whole.entries.len(), 39);
-    expect!["d28b72306fa4969ca23971ba0e021252044da6f665330ba4f2f6dee7805fd106"]
+    expect!["d96b9b7ee8d65cfa56d0313ae91642960b7f0742e21f59455bc2dad9f671d0b8"]
         .assert_eq(&sha256(&whole.to_bytes()).to_string());
     let mut text = String::new();
     for (what, page) in false_pages(whole) {
