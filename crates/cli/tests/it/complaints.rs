@@ -140,8 +140,9 @@ fn a_complaint_that_is_not_heard_is_refused_by_name() {
         producer.submit(None, vec![create("a")]).await.unwrap()
     });
     assert!(submitted.is_committed(), "{submitted:?}");
-    until("node0 has executed it", || {
-        fleet.status(0).rest["executed_height"].as_u64() >= submitted.height
+    until("all have executed it", || {
+        let executed = |at| fleet.status(at).rest["executed_height"].as_u64();
+        (0..COUNT).all(|at| executed(at) >= submitted.height)
     });
 
     // The library tells nobody of what stands in the ledger, and may not complain in another's name.
