@@ -14,7 +14,7 @@
 
 use quipu_crypto::suite::VerifyItem;
 use quipu_crypto::{Tag, signing_bytes};
-use quipu_types::{Header, Precommit, PublicKey, ValidatorIndex, Voters};
+use quipu_types::{Header, Height, Precommit, PublicKey, ValidatorIndex, Voters};
 
 use crate::header::{Context, HeaderError};
 
@@ -32,8 +32,7 @@ pub(crate) fn check_late_votes(header: &Header, context: &Context) -> Result<(),
     let known = Voters::of(commit.map(|vote| vote.validator));
     let mut last: Option<ValidatorIndex> = None;
     for vote in votes {
-        let age = header.height.get().checked_sub(vote.height.get());
-        let is_of_height = age.is_some_and(|age| (1..=LATE_HEIGHT_COUNT).contains(&age));
+        let is_of_height = is_in_time(vote, header.height);
         let rules = [
             (last < Some(vote.validator), "it does not ascend"),
             (is_of_height && vote.height.get() > 0, "its height is out of range"),
@@ -55,6 +54,12 @@ pub(crate) fn check_late_votes(header: &Header, context: &Context) -> Result<(),
         Some((vote, _)) => Err(wrong(vote, "its signature does not verify")),
         None => Ok(()),
     }
+}
+
+/// Whether a header of `height` may carry a vote (V2).
+pub(crate) fn is_in_time(vote: &Precommit, height: Height) -> bool {
+    let age = height.get().checked_sub(vote.height.get());
+    age.is_some_and(|age| (1..=LATE_HEIGHT_COUNT).contains(&age))
 }
 
 /// Who must have signed a vote, and what; none when its height's set has no such validator.

@@ -13,7 +13,7 @@ use quipu_types::{Header, Height, Precommit, ValidatorIndex, Voters};
 
 use super::Core;
 use crate::header::Context;
-use crate::late::{LATE_HEIGHT_COUNT, signed_by};
+use crate::late::{is_in_time, signed_by};
 
 /// Who is in none of so many headers is missed.
 const MISSED_HEIGHT_COUNT: u64 = 4;
@@ -77,10 +77,4 @@ impl Core {
         }
         header
     }
-}
-
-/// Whether a header of `height` may carry a vote.
-fn is_in_time(vote: &Precommit, height: Height) -> bool {
-    let age = height.get().checked_sub(vote.height.get());
-    age.is_some_and(|age| (1..=LATE_HEIGHT_COUNT).contains(&age))
 }
