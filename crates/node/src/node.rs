@@ -511,9 +511,11 @@ fn own_index(
     epochs.current().set.index_of(&key.public()).ok_or_else(|| NodeError::Key {
         path: config.key.clone(),
         reason: format!(
-            "its public key {} is no validator of the genesis, nor of a later set as far as this directory knows; where stake moves, register \
-             it (quipu stake register), and begin with a checkpoint of the others (quipu recover)",
-            key.public()
+            "its public key {} is no validator of epoch {}, the newest that this directory knows; where stake moves, register it (quipu stake \
+             register): the set of the next epoch has it (quipu stake show); then begin with a checkpoint that the others saved in that epoch \
+             (quipu recover)",
+            key.public(),
+            epochs.current().set.epoch,
         ),
     })
 }

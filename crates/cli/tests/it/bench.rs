@@ -146,7 +146,7 @@ fn a_validator_may_stop_when_whoever_started_it_has_gone() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    ready_line(&mut child);
+    ready_line(&mut child, None);
     assert!(child.try_wait().unwrap().is_none());
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());

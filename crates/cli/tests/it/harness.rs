@@ -2,11 +2,13 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value as Json;
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 pub(crate) const QUIPU: &str = env!("CARGO_BIN_EXE_quipu");
 
@@ -83,34 +85,28 @@ pub(crate) struct Server {
 impl Server {
     /// `quipu start` on a directory that `init` made with ports 0.
     pub(crate) fn start(node: &Path) -> Self {
-        Self::start_with(node, Stdio::piped())
+        Self::from_command(Command::new(QUIPU), node, None)
     }
 
     /// The same, logging at the end of a file.
     pub(crate) fn start_logged(node: &Path, log: &Path) -> Self {
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(log);
-        Self::start_with(node, file.unwrap().into())
+        Self::from_command(Command::new(QUIPU), node, Some(log))
     }
 
     /// The same on a wall clock that is ahead or behind.
     pub(crate) fn start_skewed(node: &Path, log: &Path, skew: &str) -> Self {
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(log);
         // What `faketime` would run it with, without its process between.
         let library = program("faketime", &["-m", "-f", skew, "printenv", "LD_PRELOAD"]).stdout;
         let mut command = Command::new(QUIPU);
         command.env("LD_PRELOAD", library.trim()).env("FAKETIME", skew);
         command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-        Self::from_command(command, node, file.unwrap().into())
+        Self::from_command(command, node, Some(log))
     }
 
-    fn start_with(node: &Path, stderr: Stdio) -> Self {
-        Self::from_command(Command::new(QUIPU), node, stderr)
-    }
-
-    fn from_command(mut command: Command, node: &Path, stderr: Stdio) -> Self {
+    fn from_command(mut command: Command, node: &Path, log: Option<&Path>) -> Self {
         let args = ["start".as_ref(), "--dir".as_ref(), node.as_os_str()];
-        let mut child = spawn(command.args(args), stderr);
-        let line = ready_line(&mut child);
+        let mut child = spawn(command.args(args), log.map_or_else(Stdio::piped, at_its_end));
+        let line = ready_line(&mut child, log);
         let words: Vec<&str> = line.split_whitespace().collect();
         let after = |name: &str| {
             let index = words.iter().position(|word| *word == name);
@@ -127,7 +123,7 @@ impl Server {
         command.args(["dev", "--pg", "0", "--http", "0", "--dir"]).arg(dir);
         command.arg("--url-file").arg(&url_file).args(more);
         let mut child = spawn(&mut command, Stdio::piped());
-        ready_line(&mut child);
+        ready_line(&mut child, None);
         let urls = read_json(&url_file);
         let text = |name: &str| urls[name].as_str().unwrap().to_owned();
         Self { child, http: text("http"), pg: text("pg") }
@@ -135,9 +131,8 @@ impl Server {
 
     /// `quipu gateway`, logging at the end of a file. It has no HTTP interface.
     pub(crate) fn gateway(args: &[String], log: &Path) -> Self {
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(log);
-        let mut child = spawn(Command::new(QUIPU).args(args), file.unwrap().into());
-        let line = ready_line(&mut child);
+        let mut child = spawn(Command::new(QUIPU).args(args), at_its_end(log));
+        let line = ready_line(&mut child, Some(log));
         let pg = line.split_whitespace().find(|word| word.starts_with("postgresql://"));
         let pg = pg.unwrap_or_else(|| panic!("{line:?} names no pg")).to_owned();
         Self { child, http: String::new(), pg }
@@ -210,9 +205,34 @@ fn spawn(command: &mut Command, stderr: Stdio) -> Child {
         .unwrap()
 }
 
+/// A port that is this test's until it is dropped, for who must be told of an address before anybody listens there.
+/// It is refused to who dials it and given to nobody: it lies below what systems give to outgoing connections.
+#[derive(Debug)]
+pub(crate) struct HeldPort(TcpSocket);
+
+impl HeldPort {
+    pub(crate) fn new() -> Self {
+        let held = std::iter::repeat_with(|| {
+            let socket = TcpSocket::new_v4().unwrap();
+            let address = (Ipv4Addr::LOCALHOST, fastrand::u16(10_000..20_000)).into();
+            socket.bind(address).is_ok().then_some(Self(socket))
+        });
+        held.flatten().next().unwrap()
+    }
+
+    pub(crate) fn address(&self) -> String {
+        self.0.local_addr().unwrap().to_string()
+    }
+}
+
+/// A file to log at the end of.
+fn at_its_end(log: &Path) -> Stdio {
+    std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap().into()
+}
+
 /// Waits for the line that says that everything is ready; reads on in the background, so that the process never
-/// waits for a reader.
-pub(crate) fn ready_line(child: &mut Child) -> String {
+/// waits for a reader. Who ends before has said why at its standard error or in its log.
+pub(crate) fn ready_line(child: &mut Child, log: Option<&Path>) -> String {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut stderr = child.stderr.take();
     let mut seen = Vec::new();
@@ -228,6 +248,9 @@ pub(crate) fn ready_line(child: &mut Child) -> String {
     let mut reason = String::new();
     if let Some(pipe) = &mut stderr {
         pipe.read_to_string(&mut reason).unwrap();
+    }
+    if let Some(path) = log {
+        reason = std::fs::read_to_string(path).unwrap();
     }
     panic!("it ended before it was ready: {}\n{reason}", seen.join("\n"));
 }

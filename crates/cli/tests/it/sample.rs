@@ -42,7 +42,7 @@ fn sample() -> &'static Sample {
             .spawn()
             .unwrap();
         let stdin = keeper.stdin.take().unwrap();
-        ready_line(&mut keeper);
+        ready_line(&mut keeper, None);
         let urls = read_json(&url_file);
         let text = |name: &str| urls[name].as_str().unwrap().to_owned();
         let (http, pg, genesis) = (text("http"), text("pg"), text("genesis"));
