@@ -429,6 +429,7 @@ impl Driver {
         self.shared.metrics.height_committed.set(gauge_value(block.header.height.get()));
         let covered = self.shared.tail.commit(&block.header.cut);
         self.shared.clocks.commit(&block.header, &covered);
+        self.shared.state_votes.committed(block.header.height, self.shared.clock.mono_us());
         self.shared.update(|progress| progress.committed = block.header.height);
         Ok(())
     }

@@ -113,6 +113,9 @@ impl Executor {
         }
         if is_new {
             self.measure(block, &receipts, began);
+            if let Some(own) = self.shared.index {
+                self.shared.state_votes.voted(own, height, self.shared.clock.mono_us());
+            }
         }
         self.shared.update(|progress| progress.executed = progress.executed.max(height));
         Ok((state, Arc::new(receipts)))

@@ -47,6 +47,7 @@ mod shared;
 mod snapshot;
 mod sql;
 mod stake;
+mod state_votes;
 pub mod store;
 mod tail;
 mod ticker;

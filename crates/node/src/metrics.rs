@@ -12,7 +12,7 @@ use metrics_exporter_prometheus::{
 };
 use quipu_accel::OperationCount;
 use quipu_crypto::CacheCounts;
-use quipu_types::Code;
+use quipu_types::{Code, ValidatorIndex};
 
 use crate::links::LinkMetrics;
 
@@ -139,6 +139,11 @@ impl Registry {
             text_of(
                 "Ticks a second of a lane's clock over the last heights, by the time of headers.",
             ),
+        );
+        recorder.describe_gauge(
+            KeyName::from_const_str("quipu_state_vote_p99_seconds"),
+            Some(Unit::Seconds),
+            text_of("Time after a commit within which 99 of 100 of a validator's last state votes came."),
         );
         Self(recorder)
     }
@@ -288,6 +293,13 @@ impl Metrics {
     pub(crate) fn lane_clock(&self, lane: u16) -> Gauge {
         let label = metrics::Label::new("lane", lane.to_string());
         let key = Key::from_parts("quipu_clock_rate_hertz", vec![label]);
+        self.registry.0.register_gauge(&key, &METADATA)
+    }
+
+    /// Seconds within which 99 of 100 of a validator's last state votes came.
+    pub(crate) fn state_vote_p99(&self, validator: ValidatorIndex) -> Gauge {
+        let label = metrics::Label::new("validator", validator.to_string());
+        let key = Key::from_parts("quipu_state_vote_p99_seconds", vec![label]);
         self.registry.0.register_gauge(&key, &METADATA)
     }
 

@@ -262,7 +262,11 @@ async fn hand_over(
         Ok(received) => {
             let is_stripe = matches!(received, Received::Stripe(_));
             shared.metrics.stripes.received.increment(u64::from(is_stripe));
-            shared.peers.hear(from, height_of(&received), shared.clock.mono_us());
+            let now_us = shared.clock.mono_us();
+            shared.peers.hear(from, height_of(&received), now_us);
+            if let Some(height) = state_signed(&received, from) {
+                shared.state_votes.voted(from, height, now_us);
+            }
             deliver(shared, Message::Peer { from, received: Box::new(received) }).await;
         }
         Err(refused) => {
@@ -291,6 +295,12 @@ async fn deliver(shared: &Arc<Shared>, message: Message) {
         // Without the ledger's thread there is nobody to tell.
         drop(tokio::task::spawn_blocking(move || shared.send_patiently(message)).await);
     }
+}
+
+/// The height whose state the sender signs in a message.
+fn state_signed(received: &Received, from: ValidatorIndex) -> Option<Height> {
+    let Received::Agreement(Vote::StateVote(vote)) = received else { return None };
+    (vote.validator == from).then_some(vote.state.height)
 }
 
 /// The height that a message's author is at.

@@ -31,6 +31,7 @@ use crate::metrics::{Metrics, gauge_value};
 use crate::peers::Peers;
 use crate::pg::Access;
 use crate::sql::Sql;
+use crate::state_votes::StateVotes;
 use crate::store::LmdbStore;
 use crate::tail::Tail;
 
@@ -91,6 +92,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     /// The other validators.
     pub(crate) peers: Peers,
+    /// How soon they sign states.
+    pub(crate) state_votes: StateVotes,
     /// What no committed cut covers yet.
     pub(crate) tail: Tail,
     /// How lanes' clocks go.
@@ -217,6 +220,7 @@ impl Shared {
             body_room: Semaphore::new(room.min(Semaphore::MAX_PERMITS)),
             followers: Arc::new(Semaphore::new(parts.limits.follower_count_max)),
             dir: parts.dir,
+            state_votes: StateVotes::new(),
             tail: Tail::new(parts.genesis.lane_count),
             clocks: Clocks::default(),
             genesis: parts.genesis,
@@ -389,6 +393,15 @@ impl Shared {
         }
     }
 
+    fn refresh_state_votes(&self) {
+        let count = self.context().set.validators.len();
+        for validator in (0..).map(ValidatorIndex::new).take(count) {
+            if let Some(p99_us) = self.state_votes.p99_us(validator) {
+                self.metrics.state_vote_p99(validator).set(gauge_value(p99_us) / 1_000_000.0);
+            }
+        }
+    }
+
     /// Gauges that are computed when they are looked at.
     pub(crate) fn refresh_gauges(&self) {
         let progress = self.progress();
@@ -405,6 +418,7 @@ impl Shared {
             self.metrics.cache("state", machine.cache_counts());
         }
         self.refresh_clocks();
+        self.refresh_state_votes();
         self.metrics.uptime_seconds.set(gauge_value(self.uptime_seconds()));
         self.metrics.disk_free_bytes.set(gauge_value(self.disk().0));
         self.metrics.set_group_lags(&self.group_lags());

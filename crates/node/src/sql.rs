@@ -15,7 +15,7 @@ use quipu_query::{
     Outcome, SqlError, StoreError, SystemSource, TableSource, ValidatorRow,
 };
 use quipu_state::{Machine, StateError, Stream};
-use quipu_types::{AccountId, Hash, Height, code};
+use quipu_types::{AccountId, Hash, Height, ValidatorIndex, code};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
@@ -334,7 +334,12 @@ impl SystemSource for Source {
     }
 
     fn validators(&self) -> Vec<ValidatorRow> {
-        self.rows("the validators", |machine| stake::validators(machine))
+        let Some(shared) = self.shared.upgrade() else { return Vec::new() };
+        let mut rows = self.rows("the validators", |machine| stake::validators(machine));
+        for row in &mut rows {
+            row.state_vote_p99_us = shared.state_votes.p99_us(ValidatorIndex::new(row.index));
+        }
+        rows
     }
 
     fn evidence(&self) -> Vec<EvidenceRow> {

@@ -9,7 +9,7 @@ use quipu_types::{PublicKey, ValidatorSet};
 /// Most misdeeds that one query reads.
 const MISDEED_COUNT_MAX: usize = 1 << 16;
 
-/// Each validator that is registered, by index.
+/// Each validator that is registered, by index. How soon it signs is no part of the state.
 pub(crate) fn validators<S: Store>(machine: &Machine<S>) -> Result<Vec<ValidatorRow>, StateError> {
     let powers = |set: &ValidatorSet| -> BTreeMap<PublicKey, u64> {
         set.validators.iter().map(|one| (one.key, one.power)).collect()
@@ -24,6 +24,7 @@ pub(crate) fn validators<S: Store>(machine: &Machine<S>) -> Result<Vec<Validator
     let epoch = machine.stake_head().epoch;
     let row = |(key, one): (PublicKey, ValidatorRecord)| {
         Ok(ValidatorRow {
+            state_vote_p99_us: None,
             has_share_key: machine.dealing_key(&key)?.is_some(),
             index: one.index.get(),
             name: one.name,

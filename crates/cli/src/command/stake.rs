@@ -16,7 +16,7 @@ use crate::{screen, tools};
 const QUESTIONS: [(&str, &str); 3] = [
     (
         "validators",
-        "select index, name, power, power_next, bond, locked, deposed, stale, share_key, owner, address, key from quipu.validators order by 1",
+        "select index, name, power, power_next, bond, locked, deposed, stale, share_key, state_vote_p99_us, owner, address, key from quipu.validators order by 1",
     ),
     ("epochs", "select epoch, validators, power, coin, began, ended from quipu.epochs order by 1"),
     (

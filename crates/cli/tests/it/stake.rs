@@ -97,7 +97,7 @@ fn a_validator_is_registered_bonded_to_and_shown_evidence_against() {
     let second = &shown["validators"][1];
     let wanted: Json = serde_json::json!({
         "index": "1", "name": "bank-a", "power": "0", "power_next": null, "bond": "30", "locked": "15",
-        "deposed": "f", "stale": "f", "share_key": "f", "owner": own["owner"], "address": "elsewhere.example:1", "key": public,
+        "deposed": "f", "stale": "f", "share_key": "f", "state_vote_p99_us": null, "owner": own["owner"], "address": "elsewhere.example:1", "key": public,
     });
     assert_eq!(second, &wanted);
     assert_eq!(scene.balance(), "955");

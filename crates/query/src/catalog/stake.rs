@@ -34,6 +34,9 @@ pub struct ValidatorRow {
     pub is_stale: bool,
     /// Whether it has registered a key under which others deal it shares of coins.
     pub has_share_key: bool,
+    /// Microseconds after a commit within which 99 of 100 of its state votes came to the validator that is asked; none where
+    /// none came, or nobody counts.
+    pub state_vote_p99_us: Option<u64>,
     /// The current epoch.
     pub epoch: u64,
 }
@@ -103,6 +106,7 @@ impl ValidatorRow {
             column("deposed", Kind::Bool),
             column("stale", Kind::Bool),
             column("share_key", Kind::Bool),
+            ColumnDef::nullable("state_vote_p99_us", Kind::Int8),
             ColumnDef::nullable("owner", Kind::Text),
             ColumnDef::nullable("address", Kind::Text),
             column("epoch", Kind::Int8),
@@ -122,6 +126,7 @@ impl ValidatorRow {
             ValueRef::Bool(self.is_deposed),
             ValueRef::Bool(self.is_stale),
             ValueRef::Bool(self.has_share_key),
+            self.state_vote_p99_us.map_or(ValueRef::Null, |micros| ValueRef::Int8(signed(micros))),
             text_or_null(owner.as_deref()),
             text_or_null(self.address.as_deref()),
             ValueRef::Int8(signed(self.epoch)),

@@ -74,8 +74,8 @@ fn every_type_reads_back_with_its_system_columns() {
             account|balance
             0707070707070707070707070707070707070707070707070707070707070707|18446744073709551615"#]].assert_eq(&told(&mut session, "select * from quipu.accounts").await);
         expect![[r#"
-            index|name|power|power_next|bond|locked|deposed|stale|share_key|owner|address|epoch
-            0|node0|1|0|3|2|t|f|f|0707070707070707070707070707070707070707070707070707070707070707|~|4"#]].assert_eq(&told(&mut session, "select index, name, power, power_next, bond, locked, deposed, stale, share_key, owner, address, epoch from quipu.validators").await);
+            index|name|power|power_next|bond|locked|deposed|stale|share_key|state_vote_p99_us|owner|address|epoch
+            0|node0|1|0|3|2|t|f|f|1500|0707070707070707070707070707070707070707070707070707070707070707|~|4"#]].assert_eq(&told(&mut session, "select index, name, power, power_next, bond, locked, deposed, stale, share_key, state_vote_p99_us, owner, address, epoch from quipu.validators").await);
         expect![[r#"
             epoch|height|kind|place|validator|slashed|by|tx
             3|9|prevotes|height 5, round 0|0|1|0808080808080808080808080808080808080808080808080808080808080808|0606060606060606060606060606060606060606060606060606060606060606"#]].assert_eq(&told(&mut session, "select epoch, height, kind, place, validator, slashed, \"by\", tx from quipu.evidence").await);

@@ -38,6 +38,7 @@ impl SystemSource for Source {
             is_deposed: true,
             is_stale: false,
             has_share_key: false,
+            state_vote_p99_us: Some(1_500),
             epoch: 4,
         }]
     }
