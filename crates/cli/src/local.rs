@@ -396,16 +396,8 @@ fn now_micros() -> u64 {
 
 /// Writes a file so that it is whole or not there, durable when this returns.
 pub(crate) fn write_atomically(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let write = || {
-        let file = std::fs::File::create(&partial)?;
-        std::io::Write::write_all(&mut &file, bytes.as_ref())?;
-        file.sync_all()?;
-        std::fs::rename(&partial, path)
-    };
-    write().map_err(|error| Failure::file("cannot write", path, error))
+    quipu_node::disk::write_atomically(path, bytes.as_ref())
+        .map_err(|error| Failure::file("cannot write", path, error))
 }
 
 #[cfg(test)]

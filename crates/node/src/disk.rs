@@ -7,7 +7,7 @@
 //!   journal, and the first sync after each write there would have to change those marks too.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +16,25 @@ use quipu_log::disk::write_zeros;
 use quipu_log::{Disk, DiskFile};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
+
+/// How the name of a file ends that is not whole yet.
+pub(crate) const PARTIAL_SUFFIX: &str = ".partial";
+
+/// Writes a file so that it is whole or not there, durable when this returns; it replaces one of its name.
+///
+/// # Errors
+/// What the system says.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(PARTIAL_SUFFIX);
+    let partial = PathBuf::from(partial);
+    let mut file = File::create(&partial)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&partial, path)?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
 
 /// A directory of the file system.
 #[derive(Clone, Debug)]

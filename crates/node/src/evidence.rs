@@ -16,12 +16,13 @@ use quipu_crypto::sha256;
 use quipu_proof::{Committed, HandoverError, Pinned};
 use quipu_types::{Decode, DecodeError, Encode, Genesis, PublicKey, ValidatorIndex};
 
-use crate::disk::FileDisk;
+use crate::disk::{FileDisk, PARTIAL_SUFFIX, write_atomically};
 
 /// Directory of the files.
 pub(crate) const EVIDENCE_DIR: &str = "evidence";
-/// Most files; what comes after is logged and not kept.
-const FILE_COUNT_MAX: usize = 1_024;
+/// Most files of a validator and kind: one is enough, and who breaks a rule at each height leaves room for what others do. What
+/// comes after is not kept.
+const FILE_COUNT_MAX: usize = 8;
 
 /// What a proof shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +107,8 @@ pub fn files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
         entries => entries?,
     };
     let mut files = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    // What a validator that died was about to write is none.
+    files.retain(|path| !path.as_os_str().as_encoded_bytes().ends_with(PARTIAL_SUFFIX.as_bytes()));
     files.sort();
     Ok(files)
 }
@@ -121,10 +124,15 @@ pub(crate) fn keep(dir: &Path, evidence: &Evidence, context: &Context) -> std::i
     let kind = evidence.kind().replace(' ', "-");
     let dir = dir.join(EVIDENCE_DIR);
     std::fs::create_dir_all(&dir)?;
-    let path: PathBuf = dir.join(format!("{kind}-{culprit}-{name}"));
-    if path.exists() || std::fs::read_dir(&dir)?.count() >= FILE_COUNT_MAX {
+    let of_both = format!("{kind}-{culprit}-");
+    let path = dir.join(format!("{of_both}{name}"));
+    let others = std::fs::read_dir(&dir)?.flatten();
+    let count = others
+        .filter(|other| other.file_name().as_encoded_bytes().starts_with(of_both.as_bytes()))
+        .count();
+    if path.exists() || count >= FILE_COUNT_MAX {
         return Ok(());
     }
     tracing::warn!(validator = %culprit, kind = evidence.kind(), file = %path.display(), "evidence");
-    std::fs::write(path, bytes)
+    write_atomically(&path, &bytes)
 }

@@ -8,13 +8,14 @@
 //! ```
 
 use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use quipu_replica::Observer;
 use quipu_types::Height;
 
 use crate::config::FIRST_START_FILE;
+use crate::disk::write_atomically;
 use crate::error::NodeError;
 
 /// Name of the file that says that a validator was given a new disk.
@@ -79,12 +80,7 @@ pub(crate) fn keep(dir: &Path, threshold: Option<Height>) -> Result<(), NodeErro
 
 fn write(dir: &Path, text: &str) -> Result<(), NodeError> {
     let failed = |error| NodeError::system("writing the observer's mark", error);
-    let partial = dir.join(OBSERVER_PARTIAL_FILE);
-    let mut file = File::create(&partial).map_err(failed)?;
-    file.write_all(text.as_bytes()).map_err(failed)?;
-    file.sync_all().map_err(failed)?;
-    std::fs::rename(&partial, dir.join(OBSERVER_FILE)).map_err(failed)?;
-    sync_dir(dir)
+    write_atomically(&dir.join(OBSERVER_FILE), text.as_bytes()).map_err(failed)
 }
 
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), NodeError> {

@@ -176,7 +176,7 @@ impl Scene {
 }
 
 /// A validator's own config, with a trap at every height.
-fn lay_traps(node: &Path) {
+pub(crate) fn lay_traps(node: &Path) {
     let path = node.join("config.toml");
     let text = std::fs::read_to_string(&path).unwrap();
     let changed = text.replace("[traps]\nheights = 0", "[traps]\nheights = 1");

@@ -27,6 +27,7 @@ mod gateway;
 mod harness;
 mod insert;
 mod kills;
+mod lazy;
 mod ledger;
 mod liar;
 mod partition;
