@@ -24,13 +24,14 @@ mod states;
 mod vote;
 mod work;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use quipu_crypto::coin::{CoinScheme, CoinSecret};
 use quipu_crypto::{SecretKey, Verified};
 use quipu_proof::Epochs;
 use quipu_proof::names::header_hash;
+use quipu_proof::schedule::PRIMARY_HEIGHT_COUNT;
 use quipu_types::{
     Ack, ChunkHeader, CommitCertificate, Genesis, Hash, Header, Height, Lane, RoundKind, Signature,
     SignedState, StateCertificate, Term, Tip, ValidatorIndex, ValidatorSet, Voters,
@@ -142,8 +143,10 @@ pub enum Event {
     Value(Header),
     /// A header that others committed.
     Decided(Header, CommitCertificate),
-    /// Another validator can be reached again: it is told what was said.
+    /// Another validator can be reached again: it is told what was said, and it leads again if it had stopped.
     Linked(ValidatorIndex),
+    /// A validator stops: up to this height nobody waits for it to lead.
+    Leaving(ValidatorIndex, Height),
     /// Time passed, or holdings changed.
     Timer,
 }
@@ -303,6 +306,8 @@ pub struct Core {
     acks: Acks,
     /// Votes of finished heights, for the own proposals.
     late: LateVotes,
+    /// Who stops, and up to which height.
+    leaving: BTreeMap<ValidatorIndex, Height>,
     /// Own acked tips that no cut had reached when that was looked at last, and when it was.
     unordered: (u64, Vec<Tip>),
     states: States,
@@ -334,6 +339,7 @@ impl Core {
             safety.restore(record);
         }
         let mut core = Self {
+            leaving: BTreeMap::new(),
             context,
             pace: Pace::new(interval_min_us, interval_idle_us, now.mono_us),
             safety,
@@ -422,7 +428,13 @@ impl Core {
                 Ok(())
             }
             Event::Linked(peer) => {
+                self.leaving.remove(&peer);
                 self.repeat_to(peer);
+                Ok(())
+            }
+            Event::Leaving(who, until) => {
+                let last = Height::new(self.height().get().saturating_add(PRIMARY_HEIGHT_COUNT));
+                self.leaving.insert(who, until.min(last));
                 Ok(())
             }
             Event::Timer => Ok(()),

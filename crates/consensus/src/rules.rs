@@ -90,6 +90,8 @@ pub struct Rules {
     pub false_states: bool,
     /// Proposers carry late votes of who is in no certificate.
     pub late_votes: bool,
+    /// The first round of a height is left at once when its leader has said that it stops.
+    pub leaving_left: bool,
 }
 
 impl Rules {
@@ -137,6 +139,7 @@ impl Rules {
         claims_ignored: true,
         false_states: true,
         late_votes: true,
+        leaving_left: true,
     };
 }
 

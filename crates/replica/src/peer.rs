@@ -157,6 +157,11 @@ pub enum PeerMessage {
     Complaint(Complaint),
     /// A state that its sender may have made up. It is no vote, and nobody takes it for anything.
     Claim(SignedState),
+    /// The sender stops: nobody need wait for it to lead.
+    Leaving {
+        /// The last height of which it says so.
+        until: Height,
+    },
 }
 
 /// A message that was checked as far as this can be done without knowing what came before.
@@ -221,6 +226,11 @@ pub enum Received {
     Complaint(Box<Grievance>),
     /// See [`PeerMessage::Claim`].
     Claim(SignedState),
+    /// See [`PeerMessage::Leaving`].
+    Leaving {
+        /// The last height of which it says so.
+        until: Height,
+    },
 }
 
 /// Why bytes of another validator are refused: it, or whose chunk it hands on, is to blame.
@@ -324,6 +334,7 @@ impl PeerMessage {
             Self::Check { .. } | Self::Checked { .. } | Self::Claim(_) => Class::Vote,
             Self::Chunk(_) | Self::Forward { .. } | Self::Stripe(_) => Class::Chunk,
             Self::Complaint(_) => Class::Chunk,
+            Self::Leaving { .. } => Class::Vote,
             Self::Headers(_) | Self::States(_) => Class::Bulk,
         }
     }
@@ -376,6 +387,7 @@ pub fn receive(
             Received::Complaint(Box::new(grievance))
         }
         PeerMessage::Claim(state) => Received::Claim(state),
+        PeerMessage::Leaving { until } => Received::Leaving { until },
         PeerMessage::States(certificates) => {
             for certificate in &certificates {
                 check_state_certificate(certificate, context)?;
@@ -561,6 +573,7 @@ impl Encode for PeerMessage {
             }
             Self::Complaint(complaint) => put(out, 15, complaint),
             Self::Claim(state) => put(out, 16, state),
+            Self::Leaving { until } => put(out, 17, until),
         }
     }
 }
@@ -619,6 +632,7 @@ impl Decode for PeerMessage {
             }
             15 => Self::Complaint(Complaint::decode(reader)?),
             16 => Self::Claim(SignedState::decode(reader)?),
+            17 => Self::Leaving { until: Height::decode(reader)? },
             tag => return Err(DecodeError::Tag { what: "peer message", tag: u64::from(tag) }),
         })
     }
@@ -633,7 +647,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_a_decoder_panic_and_what_decodes_has_one_form(
-            tag in 0_u8..17, bytes in proptest::collection::vec(0_u8..3, 0..900),
+            tag in 0_u8..18, bytes in proptest::collection::vec(0_u8..3, 0..900),
         ) {
             let mut all = vec![tag];
             all.extend(bytes);

@@ -341,7 +341,7 @@ impl Replica {
         }
         self.send_forwards();
         self.flush();
-        self.finish();
+        self.finish(now);
         self.check_invariants();
         taken
     }
@@ -643,7 +643,7 @@ impl Replica {
     }
 
     /// Ends a stop once everything that was taken is final, executed and durable, and the lanes are handed over.
-    fn finish(&mut self) {
+    fn finish(&mut self, now: Now) {
         let Some(since_us) = self.stopping_us else { return };
         let is_done = self.pending.is_empty()
             && self.executing.is_empty()
@@ -651,6 +651,7 @@ impl Replica {
         if is_done && !self.is_alone() && !self.has_handed_over {
             self.has_handed_over = true;
             self.hand_over();
+            self.leave(now);
             self.flush();
         }
         let keeps_lane = !self.is_alone() && self.lanes.all.iter().any(|lane| lane.is_own);

@@ -293,6 +293,8 @@ pub(crate) struct Appended {
     acknowledged: BTreeMap<(String, i64), String>,
     /// When requests were answered.
     times: Vec<Instant>,
+    /// How long after they were due: at once, or when their turn had come.
+    waits: Vec<Duration>,
 }
 
 /// Clients that append until they are told to end.
@@ -304,9 +306,22 @@ pub(crate) struct Load {
     answered: Arc<Vec<AtomicU64>>,
 }
 
+impl Appended {
+    /// What waited for answers that came in a time.
+    pub(crate) fn waits(&self, from: Instant, to: Instant) -> impl Iterator<Item = Duration> {
+        let both = self.times.iter().zip(&self.waits);
+        both.filter(move |(time, _)| **time >= from && **time < to).map(|(_, wait)| *wait)
+    }
+}
+
 impl Load {
     /// One at each validator, and some that go where they are answered.
     pub(crate) fn start(fleet: &Fleet) -> Self {
+        Self::paced(fleet, Duration::ZERO)
+    }
+
+    /// The same, each sending its next request so long after the last one was due, if that is answered.
+    pub(crate) fn paced(fleet: &Fleet, gap: Duration) -> Self {
         let (end, ended) = watch::channel(false);
         let count = COUNT + AWAY_COUNT;
         let answered: Arc<Vec<AtomicU64>> =
@@ -324,9 +339,15 @@ impl Load {
                 end: ended.clone(),
                 answered: Arc::clone(&answered),
                 place,
+                gap,
             };
-            let appended =
-                Appended { name, home, acknowledged: BTreeMap::new(), times: Vec::new() };
+            let appended = Appended {
+                name,
+                home,
+                acknowledged: BTreeMap::new(),
+                times: Vec::new(),
+                waits: Vec::new(),
+            };
             fleet.runtime.spawn(worker.run(appended))
         });
         Self { end, clients: clients.collect(), answered }
@@ -372,6 +393,7 @@ struct Worker {
     end: watch::Receiver<bool>,
     answered: Arc<Vec<AtomicU64>>,
     place: usize,
+    gap: Duration,
 }
 
 impl Worker {
@@ -384,12 +406,13 @@ impl Worker {
         };
         let routes: Vec<String> =
             (0..ROUTE_COUNT).map(|route| format!("{}-{route}", done.name)).collect();
-        let mut number = 0;
+        let (mut number, mut due) = (0, Instant::now());
         while !*self.end.borrow() {
             if self.count().is_multiple_of(ANCHOR_COUNT) {
                 // Without an answer the last anchor will do.
                 drop(producer.refresh_anchor().await);
             }
+            due = self.turn(due).await;
             let mut signed = Vec::new();
             for route in &routes {
                 signed.push(self.sign(&mut producer, route, number).await);
@@ -400,9 +423,20 @@ impl Worker {
             }
             number += 1;
             done.times.push(Instant::now());
+            done.waits.push(due.elapsed());
             self.answered[self.place].fetch_add(1, Ordering::SeqCst);
         }
         done
+    }
+
+    /// Waits for its turn after the last one; gives when that was.
+    async fn turn(&self, last: Instant) -> Instant {
+        if self.gap.is_zero() {
+            return Instant::now();
+        }
+        let due = last + self.gap;
+        drop(tokio::time::timeout_at(due.into(), std::future::pending::<()>()).await);
+        due
     }
 
     fn count(&self) -> u64 {

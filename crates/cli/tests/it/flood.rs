@@ -7,8 +7,9 @@
 //!                               made-up    a new key each time: heard, so two signatures are checked
 //!                               malformed  as many requests that are no complaints: what HTTP alone costs
 //! ```
-//! `QUIPU_FLOOD_ROUNDS`, `QUIPU_FLOOD_MS` (a window) and `QUIPU_FLOOD_RATE` (complaints a second and validator) say otherwise
-//! than a short run; `docs/measurements.md` says what was measured.
+//! `QUIPU_FLOOD_ROUNDS`, `QUIPU_FLOOD_MS` (a window), `QUIPU_FLOOD_RATE` (complaints a second and validator) and
+//! `QUIPU_FLOOD_GAP_MS` (between a client's requests; 0: the next when the last is answered) say otherwise than a short run;
+//! `docs/measurements.md` says what was measured.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -152,11 +153,12 @@ fn a_flood_of_false_complaints_is_refused_and_everything_else_is_ordered() {
         });
         assert!(answer.is_committed(), "{answer:?}");
     }
-    let load = Load::start(&world.fleet);
+    let load = Load::paced(&world.fleet, Duration::from_millis(number("QUIPU_FLOOD_GAP_MS", 0)));
     load.until_answered(5, &[]);
     let count =
         usize::try_from(rate * u64::try_from(window.as_millis()).unwrap() / 900 + 1).unwrap();
     let mut rates: BTreeMap<Arm, Vec<f64>> = BTreeMap::new();
+    let mut windows = Vec::new();
     for round in 0..rounds {
         let at = usize::try_from(round).unwrap() % ARMS.len();
         for arm in ARMS.iter().cycle().skip(at).take(ARMS.len()) {
@@ -172,6 +174,7 @@ fn a_flood_of_false_complaints_is_refused_and_everything_else_is_ordered() {
                 wait_until(begun + window);
                 let answered = u32::try_from(load.total() - before).unwrap();
                 let seconds = begun.elapsed().as_secs_f64();
+                windows.push((*arm, begun, Instant::now()));
                 rates.entry(*arm).or_default().push(f64::from(answered) / seconds);
                 ended.store(true, Ordering::Relaxed);
                 floods.into_iter().map(|flood| flood.join().unwrap()).collect::<Vec<_>>()
@@ -184,17 +187,25 @@ fn a_flood_of_false_complaints_is_refused_and_everything_else_is_ordered() {
             eprintln!("round {round} {arm:?}: {last:.1} requests/s, refused {sum:?}");
         }
     }
+    let done = load.finish(&world.fleet);
     let calm = median(rates[&Arm::Calm].clone());
     for (arm, all) in &rates {
+        let of_arm = windows.iter().filter(|window| window.0 == *arm);
+        let mut waits: Vec<Duration> = of_arm
+            .flat_map(|(_, from, to)| done.iter().flat_map(|one| one.waits(*from, *to)))
+            .collect();
+        waits.sort();
+        let at = |permille: usize| waits.get((waits.len() * permille / 1_000).min(waits.len() - 1));
         let (low, high) = all
             .iter()
             .fold((f64::MAX, 0.0_f64), |(low, high), one| (low.min(*one), high.max(*one)));
         let median = median(all.clone());
         eprintln!(
-            "{arm:?}: median {median:.1} requests/s ({low:.1} to {high:.1}), {:.3} of calm",
-            median / calm
+            "{arm:?}: median {median:.1} requests/s ({low:.1} to {high:.1}), {:.3} of calm; waits: median {:?}, p99 {:?}",
+            median / calm,
+            at(500),
+            at(990)
         );
     }
-    let done = load.finish(&world.fleet);
     world.fleet.check(&done);
 }

@@ -6,7 +6,11 @@
 //!           ½ of the shares ─> Coin ─> the elected instance: committed, or its polka counts ─> RoundChange(r + 1)
 //!  both  ── round changes of a third beyond, a proposal of a later round ─> RoundChange(r')
 //! ```
-//! Only a led round has a timer. Nobody leaves for a round without the coins of every open round below it (rule (c)).
+//! Only a led round has a timer. It has none of a height's first leader that has said that it stops: that round is left when the
+//! height is due, so a planned stop costs a round change and not a timer. Such a word is about its sender's own turns, for
+//! [`PRIMARY_HEIGHT_COUNT`] heights at most, and is forgotten when the sender is linked again; nobody has to believe it, for a round
+//! may be left at any time.
+//! Nobody leaves for a round without the coins of every open round below it (rule (c)).
 //! Parts in coins are not logged: they are a function of the place, and safe to say twice.
 
 use std::collections::BTreeSet;
@@ -86,8 +90,23 @@ impl Core {
         if self.is_open(self.work.round) && self.context.rules.change_with_coins {
             return None;
         }
+        let since_us = self.work.since_us?;
+        if self.is_left() {
+            return Some(since_us);
+        }
         let more = ROUND_MORE_US.saturating_mul(u64::from(self.work.round));
-        Some(self.work.since_us?.saturating_add(ROUND_US).saturating_add(more))
+        Some(since_us.saturating_add(ROUND_US).saturating_add(more))
+    }
+
+    /// Whether this is the first round, and who leads it stops and has not proposed. Of later rounds this is never so: where
+    /// everyone stops, round would follow round.
+    fn is_left(&self) -> bool {
+        let leader = self.leader(0);
+        let until = self.leaving.get(&leader);
+        self.context.rules.leaving_left
+            && self.work.round == 0
+            && until.is_some_and(|until| self.height() <= *until)
+            && !self.work.proposals.contains_key(&(0, leader))
     }
 
     pub(super) fn time_out(&mut self, now: Now) -> bool {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use quipu_consensus::core::Event;
 use quipu_consensus::{Evidence, Message, Now};
+use quipu_proof::schedule::PRIMARY_HEIGHT_COUNT;
 use quipu_types::{
     CommitCertificate, Hash, Header, Height, Lane as LaneNumber, Signature, SignedState,
     StateCertificate, Tip, ValidatorIndex,
@@ -65,6 +66,7 @@ impl Replica {
             Received::Evidence(evidence) => self.shown(evidence),
             Received::Complaint(grievance) => self.complained(from, *grievance),
             Received::Claim(state) => self.claimed(now, state),
+            Received::Leaving { until } => self.drive(now, Event::Leaving(from, until)),
             Received::States(certificates) => self.certificates(now, from, certificates),
         }
         Ok(())
@@ -339,6 +341,14 @@ impl Replica {
             self.handed_over(&handover);
             self.tell_all(&PeerMessage::Handover(handover));
         }
+    }
+
+    /// Tells all that they need not wait for this validator to lead.
+    pub(super) fn leave(&mut self, now: Now) {
+        let height = self.core.parent().height.get();
+        let until = Height::new(height.saturating_add(PRIMARY_HEIGHT_COUNT));
+        self.tell_all(&PeerMessage::Leaving { until });
+        self.drive(now, Event::Leaving(self.core.own(), until));
     }
 
     fn handed_over(&mut self, handover: &Handover) {

@@ -155,6 +155,7 @@ fn encodings_are_frozen() {
         PeerMessage::Handover(handover),
         PeerMessage::Stripe(stripe),
         PeerMessage::Claim(claim(2, 4)),
+        PeerMessage::Leaving { until: height },
     ];
     let mut bytes = Vec::new();
     for message in messages {
@@ -162,7 +163,7 @@ fn encodings_are_frozen() {
         assert_eq!(PeerMessage::from_bytes(&own), Ok(message));
         bytes.extend(own);
     }
-    expect!["b9537f0f069fd99c101f13e97181055fdc93b9ae974ac88aabdb53485656bbfb"]
+    expect!["7df8a5e866b43e37dbc21247123431ba9c9397fcdc4eaa963ed572b4b2ec78db"]
         .assert_eq(&quipu_crypto::sha256(&bytes).to_string());
 }
 
@@ -173,7 +174,7 @@ fn the_messages_that_are_changed_are_of_every_kind() {
     kinds.dedup();
     assert_eq!(
         kinds,
-        [1, 2, 3, 4, 5, 9, 13],
-        "agreement, chunk, forward, fetch, headers, handover, stripe"
+        [1, 2, 3, 4, 5, 9, 13, 17],
+        "agreement, chunk, forward, fetch, headers, handover, stripe, leaving"
     );
 }

@@ -3,9 +3,10 @@
 use proptest::prelude::*;
 use quipu_clock::{LaneClock, verify_range};
 use quipu_consensus::Message;
+use quipu_consensus::core::ROUND_US;
 use quipu_replica::api::STOP_US;
 use quipu_replica::{Answer, Input, Observer, PeerMessage};
-use quipu_types::Lane;
+use quipu_types::{Encode, Height, Lane};
 
 use crate::common::{LANES, MIN_US};
 use crate::net::Net;
@@ -112,6 +113,60 @@ fn a_sequencer_that_stops_hands_its_lanes_over_and_goes_at_once() {
     net.submit((first + 1) % 4, 3, net.transaction(client, 2));
     let took = net.until("the next goes on", |net| net.ordered(second, LANE).len() == 2);
     assert!(took <= 3_000_000, "{took} microseconds");
+    net.assert_sound();
+}
+
+#[test]
+fn a_leader_that_stops_is_not_waited_for() {
+    let mut net = Net::new();
+    let client = net.client(LANE, 0);
+    let (leader, gateway) = (leader(&net, 0), leader(&net, 1));
+    net.submit(gateway, 1, net.transaction(client, 1));
+    net.until("it is answered", |net| net.is_answered(gateway, 1));
+    net.step(leader, Input::Stop);
+    net.until("it stops", |net| net.members[leader].is_stopped);
+    net.down(leader);
+    net.submit(gateway, 2, net.transaction(client, 2));
+    let took = net.until("the others go on", |net| net.is_answered(gateway, 2));
+    assert!(took < ROUND_US / 2, "{took} microseconds");
+    net.assert_sound();
+}
+
+/// Who leads the first round of a height when the primary is of this rank.
+fn leader(net: &Net, primary: usize) -> usize {
+    usize::from(net.context().schedule.leader(primary, 0).get())
+}
+
+/// Who proposed the newest height that a validator executed.
+fn proposer(net: &Net, index: usize) -> usize {
+    let block = net.members[index].executed.last().expect("a height");
+    usize::from(block.header.proposer.get())
+}
+
+#[test]
+fn who_said_that_it_stops_leads_again_when_it_is_linked_or_its_word_has_run_out() {
+    let mut net = Net::new();
+    let [first, second] = [0, 1].map(|rank| leader(&net, rank));
+    let says = |net: &mut Net, who: usize, until: u64| {
+        let word = PeerMessage::Leaving { until: Height::new(until) }.to_bytes();
+        (0..4).filter(|to| *to != who).for_each(|to| net.put(who, to, word.clone()));
+    };
+    let next = |net: &mut Net| {
+        let height = net.top();
+        net.until("a height", |net| (0..4).all(|index| net.height(index) > height));
+        proposer(net, second)
+    };
+    assert_eq!(next(&mut net), first);
+    let until = net.top() + 1_000;
+    says(&mut net, first, until);
+    net.down(first);
+    net.up(first);
+    assert_eq!(next(&mut net), first, "it is back");
+    let until = net.top();
+    says(&mut net, first, until);
+    assert_eq!(next(&mut net), first, "of no height to come");
+    says(&mut net, first, until + 2);
+    assert_eq!(next(&mut net), second);
     net.assert_sound();
 }
 

@@ -1,12 +1,12 @@
 //! A validator that, whenever it votes, also goes to rounds that nobody is in: near and huge ones, without a polka, with a
-//! true polka of another digest, with the polka of a round above.
+//! true polka of another digest, with the polka of a round above. Now and then it tells some that it stops, and does not.
 
 use std::sync::Arc;
 
 use quipu_consensus::{Change, Message};
 use quipu_crypto::Tag;
 use quipu_replica::PeerMessage;
-use quipu_types::{Decode, Hash, Height, High, Prevote, RoundChange, RoundKind, Signature};
+use quipu_types::{Decode, Encode, Hash, Height, High, Prevote, RoundChange, RoundKind, Signature};
 
 use super::{Actor, Scene, word};
 
@@ -49,6 +49,10 @@ impl Actor for Sprayer {
             for _ in 0..scene.random.u8(..4) {
                 let height = if scene.random.bool() { height } else { height.next() };
                 sent.push(self.change(scene, height));
+            }
+            if scene.random.u8(..8) == 0 {
+                let until = Height::new(height.get().saturating_add(scene.random.u64(..2_000)));
+                sent.push(PeerMessage::Leaving { until }.to_bytes().into());
             }
         }
         sent

@@ -523,6 +523,7 @@ pub(super) fn describe_received(received: &Received) -> String {
             format!("complaint of {lane}:{term}")
         }
         Received::Claim(state) => format!("claim of state {}", state.height),
+        Received::Leaving { until } => format!("leaves up to {until}"),
         Received::States(certificates) => format!("{} state certificates", certificates.len()),
     }
 }
@@ -563,6 +564,7 @@ fn describe(effect: &Effect) -> String {
         Ok(PeerMessage::Headers(headers)) => format!("{} headers", headers.len()),
         Ok(PeerMessage::Handover(_)) => "handover".to_owned(),
         Ok(PeerMessage::Claim(state)) => format!("claim of state {}", state.height),
+        Ok(PeerMessage::Leaving { until }) => format!("leaves up to {until}"),
         other => format!("{other:?}").chars().take(40).collect(),
     };
     match effect {

@@ -79,7 +79,7 @@ list! {
     suspicions_of_terms thirds_of_all lag_frees_cuts lag_excused answers_decide observer_waits observer_waits_on
     observer_lanes stripes_proven states_asked complaints complaints_of_next complaints_excuse
     claims_ignored false_states
-    late_votes
+    late_votes leaving_left
 }
 
 struct Case {
@@ -137,6 +137,7 @@ const CASES: &[Case] = &[
     case(complaints::kept_out, |s| s.rules.complaints = false, "CENSORED"),
     case(complaints::not_its_turn, |s| s.rules.complaints_of_next = false, "DEPOSED"),
     case(complaints::under_load, |s| s.rules.complaints_excuse = false, "DEPOSED"),
+    case(rounds::planned_stop, |s| s.rules.leaving_left = false, "WAITED"),
     case(late::always_late, |s| s.rules.late_votes = false, "MISSED"),
     case(lanes::torn, |s| s.rules.stripes_proven = false, "HONEST NAMED"),
     case(lanes::few_signers, |s| s.rules.thirds_of_all = false, "STALL"),

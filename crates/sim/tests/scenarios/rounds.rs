@@ -1,7 +1,9 @@
 //! Plays about rounds, votes and certificates.
 
-use quipu_sim::stage::{IDLE_US, Outcome, Stage, Word};
-use quipu_types::{Header, Signature, Time};
+use quipu_consensus::core::ROUND_US;
+use quipu_replica::PeerMessage;
+use quipu_sim::stage::{Failure, IDLE_US, Outcome, Stage, Word};
+use quipu_types::{Header, Height, Signature, Time};
 
 use crate::Setting;
 
@@ -15,6 +17,22 @@ pub(crate) fn plain(stage: &Stage, number: u16, proposer: u16) -> Header {
 /// Nothing happens, height by height.
 pub(crate) fn quiet(setting: &Setting) -> Outcome {
     setting.stage(4, &[]).settle(3)
+}
+
+/// A leader says that it stops, and does: nobody waits for a timer, of this height or of the next.
+pub(crate) fn planned_stop(setting: &Setting) -> Outcome {
+    let mut stage = setting.stage(4, &[0]);
+    let first = stage.context().schedule.leader(0, 0);
+    stage.set_up(first.get() == 0, "the criminal leads")?;
+    stage.tell(0, &[1, 2, 3], &PeerMessage::Leaving { until: Height::new(9) });
+    for height in 1..=3 {
+        stage.run_for(IDLE_US + ROUND_US / 2, |_| true);
+        if stage.height(1) < height {
+            let what = format!("height {height} is not over: {}", stage.describe());
+            return Err(Failure::new("WAITED", what));
+        }
+    }
+    stage.verdict()
 }
 
 /// Rule (a). Two validators leave round 0; then the polka of round 0 reaches them.
