@@ -175,6 +175,12 @@ impl Scene {
     }
 }
 
+/// What false evidence could have moved, of each validator.
+fn bonds(shown: &Json) -> Vec<[&Json; 4]> {
+    let validators = shown["validators"].as_array().unwrap().iter();
+    validators.map(|one| ["power", "bond", "locked", "deposed"].map(|name| &one[name])).collect()
+}
+
 /// A validator's own config, with a trap at every height.
 pub(crate) fn lay_traps(node: &Path) {
     let path = node.join("config.toml");
@@ -209,10 +215,8 @@ fn crimes_are_shown_slashed_exported_and_proven_when_every_process_has_ended() {
     let junk = scene.fleet.ledger.write("junk", "junk");
     assert!(fails(1, &scene.show(0, &junk)).contains("QP0257"));
     let after = scene.stake();
-    assert_eq!(
-        (&before["validators"], &before["evidence"]),
-        (&after["validators"], &after["evidence"])
-    );
+    assert_eq!(bonds(&before), bonds(&after));
+    assert_eq!(before["evidence"], after["evidence"]);
 
     // Of the first epoch: an equivocator, and who signs a state that it did not execute.
     let twice = scene.keep("prevotes-1", &scene.equivocation(1, (0, height)).to_bytes());
