@@ -267,9 +267,7 @@ impl Driver {
         match message {
             Message::Submit(submissions) => {
                 for Submission { admitted, reply, when } in submissions {
-                    let ticket = self.next_ticket;
-                    self.next_ticket = ticket.wrapping_add(1);
-                    self.tickets.insert(ticket, reply);
+                    let ticket = self.ticket(reply);
                     if when == When::Taken {
                         early.push(ticket);
                     }
@@ -278,9 +276,7 @@ impl Driver {
                 }
             }
             Message::Complain { grievance, reply } => {
-                let ticket = self.next_ticket;
-                self.next_ticket = ticket.wrapping_add(1);
-                self.tickets.insert(ticket, reply);
+                let ticket = self.ticket(reply);
                 self.step(Input::Complain { ticket, grievance });
             }
             Message::Peer { from, received } => self.receive(from, *received),
@@ -301,6 +297,14 @@ impl Driver {
             Message::Stop => self.step(Input::Stop),
         }
         Ok(())
+    }
+
+    /// The number under which an answer to somebody will come.
+    fn ticket(&mut self, reply: oneshot::Sender<Reply>) -> Ticket {
+        let ticket = self.next_ticket;
+        self.next_ticket = ticket.wrapping_add(1);
+        self.tickets.insert(ticket, reply);
+        ticket
     }
 
     /// Does what was asked for, and tells early waiters that are still unanswered that they were taken.

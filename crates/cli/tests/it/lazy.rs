@@ -122,7 +122,9 @@ fn who_signs_a_trap_is_caught_by_each_that_laid_one_slashed_and_named_offline() 
     assert_eq!((&own["deposed"], &own["bond"]), (&"t".into(), &"0".into()), "{own}");
 
     drop(lazy);
-    honest.clone().for_each(|index| drop(fleet.stop(index)));
+    for index in honest.clone() {
+        fleet.stop(index);
+    }
     for index in honest {
         let (dir, out) = (fleet.dir(index), fleet.ledger.text(&format!("case{index}")));
         let dir = dir.to_str().unwrap();
