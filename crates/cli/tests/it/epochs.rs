@@ -1,10 +1,16 @@
 //! Validators that come and go, as processes: a ledger of one grows to four, a fifth joins four under load, the first leaves.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 
+use quipu_client::{Client, Producer};
+use quipu_crypto::SecretKey;
+use quipu_types::{Action, Schema, Value};
 use serde_json::{Value as Json, json};
 
-use crate::fleet::{COUNT, Fleet, Load, until};
+use crate::fleet::{COUNT, Fleet, Load, SCHEMA as SMALL, pause, until};
 use crate::harness::{HeldPort, Ledger, Server, json as of_json, ok, psql, quipu};
 use crate::proxy::{Proxies, Way};
 
@@ -28,8 +34,61 @@ struct Joiner {
     dir: PathBuf,
     log: PathBuf,
     address: String,
-    /// Until it listens there itself.
-    port: Option<HeldPort>,
+    http: String,
+    /// Where others and clients find it, until it listens there itself.
+    ports: Option<[HeldPort; 2]>,
+}
+
+/// A client that was told where all validators would be when the first was alone, and is told nothing more.
+struct Steady {
+    is_over: Arc<AtomicBool>,
+    answered: Arc<AtomicU64>,
+    thread: JoinHandle<()>,
+}
+
+impl Steady {
+    fn start(urls: &str) -> Self {
+        let (is_over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (ends, counts, client) =
+            (Arc::clone(&is_over), Arc::clone(&answered), Client::new(urls).unwrap());
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(append_on(&client, &ends, &counts));
+        });
+        Self { is_over, answered, thread }
+    }
+
+    fn count(&self) -> u64 {
+        self.answered.load(Ordering::SeqCst)
+    }
+
+    /// How often it was answered.
+    fn finish(self) -> u64 {
+        self.is_over.store(true, Ordering::SeqCst);
+        self.thread.join().unwrap();
+        self.answered.load(Ordering::SeqCst)
+    }
+}
+
+/// Appends one row after the other, each until it is answered, with the same bytes.
+async fn append_on(client: &Client, is_over: &AtomicBool, answered: &AtomicU64) {
+    let (key, schema) = (SecretKey::generate(), Schema::parse(SMALL).unwrap());
+    let mut producer = Producer::new(client, &key).await.unwrap();
+    while !is_over.load(Ordering::SeqCst) {
+        let number = i64::try_from(answered.load(Ordering::SeqCst)).unwrap();
+        let payload = schema.encode_row(&[Value::Text("steady".into()), Value::Int8(number)]);
+        let payload = payload.unwrap();
+        let action = Action::Append { stream: "small".into(), key: Vec::new(), payload };
+        let signed = producer.sign(None, &[action]).await.unwrap();
+        let answers = loop {
+            match client.submit_until_final(std::slice::from_ref(&signed)).await {
+                Ok(answers) => break answers,
+                Err(_) => pause().await,
+            }
+        };
+        assert!(answers[0].is_committed(), "{answers:?}");
+        answered.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 impl Joiner {
@@ -39,9 +98,9 @@ impl Joiner {
         let public =
             of_json(&["keys", "show", &key, "--json"])["public"].as_str().unwrap().to_owned();
         let (dir, log) = (ledger.path(name), ledger.path(&format!("{name}.log")));
-        let port = HeldPort::new();
-        let address = port.address();
-        Self { name: name.to_owned(), key, public, dir, log, address, port: Some(port) }
+        let ports = [HeldPort::new(), HeldPort::new()];
+        let [address, http] = ports.each_ref().map(HeldPort::address);
+        Self { name: name.to_owned(), key, public, dir, log, address, http, ports: Some(ports) }
     }
 
     fn register(&self, ledger: &Ledger, url: &str) {
@@ -85,7 +144,12 @@ impl Joiner {
         let said = ok(&["recover", "--dir", dir, "--from", urls]);
         assert!(said.contains("vouched for"), "{said}");
         prepare(&self.dir, None);
-        drop(self.port.take());
+        let path = self.dir.join("config.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let changed = text.replace("http = \"127.0.0.1:0\"", &format!("http = \"{}\"", self.http));
+        assert_ne!(changed, text);
+        std::fs::write(path, changed).unwrap();
+        drop(self.ports.take());
         Server::start_logged(&self.dir, &self.log)
     }
 }
@@ -158,11 +222,14 @@ fn a_ledger_of_one_grows_to_four_and_its_clients_and_proofs_stay() {
     prepare(&node, Some(&address));
     drop(port);
     let first = ledger.start();
-    ledger.create_stream(&first, "small", "who text not null, n int8 not null", &[]);
+    ledger.create_stream(&first, "small", SMALL, &[]);
     let told = ledger.append(&first, "small", &json!({ "who": "before", "n": 0 }));
     let old = proof(&ledger, &first, &told, "old.json");
 
     let mut joiners = ["v1", "v2", "v3"].map(|name| Joiner::new(&ledger, name));
+    let urls = joiners.iter().map(|joiner| format!("http://{}", joiner.http));
+    let urls: Vec<String> = std::iter::once(first.http.clone()).chain(urls).collect();
+    let steady = Steady::start(&urls.join(","));
     joiners.iter().for_each(|joiner| joiner.register(&ledger, &first.http));
     let known = || joiners.iter().all(|joiner| power(&first.http, &joiner.name).is_some());
     append_until(&ledger, &first, "they are known", known);
@@ -196,6 +263,14 @@ fn a_ledger_of_one_grows_to_four_and_its_clients_and_proofs_stay() {
     let told = ledger.append(&servers[0], "small", &json!({ "who": "still", "n": 2 }));
     let still = proof(&ledger, &servers[2], &told, "still.json");
     ok(&["verify", "--genesis", &genesis, &still]);
+    let before = steady.count();
+    until("the old client is answered by the new", || steady.count() > before + 5);
+    let answered = steady.finish();
+    // Who began with a checkpoint has the rows after it.
+    let query = "set quipu.partial_streams = on; \
+                 select count(*) = max(n) - min(n) + 1, max(n) + 1 from small where who = 'steady'";
+    let told = psql(&servers[0].pg, query);
+    assert_eq!(told.lines().last(), Some(&*format!("t|{answered}")), "each once: {told}");
     for (server, joiner) in servers.into_iter().zip(&joiners) {
         server.stop();
         let said = ok(&["check", "--dir", joiner.dir.to_str().unwrap()]);
@@ -272,7 +347,8 @@ fn a_coin_is_dealt_to_the_next_set_and_decides_where_the_network_keeps_no_time()
         let text = std::fs::read_to_string(ledger.genesis()).unwrap();
         let mut genesis: Json = serde_json::from_str(&text).unwrap();
         genesis["stake"]["epoch_us"] = json!(300_000);
-        genesis["stake"]["deal_us"] = json!(500_000);
+        // Dealings are of the height after the one that asks for them, which comes a second later where nothing else happens.
+        genesis["stake"]["deal_us"] = json!(2_500_000);
         std::fs::write(ledger.genesis(), genesis.to_string()).unwrap();
     });
     let proxies = proxies.unwrap();

@@ -51,7 +51,7 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// Lets others work before something is asked again.
-async fn pause() {
+pub(crate) async fn pause() {
     drop(tokio::time::timeout(PAUSE, std::future::pending::<()>()).await);
 }
 
