@@ -38,12 +38,12 @@ use rayon::prelude::*;
 use crate::certificates::{CERTIFICATE_FILE, CertificateFile};
 use crate::checkpoint::{CHECKPOINT_DIR, Saved};
 use crate::config::{CONFIG_FILE, Config, FIRST_START_FILE};
-use crate::disk::FileDisk;
+use crate::disk::{FileDisk, PARTIAL_SUFFIX};
 use crate::error::NodeError;
 use crate::evidence::EVIDENCE_DIR;
 use crate::executor::state_failed;
 use crate::lock::{DirLock, LOCK_FILE};
-use crate::newcomer::{OBSERVER_FILE, OBSERVER_PARTIAL_FILE};
+use crate::newcomer::OBSERVER_FILE;
 use crate::node::{COLUMN_DIR, STATE_DIR, read_genesis};
 use crate::snapshot::SnapshotDisk;
 use crate::store::LmdbStore;
@@ -310,11 +310,12 @@ impl Checking<'_> {
         // They may lie here or elsewhere.
         let own = [&self.config.key, &self.config.coin, &self.config.dealing, &self.config.genesis]
             .map(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
+        let observer_partial = format!("{OBSERVER_FILE}{PARTIAL_SUFFIX}");
         let known = [
             CONFIG_FILE,
             FIRST_START_FILE,
             OBSERVER_FILE,
-            OBSERVER_PARTIAL_FILE,
+            &observer_partial,
             EVIDENCE_DIR,
             CHECKPOINT_DIR,
             LOCK_FILE,

@@ -33,7 +33,12 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&partial, path)?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    sync_dir(parent.unwrap_or(Path::new(".")))
+}
+
+/// Makes durable what a directory names.
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
 }
 
 /// A directory of the file system.
@@ -102,7 +107,7 @@ impl Disk for FileDisk {
     }
 
     fn sync_dir(&self, directory: &str) -> io::Result<()> {
-        File::open(self.path(directory)?)?.sync_all()
+        sync_dir(&self.path(directory)?)
     }
 }
 

@@ -7,7 +7,6 @@
 //!  observer      empty, then the height from which on it signs: made when the mark is missing
 //! ```
 
-use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -15,13 +14,11 @@ use quipu_replica::Observer;
 use quipu_types::Height;
 
 use crate::config::FIRST_START_FILE;
-use crate::disk::write_atomically;
+use crate::disk::{self, write_atomically};
 use crate::error::NodeError;
 
 /// Name of the file that says that a validator was given a new disk.
 pub(crate) const OBSERVER_FILE: &str = "observer";
-/// Name of that file while it is written.
-pub(crate) const OBSERVER_PARTIAL_FILE: &str = "observer.partial";
 
 /// How this start begins; `is_new` when the directory has no ledger, `is_alone` when nobody else validates.
 pub(crate) fn begin(
@@ -84,8 +81,7 @@ fn write(dir: &Path, text: &str) -> Result<(), NodeError> {
 }
 
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), NodeError> {
-    let synced = File::open(dir).and_then(|file| file.sync_all());
-    synced.map_err(|error| NodeError::system("making the directory durable", error))
+    disk::sync_dir(dir).map_err(|error| NodeError::system("making the directory durable", error))
 }
 
 #[cfg(test)]

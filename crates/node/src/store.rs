@@ -22,7 +22,7 @@
 )]
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
@@ -30,6 +30,8 @@ use crc32c::{crc32c, crc32c_append};
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, MdbError, WithoutTls};
 use quipu_state::store::{KEY_SIZE_MAX, Rows, Store, StoreError, Table, WriteBatch};
+
+use crate::disk::write_atomically;
 
 /// Address space that a store may grow into unless the configuration says otherwise. Costs no memory.
 pub const MAP_SIZE_DEFAULT: usize = 1 << 38;
@@ -135,12 +137,8 @@ impl LmdbStore {
         env.force_sync().map_err(from_heed)?;
         env.prepare_for_closing().wait();
         let seal = seal_of(&dir.join(DATA_FILE))?;
-        let new = dir.join("seal.new");
-        let mut file = File::create(&new)?;
-        file.write_all(&seal)?;
-        file.sync_all()?;
-        fs::rename(&new, dir.join(SEAL_FILE))?;
-        lock.sync_all()?;
+        write_atomically(&dir.join(SEAL_FILE), &seal)?;
+        drop(lock);
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use crate::fleet::{COUNT, Fleet, Load, until};
-use crate::harness::{Ledger, QUIPU, cache, fails, ok, program, psql};
+use crate::harness::{Ledger, QUIPU, cache, edit_config, fails, ok, program, psql};
 use crate::proxy::{Proxies, Way};
 use crate::register::{Operation, check};
 
@@ -98,11 +98,8 @@ fn operation(line: &str) -> Operation {
 fn let_write(ledger: &Ledger, index: usize) {
     let key = ledger.text(&format!("client{index}.key"));
     ok(&["keys", "new", "--out", &key]);
-    let path = ledger.path(&format!("l/node{index}/config.toml"));
-    let text = std::fs::read_to_string(&path).unwrap();
-    let changed = text.replacen("[roles]\n", &format!("[roles]\ndev = \"{key}\"\n"), 1);
-    assert_ne!(changed, text);
-    std::fs::write(path, changed).unwrap();
+    let role = format!("[roles]\ndev = \"{key}\"\n");
+    edit_config(&ledger.path(&format!("l/node{index}")), &[("[roles]\n", &role)]);
 }
 
 /// Whether a query can be asked, and gives this.

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use quipu_crypto::keyfile;
 use quipu_proof::names::{TransactionDraft, chain_id, sign_transaction};
-use quipu_types::{Action, Encode, Genesis, RouteRule, Schema, StreamSpec, Writers};
+use quipu_types::{Action, Encode, RouteRule, Schema, StreamSpec, Writers};
 
 use crate::harness::{Ledger, Server, cache, ok, quipu_with, read_json};
 
@@ -149,8 +149,7 @@ fn real_clients_find_what_postgresql_gives_them() {
 /// A stream of its own for a client that can not sign.
 fn signed(ledger: &Ledger) -> String {
     let key = keyfile::load(ledger.signer().as_ref(), None).unwrap();
-    let genesis = std::fs::read_to_string(ledger.genesis()).unwrap();
-    let chain = chain_id(&Genesis::from_json(&genesis).unwrap());
+    let chain = chain_id(&ledger.read_genesis());
     let stream = StreamSpec {
         name: "by_grpc".into(),
         schema: Schema::parse("n int8").unwrap(),

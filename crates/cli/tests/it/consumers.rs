@@ -66,13 +66,8 @@ impl World {
         Self { ledger, server, runtime }
     }
 
-    fn genesis(&self) -> Genesis {
-        let text = std::fs::read_to_string(self.ledger.genesis()).unwrap();
-        Genesis::from_json(&text).unwrap()
-    }
-
     fn client(&self) -> Client {
-        Client::new(&self.server.http).unwrap().with_genesis(&self.genesis())
+        Client::new(&self.server.http).unwrap().with_genesis(&self.ledger.read_genesis())
     }
 
     fn group(&self) -> GroupInfo {
@@ -335,8 +330,14 @@ fn a_committed_cursor_that_is_no_place_of_the_ledger_is_told_and_not_read_from()
         assert!(producer.submit(None, action(commit)).await.unwrap().is_committed());
         let leave = GroupOp::Leave { member, joined };
         assert!(producer.submit(None, action(leave)).await.unwrap().is_committed());
-        let joined =
-            GroupConsumer::join(&world.server.http, world.genesis(), key, "g", "true", SESSION);
+        let joined = GroupConsumer::join(
+            &world.server.http,
+            world.ledger.read_genesis(),
+            key,
+            "g",
+            "true",
+            SESSION,
+        );
         joined.await.unwrap().next().await.unwrap_err()
     });
     assert!(matches!(found, GroupError::Cursor { lane, .. } if lane == Lane::new(3)), "{found}");
@@ -347,7 +348,7 @@ fn a_member_finds_its_successor_and_a_batch_of_a_lost_lane_is_refused() {
     let world = World::new();
     world.ledger.append(&world.server, "a", &json!({ "who": "r", "n": 0 }));
     world.runtime.block_on(async {
-        let (url, genesis) = (world.server.http.as_str(), world.genesis());
+        let (url, genesis) = (world.server.http.as_str(), world.ledger.read_genesis());
         let key = || keyfile::load(world.ledger.signer().as_ref(), None).unwrap();
         let join = || GroupConsumer::join(url, genesis.clone(), key(), "g", "one", SESSION);
         let mut first = join().await.unwrap().with_stream("a");
@@ -446,7 +447,8 @@ fn a_server_that_lies_is_named_and_the_next_one_is_read() {
     world.runtime.block_on(async {
         let urls = format!("{liar},{}", world.server.http);
         let key = keyfile::load(world.ledger.signer().as_ref(), None).unwrap();
-        let joined = GroupConsumer::join(&urls, world.genesis(), key, "g", "one", SESSION);
+        let joined =
+            GroupConsumer::join(&urls, world.ledger.read_genesis(), key, "g", "one", SESSION);
         let mut consumer = joined.await.unwrap().with_stream("a");
         let lie = consumer.next().await.unwrap_err();
         let GroupError::Client(ClientError::False { server, .. }) = &lie else { panic!("{lie:?}") };
@@ -515,7 +517,7 @@ fn the_commands_create_show_run_seek_and_delete_a_group() {
         &world.server.pg,
         "select count(*) from quipu.metrics where name = 'quipu_group_lag_transactions' and labels like 'group=g,lane=%'",
     );
-    assert_eq!(metrics, format!("{}\n", world.genesis().lane_count));
+    assert_eq!(metrics, format!("{}\n", world.ledger.read_genesis().lane_count));
     let delete = ["consumers", "delete", "--url", url, "--signer", &signer, "g"];
     ok(&delete);
     assert_eq!(quipu(&delete).code, Some(1));

@@ -10,20 +10,16 @@ use quipu_crypto::SecretKey;
 use quipu_types::{Action, Schema, Value};
 use serde_json::{Value as Json, json};
 
-use crate::fleet::{COUNT, Fleet, Load, SCHEMA as SMALL, pause, until};
-use crate::harness::{HeldPort, Ledger, Server, json as of_json, ok, psql, quipu};
+use crate::fleet::{COUNT, Fleet, Load, SCHEMA as SMALL, until, until_answered};
+use crate::harness::{HeldPort, Ledger, Server, edit_config, json as of_json, ok, psql, quipu};
 use crate::proxy::{Proxies, Way};
 
 /// Lets a validator save checkpoints, and listen for others at an address.
 fn prepare(node: &Path, peer: Option<&str>) {
-    let path = node.join("config.toml");
-    let text = std::fs::read_to_string(&path).unwrap();
-    let mut changed = text.replace("checkpoint_heights = 0", "checkpoint_heights = 16");
+    edit_config(node, &[("checkpoint_heights = 0", "checkpoint_heights = 16")]);
     if let Some(address) = peer {
-        changed = changed.replace("peer = \"127.0.0.1:0\"", &format!("peer = \"{address}\""));
+        edit_config(node, &[("peer = \"127.0.0.1:0\"", &format!("peer = \"{address}\""))]);
     }
-    assert_ne!(changed, text);
-    std::fs::write(path, changed).unwrap();
 }
 
 /// Who joins.
@@ -80,12 +76,7 @@ async fn append_on(client: &Client, is_over: &AtomicBool, answered: &AtomicU64) 
         let payload = payload.unwrap();
         let action = Action::Append { stream: "small".into(), key: Vec::new(), payload };
         let signed = producer.sign(None, &[action]).await.unwrap();
-        let answers = loop {
-            match client.submit_until_final(std::slice::from_ref(&signed)).await {
-                Ok(answers) => break answers,
-                Err(_) => pause().await,
-            }
-        };
+        let answers = until_answered(client, std::slice::from_ref(&signed)).await;
         assert!(answers[0].is_committed(), "{answers:?}");
         answered.fetch_add(1, Ordering::SeqCst);
     }
@@ -144,11 +135,8 @@ impl Joiner {
         let said = ok(&["recover", "--dir", dir, "--from", urls]);
         assert!(said.contains("vouched for"), "{said}");
         prepare(&self.dir, None);
-        let path = self.dir.join("config.toml");
-        let text = std::fs::read_to_string(&path).unwrap();
-        let changed = text.replace("http = \"127.0.0.1:0\"", &format!("http = \"{}\"", self.http));
-        assert_ne!(changed, text);
-        std::fs::write(path, changed).unwrap();
+        let http = format!("http = \"{}\"", self.http);
+        edit_config(&self.dir, &[("http = \"127.0.0.1:0\"", &http)]);
         drop(self.ports.take());
         Server::start_logged(&self.dir, &self.log)
     }
@@ -161,9 +149,7 @@ fn stake(ledger: &Ledger, url: &str, what: &str, words: &[&str]) {
 
 /// The voting key of a validator of the genesis.
 fn key_of(ledger: &Ledger, index: usize) -> String {
-    let text = std::fs::read_to_string(ledger.genesis()).unwrap();
-    let genesis: Json = serde_json::from_str(&text).unwrap();
-    genesis["validators"][index]["key"].as_str().unwrap().to_owned()
+    ledger.read_genesis().validators[index].key.to_string()
 }
 
 /// What the ledger says of a validator.
@@ -281,11 +267,7 @@ fn a_ledger_of_one_grows_to_four_and_its_clients_and_proofs_stay() {
 #[test]
 fn a_fifth_joins_under_load_and_sequences_and_the_first_leaves_with_its_bond() {
     let fleet = Fleet::with(|ledger| {
-        let text = std::fs::read_to_string(ledger.genesis()).unwrap();
-        let mut genesis: Json = serde_json::from_str(&text).unwrap();
-        genesis["stake"]["epoch_us"] = json!(300_000);
-        genesis["stake"]["unbond_us"] = json!(2_000_000);
-        std::fs::write(ledger.genesis(), genesis.to_string()).unwrap();
+        ledger.edit_stake(&[("epoch_us", 300_000), ("unbond_us", 2_000_000)]);
         (0..4).for_each(|index| prepare(&ledger.path(&format!("l/node{index}")), None));
     });
     fleet.create_stream();
@@ -344,12 +326,8 @@ fn a_coin_is_dealt_to_the_next_set_and_decides_where_the_network_keeps_no_time()
     let mut proxies = None;
     let mut fleet = Fleet::with(|ledger| {
         proxies = Some(Proxies::between(ledger, COUNT));
-        let text = std::fs::read_to_string(ledger.genesis()).unwrap();
-        let mut genesis: Json = serde_json::from_str(&text).unwrap();
-        genesis["stake"]["epoch_us"] = json!(300_000);
         // Dealings are of the height after the one that asks for them, which comes a second later where nothing else happens.
-        genesis["stake"]["deal_us"] = json!(2_500_000);
-        std::fs::write(ledger.genesis(), genesis.to_string()).unwrap();
+        ledger.edit_stake(&[("epoch_us", 300_000), ("deal_us", 2_500_000)]);
     });
     let proxies = proxies.unwrap();
     let first = key_of(&fleet.ledger, 0);

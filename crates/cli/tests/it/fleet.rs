@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use quipu_client::{Client, Producer, Status};
+use quipu_client::{Client, Producer, Status, SubmitAnswer};
 use quipu_crypto::SecretKey;
 use quipu_types::{Action, Schema, Value};
 use serde_json::Value as Json;
@@ -51,7 +51,7 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// Lets others work before something is asked again.
-pub(crate) async fn pause() {
+async fn pause() {
     drop(tokio::time::timeout(PAUSE, std::future::pending::<()>()).await);
 }
 
@@ -458,15 +458,20 @@ impl Worker {
 
     /// Sends the same bytes until they are answered; gives their positions.
     async fn submit(&self, name: &str, signed: &[Bytes]) -> Vec<String> {
-        loop {
-            if let Ok(answers) = self.client.submit_until_final(signed).await {
-                let position = |answer: &quipu_client::SubmitAnswer| {
-                    assert!(answer.is_committed(), "{name}: {answer:?}");
-                    answer.position.clone().unwrap()
-                };
-                return answers.iter().map(position).collect();
-            }
-            pause().await;
+        let position = |answer: &SubmitAnswer| {
+            assert!(answer.is_committed(), "{name}: {answer:?}");
+            answer.position.clone().unwrap()
+        };
+        until_answered(&self.client, signed).await.iter().map(position).collect()
+    }
+}
+
+/// Sends the same bytes until they are answered.
+pub(crate) async fn until_answered(client: &Client, signed: &[Bytes]) -> Vec<SubmitAnswer> {
+    loop {
+        match client.submit_until_final(signed).await {
+            Ok(answers) => return answers,
+            Err(_) => pause().await,
         }
     }
 }

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use quipu_crypto::keyfile;
 use quipu_proof::names::chain_id;
-use quipu_types::Genesis;
 
 use crate::fleet::{COUNT, Fleet, until};
 use crate::harness::{Ledger, Server, fails, program, psql, quipu};
@@ -248,7 +247,7 @@ fn a_gateway_stops_when_a_quorum_signs_another_state_than_it_computed() {
     let validator = ledger.start();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let key = keyfile::load(&ledger.node().join("validator.key"), None).unwrap();
-    let genesis = Genesis::from_json(&std::fs::read_to_string(ledger.genesis()).unwrap()).unwrap();
+    let genesis = ledger.read_genesis();
     let key = Some((key, chain_id(&genesis)));
     let liar = liar::start_with(&runtime, &validator.http, Crime::Quorum, key);
     let refused = fails(1, &args(&ledger, "gw", &[&liar]));

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use quipu_types::Genesis;
 use serde_json::Value as Json;
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
@@ -225,6 +226,17 @@ impl HeldPort {
     }
 }
 
+/// Changes a validator's configuration; what is to be changed must stand there.
+pub(crate) fn edit_config(node: &Path, changes: &[(&str, &str)]) {
+    let path = node.join("config.toml");
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    for (from, to) in changes {
+        assert!(text.contains(from), "{from:?} is not in {text}");
+        text = text.replacen(from, to, 1);
+    }
+    std::fs::write(path, text).unwrap();
+}
+
 /// A file to log at the end of.
 fn at_its_end(log: &Path) -> Stdio {
     std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap().into()
@@ -305,6 +317,19 @@ impl Ledger {
 
     pub(crate) fn genesis(&self) -> String {
         self.text("l/genesis.json")
+    }
+
+    pub(crate) fn read_genesis(&self) -> Genesis {
+        Genesis::from_json(&std::fs::read_to_string(self.genesis()).unwrap()).unwrap()
+    }
+
+    /// Changes rules of stake in the genesis of a ledger that has not begun.
+    pub(crate) fn edit_stake(&self, rules: &[(&str, u64)]) {
+        let mut genesis = read_json(self.genesis().as_ref());
+        for (name, value) in rules {
+            genesis["stake"][name] = (*value).into();
+        }
+        std::fs::write(self.genesis(), genesis.to_string()).unwrap();
     }
 
     pub(crate) fn start(&self) -> Server {

@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use quipu_types::Genesis;
 use quipu_types::cursor::Mode;
 
 use crate::fleet::{COUNT, Fleet, Load, check_events, longest_stop};
@@ -24,8 +23,7 @@ fn any_of_four_is_killed_again_and_again_and_then_all() {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut fleet = Fleet::new();
     fleet.create_stream();
-    let genesis = std::fs::read_to_string(fleet.ledger.genesis()).unwrap();
-    let genesis = Genesis::from_json(&genesis).unwrap();
+    let genesis = fleet.ledger.read_genesis();
     let follower = |mode| Follower::start(&fleet.runtime, &fleet.all_urls(), &genesis, mode);
     let followers = [Mode::Certified, Mode::Tentative].map(follower);
     let load = Load::start(&fleet);

@@ -97,7 +97,7 @@ fn who_signs_a_trap_is_caught_by_each_that_laid_one_slashed_and_named_offline() 
         });
     });
     let genesis_path = fleet.ledger.genesis();
-    let genesis = Genesis::from_json(&std::fs::read_to_string(&genesis_path).unwrap()).unwrap();
+    let genesis = fleet.ledger.read_genesis();
     fleet.stop(usize::from(LAZY));
     let config = Config::read(&fleet.dir(LAZY.into())).unwrap();
     let lazy = {

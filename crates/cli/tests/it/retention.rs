@@ -3,21 +3,19 @@
 use std::path::Path;
 
 use crate::fleet::{COUNT, Fleet, Load, until};
-use crate::harness::{Ledger, Server, fails, ok, psql, quipu};
+use crate::harness::{Ledger, Server, edit_config, fails, ok, psql, quipu};
 
 /// Bytes of one of the large events that fill segments.
 const LARGE_SIZE: usize = 600_000;
 
 /// Lets a validator save a checkpoint every `every` heights and keep `keep` before it.
 fn retain(node: &Path, every: u64, keep: u64) {
-    let path = node.join("config.toml");
-    let text = std::fs::read_to_string(&path).unwrap();
-    let changed = text
-        .replace("checkpoint_heights = 0", &format!("checkpoint_heights = {every}"))
-        .replace("keep_heights = 0", &format!("keep_heights = {keep}"))
-        .replace("segment_size = 16777216", "segment_size = 4194304");
-    assert_ne!(changed, text);
-    std::fs::write(path, changed).unwrap();
+    let changes = [
+        ("checkpoint_heights = 0", &*format!("checkpoint_heights = {every}")),
+        ("keep_heights = 0", &format!("keep_heights = {keep}")),
+        ("segment_size = 16777216", "segment_size = 4194304"),
+    ];
+    edit_config(node, &changes);
 }
 
 /// Appends events that fill segments of one lane.
